@@ -1,0 +1,53 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+# PYTHON chooses the interpreter (3.11 or newer) that .venv is made with.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+JOBS ?= 2
+
+.PHONY: demo test test-peers lint format benchmark constraints clean
+
+demo: $(VENV)/.installed ## train a victim on synthetic speech, attack it, print the table
+	$(BIN)/python -m jaxser.train configs/demo.yaml
+	$(BIN)/python -m jaxser.attack --victim runs/demo --attack pgd --epsilon 0.001 0.002 0.005 0.01
+
+test: lint ## ruff, type checker, tests without torch
+	$(BIN)/python -m pytest -n $(JOBS)
+
+test-peers: $(VENV)/.peers ## tests against torch, torchattacks, Foolbox and ART
+	$(BIN)/python -m pytest -n $(JOBS) -m peers
+
+lint: $(VENV)/.test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/.test
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# torch is held at a release that has CPU builds for all; its CUDA packages are not pinned, as a
+# CPU build has none and a CUDA build brings its own.
+constraints: ## resolve constraints.txt anew (needs uv)
+	echo 'torch==2.13.0' | uv pip compile pyproject.toml --constraint - --universal \
+		--python-version 3.11 --extra test --extra peers --no-header --no-annotate \
+		--no-emit-index-url --no-emit-find-links \
+		| grep -v -E '^(nvidia-|cuda-|triton)' > constraints.txt
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(PIP) --editable .
+	touch $@
+
+$(VENV)/.test: $(VENV)/.installed
+	$(PIP) --editable '.[test]'
+	touch $@
+
+$(VENV)/.peers: $(VENV)/.test
+	$(PIP) --editable '.[test,peers]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs

@@ -1,0 +1,39 @@
+"""jaxser: train speech emotion recognition victims, attack them, report their robustness.
+
+    import jaxser
+    victim = jaxser.load_victim("runs/demo")
+    attack = jaxser.attacks.PGD(steps=20)
+    result = jaxser.run_attack(victim, waveforms, labels, attack, epsilons=[0.005, 0.01])
+
+Submodules and functions are imported on first use, so that ``--help`` need not wait for JAX.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxser import attacks as attacks
+    from jaxser import corpora as corpora
+    from jaxser import models as models
+    from jaxser.driver import run_attack as run_attack
+    from jaxser.victim import Victim as Victim
+    from jaxser.victim import load_victim as load_victim
+
+__version__ = "0.1.0"
+
+__all__ = ["Victim", "attacks", "corpora", "load_victim", "models", "run_attack"]
+
+_SUBMODULES = ("attacks", "corpora", "models")
+_FUNCTIONS = {"Victim": "victim", "load_victim": "victim", "run_attack": "driver"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return importlib.import_module(f"jaxser.{name}")
+    if name in _FUNCTIONS:
+        return getattr(importlib.import_module(f"jaxser.{_FUNCTIONS[name]}"), name)
+    raise AttributeError(f"module 'jaxser' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,114 @@
+"""What the files of a corpus turn out to be, whatever their folder is called.
+
+    title, notes = describe_audio(spec, measured)
+    # "EmoDB, first 2 s", ("audio is not the original EmoDB: 22,050 Hz, cut to 2 s; ...",)
+
+A result must say so when the audio under a corpus' name is not that corpus' audio.
+"""
+
+import dataclasses
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from jaxser.corpora.spec import CorpusSpec
+
+__all__ = ["MeasuredFile", "available_cores", "describe_audio", "map_files"]
+
+# Two lengths within this many seconds are the same: encoders round to whole samples or frames.
+_SAME_LENGTH = 0.002
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MeasuredFile:
+    """Content and header of one file; ``damage`` is None or half a sentence."""
+
+    sha256: str
+    sample_rate: int
+    channels: int
+    frames: int
+    damage: str | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Duration; 0 for a damaged file."""
+        return self.frames / self.sample_rate if self.sample_rate else 0.0
+
+
+def cut_to(spec: CorpusSpec, measured: Sequence[MeasuredFile]) -> float | None:
+    """The length in seconds that somebody cut the corpus to, or None.
+
+    Most files are then equally long, and none as long as the longest of the release.
+    """
+    if spec.seconds is None or not measured:
+        return None
+    longest = max(file.seconds for file in measured)
+    equal = sum(longest - file.seconds < _SAME_LENGTH for file in measured)
+    return longest if longest < spec.seconds[1] - 0.01 and equal > len(measured) / 2 else None
+
+
+def describe_audio(
+    spec: CorpusSpec, measured: Iterable[MeasuredFile]
+) -> tuple[str | None, tuple[str, ...]]:
+    """What must be said of a corpus whose files are not as released.
+
+    Returns:
+      A title that tells it from the original, or None where it may keep its own, and notes.
+    """
+    files = [file for file in measured if file.damage is None]
+    rates = Counter(file.sample_rate for file in files)
+    wrong = len(files) - rates[spec.sample_rate] if spec.sample_rate else 0
+    seconds = cut_to(spec, files)
+    if seconds is None and wrong <= len(files) / 2:
+        if not wrong:
+            return None, ()
+        where = f"{wrong} of {len(files)} files of {spec.title}"
+        return None, (f"{where} are not at {spec.sample_rate:,} Hz",)
+    rate = rates.most_common(1)[0][0]
+    differs = [f"{rate:,} Hz"] if wrong else []
+    title = f"{spec.title} at {rate:,} Hz"
+    if seconds is not None:
+        differs.append(f"cut to {seconds:.3g} s")
+        title = f"{spec.title}, first {seconds:.3g} s"
+    return title, (
+        f"audio is not the original {spec.title}: {', '.join(differs)}; figures are '{title}'",
+    )
+
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def map_files(
+    work: Callable[[Item], Result],
+    items: Sequence[Item],
+    *,
+    workers: int | None,
+    progress: bool,
+    description: str,
+) -> list[Result]:
+    """``[work(item) for item in items]`` in threads, with a progress bar on a terminal.
+
+    Threads suffice: decoding, resampling and hashing all release the interpreter lock.
+    """
+    from tqdm import tqdm
+
+    show = progress and sys.stderr.isatty()
+    with ThreadPoolExecutor(workers or available_cores()) as pool:
+        futures = [pool.submit(work, item) for item in items]
+        try:
+            return [
+                future.result()
+                for future in tqdm(futures, desc=description, unit="file", disable=not show)
+            ]
+        finally:
+            # After an error (a full disk) the rest need not be tried.
+            pool.shutdown(cancel_futures=True)

@@ -1,0 +1,78 @@
+"""The table of utterances that a corpus is: nothing after it knows file names.
+
+    corpus = jaxser.corpora.load("emodb", "path/to/emodb")
+    corpus = jaxser.corpora.assign_split(corpus, "speaker", seed=0)
+    [u for u in corpus.utterances if u.split == "test"]
+"""
+
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import Literal
+
+__all__ = ["Corpus", "Gender", "Split", "Utterance", "numeric_id"]
+
+Gender = Literal["female", "male", "unknown"]
+Split = Literal["train", "val", "test"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Utterance:
+    """One recording.
+
+    Attributes:
+      id: the file's POSIX path under the corpus root without its suffix; unique in the corpus.
+      path: the audio file.
+      label: emotion, one of the corpus' labels.
+      speaker: speaker name, unique in the corpus.
+      gender: of the speaker.
+      group: the session or other unit that a named split goes by, or "".
+      split: "train", "val" or "test", or None where no split was assigned.
+    """
+
+    id: str
+    path: Path
+    label: str
+    speaker: str
+    gender: Gender = "unknown"
+    group: str = ""
+    split: Split | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Corpus:
+    """A named table of utterances.
+
+    Attributes:
+      name: registry name, as on the command line ("emodb").
+      title: what tables and reports call it ("EmoDB", or "synthetic speech").
+      language: of the speech ("German"), or "none".
+      labels: class names in index order.
+      root: folder the corpus was read from.
+      utterances: sorted by id.
+      synthetic: True where the speech was made from code; every output says so.
+      notes: one-sentence remarks that travel into every result (leaky split, audio that is
+        not the original ...).
+    """
+
+    name: str
+    title: str
+    language: str
+    labels: tuple[str, ...]
+    root: Path
+    utterances: tuple[Utterance, ...]
+    synthetic: bool = False
+    notes: tuple[str, ...] = ()
+
+    def label_index(self, utterance: Utterance) -> int:
+        """Class index of an utterance."""
+        return self.labels.index(utterance.label)
+
+
+def numeric_id(utterance_id: str) -> int:
+    """A 32-bit number of an utterance id, for ``jax.random.fold_in``.
+
+    It depends on the id alone, so an utterance keeps its randomness in any order, subset or
+    batch of the corpus.
+    """
+    return int.from_bytes(hashlib.sha256(utterance_id.encode()).digest()[:4], "little")
