@@ -10,8 +10,8 @@ JOBS ?= 2
 .PHONY: demo test test-peers lint format benchmark constraints clean
 
 demo: $(VENV)/.installed ## train a victim on synthetic speech, attack it, print the table
-	$(BIN)/python -m jaxser.train configs/demo.yaml
-	$(BIN)/python -m jaxser.attack --victim runs/demo --attack pgd --epsilon 0.001 0.002 0.005 0.01
+	$(BIN)/python -m jaxser.train
+	$(BIN)/python -m jaxser.attack --victim runs/demo --attack pgd --epsilon 0.0005 0.001 0.002 0.005
 
 test: lint ## ruff, type checker, tests without torch
 	$(BIN)/python -m pytest -n $(JOBS)

@@ -4,7 +4,7 @@
     utterances = synthetic.read(Path("data/synthetic"))       # made on first use
     synthetic.generate(Path("data/other"), seed=1, speakers=12, seconds=2.0)
 
-A glottal pulse train and noise excite five formant resonators (source-filter synthesis after
+A glottal pulse train and noise excite a row of formant resonators (source-filter synthesis after
 Klatt, "Software for a cascade/parallel formant synthesizer", JASA 67, 1980, and Klatt & Klatt,
 JASA 87, 1990: glottal pulse, tilt and aspiration). Sentences are nonsense syllables, the same
 for every speaker and emotion, so that an emotion is carried by prosody and voice quality alone:
@@ -18,6 +18,7 @@ import contextlib
 import csv
 import dataclasses
 import errno
+import functools
 import json
 import math
 import secrets
@@ -27,18 +28,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int16
+from jaxtyping import Float, Int, Int16
 
 from jaxser.corpora import csv_table
 from jaxser.corpora.spec import CorpusSpec, LeftOut, audio_files
 from jaxser.corpora.table import Gender, Split, Utterance
 from jaxser.errors import InputError
 
-__all__ = ["EMOTIONS", "LABELS", "SAMPLE_RATE", "SPEC", "Prosody", "generate", "read"]
+__all__ = ["EMOTIONS", "LABELS", "SAMPLE_RATE", "SPEC", "VERSION", "Prosody", "generate", "read"]
 
 SAMPLE_RATE = 16_000
 
-_VERSION = 1  # of the sound: raise it with any change that alters a sample
+VERSION = 1  # of the sound: raise it with any change that alters a sample
 _FRAME = 160  # samples per control frame (10 ms)
 _SETTINGS_FILE = "synthetic.json"
 _MANIFEST_FILE = "manifest.csv"
@@ -93,8 +94,14 @@ class Prosody:
 
 
 _NEUTRAL = Prosody(pitch_range=2.5, declination=2.0, pauses=0.03, accent=4.0, tilt=14.0)
-_LOWEST = Prosody(-9, 0.2, -9, -1, 0, 0, -12, 0, -10, -2, -2, 0, 0)
-_HIGHEST = Prosody(15, 12, 9, 1, 0.4, 14, 12, 30, 20, 2.5, 2.5, 1, 1.5)
+_LOWEST = Prosody(
+    pitch=-9, pitch_range=0.2, declination=-9, tempo=-1, pauses=0, accent=0, energy_slope=-12,
+    tilt=0, breath=-10, jitter=-2, shimmer=-2, creak=0, tremor=0,
+)  # fmt: skip
+_HIGHEST = Prosody(
+    pitch=15, pitch_range=12, declination=9, tempo=1, pauses=0.4, accent=14, energy_slope=12,
+    tilt=30, breath=20, jitter=2.5, shimmer=2.5, creak=1, tremor=1.5,
+)  # fmt: skip
 
 # What each emotion adds to the neutral manner at full intensity.
 EMOTIONS: dict[str, Prosody] = {
@@ -137,8 +144,14 @@ _CONFUSED_WITH = {
     "sadness": "boredom",
 }
 # Standard deviations: of a speaker's habits, and of one utterance about its speaker's manner.
-_HABITS = Prosody(0, 0.5, 0.7, 0.0, 0.01, 0.8, 0.8, 1.5, 1.5, 0.3, 0.3, 0.05, 0.05)
-_SPREAD = Prosody(0.8, 0.5, 0.8, 0.08, 0.02, 0.8, 1.2, 1.2, 1.2, 0.25, 0.25, 0.06, 0.06)
+_HABITS = Prosody(
+    pitch_range=0.5, declination=0.7, pauses=0.01, accent=0.8, energy_slope=0.8, tilt=1.5,
+    breath=1.5, jitter=0.3, shimmer=0.3, creak=0.05, tremor=0.05,
+)  # fmt: skip
+_SPREAD = Prosody(
+    pitch=0.8, pitch_range=0.5, declination=0.8, tempo=0.08, pauses=0.02, accent=0.8,
+    energy_slope=1.2, tilt=1.2, breath=1.2, jitter=0.25, shimmer=0.25, creak=0.06, tremor=0.06,
+)  # fmt: skip
 
 # Formant frequencies F1 to F3 in Hz of a man's voice (Peterson & Barney, JASA 24, 1952).
 _VOWELS = {
@@ -189,7 +202,7 @@ _CODAS = ("s", "n", "m", "l", "t")
 class _Speaker:
     """One voice: who it is, its vocal tract and larynx, its habits and its microphone."""
 
-    name: str
+    number: int
     gender: Gender
     split: Split
     pitch: float  # Hz
@@ -201,6 +214,10 @@ class _Speaker:
     expression: np.ndarray  # how strongly each field shows an emotion, about 1
     gain: float  # dB
     snr: float  # dB
+
+    @property
+    def name(self) -> str:
+        return f"s{self.number + 1:02d}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -223,13 +240,16 @@ class _Syllable:
     stressed: bool
 
 
+@functools.cache
 def _values(prosody: Prosody) -> np.ndarray:
-    return np.array(dataclasses.astuple(prosody), dtype=np.float64)
+    values = np.array(dataclasses.astuple(prosody), dtype=np.float64)
+    values.flags.writeable = False
+    return values
 
 
 def _rng(*key: int) -> np.random.Generator:
     """A generator of its own for every key, so that nothing depends on the order of making."""
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([_VERSION, *key])))
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([VERSION, *key])))
 
 
 def _make_speakers(seed: int, count: int) -> list[_Speaker]:
@@ -247,7 +267,7 @@ def _make_speakers(seed: int, count: int) -> list[_Speaker]:
         )  # fmt: skip
         speakers.append(
             _Speaker(
-                name=f"s{number + 1:02d}",
+                number=number,
                 gender="female" if female else "male",
                 split=split,
                 pitch=(200.0 if female else 112.0) * 2 ** rng.uniform(-0.2, 0.2),
@@ -371,9 +391,12 @@ def _glottal_source(
     return flow * strength[cycle], opening
 
 
+@functools.lru_cache(maxsize=4)
 def _delay(size: int) -> np.ndarray:
     """1/z at the frequencies of a real FFT of ``size`` samples."""
-    return np.exp(-2j * np.pi * np.arange(size // 2 + 1) / size)
+    delay = np.exp(-2j * np.pi * np.arange(size // 2 + 1) / size)
+    delay.flags.writeable = False
+    return delay
 
 
 def _filtered(sound: Waveform, response: np.ndarray) -> Waveform:
@@ -417,12 +440,13 @@ def _formant_filter(source: Waveform, formants: np.ndarray, scale: float) -> Wav
     for centre, bandwidth in _UPPER_FORMANTS:
         if centre * scale < SAMPLE_RATE / 2:
             above *= _resonator(centre * scale, bandwidth, delay)
-    spectrum = np.fft.rfft(pieces * window, size) / above
-    for centre, bandwidth in zip(formants.T[:, :, None], _BANDWIDTHS, strict=True):
+    sounding = np.flatnonzero(pieces.any(axis=1))
+    spectrum = np.fft.rfft(pieces[sounding] * window, size) / above
+    for centre, bandwidth in zip(formants[sounding].T[:, :, None], _BANDWIDTHS, strict=True):
         spectrum /= _resonator(centre, bandwidth, delay)
     filtered = np.fft.irfft(spectrum, size)
     output = np.zeros((frames + size // _FRAME + 1) * _FRAME)
-    for frame, piece in enumerate(filtered):
+    for frame, piece in zip(sounding, filtered, strict=True):
         output[frame * _FRAME : frame * _FRAME + size] += piece
     return output[_FRAME : _FRAME + len(source)]
 
@@ -462,55 +486,63 @@ def _frication(rng: np.random.Generator, phones: list[_Phone], samples: int) -> 
     return output
 
 
-def _synthesize(seed: int, number: int, label: str, take: int, speaker: _Speaker,
-                seconds: float) -> Int16[np.ndarray, " samples"]:  # fmt: skip
-    """One utterance as 16-bit samples."""
-    samples = round(seconds * SAMPLE_RATE)
-    frames = -(-samples // _FRAME)
-    rng = _rng(seed, 2, number, LABELS.index(label), take)
-    # The sentence has a key without speaker and label: what is said tells no emotion.
-    sentence = _make_sentence(_rng(seed, 3, take), math.ceil(12 * seconds))
-    manner = _draw_manner(rng, speaker, label)
-    phones = _time_phones(rng, sentence, speaker, manner, seconds)
-
-    frame_times = np.arange(frames) * _FRAME / SAMPLE_RATE
+def _articulate(
+    phones: list[_Phone], speaker: _Speaker, frames: int
+) -> tuple[Int[np.ndarray, " frames"], Track, Float[np.ndarray, "frames 3"]]:
+    """Per control frame: the syllable's index, the share of voicing, and F1 to F3 in Hz."""
     ends = np.array([phone.end for phone in phones])
-    phone = np.clip(np.searchsorted(ends, frame_times, side="right"), 0, len(phones) - 1)
-    syllable = np.array([p.syllable for p in phones])[phone]
+    times = np.arange(frames) * _FRAME / SAMPLE_RATE
+    phone = np.clip(np.searchsorted(ends, times, side="right"), 0, len(phones) - 1)
     targets, voicing = [], []
-    for p in phones:
-        consonant = _CONSONANTS.get(p.name)
+    for name in (p.name for p in phones):
+        consonant = _CONSONANTS.get(name)
         if consonant is not None:
             targets.append(consonant.locus)
             voicing.append(consonant.voicing)
         else:
-            targets.append(_VOWELS.get(p.name, _REST))
-            voicing.append(1.0 if p.name else 0.0)
+            targets.append(_VOWELS.get(name, _REST))
+            voicing.append(1.0 if name else 0.0)
     scale = speaker.formant_scale * np.array(speaker.formant_shift)
     formants = _smooth(np.array(targets, float)[phone], 7) * scale
+    syllable = np.array([p.syllable for p in phones])
+    return syllable[phone], np.array(voicing)[phone], formants
 
-    stress = np.array([s.stressed - 0.5 for s in sentence])
-    decibels = manner.accent * stress[syllable] + manner.energy_slope * (
-        np.linspace(-0.5, 0.5, frames)
-    )
-    loudness = 10 ** (_smooth(decibels, 5) / 20)
-    amplitude = _smooth(np.array(voicing)[phone], 3) * loudness
-    f0 = _pitch_track(rng, sentence, syllable, speaker, manner)
 
-    sample_times = np.arange(frames * _FRAME) / SAMPLE_RATE
-    flow, opening = _glottal_source(
-        rng, np.interp(sample_times, frame_times, f0), manner, speaker.open_quotient
-    )
+def _phonate(
+    rng: np.random.Generator, f0: Waveform, manner: Prosody, speaker: _Speaker
+) -> Waveform:
+    """What leaves the larynx: tilted pulses, and breath that follows the opening of the glottis."""
+    flow, opening = _glottal_source(rng, f0, manner, speaker.open_quotient)
     flow = _filtered(flow, _tilt_response(manner.tilt, len(flow)))
     breath = rng.standard_normal(len(flow)) * (0.3 + 0.7 * opening)
-    flow += 0.006 * 10 ** (manner.breath / 20) * breath
-    voice = _formant_filter(
-        flow * np.interp(sample_times, frame_times, amplitude),
-        formants,
-        speaker.formant_scale,
-    )
-    voice /= np.sqrt(np.mean(voice[np.repeat(np.array(voicing)[phone] == 1, _FRAME)] ** 2))
-    noise = _frication(rng, phones, len(voice)) * np.interp(sample_times, frame_times, loudness)
+    return flow + 0.006 * 10 ** (manner.breath / 20) * breath
+
+
+def _synthesize(
+    seed: int, speaker: _Speaker, label: str, take: int, seconds: float
+) -> Int16[np.ndarray, " samples"]:
+    """One utterance as 16-bit samples."""
+    samples = round(seconds * SAMPLE_RATE)
+    frames = -(-samples // _FRAME)
+    rng = _rng(seed, 2, speaker.number, LABELS.index(label), take)
+    # The sentence has a key without speaker and label: what is said tells no emotion.
+    sentence = _make_sentence(_rng(seed, 3, take), math.ceil(12 * seconds))
+    manner = _draw_manner(rng, speaker, label)
+    phones = _time_phones(rng, sentence, speaker, manner, seconds)
+    syllable, voicing, formants = _articulate(phones, speaker, frames)
+
+    def per_sample(track: Track) -> Waveform:
+        return np.interp(np.arange(frames * _FRAME) / _FRAME, np.arange(frames), track)
+
+    stress = np.array([s.stressed - 0.5 for s in sentence])[syllable]
+    rise = manner.energy_slope * np.linspace(-0.5, 0.5, frames)
+    loudness = 10 ** (_smooth(manner.accent * stress + rise, 5) / 20)
+    f0 = _pitch_track(rng, sentence, syllable, speaker, manner)
+    larynx = _phonate(rng, per_sample(f0), manner, speaker)
+    larynx *= per_sample(_smooth(voicing, 3) * loudness)
+    voice = _formant_filter(larynx, formants, speaker.formant_scale)
+    voice /= np.sqrt(np.mean(voice[np.repeat(voicing == 1, _FRAME)] ** 2))
+    noise = _frication(rng, phones, len(voice)) * per_sample(loudness)
     return _record(rng, (voice + noise)[:samples], speaker)
 
 
@@ -572,12 +604,12 @@ def _write_wav(path: Path, samples: Int16[np.ndarray, " samples"]) -> None:
 def _write_corpus(folder: Path, settings: _Settings) -> None:
     (folder / _WAV_FOLDER).mkdir()
     rows = []
-    for number, speaker in enumerate(_make_speakers(settings.seed, settings.speakers)):
+    for speaker in _make_speakers(settings.seed, settings.speakers):
         for label in LABELS:
             for take in range(settings.utterances_per_speaker_and_emotion):
                 name = f"syn_{speaker.name}_{speaker.gender[0]}_{label}_{take:02d}.wav"
                 file = f"{_WAV_FOLDER}/{name}"
-                samples = _synthesize(settings.seed, number, label, take, speaker, settings.seconds)
+                samples = _synthesize(settings.seed, speaker, label, take, settings.seconds)
                 _write_wav(folder / file, samples)
                 rows.append((file, label, speaker.name, speaker.gender, speaker.split))
     with (folder / _MANIFEST_FILE).open("w", encoding="utf-8", newline="") as stream:
@@ -614,7 +646,7 @@ def generate(
     Raises:
       InputError: ``root`` holds something else, cannot be written, or a setting is out of range.
     """
-    settings = _Settings(_VERSION, seed, speakers, utterances_per_speaker_and_emotion, seconds)
+    settings = _Settings(VERSION, seed, speakers, utterances_per_speaker_and_emotion, seconds)
     # Links are followed, so that the temporary folder lies on the same disk as the final one.
     root = Path(root).resolve()
     if _is_kept(root, settings):
@@ -670,10 +702,10 @@ def _find(root: Path) -> _Settings | None:
         settings = _Settings(**json.loads(path.read_text(encoding="utf-8")))
     except (TypeError, ValueError) as error:
         raise InputError(f"{path} is damaged; delete {root}, and it is made again.") from error
-    if settings.version != _VERSION:
+    if settings.version != VERSION:
         raise InputError(
             f"{root} was made by version {settings.version} of the generator, and this is version "
-            f"{_VERSION}; delete the folder, and it is made again."
+            f"{VERSION}; delete the folder, and it is made again."
         )
     size = _WAV_HEADER_BYTES + 2 * settings.samples
     whole = [u for u in _read_manifest(root) if _size(u.path) == size]

@@ -1,0 +1,429 @@
+"""Attack a victim: ``python -m jaxser.attack --victim runs/NAME --attack pgd --epsilon 0.01``.
+
+It prints clean and robust figures per ε and leaves one row per utterance and ε in Parquet files.
+A run that was stopped goes on when the same command is given again: rows that are there stay.
+"""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jaxser.config import AttackCommandConfig, CorpusConfig, parse_command
+from jaxser.errors import InputError, UsageError, nearest_name, report_errors
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+    from jaxser.attacks import Attack
+    from jaxser.corpora import Corpus, Prepared, Utterance
+    from jaxser.driver import RowBlock, Throughput
+    from jaxser.victim import Victim
+
+_BAR = "{desc} {percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} rows{postfix}, {remaining} left"
+
+# Where stderr is a file, a line now and then instead of a moving bar.
+_SECONDS_BETWEEN_LINES = 30.0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse, attack, print; returns the exit status."""
+    config = parse_command(
+        AttackCommandConfig,
+        "python -m jaxser.attack",
+        "Attack a victim on its held-out speech and say how robust it is. Without arguments: "
+        "PGD on the demo's victim.",
+        argv,
+    )
+    # JAX and the rest take seconds to import: after --help and after a mistyped flag.
+    from jaxser.attacks import from_parameters
+    from jaxser.compilation import enable_compilation_cache
+    from jaxser.results import format_table, summarise
+
+    parameters = _parameters(config)
+    attack = from_parameters(config.attack, parameters)
+    enable_compilation_cache()
+    run = _load_run(config, attack, bounds_given="bounds" in parameters)
+    throughput = _attack_missing_rows(run)
+    rows = run.rows()
+    print(run.headline())
+    print(format_table(summarise(rows, interval_over=config.interval_over)))
+    if config.by is not None:
+        print(f"\nby {config.by}:")
+        print(format_table(summarise(rows, by=config.by, interval_over=config.interval_over)))
+    print(_speed(throughput, len(rows)))
+    print(f"rows in {run.out}")
+    return 0
+
+
+def _parameters(config: AttackCommandConfig) -> dict[str, Any]:
+    """``steps=40`` ... as a mapping."""
+    values: dict[str, Any] = {}
+    for text in config.params:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"--params {text!r} is not of the form name=value, such as steps=40.")
+        values[name.strip()] = _parameter_value(value.strip())
+    if "targeted" in values:
+        raise UsageError("--params cannot set targeted; give --target LABEL.")
+    return values | ({"targeted": True} if config.target is not None else {})
+
+
+def _parameter_value(text: str) -> Any:
+    if text.lower() in ("none", "null"):
+        return None
+    return tuple(text.split(",")) if "," in text else text
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """Everything a run of the command needs, checked and loaded."""
+
+    config: AttackCommandConfig
+    victim: "Victim"
+    prepared: "Prepared"
+    attack: "Attack"
+    positions: "np.ndarray"  # in the corpus' table
+    labels: "np.ndarray"  # class indices of the victim
+    clean: "np.ndarray"  # clean predictions, -1 where there is none
+    attacked: "np.ndarray"  # labels to leave or reach
+    facts: Mapping[str, Any]  # columns that are the same in all rows
+    out: Path
+
+    @property
+    def utterances(self) -> "list[Utterance]":
+        return [self.prepared.corpus.utterances[i] for i in self.positions]
+
+    def headline(self) -> str:
+        corpus = self.prepared.corpus
+        speakers = len({utterance.speaker for utterance in self.utterances})
+        goal = f"towards {self.config.target}" if self.config.target else f"from {self.config.y}"
+        lines = [
+            f"{self.attack.name} ({goal}) on {self.victim.name} of {self.config.victim}; "
+            f"{corpus.title}, {self.config.split}: {len(self.positions)} utterances, "
+            f"{speakers} speakers",
+            "hyper-parameters: "
+            + ", ".join(f"{k} {v}" for k, v in json.loads(self.facts["parameters"]).items()),
+        ]
+        lines += [f"note: {note}" for note in self.facts["notes"]]
+        return "\n".join(lines)
+
+    def rows(self) -> "pa.Table":
+        """The rows asked for: one per utterance and ε."""
+        import pyarrow as pa
+
+        from jaxser.results import read_rows
+
+        table = read_rows(self.out)
+        wanted = {(u.id, e) for u in self.utterances for e in self.config.epsilon}
+        first: dict[tuple[str, float], int] = {}
+        for index, key in enumerate(_keys(table)):
+            if key in wanted:
+                first.setdefault(key, index)
+        return table.take(pa.array(sorted(first.values())))
+
+    def missing(self) -> "np.ndarray":
+        """Positions in ``utterances`` that lack a row or a WAV file at some ε."""
+        import numpy as np
+
+        from jaxser.results import read_rows
+
+        have = set(_keys(read_rows(self.out))) if any(self.out.glob("rows-*.parquet")) else set()
+        lacking = [
+            i
+            for i, utterance in enumerate(self.utterances)
+            for epsilon in self.config.epsilon
+            if (utterance.id, epsilon) not in have
+            or (self.config.save_wav and not self.wav_path(utterance, epsilon).exists())
+        ]
+        return np.unique(np.array(lacking, np.int64))
+
+    def wav_path(self, utterance: "Utterance", epsilon: float) -> Path:
+        folder = (self.out / "wav" / f"epsilon-{epsilon:g}").resolve()
+        path = folder / f"{utterance.id}.wav"
+        if not path.resolve().is_relative_to(folder):
+            raise InputError(f"the utterance id {utterance.id!r} leads out of {folder}; rename it.")
+        return path
+
+
+def _load_run(config: AttackCommandConfig, attack: "Attack", bounds_given: bool) -> _Run:
+    import numpy as np
+
+    from jaxser.attacks import parameters
+    from jaxser.corpora.selection import select, split_rows
+    from jaxser.driver import predict
+    from jaxser.provenance import device_name
+    from jaxser.results import parameters_hash
+    from jaxser.victim import load_victim, read_run
+
+    if len(set(config.epsilon)) < len(config.epsilon):
+        raise UsageError("the same epsilon is given twice; give each once.")
+    trained, _ = read_run(config.victim)
+    victim = load_victim(config.victim)
+    if not bounds_given:
+        attack = dataclasses.replace(attack, bounds=victim.bounds)  # type: ignore[type-var]
+    corpus_config = _attacked_corpus(trained.corpus, config)
+    prepared = select(corpus_config)
+    corpus = prepared.corpus
+    labels = _victim_labels(corpus, victim.labels, config.victim)
+    positions = split_rows(corpus, config.split)
+    target = _target(config, victim.labels)
+    if target is not None:
+        positions = positions[labels[positions] != target]
+    if len(positions) == 0:
+        raise InputError(
+            f"{corpus.name} has no utterance to attack in its {config.split} part; give another "
+            "--split."
+        )
+    if config.limit is not None and config.limit < len(positions):
+        positions = positions[np.linspace(0, len(positions) - 1, config.limit).round().astype(int)]
+    clean = predict(victim, prepared.waveforms, subset=positions, batch_size=config.batch_size)
+    attacked = labels[positions] if config.y == "truth" else clean
+    if target is not None:
+        attacked = np.full(len(positions), target, np.int32)
+    elif (attacked < 0).any():
+        name = corpus.utterances[positions[int((attacked < 0).argmax())]].id
+        raise InputError(
+            f"the victim's logits for {name} are not finite, so there is no prediction to attack; "
+            "use --y truth or leave the file out."
+        )
+    values = parameters(attack)
+    identity = {
+        "attack": attack.name,
+        "parameters": values,
+        "seed": config.seed,
+        "y": config.y,
+        "target": config.target,
+        "split": config.split,
+        "scheme": [corpus_config.split, corpus_config.split_seed, corpus_config.fold],
+        "victim": _fingerprint(victim.variables),
+        "corpus": prepared.fingerprint,
+    }
+    facts = {
+        "victim": f"{victim.name} {config.victim}",
+        "victim_fingerprint": identity["victim"],
+        "corpus": corpus.title,
+        "language": corpus.language,
+        "synthetic": corpus.synthetic,
+        "notes": list(dict.fromkeys([*victim.notes, *corpus.notes])),
+        "split": config.split,
+        "label_source": "target" if target is not None else config.y,
+        "targeted": target is not None,
+        "attack": attack.name,
+        "parameters": json.dumps(values),
+        "parameters_hash": parameters_hash(values),
+        "seed": config.seed,
+        "device": device_name(),
+    }
+    default = config.victim / "attacks" / f"{attack.name}-{parameters_hash(identity)}"
+    return _Run(
+        config=config,
+        victim=victim,
+        prepared=prepared,
+        attack=attack,
+        positions=positions,
+        labels=labels[positions],
+        clean=clean,
+        attacked=attacked,
+        facts=facts,
+        out=_checked_out(config.out, default, facts),
+    )
+
+
+def _checked_out(asked: Path | None, default: Path, facts: Mapping[str, Any]) -> Path:
+    """The folder of the rows; rows of another run that lie there are refused."""
+    from jaxser.results import read_rows
+
+    if asked is None:
+        return default
+    if asked.exists() and not asked.is_dir():
+        raise UsageError(f"{asked} is a file; give another --out.")
+    if any(asked.glob("rows-*.parquet")):
+        first = read_rows(asked).slice(0, 1).to_pylist()[0]
+        for name in facts:
+            if name not in ("device", "victim", "notes") and first[name] != facts[name]:
+                raise UsageError(
+                    f"{asked} holds rows with {name} {first[name]}, not {facts[name]}; give "
+                    "another --out."
+                )
+    return asked
+
+
+def _attacked_corpus(trained: CorpusConfig, config: AttackCommandConfig) -> CorpusConfig:
+    """The victim's own corpus section, with what the command says otherwise."""
+    asked = config.corpus
+    changes: dict[str, Any] = {"skip_damaged": asked.skip_damaged or trained.skip_damaged}
+    if asked.name is not None and asked.name != trained.name:
+        changes |= {"root": None, "split": "standard", "split_file": None}
+    for name in ("name", "root", "split", "split_file", "cache_dir"):
+        if getattr(asked, name) is not None:
+            changes[name] = getattr(asked, name)
+    return dataclasses.replace(trained, **changes)
+
+
+def _victim_labels(corpus: "Corpus", known: Sequence[str], folder: Path) -> "np.ndarray":
+    """The victim's class index of every utterance."""
+    import numpy as np
+
+    strange = sorted(set(corpus.labels) - set(known))
+    if strange:
+        raise InputError(
+            f"{corpus.name} has labels that the victim in {folder} was not trained on: "
+            f"{', '.join(strange)} (it knows {', '.join(known)}); attack the victim's own corpus."
+        )
+    return np.array([known.index(u.label) for u in corpus.utterances], np.int32)
+
+
+def _target(config: AttackCommandConfig, known: Sequence[str]) -> int | None:
+    if config.target is None:
+        return None
+    if config.target not in known:
+        raise UsageError(
+            f"there is no label {config.target!r} to reach; {nearest_name(config.target, known)}"
+        )
+    return known.index(config.target)
+
+
+def _fingerprint(variables: Any) -> str:
+    """SHA-256 of the victim's parameters and statistics, shortened."""
+    import hashlib
+
+    import jax
+    import numpy as np
+
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
+        digest.update(jax.tree_util.keystr(path).encode())
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _attack_missing_rows(run: _Run) -> "Throughput":
+    """Make the rows that are not there yet."""
+    import numpy as np
+    from tqdm import tqdm
+
+    from jaxser.driver import Throughput, attack_rows
+    from jaxser.results import RowWriter, read_rows
+
+    lacking = run.missing()
+    throughput = Throughput()
+    if len(lacking) == 0:
+        return throughput
+    have = set(_keys(read_rows(run.out))) if any(run.out.glob("rows-*.parquet")) else set()
+    config, utterances = run.config, run.utterances
+    blocks = attack_rows(
+        run.victim,
+        run.prepared.waveforms,
+        run.attacked[lacking],
+        run.attack,
+        config.epsilon,
+        subset=run.positions[lacking],
+        seed=config.seed,
+        ids=[utterances[i].id for i in lacking],
+        batch_size=config.batch_size,
+        keep_x_adv=config.save_wav,
+    )
+    succeeded = 0
+    with (
+        RowWriter(run.out) as writer,
+        tqdm(
+            total=len(lacking) * len(config.epsilon),
+            desc=run.attack.name,
+            bar_format=_BAR,
+            mininterval=0.1 if sys.stderr.isatty() else _SECONDS_BETWEEN_LINES,
+            dynamic_ncols=True,
+        ) as bar,
+    ):
+        for block in blocks:
+            throughput = block.throughput
+            where = lacking[block.utterance]
+            if config.save_wav:
+                _write_wav(run, where, block)
+            keys = [
+                (utterances[i].id, config.epsilon[e])
+                for i, e in zip(where, block.epsilon_index, strict=True)
+            ]
+            new = np.array([key not in have for key in keys], bool)
+            if new.any():
+                writer.add(_columns(run, where, block, new))
+            succeeded += int(block.success.sum())
+            bar.set_postfix_str(
+                f"{throughput.rows_per_second:.1f} rows/s, success "
+                f"{succeeded / throughput.rows:.1%}",
+                refresh=False,
+            )
+            bar.update(len(keys))
+    return throughput
+
+
+def _columns(
+    run: _Run, where: "np.ndarray", block: "RowBlock", new: "np.ndarray"
+) -> dict[str, Any]:
+    """The block's rows that are ``new``, as columns of the row schema."""
+    from jaxser.attacks.base import FLAG_NAMES
+
+    names = run.victim.labels
+    count = int(new.sum())
+    utterances = [run.utterances[i] for i in where[new]]
+    flags = [
+        [name for bit, name in FLAG_NAMES.items() if value & bit] for value in block.flags[new]
+    ]
+    return {
+        **{name: [value] * count for name, value in run.facts.items()},
+        "utterance": [utterance.id for utterance in utterances],
+        "speaker": [utterance.speaker for utterance in utterances],
+        "gender": [utterance.gender for utterance in utterances],
+        "label": [names[i] for i in run.labels[where[new]]],
+        "attacked_label": [names[i] for i in run.attacked[where[new]]],
+        "clean_prediction": [_name(names, i) for i in run.clean[where[new]]],
+        "prediction": [_name(names, i) for i in block.prediction[new]],
+        "epsilon": [run.config.epsilon[i] for i in block.epsilon_index[new]],
+        "success": block.success[new],
+        **{name: values[new].astype("float64") for name, values in block.measures.items()},
+        "steps": block.steps[new].astype("int64"),
+        "queries": block.queries[new].astype("int64"),
+        "gradients": block.gradients[new].astype("int64"),
+        "flags": flags,
+        "seconds": block.seconds[new],
+        "compile_seconds": [block.throughput.compile_seconds] * count,
+    }
+
+
+def _name(names: Sequence[str], index: int) -> str | None:
+    return names[index] if index >= 0 else None
+
+
+def _keys(rows: "pa.Table") -> list[tuple[str, float]]:
+    return list(zip(rows["utterance"].to_pylist(), rows["epsilon"].to_pylist(), strict=True))
+
+
+def _write_wav(run: _Run, where: "np.ndarray", block: "RowBlock") -> None:
+    """Float32 WAV: the very samples that fooled the victim, none rounded to 16 bits."""
+    import soundfile
+
+    from jaxser.files import atomic_file
+
+    assert block.x_adv is not None
+    for i, e, samples in zip(where, block.epsilon_index, block.x_adv, strict=True):
+        path = run.wav_path(run.utterances[i], run.config.epsilon[e])
+        with atomic_file(path) as temporary:
+            soundfile.write(temporary, samples, run.victim.sample_rate, subtype="FLOAT")
+
+
+def _speed(throughput: "Throughput", rows: int) -> str:
+    if throughput.rows == 0:
+        return f"all {rows} rows were there already"
+    wasted = throughput.wasted_row_steps / throughput.row_steps
+    return (
+        f"{throughput.rows} rows in {throughput.seconds:.1f} s, {throughput.rows_per_second:.2f} "
+        f"rows/s steady state, after {throughput.compile_seconds:.1f} s of compilation; "
+        f"{wasted:.1%} of the attack steps fell on empty or finished slots"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(report_errors(main))

@@ -1,0 +1,116 @@
+"""Accuracy, UAR and macro F1 with bootstrap intervals, all from a confusion matrix.
+
+    matrix = confusion_matrix(y_true, y_pred, num_classes)
+    uar(matrix), bootstrap_interval(uar, y_true, y_pred, num_classes, groups=speakers)
+
+Everything is host-side NumPy: there are at most thousands of rows. Matrices may carry leading
+axes, so that a bootstrap is one call.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+
+__all__ = [
+    "accuracy",
+    "bootstrap_interval",
+    "confusion_matrix",
+    "macro_f1",
+    "recalls",
+    "uar",
+]
+
+Matrix = Float[np.ndarray, "... classes classes"] | Int[np.ndarray, "... classes classes"]
+Metric = Callable[[Matrix], Float[np.ndarray, "..."]]
+
+
+def confusion_matrix(
+    y_true: Int[np.ndarray, " rows"], y_pred: Int[np.ndarray, " rows"], num_classes: int
+) -> Int[np.ndarray, "classes classes"]:
+    """Counts with the true class along rows and the predicted class along columns."""
+    cells = np.asarray(y_true, np.int64) * num_classes + np.asarray(y_pred, np.int64)
+    return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+def accuracy(matrix: Matrix) -> Float[np.ndarray, "..."]:
+    """Share of rows on the diagonal (weighted average recall); NaN without rows."""
+    return _ratio(np.trace(matrix, axis1=-2, axis2=-1), matrix.sum((-2, -1)))
+
+
+def recalls(matrix: Matrix) -> Float[np.ndarray, "... classes"]:
+    """Recall per class; NaN for a class without rows."""
+    return _ratio(_diagonal(matrix), matrix.sum(-1))
+
+
+def uar(matrix: Matrix) -> Float[np.ndarray, "..."]:
+    """Unweighted average recall, over the classes that have rows; NaN without rows."""
+    return _mean_over(recalls(matrix), matrix.sum(-1) > 0)
+
+
+def macro_f1(matrix: Matrix) -> Float[np.ndarray, "..."]:
+    """Mean F1 over the classes that occur as truth or as prediction; NaN without rows."""
+    support = matrix.sum(-1) + matrix.sum(-2)
+    return _mean_over(_ratio(2 * _diagonal(matrix), support), support > 0)
+
+
+def bootstrap_interval(
+    metric: Metric,
+    y_true: Int[np.ndarray, " rows"],
+    y_pred: Int[np.ndarray, " rows"],
+    num_classes: int,
+    *,
+    groups: Sequence[str] | None = None,
+    level: float = 0.95,
+    num_resamples: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of a metric (Efron, 1979).
+
+    Args:
+      metric: function of a confusion matrix with leading axes, such as :func:`uar`.
+      y_true: class indices.
+      y_pred: class indices.
+      num_classes: of the corpus.
+      groups: one speaker per row: whole speakers are drawn with replacement. Without it,
+        utterances are.
+      level: coverage.
+      num_resamples: bootstrap draws.
+      seed: of the draws.
+
+    Returns:
+      (low, high); (nan, nan) without rows. Draws in which the metric is undefined are left out.
+    """
+    y_true, y_pred = np.asarray(y_true, np.int64), np.asarray(y_pred, np.int64)
+    if y_true.size == 0:
+        return (float("nan"), float("nan"))
+    rng = np.random.default_rng(seed)
+    if groups is None:
+        # Utterances drawn with replacement land in the cells of the matrix multinomially.
+        cells = confusion_matrix(y_true, y_pred, num_classes).ravel()
+        drawn = rng.multinomial(y_true.size, cells / cells.sum(), size=num_resamples)
+    else:
+        names, index = np.unique(np.asarray(groups), return_inverse=True)
+        per_group = np.zeros((len(names), num_classes**2), np.int64)
+        np.add.at(per_group, (index, y_true * num_classes + y_pred), 1)
+        share = np.full(len(names), 1 / len(names))
+        drawn = rng.multinomial(len(names), share, size=num_resamples) @ per_group
+    values = metric(drawn.reshape(num_resamples, num_classes, num_classes))
+    tail = 50 * (1 - level)
+    low, high = np.nanpercentile(values, [tail, 100 - tail])
+    return float(low), float(high)
+
+
+def _diagonal(matrix: Matrix) -> Float[np.ndarray, "... classes"]:
+    return np.diagonal(matrix, axis1=-2, axis2=-1)
+
+
+def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """numerator / denominator, NaN where the denominator is 0."""
+    undefined = np.full(np.shape(denominator), np.nan)
+    return np.divide(numerator, denominator, out=undefined, where=denominator > 0)
+
+
+def _mean_over(values: np.ndarray, present: np.ndarray) -> np.ndarray:
+    """Mean of the ``present`` values along the last axis."""
+    return _ratio(np.where(present, values, 0.0).sum(-1), present.sum(-1))

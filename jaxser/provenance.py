@@ -1,0 +1,60 @@
+"""Where a result comes from: versions, device, code revision."""
+
+import importlib.metadata
+import platform
+import subprocess
+from pathlib import Path
+
+import jax
+
+import jaxser
+
+__all__ = ["environment"]
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "soxr")
+
+
+def environment() -> dict[str, object]:
+    """Versions, devices and git revision, as saved beside every run."""
+    devices = jax.devices()
+    return {
+        "jaxser": jaxser.__version__,
+        "git_revision": _git_revision(),
+        "python": platform.python_version(),
+        "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "backend": jax.default_backend(),
+        "devices": len(devices),
+        "device": device_name(),
+        "platform": platform.platform(),
+    }
+
+
+def device_name() -> str:
+    """The accelerator's name, or the processor's on a CPU."""
+    device: str = jax.devices()[0].device_kind
+    if device != "cpu":
+        return device
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or "cpu"
+
+
+def _git_revision() -> str | None:
+    """Commit of the checkout that the code runs from, with "+" where files were changed."""
+    package = str(Path(jaxser.__file__).parent)
+    try:
+        head = subprocess.run(
+            ["git", "-C", package, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        )
+        changes = subprocess.run(
+            ["git", "-C", package, "status", "--porcelain", "--untracked-files=no", "--", package],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None  # an installed package has no revision
+    return head.stdout.strip() + ("+" if changes.stdout.strip() else "")

@@ -1,0 +1,69 @@
+"""Train a victim: ``python -m jaxser.train [CONFIG.yaml] [--any.field value]``.
+
+Without arguments it runs the demo: Emo18 on synthetic speech. A run that was stopped goes on when
+the same command is given again.
+"""
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from jaxser.config import TrainConfig, parse_command
+from jaxser.errors import report_errors
+
+if TYPE_CHECKING:
+    from jaxser.training.run import TrainingOutcome
+
+# As a shell reports a process that SIGTERM ended: scripts must not go on as if it had finished.
+_STOPPED = 143
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse, train, print; returns the exit status."""
+    config = parse_command(
+        TrainConfig,
+        "python -m jaxser.train",
+        "Train a speech emotion recognition victim, or go on with a run that was stopped. "
+        "Without arguments: the demo on synthetic speech.",
+        argv,
+    )
+    # JAX and the rest take seconds to import: after --help and after a mistyped flag.
+    from jaxser.compilation import enable_compilation_cache
+    from jaxser.training.run import train_victim
+
+    enable_compilation_cache()
+    outcome = train_victim(config)
+    if not outcome.finished:
+        print(f"stopped after {outcome.step} updates; the same command goes on from there.")
+        return _STOPPED
+    print(format_outcome(outcome, config))
+    return 0
+
+
+def format_outcome(outcome: "TrainingOutcome", config: TrainConfig) -> str:
+    """The table that ends a run: each metric with its 95% interval over utterances."""
+    lines = [
+        f"{config.model.name} on {outcome.title}, split {config.corpus.split}, "
+        f"epoch {outcome.results['best_epoch']} of {outcome.results['epochs']}"
+    ]
+    lines += [f"note: {note}" for note in outcome.notes]
+    lines.append(f"{'part':5} {'utterances':>10} {'speakers':>8}  {'UAR':22} {'accuracy':22} macro F1")
+    for part in ("val", "test"):
+        if part in outcome.results:
+            figures = outcome.results[part]
+            cells = [_interval(figures[name]) for name in ("uar", "accuracy", "macro_f1")]
+            lines.append(
+                f"{part:5} {figures['utterances']:10d} {figures['speakers']:8d}  "
+                f"{cells[0]:22} {cells[1]:22} {cells[2]}"
+            )
+    lines.append(f"95% bootstrap intervals over utterances; everything is in {config.out}")
+    return "\n".join(lines)
+
+
+def _interval(metric: dict[str, list[float]]) -> str:
+    low, high = metric["interval_utterances"]
+    return f"{metric['value']:.1%} ({low:.1%}–{high:.1%})"
+
+
+if __name__ == "__main__":
+    sys.exit(report_errors(main))

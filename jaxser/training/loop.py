@@ -1,0 +1,185 @@
+"""The one host loop: all the I/O around a jitted update.
+
+It feeds batches, shows progress, evaluates at the end of each epoch, keeps the best and the last
+checkpoint, stops early, and stops cleanly on SIGTERM and Ctrl-C. A run that was stopped anywhere
+goes on from its last checkpoint to the same end: everything that decides what comes next
+(parameters, optimiser, data position, history) is in that checkpoint.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import grain
+import jax
+import numpy as np
+
+from jaxser.checkpoint import Checkpoints
+from jaxser.errors import InputError
+from jaxser.metrics import accuracy, uar
+from jaxser.training.victim import EpochMetrics, TrainState
+from jaxser.writer import RunWriter
+
+__all__ = ["LoopSettings", "Record", "run_loop", "termination"]
+
+Record = dict[str, Any]
+
+
+class StopFlag(Protocol):
+    def is_set(self) -> bool: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class LoopSettings:
+    """When to evaluate, save and stop.
+
+    Attributes:
+      epochs: at most.
+      steps_per_epoch: updates.
+      batch_size: rows of an update, for the progress figures.
+      monitor: "uar" (higher is better) or "loss" (lower) of the validation part.
+      patience: epochs without a better one before stopping; 0 never stops.
+      checkpoint_seconds: also save within an epoch this often.
+    """
+
+    epochs: int
+    steps_per_epoch: int
+    batch_size: int
+    monitor: str
+    patience: int
+    checkpoint_seconds: float
+
+    @property
+    def total_steps(self) -> int:
+        return self.epochs * self.steps_per_epoch
+
+
+@contextlib.contextmanager
+def termination() -> Iterator[threading.Event]:
+    """An event that SIGTERM or Ctrl-C sets; a second signal acts at once, as usual."""
+    requested = threading.Event()
+    signals = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in signals}
+
+    def request(number: int, _: Any) -> None:
+        requested.set()
+        for each in signals:
+            signal.signal(each, before[each])
+
+    for number in signals:
+        signal.signal(number, request)
+    try:
+        yield requested
+    finally:
+        for number in signals:
+            signal.signal(number, before[number])
+
+
+def run_loop(
+    update: Callable[[TrainState, Any], TrainState],
+    state: TrainState,
+    batches: grain.DatasetIterator,
+    evaluate: Callable[[Any], dict[str, float]] | None,
+    checkpoints: Checkpoints,
+    writer: RunWriter,
+    settings: LoopSettings,
+    stop: StopFlag,
+) -> tuple[TrainState, Record]:
+    """Train to the end, or until ``stop`` is set.
+
+    Args:
+      update: jitted, donating its state.
+      state: fresh; replaced by the last checkpoint where there is one.
+      batches: endless and checkpointable.
+      evaluate: variables -> {"val_loss", "val_uar", ...} or None without a validation part; then
+        the last epoch is also the best, as nothing else could choose.
+      checkpoints: of the run.
+      writer: of the run.
+      settings: see :class:`LoopSettings`.
+      stop: checked after each update.
+
+    Returns:
+      (state, record): ``record["finished"]`` is False where ``stop`` ended it; everything so far
+      is then saved.
+    """
+    step, state, record = checkpoints.restore_last(state, batches)
+    record = record or _new_record()
+    saved_at = time.monotonic()
+    writer.start(settings.total_steps * settings.batch_size, step * settings.batch_size)
+    while not record["finished"]:
+        state = update(state, next(batches))
+        step += 1
+        writer.advance(settings.batch_size, functools.partial(_figures, state.metrics))
+        if step % settings.steps_per_epoch == 0:
+            state = _end_epoch(step, state, evaluate, checkpoints, writer, settings, record)
+        due = time.monotonic() - saved_at > settings.checkpoint_seconds
+        if due or stop.is_set() or step % settings.steps_per_epoch == 0:
+            checkpoints.save_last(step, state, batches, record)
+            saved_at = time.monotonic()
+        if stop.is_set():
+            break
+    writer.finish()
+    return state, record
+
+
+def _new_record() -> Record:
+    return {"finished": False, "history": [], "best_epoch": None, "best_value": None}
+
+
+def _end_epoch(
+    step: int,
+    state: TrainState,
+    evaluate: Callable[[Any], dict[str, float]] | None,
+    checkpoints: Checkpoints,
+    writer: RunWriter,
+    settings: LoopSettings,
+    record: Record,
+) -> TrainState:
+    """Evaluate, note the figures in ``record``, keep the best; returns the state for the next."""
+    epoch = step // settings.steps_per_epoch
+    figures: dict[str, float] = {"epoch": epoch, "step": step, **_figures(state.metrics)}
+    if not np.isfinite(figures["loss"]):
+        raise InputError(
+            f"the training loss became {figures['loss']} in epoch {epoch}; use a smaller "
+            "training.learning_rate (the checkpoint of the epoch before is kept)."
+        )
+    if evaluate is not None:
+        figures |= evaluate(state.variables)
+    record["history"].append(figures)
+    last = epoch == settings.epochs
+    if evaluate is None:
+        better = last
+    else:
+        value = figures[f"val_{settings.monitor}"]
+        better = record["best_value"] is None or (
+            value < record["best_value"]
+            if settings.monitor == "loss"
+            else value > record["best_value"]
+        )
+        if better:
+            record["best_value"] = value
+        waited = epoch - (epoch if better else record["best_epoch"] or 0)
+        last = last or (settings.patience > 0 and waited >= settings.patience)
+    if better:
+        record["best_epoch"] = epoch
+        checkpoints.save_best(step, state.variables)
+    record["finished"] = last
+    writer.epoch(figures, record["history"], settings.epochs)
+    # Put like the old ones, so that the next update finds the compiled program of the last.
+    zeros = EpochMetrics.zeros(state.metrics.confusion.shape[0])
+    return state.replace(metrics=jax.device_put(zeros, state.metrics.loss.sharding))
+
+
+def _figures(metrics: EpochMetrics) -> dict[str, float]:
+    """Training loss, accuracy and UAR so far in the epoch."""
+    confusion = np.asarray(metrics.confusion)
+    return {
+        "loss": float(metrics.loss) / max(int(metrics.steps), 1),
+        "accuracy": float(accuracy(confusion)),
+        "uar": float(uar(confusion)),
+    }

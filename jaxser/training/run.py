@@ -1,0 +1,324 @@
+"""One training run: from a config to a run folder that can be attacked, resumed and read.
+
+    outcome = train_victim(config)
+
+The folder holds ``config.yaml``, ``run.json`` (labels, corpus fingerprint, versions, device, git
+revision), ``split.csv``, ``checkpoints/{best,last}``, ``history.csv``, ``results.json``,
+``confusion_<part>.png`` and ``tensorboard/``.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import functools
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import yaml
+from flax import linen as nn
+from jax.sharding import Mesh
+
+from jaxser import models
+from jaxser.checkpoint import Checkpoints, load_variables
+from jaxser.config import TrainConfig, to_mapping
+from jaxser.corpora import Prepared, read_split, write_split
+from jaxser.corpora.selection import label_indices, select, split_rows
+from jaxser.errors import InputError, UsageError
+from jaxser.figures import confusion_figure, save_figure
+from jaxser.files import write_text
+from jaxser.input_pipeline import WaveformSource, evaluation_batches, training_batches
+from jaxser.metrics import accuracy, bootstrap_interval, confusion_matrix, macro_f1, uar
+from jaxser.provenance import environment
+from jaxser.sharding import batch_sharding, make_mesh, put_batch, replicated
+from jaxser.training.loop import LoopSettings, run_loop, termination
+from jaxser.training.victim import (
+    class_weights,
+    init_state,
+    make_evaluation_step,
+    make_optimizer,
+    make_train_step,
+)
+from jaxser.victim import read_run
+from jaxser.writer import RunWriter
+
+__all__ = ["TrainingOutcome", "train_victim"]
+
+# What may differ between a run and its continuation without changing the result.
+_FREE_KEYS = ("out", "corpus.root", "corpus.cache_dir", "training.checkpoint_minutes")
+
+_METRICS = {"accuracy": accuracy, "uar": uar, "macro_f1": macro_f1}
+
+# Rows of an evaluation batch: enough to keep two cores busy, little memory.
+_EVALUATION_ROWS = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingOutcome:
+    """What a run came to.
+
+    Attributes:
+      finished: False where a signal stopped it; the same command goes on.
+      step: updates so far.
+      results: figures per part, as in ``results.json`` ({} while unfinished).
+      title: of the corpus, for tables.
+      notes: remarks that belong to every figure.
+    """
+
+    finished: bool
+    step: int
+    results: dict[str, Any]
+    title: str
+    notes: tuple[str, ...]
+
+
+def train_victim(config: TrainConfig) -> TrainingOutcome:
+    """Train, or go on training, the victim that ``config`` describes.
+
+    Raises:
+      UsageError: the folder holds a run with another config, or something else.
+      InputError: see :func:`jaxser.corpora.selection.select`; or the corpus has changed since the
+        run began; or the run is being trained by another process.
+    """
+    prepared = select(config.corpus)
+    with _run_folder(config.out):
+        _describe_run(config, prepared)
+        return _train(config, prepared)
+
+
+def _train(config: TrainConfig, prepared: Prepared) -> TrainingOutcome:
+    corpus, mesh = prepared.corpus, make_mesh()
+    source = functools.partial(WaveformSource, prepared.waveforms, label_indices(corpus))
+    train = source(split_rows(corpus, "train"))
+    model = models.build(
+        config.model.name, num_classes=len(corpus.labels), dtype=config.model.dtype
+    )
+    evaluate = _Evaluation(model, len(corpus.labels))
+    settings = _loop_settings(config, len(train))
+    optimizer = make_optimizer(config.training, settings.steps_per_epoch)
+    init_key, step_key = jax.random.split(jax.random.key(config.seed))
+    state = init_state(
+        model, optimizer, init_key, config.corpus.num_samples, len(corpus.labels)
+    )
+    weights = (
+        class_weights(train.labels[train.rows], len(corpus.labels))
+        if config.training.class_weights
+        else None
+    )
+    update = jax.jit(
+        make_train_step(model, optimizer, step_key, weights),
+        in_shardings=(replicated(mesh), batch_sharding(mesh)),
+        out_shardings=replicated(mesh),
+        donate_argnums=0,
+    )
+    writer = RunWriter(config.out, enabled=jax.process_index() == 0)
+    checkpoints = Checkpoints(config.out / "checkpoints")
+    batches = training_batches(
+        train,
+        batch_size=config.training.batch_size,
+        seed=config.seed,
+        mesh=mesh,
+        random_shift=config.training.random_shift,
+    )
+    validation = source(split_rows(corpus, "val"))
+    with contextlib.closing(checkpoints), contextlib.closing(batches), termination() as stop:
+        state, record = run_loop(
+            update,
+            jax.device_put(state, replicated(mesh)),
+            batches,
+            functools.partial(evaluate.figures, validation) if len(validation) else None,
+            checkpoints,
+            writer,
+            settings,
+            stop,
+        )
+    results: dict[str, Any] = {}
+    if record["finished"]:
+        parts = {"val": validation, "test": source(split_rows(corpus, "test"))}
+        results = _final_results(config, prepared, evaluate, parts, record, state.variables, writer)
+    return TrainingOutcome(
+        finished=record["finished"],
+        step=int(state.step),
+        results=results,
+        title=corpus.title,
+        notes=corpus.notes,
+    )
+
+
+def _loop_settings(config: TrainConfig, rows: int) -> LoopSettings:
+    return LoopSettings(
+        epochs=config.training.epochs,
+        steps_per_epoch=max(rows // config.training.batch_size, 1),
+        batch_size=config.training.batch_size,
+        monitor=config.training.monitor,
+        patience=config.training.patience,
+        checkpoint_seconds=60 * config.training.checkpoint_minutes,
+    )
+
+
+class _Evaluation:
+    """Predictions over whole parts, through one compiled program."""
+
+    def __init__(self, model: nn.Module, num_classes: int) -> None:
+        self._step = jax.jit(make_evaluation_step(model))
+        self._num_classes = num_classes
+
+    def predict(self, source: WaveformSource, variables: Any) -> tuple[np.ndarray, np.ndarray]:
+        """(cross-entropy, predicted class) of every row."""
+        losses, predictions = [], []
+        for batch, count in evaluation_batches(source, batch_size=_EVALUATION_ROWS):
+            loss, prediction = self._step(variables, batch)
+            losses.append(np.asarray(loss)[:count])
+            predictions.append(np.asarray(prediction)[:count])
+        return np.concatenate(losses), np.concatenate(predictions)
+
+    def figures(self, source: WaveformSource, variables: Any) -> dict[str, float]:
+        """Validation figures of an epoch."""
+        losses, predictions = self.predict(source, variables)
+        matrix = confusion_matrix(source.labels[source.rows], predictions, self._num_classes)
+        return {
+            "val_loss": float(losses.mean()),
+            **{f"val_{name}": float(metric(matrix)) for name, metric in _METRICS.items()},
+        }
+
+
+def _final_results(
+    config: TrainConfig,
+    prepared: Prepared,
+    evaluate: _Evaluation,
+    parts: Mapping[str, WaveformSource],
+    record: dict[str, Any],
+    like: Any,
+    writer: RunWriter,
+) -> dict[str, Any]:
+    """Evaluate the best checkpoint on the held-out parts; write and return the figures."""
+    variables = load_variables(config.out / "checkpoints", like)
+    corpus = prepared.corpus
+    results: dict[str, Any] = {
+        "corpus": corpus.title,
+        "synthetic": corpus.synthetic,
+        "notes": list(corpus.notes),
+        "best_epoch": record["best_epoch"],
+        "epochs": len(record["history"]),
+    }
+    for part, source in parts.items():
+        if len(source) == 0:
+            continue
+        losses, predictions = evaluate.predict(source, variables)
+        truth = source.labels[source.rows]
+        speakers = [corpus.utterances[row].speaker for row in source.rows]
+        matrix = confusion_matrix(truth, predictions, len(corpus.labels))
+        results[part] = {
+            "utterances": len(source),
+            "speakers": len(set(speakers)),
+            "loss": float(losses.mean()),
+            "confusion": matrix.tolist(),
+            **_metrics_with_intervals(truth, predictions, speakers, len(corpus.labels)),
+        }
+        figure = confusion_figure(matrix, corpus.labels, f"{config.model.name}, {corpus.title}, {part}")
+        save_figure(figure, config.out / f"confusion_{part}.png")
+        writer.figure(f"confusion/{part}", figure, record["history"][-1]["step"])
+    writer.finish()
+    write_text(config.out / "results.json", json.dumps(results, indent=1) + "\n")
+    return results
+
+
+def _metrics_with_intervals(
+    truth: np.ndarray, predictions: np.ndarray, speakers: list[str], num_classes: int
+) -> dict[str, Any]:
+    """Each metric with its 95% intervals over utterances and over speakers."""
+    matrix = confusion_matrix(truth, predictions, num_classes)
+    return {
+        name: {
+            "value": float(metric(matrix)),
+            "interval_utterances": bootstrap_interval(metric, truth, predictions, num_classes),
+            "interval_speakers": bootstrap_interval(
+                metric, truth, predictions, num_classes, groups=speakers
+            ),
+        }
+        for name, metric in _METRICS.items()
+    }
+
+
+@contextlib.contextmanager
+def _run_folder(out: Path) -> Iterator[None]:
+    """Make the folder and hold its lock, so that two processes never train one run."""
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file; give another --out.")
+    strangers = [p.name for p in out.glob("[!.]*")] if out.is_dir() else []
+    if strangers and not (out / "config.yaml").exists():
+        raise UsageError(
+            f"{out} holds other things ({strangers[0]} ...) and no run; give a new --out."
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"{out} is being trained by another process; wait for it or give another --out."
+            ) from None
+        yield
+
+
+def _describe_run(config: TrainConfig, prepared: Prepared) -> None:
+    """Write what the run is, or check that the run already there is this one."""
+    # Without a checkpoint there is nothing to lose: a run that failed at once, on an impossible
+    # setting for instance, may be given again with other settings.
+    if any((config.out / "checkpoints" / "last").glob("[0-9]*")):
+        _check_same_run(config, prepared)
+        return
+    corpus = prepared.corpus
+    facts = {
+        "labels": list(corpus.labels),
+        "corpus": {
+            "name": corpus.name,
+            "title": corpus.title,
+            "language": corpus.language,
+            "synthetic": corpus.synthetic,
+            "notes": list(corpus.notes),
+            "fingerprint": prepared.fingerprint,
+            "skipped": [list(each) for each in prepared.skipped],
+        },
+        "environment": environment(),
+    }
+    saved = dataclasses.replace(
+        config, corpus=dataclasses.replace(config.corpus, root=corpus.root.resolve())
+    )
+    write_split(corpus, config.out / "split.csv")
+    write_text(config.out / "run.json", json.dumps(facts, indent=1) + "\n")
+    # The config comes last: a folder with a config is a run that is described in full.
+    write_text(config.out / "config.yaml", yaml.safe_dump(to_mapping(saved), sort_keys=False))
+
+
+def _check_same_run(config: TrainConfig, prepared: Prepared) -> None:
+    before, facts = read_run(config.out)
+    old, new = _flat(to_mapping(before)), _flat(to_mapping(config))
+    differing = [key for key in new if key not in _FREE_KEYS and new[key] != old[key]]
+    if differing:
+        key = differing[0]
+        raise UsageError(
+            f"{config.out} holds a run with {key} {old[key]}, not {new[key]}; give another --out, "
+            "or the run's own config to go on with it."
+        )
+    split = {u.id: u.split for u in prepared.corpus.utterances}
+    if read_split(config.out / "split.csv") != split:
+        raise InputError(
+            f"the split {config.corpus.split} no longer gives the parts that {config.out}/split.csv "
+            "records; give another --out, or restore the split file."
+        )
+    if facts["corpus"]["fingerprint"] != prepared.fingerprint:
+        raise InputError(
+            f"the speech of {prepared.corpus.name} at {prepared.corpus.root} has changed since the "
+            f"run in {config.out} began; give another --out, or restore the corpus."
+        )
+
+
+def _flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in mapping.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat

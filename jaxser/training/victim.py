@@ -1,0 +1,201 @@
+"""Pure steps that train a victim: Adam on (weighted) cross-entropy.
+
+    optimizer = make_optimizer(config.training, steps_per_epoch)
+    state = init_state(model, optimizer, key, num_samples)
+    state = jax.jit(make_train_step(model, optimizer, key))(state, batch)
+
+Source: STAA-Net (arXiv 2402.01227), section 4.3, trains its victims so.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+from jaxtyping import Array, Float, Int
+
+from jaxser.config import TrainingConfig
+
+__all__ = [
+    "EpochMetrics",
+    "TrainState",
+    "class_weights",
+    "init_state",
+    "make_evaluation_step",
+    "make_optimizer",
+    "make_train_step",
+]
+
+Batch = dict[str, Array]
+
+
+@flax.struct.dataclass
+class EpochMetrics:
+    """Sums since the start of the epoch, kept on the device so that no step waits for the host.
+
+    Attributes:
+      loss: summed over steps.
+      steps: taken.
+      confusion: ``[classes, classes]`` counts, truth along rows.
+    """
+
+    loss: Float[Array, ""]
+    steps: Int[Array, ""]
+    confusion: Int[Array, "classes classes"]
+
+    @classmethod
+    def zeros(cls, num_classes: int) -> "EpochMetrics":
+        return cls(
+            loss=jnp.zeros((), jnp.float32),
+            steps=jnp.zeros((), jnp.int32),
+            confusion=jnp.zeros((num_classes, num_classes), jnp.int32),
+        )
+
+
+@flax.struct.dataclass
+class TrainState:
+    """All that a step changes."""
+
+    step: Int[Array, ""]
+    params: Any
+    batch_stats: Any
+    opt_state: optax.OptState
+    metrics: EpochMetrics
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """What the victim is applied with."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
+
+def make_optimizer(config: TrainingConfig, steps_per_epoch: int) -> optax.GradientTransformation:
+    """Adam with the configured schedule; weight decay is an L2 penalty, as torch's Adam has it."""
+    adam = optax.adam(_schedule(config, steps_per_epoch))
+    if config.weight_decay == 0:
+        return adam
+    return optax.chain(optax.add_decayed_weights(config.weight_decay), adam)
+
+
+def _schedule(config: TrainingConfig, steps_per_epoch: int) -> optax.Schedule:
+    total = max(config.epochs * steps_per_epoch - config.warmup_steps, 1)
+    if config.schedule == "cosine":
+        main = optax.cosine_decay_schedule(config.learning_rate, total)
+    elif config.schedule == "step":
+        main = optax.exponential_decay(
+            config.learning_rate,
+            config.decay_epochs * steps_per_epoch,
+            config.decay,
+            staircase=True,
+        )
+    else:
+        main = optax.constant_schedule(config.learning_rate)
+    if config.warmup_steps == 0:
+        return main
+    warmup = optax.linear_schedule(0.0, config.learning_rate, config.warmup_steps)
+    return optax.join_schedules([warmup, main], [config.warmup_steps])
+
+
+def class_weights(
+    labels: Int[np.ndarray, " rows"], num_classes: int
+) -> Float[np.ndarray, " classes"]:
+    """Inverse class frequencies with mean 1 over the rows: n / (classes · n_class)."""
+    counts = np.bincount(labels, minlength=num_classes)
+    return (len(labels) / (num_classes * np.maximum(counts, 1))).astype(np.float32)
+
+
+def init_state(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    key: jax.Array,
+    num_samples: int,
+    num_classes: int,
+) -> TrainState:
+    """Fresh parameters and optimiser state for inputs ``[batch, num_samples]``."""
+    variables = model.init(key, jnp.zeros((1, num_samples), jnp.float32), train=False)
+    params = variables["params"]
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=variables.get("batch_stats", {}),
+        opt_state=optimizer.init(params),
+        metrics=EpochMetrics.zeros(num_classes),
+    )
+
+
+def make_train_step(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    key: jax.Array,
+    weights: Float[np.ndarray, " classes"] | None = None,
+) -> Callable[[TrainState, Batch], TrainState]:
+    """The update ``(state, {"x": [batch, time], "y": [batch]}) -> state``; jit and donate it.
+
+    Args:
+      model: ``apply(variables, x, train=True, mutable=["batch_stats"])``.
+      optimizer: from :func:`make_optimizer`.
+      key: of dropout; each step folds its number in.
+      weights: per class. The loss is then divided by the batch's summed weight, as torch does.
+    """
+
+    def step(state: TrainState, batch: Batch) -> TrainState:
+        def loss_of(params: Any) -> tuple[Array, tuple[Array, Any]]:
+            logits, updated = model.apply(
+                {"params": params, "batch_stats": state.batch_stats},
+                batch["x"],
+                train=True,
+                mutable=["batch_stats"],
+                rngs={"dropout": jax.random.fold_in(key, state.step)},
+            )
+            loss = mean_cross_entropy(logits, batch["y"], weights)
+            return loss, (logits, updated.get("batch_stats", {}))
+
+        gradient_of = jax.value_and_grad(loss_of, has_aux=True)
+        (loss, (logits, batch_stats)), gradients = gradient_of(state.params)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        return TrainState(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            batch_stats=batch_stats,
+            opt_state=opt_state,
+            metrics=_accumulate(state.metrics, loss, logits, batch["y"]),
+        )
+
+    return step
+
+
+def mean_cross_entropy(
+    logits: Float[Array, "batch classes"],
+    labels: Int[Array, " batch"],
+    weights: Float[np.ndarray, " classes"] | None = None,
+) -> Float[Array, ""]:
+    """Cross-entropy averaged over the batch, by class weight where given."""
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    if weights is None:
+        return losses.mean()
+    row_weights = jnp.asarray(weights)[labels]
+    return (losses * row_weights).sum() / row_weights.sum()
+
+
+def make_evaluation_step(
+    model: nn.Module,
+) -> Callable[[Any, Batch], tuple[Float[Array, " batch"], Int[Array, " batch"]]]:
+    """``(variables, batch) -> (cross-entropy per row, predicted class per row)``."""
+
+    def step(variables: Any, batch: Batch) -> tuple[Array, Array]:
+        logits = model.apply(variables, batch["x"], train=False)
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["y"])
+        return losses, logits.argmax(-1)
+
+    return step
+
+
+def _accumulate(metrics: EpochMetrics, loss: Array, logits: Array, labels: Array) -> EpochMetrics:
+    return EpochMetrics(
+        loss=metrics.loss + loss,
+        steps=metrics.steps + 1,
+        confusion=metrics.confusion.at[labels, logits.argmax(-1)].add(1),
+    )

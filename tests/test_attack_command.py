@@ -1,0 +1,254 @@
+"""``python -m jaxser.attack``: tables, rows, WAV files, going on, and one sentence per mistake."""
+
+import functools
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import soundfile
+import yaml
+
+from jaxser import attack, load_victim, models
+from jaxser.checkpoint import Checkpoints
+from jaxser.config import CorpusConfig, TrainConfig, to_mapping
+from jaxser.corpora.selection import select
+from jaxser.errors import report_errors
+from jaxser.results import read_rows
+
+LABELS = ("anger", "joy", "sadness")
+RATE, SECONDS = 8_000, 0.25
+TEST_ROWS = 6
+
+
+@pytest.fixture(scope="module")
+def victim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder with an untrained Emo18 on a small CSV corpus, as training would leave it."""
+    root = tmp_path_factory.mktemp("attack")
+    write_corpus(root / "speech", LABELS)
+    config = TrainConfig(
+        out=root / "run",
+        corpus=CorpusConfig(
+            name="csv",
+            root=root / "speech",
+            split="given",
+            sample_rate=RATE,
+            seconds=SECONDS,
+            cache_dir=root / "cache",
+        ),
+    )
+    prepared = select(config.corpus)
+    model = models.build("emo18", num_classes=len(LABELS))
+    x = jnp.zeros((1, config.corpus.num_samples))
+    shapes = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), x)
+    rng = np.random.default_rng(0)
+    weights = jax.tree.map(lambda s: rng.normal(0, 0.1, s.shape).astype(s.dtype), shapes)
+    variables = {**weights, "batch_stats": jax.tree.map(np.abs, weights["batch_stats"])}
+    checkpoints = Checkpoints(root / "run" / "checkpoints")
+    checkpoints.save_best(1, variables)
+    checkpoints.close()
+    facts = {
+        "labels": list(prepared.corpus.labels),
+        "corpus": {"notes": ["made for a test"], "fingerprint": prepared.fingerprint},
+    }
+    (root / "run" / "run.json").write_text(json.dumps(facts))
+    (root / "run" / "config.yaml").write_text(yaml.safe_dump(to_mapping(config)))
+    return root / "run"
+
+
+def write_corpus(folder: Path, labels: tuple[str, ...]) -> None:
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    lines = ["file,label,speaker,gender,split"]
+    for i in range(12):
+        split = "train" if i < 4 else "val" if i < 6 else "test"
+        name = f"part{i % 2}/u{i}.wav"
+        (folder / name).parent.mkdir(exist_ok=True)
+        soundfile.write(folder / name, 0.3 * rng.uniform(-1, 1, int(RATE * SECONDS)), RATE)
+        lines.append(f"{name},{labels[i % len(labels)]},s{i // 3},{'mf'[i % 2]},{split}")
+    (folder / "table.csv").write_text("\n".join(lines) + "\n")
+
+
+def run(capsys: pytest.CaptureFixture[str], *argv: Any) -> tuple[int, str, str]:
+    status = report_errors(lambda: attack.main([str(each) for each in argv]))
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def test_table_rows_and_wav_files(
+    victim: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("--victim", victim, "--attack", "fgsm", "--epsilon", "0.05", "0.00001")
+    out = tmp_path / "rows"
+    status, text, err = run(
+        capsys, *arguments, "--out", out, "--save_wav", "--by", "gender", "--limit", 4
+    )
+    assert status == 0
+    assert "note: made for a test" in text
+    assert "4 utterances" in text
+    assert "by gender" in text
+    assert "rows/s steady state" in text
+    assert "s of compilation" in text
+    assert "8/8 rows" in err
+
+    rows = read_rows(out).to_pylist()
+    assert len(rows) == 8
+    loaded = load_victim(victim)
+    for row in rows:
+        path = out / "wav" / f"epsilon-{row['epsilon']:g}" / f"{row['utterance']}.wav"
+        samples, rate = soundfile.read(path, dtype="float32")
+        assert rate == RATE
+        clean, _ = soundfile.read(
+            victim.parent / "speech" / f"{row['utterance']}.wav", dtype="float32"
+        )
+        # A δ of 1e-5 would not survive 16-bit files, whose step is 3e-5.
+        assert np.abs(samples - clean).max() == pytest.approx(row["epsilon"], rel=0.02)
+        predicted = int(np.asarray(loaded.logits(jnp.asarray(samples[None]))).argmax())
+        assert row["prediction"] == loaded.labels[predicted]
+        assert row["success"] == (row["prediction"] != row["label"])
+        assert row["label_source"] == "truth"
+        assert row["attacked_label"] == row["label"]
+        assert row["linf"] == pytest.approx(row["epsilon"], rel=0.02)
+        assert json.loads(row["parameters"])["targeted"] is False
+    assert {row["gender"] for row in rows} == {"male", "female"}
+
+    # The same command again has nothing left to do; another ε adds its rows alone.
+    status, text, _ = run(capsys, *arguments, "--out", out, "--save_wav", "--limit", 4)
+    assert status == 0
+    assert "all 8 rows were there already" in text
+    status, text, _ = run(
+        capsys, "--victim", victim, "--attack", "fgsm", "--epsilon", "0.1", "--out", out
+    )
+    assert status == 0
+    assert len(read_rows(out)) == 8 + TEST_ROWS
+    assert text.count("fgsm      0.1") == 1
+
+
+def test_a_run_goes_on_after_a_loss(
+    victim: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("--victim", victim, "--attack", "fgsm", "--epsilon", "0.05", "--out", tmp_path)
+    assert run(capsys, *arguments, "--limit", 2)[0] == 0
+    first = read_rows(tmp_path)
+    status, _, err = run(capsys, *arguments)
+    assert status == 0
+    assert f"{TEST_ROWS - 2}/{TEST_ROWS - 2} rows" in err
+    both = read_rows(tmp_path)
+    assert len(both) == TEST_ROWS
+    assert both.slice(0, 2).equals(first)
+
+
+def test_the_default_folder_knows_what_makes_a_row(
+    victim: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ("--victim", victim, "--attack", "fgsm", "--limit", 2)
+    run(capsys, *common, "--epsilon", 0.01)
+    run(capsys, *common, "--epsilon", 0.02)
+    run(capsys, *common, "--epsilon", 0.01, "--seed", 1)
+    run(capsys, *common, "--epsilon", 0.01, "--y", "prediction")
+    status, text, _ = run(capsys, *common, "--epsilon", 0.01, "--target", "joy")
+    assert status == 0
+    assert "towards joy" in text
+    folders = sorted((victim / "attacks").glob("fgsm-*"))
+    assert sorted(len(read_rows(folder)) for folder in folders) == [2, 2, 2, 4]
+    by_source = {read_rows(f)["label_source"][0].as_py(): read_rows(f) for f in folders}
+    assert set(by_source) == {"truth", "prediction", "target"}
+    aimed = by_source["target"].to_pylist()
+    assert all(row["attacked_label"] == "joy" != row["label"] for row in aimed)
+    assert all(row["success"] == (row["prediction"] == "joy") for row in aimed)
+    predicted = by_source["prediction"].to_pylist()
+    assert all(row["attacked_label"] == row["clean_prediction"] for row in predicted)
+
+
+def test_hyper_parameters_reach_the_attack(
+    victim: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, text, _ = run(
+        capsys,
+        *("--victim", victim, "--attack", "pgd", "--epsilon", 0.5, "--limit", 2),
+        *("--params", "steps=2", "norm=l2", "random_start=false", "--out", tmp_path),
+    )
+    assert status == 0
+    assert "steps 2, norm l2" in text
+    rows = read_rows(tmp_path).to_pylist()
+    assert all(row["queries"] == row["gradients"] == row["steps"] == 2 for row in rows)
+    assert all(row["l2"] == pytest.approx(0.25 + 0.125, rel=0.5) for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("argv", "status", "words"),
+    [
+        (("--epsilon", "0"), 2, "greater than 0"),
+        (("--epsilon", "-0.1"), 2, "greater than 0"),
+        (("--epsilon", "inf"), 2, "finite"),
+        (("--epsilon", "0.1", "0.1"), 2, "given twice"),
+        (("--attack", "pdg"), 2, "did you mean 'pgd'"),
+        (("--params", "stepps=3"), 2, "did you mean 'steps'"),
+        (("--params", "steps"), 2, "name=value"),
+        (("--params", "targeted=true"), 2, "--target"),
+        (("--target", "jo"), 2, "did you mean 'joy'"),
+        (("--epsilom", "0.1"), 2, "did you mean 'epsilon'"),
+        (("--limit", "0"), 2, "limit"),
+        (("--corpus.name", "ravdess"), 2, "corpus.root"),
+        (("--corpus.root", "/nowhere"), 1, "nowhere"),
+    ],
+)
+def test_mistakes_get_one_sentence(
+    victim: Path,
+    capsys: pytest.CaptureFixture[str],
+    argv: tuple[str, ...],
+    status: int,
+    words: str,
+) -> None:
+    got, _, err = run(capsys, "--victim", victim, *argv)
+    assert got == status
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert words in err
+
+
+def test_a_folder_that_is_no_victim(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, _, err = run(capsys, "--victim", tmp_path)
+    assert status == 1
+    assert "is not a run folder" in err
+
+
+def test_a_corpus_with_other_labels(
+    victim: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_corpus(tmp_path / "other", ("anger", "boredom", "joy"))
+    status, _, err = run(capsys, "--victim", victim, "--corpus.root", tmp_path / "other")
+    assert status == 1
+    assert "was not trained on: boredom" in err
+
+
+def test_rows_of_another_run_are_not_mixed(
+    victim: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ("--victim", victim, "--attack", "fgsm", "--limit", 2, "--out", tmp_path)
+    assert run(capsys, *common)[0] == 0
+    status, _, err = run(capsys, *common, "--y", "prediction")
+    assert status == 2
+    assert "give another --out" in err
+
+
+def test_help_is_quick() -> None:
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "jaxser.attack", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    # Twice the 1.5 s that a user may wait: the test machine may be busy.
+    assert time.perf_counter() - start < 3.0
+    assert "--epsilon" in done.stdout
+    code = "import sys, jaxser.attack; print('jax' in sys.modules, 'pyarrow' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]

@@ -1,0 +1,238 @@
+"""Rows: Parquet round trips, and tables against counts made by hand."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from jaxser.errors import InputError, UsageError
+from jaxser.metrics import accuracy, bootstrap_interval, uar
+from jaxser.results import (
+    SCHEMA,
+    RowWriter,
+    format_table,
+    parameters_hash,
+    read_rows,
+    summarise,
+)
+
+NAN = float("nan")
+
+# label, clean prediction, adversarial prediction, success, SNR peak, sparsity, gender
+BY_HAND: list[tuple[Any, ...]] = [
+    ("anger", "anger", "anger", False, 40.0, 1.0, "female"),
+    ("anger", "anger", "joy", True, 30.0, 0.5, "female"),
+    ("anger", "joy", "joy", True, 20.0, 0.1, "female"),  # wrong before, unchanged
+    ("joy", "joy", "anger", True, 10.0, 0.3, "male"),
+    ("joy", "anger", "joy", False, 50.0, 1.0, "male"),  # the attack put it right
+    ("sad", "sad", None, False, 60.0, 1.0, "male"),  # non-finite logits
+    ("sad", "anger", "joy", True, NAN, 0.2, "male"),
+]
+
+
+def columns(rows: list[tuple[Any, ...]] = BY_HAND, **changes: Any) -> dict[str, Any]:
+    count = len(rows)
+    label, clean, robust, success, snr, sparsity, gender = zip(*rows, strict=True)
+    values = {
+        "victim": "emo18 runs/x",
+        "victim_fingerprint": "f",
+        "corpus": "Made up",
+        "language": "none",
+        "synthetic": True,
+        "notes": ["made up"],
+        "split": "test",
+        "label_source": "truth",
+        "targeted": False,
+        "attack": "pgd",
+        "parameters": '{"steps": 3}',
+        "parameters_hash": "h",
+        "epsilon": 0.01,
+        "seed": 0,
+        "l0": 1.0,
+        "l1": 1.0,
+        "l2": 2.0,
+        "linf": 0.01,
+        "mean_abs": 0.1,
+        "snr_power": 15.0,
+        "steps": 3,
+        "queries": 3,
+        "gradients": 3,
+        "flags": [],
+        "device": "cpu",
+        "seconds": 0.5,
+        "compile_seconds": 2.0,
+        **changes,
+    }
+    return {
+        **{name: [value] * count for name, value in values.items()},
+        "utterance": [f"u{i}" for i in range(count)],
+        "speaker": [f"s{i // 2}" for i in range(count)],
+        "gender": list(gender),
+        "label": list(label),
+        "attacked_label": list(label),
+        "clean_prediction": list(clean),
+        "prediction": list(robust),
+        "success": list(success),
+        "sparsity": list(sparsity),
+        "snr_peak": list(snr),
+    }
+
+
+def table(**changes: Any) -> pa.Table:
+    return pa.table(columns(**changes), schema=SCHEMA)
+
+
+def test_rows_come_back_as_they_went(tmp_path: Path) -> None:
+    with RowWriter(tmp_path) as writer:
+        writer.add(columns())
+        writer.flush()
+        writer.add(columns(epsilon=0.02, flags=["zero gradient"]))
+    assert len(list(tmp_path.glob("rows-*.parquet"))) == 2
+    assert [p for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+    read = read_rows(tmp_path)
+    expected = pa.concat_tables([table(), table(epsilon=0.02, flags=["zero gradient"])])
+    assert read.schema == expected.schema
+    np.testing.assert_equal(read.to_pylist(), expected.to_pylist())  # NaN equals NaN here
+
+
+def test_finished_rows_survive_an_interruption(tmp_path: Path) -> None:
+    def interrupted() -> None:
+        with RowWriter(tmp_path) as writer:
+            writer.add(columns())
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert len(read_rows(tmp_path)) == len(BY_HAND)
+
+
+def test_rows_are_flushed_as_they_grow(tmp_path: Path) -> None:
+    with RowWriter(tmp_path) as writer:
+        for _ in range(400):
+            writer.add(columns())
+        assert len(list(tmp_path.glob("rows-*.parquet"))) == 1  # 2,002 of the 2,800 rows
+    assert len(read_rows(tmp_path)) == 400 * len(BY_HAND)
+
+
+def test_a_full_disk_leaves_what_was_whole(tmp_path: Path, monkeypatch: Any) -> None:
+    import errno
+
+    import pyarrow.parquet
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def write_twice() -> None:
+        with RowWriter(tmp_path) as writer:
+            writer.add(columns())
+            writer.flush()
+            monkeypatch.setattr(pyarrow.parquet, "write_table", full)
+            writer.add(columns())
+            writer.flush()
+
+    with pytest.raises(OSError, match="No space"):
+        write_twice()
+    assert len(read_rows(tmp_path)) == len(BY_HAND)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_pandas_reads_the_files(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    with RowWriter(tmp_path) as writer:
+        writer.add(columns())
+    frame = pandas.read_parquet(tmp_path)
+    assert list(frame["label"]) == [row[0] for row in BY_HAND]
+
+
+def test_no_rows_and_damaged_rows_get_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"holds no rows-\*\.parquet"):
+        read_rows(tmp_path)
+    (tmp_path / "rows-1.parquet").write_text("not Parquet")
+    with pytest.raises(InputError, match="is not a file of attack rows"):
+        read_rows(tmp_path)
+
+
+def test_the_three_kinds_of_success_and_the_averages() -> None:
+    (line,) = summarise(table())
+    assert line.rows == 7
+    assert line.clean_accuracy.value == pytest.approx(4 / 7)
+    assert line.robust_accuracy.value == pytest.approx(2 / 7)
+    assert line.clean_uar.value == pytest.approx((2 / 3 + 1 / 2 + 1 / 2) / 3)
+    assert line.robust_uar.value == pytest.approx((1 / 3 + 1 / 2 + 0) / 3)
+    assert line.fooling_rate == pytest.approx(5 / 7)
+    assert line.success_rate == pytest.approx(4 / 7)
+    assert line.correct == 4
+    assert line.success_on_correct == pytest.approx(2 / 4)
+    # Successful and changed: rows 1, 3 and 6; row 6 has no SNR.
+    assert line.successful == 3
+    assert line.snr_peak_mean == pytest.approx(20.0)
+    assert line.snr_peak_median == pytest.approx(20.0)
+    assert line.snr_undefined == 1
+    assert line.sparsity == pytest.approx((0.5 + 0.3 + 0.2) / 3)
+    assert line.no_prediction == 1
+    assert line.rows_per_second == pytest.approx(2.0)
+    assert line.compile_seconds == 2.0
+    text = format_table([line])
+    assert "20.0/20.0" in text
+    assert "1 successful rows have no SNR" in text
+
+
+def test_intervals_are_the_metrics_own() -> None:
+    names = {"anger": 0, "joy": 1, "sad": 2, None: 3}
+    truth = np.array([names[row[0]] for row in BY_HAND])
+    robust = np.array([names[row[2]] for row in BY_HAND])
+    (line,) = summarise(table())
+    low, high = bootstrap_interval(accuracy, truth, robust, 4)
+    assert (line.robust_accuracy.low, line.robust_accuracy.high) == (low, high)
+    assert low < line.robust_accuracy.value < high
+    (line,) = summarise(table(), interval_over="speaker")
+    groups = [f"s{i // 2}" for i in range(7)]
+    low, high = bootstrap_interval(uar, truth, robust, 4, groups=groups)
+    assert (line.robust_uar.low, line.robust_uar.high) == (low, high)
+
+
+def test_a_line_per_attack_epsilon_and_part() -> None:
+    rows = pa.concat_tables(
+        [table(epsilon=0.1), table(epsilon=0.01), table(attack="fgsm", epsilon=0.02)]
+    )
+    lines = summarise(rows)
+    assert [(line.attack, line.epsilon) for line in lines] == [
+        ("fgsm", 0.02),
+        ("pgd", 0.01),
+        ("pgd", 0.1),
+    ]
+    parts = summarise(table(), by="gender")
+    assert [(line.part, line.rows) for line in parts] == [("female", 3), ("male", 4)]
+    assert parts[0].fooling_rate == pytest.approx(1 / 3)
+    assert [line.part for line in summarise(table(), by="class")] == ["anger", "joy", "sad"]
+    assert "female" in format_table(parts)
+    with pytest.raises(UsageError, match="did you mean 'gender'"):
+        summarise(table(), by="gendre")
+
+
+def test_nothing_successful_is_not_a_zero() -> None:
+    rows = [("anger", "joy", "joy", False, 40.0, 1.0, "female")]
+    (line,) = summarise(pa.table(columns(rows), schema=SCHEMA))
+    assert np.isnan(line.snr_peak_mean)
+    assert np.isnan(line.sparsity)
+    assert np.isnan(line.success_on_correct)  # no row was right before
+    assert "n/a" in format_table([line])
+
+
+def test_flags_are_counted_in_the_table() -> None:
+    lines = summarise(table(flags=["margin fallback"]))
+    assert lines[0].flags == {"margin fallback": 7}
+    assert "7 of 7 rows flagged: margin fallback" in format_table(lines)
+
+
+def test_targets_have_their_own_column() -> None:
+    text = format_table(summarise(table(parameters='{"targeted": true}')))
+    assert "target reached" in text
+    assert "target reached" not in format_table(summarise(table()))
+
+
+def test_hash_of_parameters() -> None:
+    assert parameters_hash({"a": 1, "b": 2}) == parameters_hash({"b": 2, "a": 1})
+    assert parameters_hash({"a": 1}) != parameters_hash({"a": 2})

@@ -1,0 +1,173 @@
+"""A killed run, started again, ends as one that was never stopped: real processes, real kills."""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import jaxser
+from jaxser.config import TrainConfig, parse_command
+from jaxser.training.run import train_victim
+
+# One device, as most users have: the runs must agree bit for bit.
+ENVIRONMENT = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+EPOCHS = 6
+
+
+def arguments(corpus: Path, out: Path, *more: str) -> list[str]:
+    return [
+        *("--corpus.name", "csv", "--corpus.root", str(corpus), "--corpus.split", "given"),
+        *("--corpus.sample_rate", "8000", "--corpus.seconds", "0.1", "--out", str(out)),
+        *("--training.epochs", str(EPOCHS), "--training.batch_size", "6"),
+        *("--training.checkpoint_minutes", "0.001", "--training.random_shift"),
+        *more,
+    ]
+
+
+def command(corpus: Path, out: Path) -> list[str]:
+    return [sys.executable, "-m", "jaxser.train", *arguments(corpus, out)]
+
+
+def run(corpus: Path, out: Path, cache: Path) -> str:
+    environment = {**ENVIRONMENT, "JAXSER_CACHE": str(cache)}
+    done = subprocess.run(
+        command(corpus, out), env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def interrupt(corpus: Path, out: Path, cache: Path, epochs: int, delay: float, how: int) -> int:
+    """Start the run, wait for so many finished epochs and a moment, and send it a signal."""
+    with subprocess.Popen(
+        command(corpus, out),
+        env={**ENVIRONMENT, "JAXSER_CACHE": str(cache)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        seen = 0
+        for line in process.stdout:
+            seen += line.startswith("epoch ")
+            if seen == epochs:
+                break
+        assert seen == epochs, "the run ended before it could be interrupted"
+        time.sleep(delay)
+        process.send_signal(how)
+        return process.wait(timeout=60)
+
+
+def parameters(out: Path) -> list[np.ndarray]:
+    return [np.asarray(x) for x in jax.tree.leaves(jaxser.load_victim(out).variables)]
+
+
+def last_state(out: Path) -> bytes:
+    """The final history and results: they too must agree."""
+    return (out / "history.csv").read_bytes() + (out / "results.json").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny_corpus: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "undisturbed"
+    run(tiny_corpus, out, cache)
+    return out
+
+
+def test_killed_at_several_points(
+    undisturbed: Path, tiny_corpus: Path, cache: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "killed"
+    # At once after an epoch (often within a save), and a little into the next ones.
+    for epochs, delay in ((1, 0.0), (1, 0.03), (2, 0.01)):
+        assert interrupt(tiny_corpus, out, cache, epochs, delay, signal.SIGKILL) == -signal.SIGKILL
+    run(tiny_corpus, out, cache)
+    for mine, theirs in zip(parameters(out), parameters(undisturbed), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    assert last_state(out) == last_state(undisturbed)
+
+
+def test_sigterm_saves_and_says_so(
+    undisturbed: Path, tiny_corpus: Path, cache: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "stopped"
+    assert interrupt(tiny_corpus, out, cache, 2, 0.0, signal.SIGTERM) == 143
+    assert not (out / "results.json").exists()
+    run(tiny_corpus, out, cache)
+    for mine, theirs in zip(parameters(out), parameters(undisturbed), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    assert last_state(out) == last_state(undisturbed)
+
+
+def test_finished_run_is_shown_again(undisturbed: Path, tiny_corpus: Path, cache: Path) -> None:
+    before = last_state(undisturbed)
+    assert "test" in run(tiny_corpus, undisturbed, cache)
+    assert last_state(undisturbed) == before
+
+
+def test_one_and_two_devices_agree(
+    tiny_corpus: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This process has two virtual devices; the same run on one of them gives the same victim."""
+    monkeypatch.setenv("JAXSER_CACHE", str(cache))
+    logits = []
+    for count in (1, 2):
+        monkeypatch.setattr(jax, "devices", lambda *_, n=count: jax.local_devices()[:n])
+        out = tmp_path / str(count)
+        config = parse_command(
+            TrainConfig, "p", "d", arguments(tiny_corpus, out, "--training.learning_rate", "1e-4")
+        )
+        assert train_victim(config).finished
+        victim = jaxser.load_victim(out)
+        x = np.random.default_rng(0).normal(0, 0.1, (4, 800)).astype(np.float32)
+        logits.append(np.asarray(victim.logits(x)))
+    np.testing.assert_allclose(logits[0], logits[1], rtol=2e-3, atol=2e-3)
+
+
+def test_full_disk_loses_nothing(
+    undisturbed: Path, tiny_corpus: Path, cache: Path, tmp_path: Path
+) -> None:
+    """A run on a disk that holds one checkpoint but not two, then on the same disk made larger."""
+    disk, keep = tmp_path / "disk", tmp_path / "kept"
+    disk.mkdir()
+    train = shlex.join(command(tiny_corpus, disk / "run"))
+    script = (
+        f"mount -t tmpfs -o size=26m tmpfs {disk} || exit 99\n"
+        f"{train}; echo status $?\n"
+        f"ls {disk}/run/checkpoints/last\n"
+        f"mount -o remount,size=200m {disk} && {train}; echo status $?\n"
+        f"cp -r {disk}/run {keep}\n"
+    )
+    try:
+        done = subprocess.run(
+            ["unshare", "--map-root-user", "--mount", "sh", "-c", script],
+            env={**ENVIRONMENT, "JAXSER_CACHE": str(cache)},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+    except FileNotFoundError:
+        pytest.skip("no unshare on this system")
+    if done.returncode == 99 or "unshare" in done.stderr:
+        pytest.skip(f"no disk of our own can be mounted here: {done.stderr.strip()}")
+    assert [line for line in done.stdout.splitlines() if line.startswith("status")] == [
+        "status 1",
+        "status 0",
+    ], done.stdout + done.stderr
+    assert "error: the disk is full while writing" in done.stderr
+    assert "Traceback" not in done.stderr
+    for mine, theirs in zip(parameters(keep), parameters(undisturbed), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    assert last_state(keep) == last_state(undisturbed)

@@ -1,0 +1,96 @@
+"""The pure steps: closed forms of the loss, the schedules, the optimiser and the metrics."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import linen as nn
+from sklearn.utils.class_weight import compute_class_weight
+
+from jaxser.config import TrainingConfig
+from jaxser.training.victim import (
+    class_weights,
+    init_state,
+    make_evaluation_step,
+    make_optimizer,
+    make_train_step,
+    mean_cross_entropy,
+)
+
+
+class Linear(nn.Module):
+    num_classes: int = 3
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        return nn.Dense(self.num_classes)(nn.Dropout(0.5, deterministic=not train)(x))
+
+
+def rates(config: TrainingConfig, steps_per_epoch: int, steps: list[int]) -> list[float]:
+    """Learning rates at given steps, read off the size of Adam's first moves."""
+    optimizer = make_optimizer(config, steps_per_epoch)
+    params = jnp.zeros(())
+    state, seen = optimizer.init(params), []
+    for _ in range(max(steps) + 1):
+        update, state = optimizer.update(jnp.ones(()), state, params)
+        seen.append(float(-update))
+    return [seen[step] for step in steps]
+
+
+def test_schedules() -> None:
+    constant = TrainingConfig(learning_rate=0.1, schedule="constant")
+    assert rates(constant, 4, [0, 9]) == pytest.approx([0.1, 0.1], rel=1e-4)
+    step = TrainingConfig(learning_rate=0.1, schedule="step", decay=0.5, decay_epochs=2)
+    assert rates(step, 3, [5, 6, 12]) == pytest.approx([0.1, 0.05, 0.025], rel=1e-4)
+    cosine = TrainingConfig(learning_rate=0.1, schedule="cosine", epochs=5)
+    assert rates(cosine, 4, [0, 10, 19]) == pytest.approx(
+        [0.1, 0.05, 0.05 * (1 + np.cos(np.pi * 19 / 20))], rel=1e-3
+    )
+    warm = TrainingConfig(learning_rate=0.1, schedule="constant", warmup_steps=4)
+    assert rates(warm, 4, [0, 2, 4]) == pytest.approx([0, 0.05, 0.1], rel=1e-4, abs=1e-9)
+
+
+def test_class_weights_are_those_of_scikit_learn() -> None:
+    labels = np.repeat([0, 1, 2], [10, 3, 7])
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=labels)
+    np.testing.assert_allclose(class_weights(labels, 3), expected, rtol=1e-6)
+
+
+def test_weighted_loss_is_divided_by_the_weights_of_the_batch() -> None:
+    logits = jnp.array([[2.0, 0.0], [0.0, 1.0], [0.5, 0.0]])
+    labels, weights = jnp.array([0, 0, 1]), np.array([1.0, 4.0], np.float32)
+    each = -np.log(np.exp(logits)[np.arange(3), labels] / np.exp(logits).sum(1))
+    expected = (each * [1, 1, 4]).sum() / 6
+    assert float(mean_cross_entropy(logits, labels, weights)) == pytest.approx(expected, rel=1e-5)
+    assert float(mean_cross_entropy(logits, labels)) == pytest.approx(each.mean(), rel=1e-5)
+
+
+def test_weight_decay_is_in_the_gradient() -> None:
+    """Coupled as in torch: Adam normalises the penalty away, so the move has the full rate."""
+    optimizer = make_optimizer(TrainingConfig(learning_rate=0.1, weight_decay=1e-3), 1)
+    params = jnp.array([2.0, -3.0])
+    update, _ = optimizer.update(jnp.zeros(2), optimizer.init(params), params)
+    np.testing.assert_allclose(update, [-0.1, 0.1], rtol=1e-3)
+
+
+def test_a_step_learns_counts_and_drops_out_by_step() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 5)).astype(np.float32)
+    y = (x[:, 0] > 0).astype(np.int32) + (x[:, 1] > 0)
+    batch = {"x": jnp.asarray(x), "y": jnp.asarray(y)}
+    model, optimizer = Linear(), optax.adam(0.05)
+    state = init_state(model, optimizer, jax.random.key(0), 5, 3)
+    step = jax.jit(make_train_step(model, optimizer, jax.random.key(1)))
+    evaluate = make_evaluation_step(model)
+    before = evaluate(state.variables, batch)[0].mean()
+    first, again = step(state, batch), step(state, batch)
+    jax.tree.map(np.testing.assert_array_equal, first, again)
+    for _ in range(40):
+        state = step(state, batch)
+    losses, predictions = evaluate(state.variables, batch)
+    assert losses.mean() < 0.8 * before
+    assert (predictions == y).mean() > 0.7
+    assert int(state.step) == int(state.metrics.steps) == 40
+    assert int(state.metrics.confusion.sum()) == 40 * 60
+    np.testing.assert_array_equal(state.metrics.confusion.sum(1), 40 * np.bincount(y))

@@ -1,0 +1,179 @@
+"""The command on a real folder: what it leaves there, and one sentence for each mistake."""
+
+import csv
+import json
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pytest
+import soundfile
+import yaml
+
+import jaxser
+from jaxser import train
+from jaxser.errors import report_errors
+
+
+def tiny(root: Path, out: Path, *more: str) -> list[str]:
+    return [
+        *("--corpus.name", "csv", "--corpus.root", str(root), "--corpus.split", "given"),
+        *("--corpus.sample_rate", "8000", "--corpus.seconds", "0.1", "--out", str(out)),
+        *("--training.epochs", "2", "--training.batch_size", "6", *more),
+    ]
+
+
+@pytest.fixture(autouse=True)
+def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JAXSER_CACHE", str(tmp_path / "cache"))
+
+
+def fail(argv: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    """Exit status and the sentence."""
+    status = report_errors(lambda: train.main(argv))
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    assert status in (1, 2)
+    return status, error
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("trained") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAXSER_CACHE", str(out.parent / "cache"))
+        assert train.main(tiny(tiny_corpus, out)) == 0
+    return out
+
+
+def test_what_a_run_leaves(trained: Path, tiny_corpus: Path) -> None:
+    config = yaml.safe_load((trained / "config.yaml").read_text())
+    assert config["corpus"]["root"] == str(tiny_corpus.resolve())
+    facts = json.loads((trained / "run.json").read_text())
+    assert facts["labels"] == ["high", "low", "noise"]
+    assert len(facts["corpus"]["fingerprint"]) == 64
+    assert {"jax", "flax", "numpy"} <= set(facts["environment"]["packages"])
+    assert facts["environment"]["device"]
+    results = json.loads((trained / "results.json").read_text())
+    for part, count in (("val", 6), ("test", 12)):
+        assert np.sum(results[part]["confusion"]) == results[part]["utterances"] == count
+        low, high = results[part]["uar"]["interval_utterances"]
+        assert 0 <= low <= results[part]["uar"]["value"] <= high <= 1
+        assert matplotlib.image.imread(trained / f"confusion_{part}.png").shape[2] == 4
+    with (trained / "history.csv").open() as file:
+        history = list(csv.DictReader(file))
+    assert [row["epoch"] for row in history] == ["1", "2"]
+    assert list((trained / "tensorboard").glob("events*"))
+    with (trained / "split.csv").open() as file:
+        assert sum(1 for _ in file) == 49
+
+
+def test_victim_predicts_what_the_results_say(trained: Path, tiny_corpus: Path) -> None:
+    victim = jaxser.load_victim(trained)
+    with (tiny_corpus / "table.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
+    x = np.stack([soundfile.read(tiny_corpus / row["file"], dtype="float32")[0] for row in rows])
+    predicted = np.asarray(victim.logits(x)).argmax(1)
+    confusion = np.zeros((3, 3), int)
+    for row, guess in zip(rows, predicted, strict=True):
+        confusion[victim.labels.index(row["label"]), guess] += 1
+    expected = json.loads((trained / "results.json").read_text())["test"]["confusion"]
+    np.testing.assert_array_equal(confusion, expected)
+
+
+def test_another_config_on_the_same_folder_is_refused(
+    trained: Path, tiny_corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = tiny(tiny_corpus, trained, "--training.learning_rate", "0.01")
+    status, error = fail(argv, capsys)
+    assert status == 2
+    assert "holds a run with training.learning_rate 0.001, not 0.01" in error
+
+
+def test_edited_architecture_is_refused(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (trained / "config.yaml").read_text()
+    assert "name: emo18" in text
+    try:
+        (trained / "config.yaml").write_text(text.replace("name: emo18", "name: zhao19"))
+        with pytest.raises(jaxser.errors.InputError, match="another architecture"):
+            jaxser.load_victim(trained)
+    finally:
+        (trained / "config.yaml").write_text(text)
+
+
+def test_early_stopping_keeps_the_best_epoch(tiny_corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    more = ["--training.epochs", "40", "--training.patience", "2", "--training.monitor", "loss"]
+    assert train.main(tiny(tiny_corpus, out, "--training.learning_rate", "0.01", *more)) == 0
+    with (out / "history.csv").open() as file:
+        losses = [float(row["val_loss"]) for row in csv.DictReader(file)]
+    best = json.loads((out / "results.json").read_text())["best_epoch"]
+    assert best == int(np.argmin(losses)) + 1
+    assert len(losses) == best + 2 < 40
+
+
+def test_no_root(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["--corpus.name", "emodb", "--out", str(tmp_path / "run")]
+    status, error = fail(argv, capsys)
+    assert status == 2
+    assert "corpus.root is missing" in error
+
+
+@pytest.mark.parametrize(
+    ("more", "status", "sentence"),
+    [
+        (["--corpus.root", "nowhere"], 1, "nowhere"),
+        (["--corpus.name", "emodbb"], 2, "did you mean 'emodb'?"),
+        (["--corpus.split", "spaeker"], 2, "did you mean 'speaker'?"),
+        (["--model.name", "emo81"], 2, "did you mean 'emo18'?"),
+        (["--corpus.seconds", "0.01"], 1, "at least 731 samples"),
+        (["--training.batch_size", "1000"], 1, "smaller training.batch_size"),
+        (["--training.learning_rate", "1e30", "--training.batch_size", "6"], 1, "learning_rate"),
+    ],
+)
+def test_mistakes(
+    more: list[str],
+    status: int,
+    sentence: str,
+    tiny_corpus: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "run"
+    got, error = fail(tiny(tiny_corpus, out, *more), capsys)
+    assert (got, sentence in error) == (status, True), error
+
+
+def test_run_that_failed_at_once_may_be_given_again(
+    tiny_corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    fail(tiny(tiny_corpus, out, "--training.batch_size", "1000"), capsys)
+    assert train.main(tiny(tiny_corpus, out, "--training.epochs", "1")) == 0
+
+
+def test_strange_folder_is_left_alone(
+    tiny_corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "thesis.tex").write_text("mine")
+    status, error = fail(tiny(tiny_corpus, tmp_path), capsys)
+    assert status == 2
+    assert "holds other things" in error
+
+
+def test_split_with_one_class(
+    tiny_corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (tiny_corpus / "table.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    with (tmp_path / "split.csv").open("w") as file:
+        file.write("id,split\n")
+        for row in rows:
+            part = "train" if row["label"] == "low" else "test"
+            file.write(f"{Path(row['file']).stem},{part}\n")
+    more = ["--corpus.split", "csv", "--corpus.split_file", str(tmp_path / "split.csv")]
+    status, error = fail(tiny(tiny_corpus, tmp_path / "run", *more), capsys)
+    assert status == 1
+    assert "class" in error
