@@ -11,7 +11,7 @@ JOBS ?= 2
 
 demo: $(VENV)/.installed ## train a victim on synthetic speech, attack it, print the table
 	$(BIN)/python -m jaxser.train
-	$(BIN)/python -m jaxser.attack --victim runs/demo --attack pgd --epsilon 0.0005 0.001 0.002 0.005
+	$(BIN)/python -m jaxser.attack --victim runs/demo --attack pgd --epsilon 0.0005 0.001 0.002 0.005 --limit 100
 
 test: lint ## ruff, type checker, tests without torch
 	$(BIN)/python -m pytest -n $(JOBS)

@@ -214,6 +214,37 @@ def test_seconds_leave_out_compilation_and_the_caller() -> None:
     assert last.rows_per_second == pytest.approx(24 / total)
 
 
+def test_every_epsilon_of_a_sweep_bears_its_share_of_the_gradient(monkeypatch: Any) -> None:
+    """With a clock that ticks only while the gradient runs, all ε cost the same."""
+    import jaxser.driver
+
+    victim = small_victims.small_victim("conv")
+    arguments = (victim, small_victims.waveforms(16), small_victims.labels(16), FGSM())
+    options = {"batch_size": 16, "devices": ONE_DEVICE}
+    run_attack(*arguments, [0.1], **options)  # compiles
+    clock = [0.0]
+    monkeypatch.setattr(jaxser.driver.time, "perf_counter", lambda: clock[0])
+    direction = jaxser.driver.make_machine(
+        victim, (16, 64), attack=FGSM(), mesh=jaxser.driver.make_mesh(ONE_DEVICE)
+    ).attack.direction
+
+    def ticking(_: Any, *inputs: Any) -> Any:
+        clock[0] += 6.0
+        return real(direction, *inputs)
+
+    real = type(direction).__call__
+    monkeypatch.setattr(
+        type(direction),
+        "__call__",
+        lambda program, *inputs: (ticking if program is direction else real)(program, *inputs),
+    )
+    seconds = np.zeros(3)
+    for block in attack_rows(*arguments, [0.1, 0.2, 0.3], **options):
+        np.add.at(seconds, block.epsilon_index, block.seconds)
+    np.testing.assert_allclose(seconds, 2.0)
+    assert block.throughput.seconds == pytest.approx(6.0)
+
+
 def test_any_function_can_be_attacked() -> None:
     weights = small_victims.conv_weights()
 

@@ -1,0 +1,74 @@
+"""Attacks: frozen dataclasses of hyper-parameters with two pure methods, ``init`` and ``step``.
+
+    attack = jaxser.attacks.PGD(steps=40, norm="l2")
+    attack = jaxser.attacks.from_parameters("pgd", {"steps": "40", "norm": "l2"})
+    result = jaxser.run_attack(victim, waveforms, labels, attack, epsilons=[0.5])
+
+The protocol and the state are in ``base``; one file per family holds the attacks.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from jaxser.attacks.base import Attack, AttackState
+from jaxser.attacks.gradient import BIM, FGSM, PGD
+from jaxser.attacks.sparse_gradient import SparsePGD
+from jaxser.errors import UsageError, nearest_name
+
+__all__ = [
+    "ATTACKS",
+    "BIM",
+    "FGSM",
+    "PGD",
+    "Attack",
+    "AttackState",
+    "SparsePGD",
+    "from_parameters",
+    "parameters",
+]
+
+ATTACKS: dict[str, type[Any]] = {cls.name: cls for cls in (FGSM, BIM, PGD, SparsePGD)}
+
+
+def from_parameters(name: str, values: Mapping[str, Any]) -> Attack:
+    """The attack called ``name`` with the given hyper-parameters, as a command line has them.
+
+    Args:
+      name: registry name, in any case.
+      values: hyper-parameters; text is converted to the field's type.
+
+    Raises:
+      UsageError: unknown attack or hyper-parameter, or a value of the wrong type or range.
+    """
+    if name.lower() not in ATTACKS:
+        raise UsageError(f"there is no attack {name!r}; {nearest_name(name.lower(), ATTACKS)}")
+    cls = ATTACKS[name.lower()]
+    fields = {field.name for field in dataclasses.fields(cls)}
+    for key in values:
+        if key not in fields:
+            raise UsageError(
+                f"the attack {cls.name} has no parameter {key!r}; {nearest_name(key, fields)}"
+            )
+    try:
+        attack: Attack = TypeAdapter(cls).validate_python(dict(values))
+    except ValidationError as error:
+        # A complaint of the attack's own __post_init__ is already one sentence about it.
+        first = error.errors()[0]
+        if first["type"] == "value_error":
+            raise UsageError(str(first["ctx"]["error"])) from None
+        reason = first["msg"][0].lower() + first["msg"][1:]
+        raise UsageError(
+            f"{cls.name}: {first['loc'][0]} = {first['input']!r} is not valid: {reason}."
+        ) from None
+    return attack
+
+
+def parameters(attack: Attack) -> dict[str, Any]:
+    """Hyper-parameters by name, ready for JSON (the inverse of :func:`from_parameters`)."""
+    return {
+        field.name: getattr(attack, field.name)
+        for field in dataclasses.fields(attack)  # type: ignore[arg-type]
+    }

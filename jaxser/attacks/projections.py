@@ -1,0 +1,156 @@
+"""Norms, projections and random starts, each per row.
+
+    delta = project_linf(delta, epsilon)                 # epsilon: [batch]
+    x_adv = clip_to_bounds(x + delta, x, (-1.0, 1.0))
+    keep = largest_mask(jnp.abs(gradient), count=6_500)  # exactly 6,500 True per row
+
+``x`` is ``[batch, ...]`` everywhere and the norm runs over all but the first axis, so no result
+depends on the batch a row sits in. Everything is float32.
+"""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
+
+__all__ = [
+    "Bounds",
+    "Norm",
+    "clip_to_bounds",
+    "largest_mask",
+    "per_row",
+    "project_l0_linf",
+    "project_l2",
+    "project_linf",
+    "random_l2",
+    "random_linf",
+    "row_norm",
+    "unit_l2",
+]
+
+Bounds = tuple[float, float] | None
+Norm = Literal["linf", "l2"]
+
+
+def per_row(values: Array, like: Float[Array, "batch ..."]) -> Array:
+    """``[batch]`` values with axes of size 1 appended, to broadcast against ``like``."""
+    return values.reshape(values.shape + (1,) * (like.ndim - 1))
+
+
+def row_norm(x: Float[Array, "batch ..."], norm: Norm) -> Float[Array, "batch"]:
+    """L-infinity or L2 norm of each row."""
+    axes = tuple(range(1, x.ndim))
+    largest = jnp.abs(x).max(axis=axes)
+    if norm == "linf":
+        return largest
+    # Scaled by the largest entry, since squares of gradients such as 1e-30 underflow.
+    scale = jnp.where(largest > 0, largest, 1.0)
+    return scale * jnp.sqrt(jnp.square(x / per_row(scale, x)).sum(axis=axes))
+
+
+def unit_l2(x: Float[Array, "batch ..."]) -> Float[Array, "batch ..."]:
+    """Each row divided by its L2 norm; a row of zeros stays zero."""
+    largest = row_norm(x, "linf")
+    scaled = x / per_row(jnp.where(largest > 0, largest, 1.0), x)
+    norm = row_norm(scaled, "l2")
+    return scaled / per_row(jnp.where(norm > 0, norm, 1.0), x)
+
+
+def project_linf(
+    delta: Float[Array, "batch ..."], epsilon: Float[Array, "batch"]
+) -> Float[Array, "batch ..."]:
+    """Nearest point of the L-infinity ball of radius ``epsilon``."""
+    radius = per_row(epsilon, delta)
+    return jnp.clip(delta, -radius, radius)
+
+
+def project_l2(
+    delta: Float[Array, "batch ..."], epsilon: Float[Array, "batch"]
+) -> Float[Array, "batch ..."]:
+    """Nearest point of the L2 ball of radius ``epsilon``."""
+    norm = row_norm(delta, "l2")
+    shrink = jnp.where(norm > epsilon, epsilon / jnp.where(norm > 0, norm, 1.0), 1.0)
+    return delta * per_row(shrink, delta)
+
+
+def clip_to_bounds(
+    x_adv: Float[Array, "batch ..."], x: Float[Array, "batch ..."], bounds: Bounds
+) -> Float[Array, "batch ..."]:
+    """``x_adv`` inside the valid range of the input.
+
+    A clean value that already lies outside (resampling overshoots) may stay where it is, but is
+    not moved further out: pulling it in would change it by more than the attack was allowed.
+    """
+    if bounds is None:
+        return x_adv
+    return jnp.clip(x_adv, jnp.minimum(x, bounds[0]), jnp.maximum(x, bounds[1]))
+
+
+def largest_mask(
+    values: Float[Array, "batch ..."], count: int | Int[Array, "batch"]
+) -> Bool[Array, "batch ..."]:
+    """True at exactly ``count`` largest of the non-negative ``values`` of each row.
+
+    Ties go to the lower index. The ``count``-th largest value is found bit by bit (31 passes
+    that compare and count), because non-negative floats are ordered as their bits are: no sort,
+    and ``count`` may differ from row to row. NaN counts as zero.
+    """
+    flat = jnp.where(values > 0, values, 0.0).astype(jnp.float32).reshape(values.shape[0], -1)
+    bits = jax.lax.bitcast_convert_type(flat, jnp.int32)
+    wanted = jnp.broadcast_to(jnp.minimum(jnp.asarray(count), flat.shape[1]), flat.shape[:1])
+
+    def set_bit(index: Int[Array, ""], threshold: Int[Array, "batch"]) -> Int[Array, "batch"]:
+        candidate = threshold | (jnp.int32(1) << (30 - index))
+        enough = (bits >= candidate[:, None]).sum(axis=1) >= wanted
+        return jnp.where(enough, candidate, threshold)
+
+    # The largest threshold that at least `wanted` values reach is the wanted-th largest value.
+    threshold = jax.lax.fori_loop(0, 31, set_bit, jnp.zeros(flat.shape[:1], jnp.int32))[:, None]
+    above = bits > threshold
+    tied = bits == threshold
+    left = (wanted - above.sum(axis=1))[:, None]
+    mask = above | (tied & (jnp.cumsum(tied, axis=1) <= left))
+    return mask.reshape(values.shape)
+
+
+def project_l0_linf(
+    delta: Float[Array, "batch ..."],
+    epsilon: Float[Array, "batch"],
+    count: int,
+    x: Float[Array, "batch ..."],
+    bounds: Bounds,
+) -> Float[Array, "batch ..."]:
+    """Nearest point with at most ``count`` non-zeros inside the L-infinity ball and the bounds.
+
+    Keeping an entry saves ``delta² - (delta - clipped)²`` of squared distance, so the ``count``
+    entries with the largest saving are kept, as in Croce & Hein (ICCV 2019, section 4.1).
+    """
+    clipped = clip_to_bounds(x + project_linf(delta, epsilon), x, bounds) - x
+    saving = jnp.square(delta) - jnp.square(delta - clipped)
+    return jnp.where(largest_mask(saving, count), clipped, 0.0)
+
+
+def random_linf(
+    keys: Key[Array, "batch"], epsilon: Float[Array, "batch"], like: Float[Array, "batch ..."]
+) -> Float[Array, "batch ..."]:
+    """A uniform point of each row's L-infinity ball, drawn from the row's own key."""
+    shape = like.shape[1:]
+    noise = jax.vmap(lambda key: jax.random.uniform(key, shape, minval=-1.0, maxval=1.0))(keys)
+    return noise * per_row(epsilon, like)
+
+
+def random_l2(
+    keys: Key[Array, "batch"], epsilon: Float[Array, "batch"], like: Float[Array, "batch ..."]
+) -> Float[Array, "batch ..."]:
+    """A uniform point of each row's L2 ball, drawn from the row's own key."""
+    shape = like.shape[1:]
+    size = like[0].size
+
+    def direction_and_radius(key: Key[Array, ""]) -> tuple[Array, Array]:
+        along, out = jax.random.split(key)
+        radius = jax.random.uniform(out) ** (1.0 / size)
+        return jax.random.normal(along, shape), radius
+
+    noise, radius = jax.vmap(direction_and_radius)(keys)
+    return unit_l2(noise) * per_row(radius * epsilon, like)
