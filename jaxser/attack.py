@@ -402,16 +402,13 @@ def _keys(rows: "pa.Table") -> list[tuple[str, float]]:
 
 
 def _write_wav(run: _Run, where: "np.ndarray", block: "RowBlock") -> None:
-    """Float32 WAV: the very samples that fooled the victim, none rounded to 16 bits."""
-    import soundfile
-
-    from jaxser.files import atomic_file
+    """The very samples that fooled the victim, none rounded to 16 bits."""
+    from jaxser.audio import write_wav
 
     assert block.x_adv is not None
     for i, e, samples in zip(where, block.epsilon_index, block.x_adv, strict=True):
         path = run.wav_path(run.utterances[i], run.config.epsilon[e])
-        with atomic_file(path) as temporary:
-            soundfile.write(temporary, samples, run.victim.sample_rate, subtype="FLOAT")
+        write_wav(path, samples, run.victim.sample_rate)
 
 
 def _speed(throughput: "Throughput", rows: int) -> str:

@@ -141,9 +141,10 @@ def load_variables(folder: Path | str, like: Any) -> Any:
     host = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
     step = max(steps)
     # Read-only: opening for writing would clear the unfinished files of a run under way.
-    with _quiet(), contextlib.closing(
-        _open(best, ocp.CheckpointManagerOptions(read_only=True))
-    ) as manager:
+    with (
+        _quiet(),
+        contextlib.closing(_open(best, ocp.CheckpointManagerOptions(read_only=True))) as manager,
+    ):
         return _restore(manager, step, best / str(step), {"variables": host})["variables"]
 
 

@@ -9,7 +9,6 @@ checked by pydantic against the annotations; unknown keys are refused with the n
 
 import argparse
 import dataclasses
-import functools
 import sys
 import types
 import typing
@@ -68,9 +67,9 @@ class CorpusConfig:
     seconds: Annotated[
         float, Positive, Field(description="length of every utterance: repeated, then cut")
     ] = 1.25
-    channel: Annotated[
-        Literal["left", "mean"], Field(description="how stereo becomes mono")
-    ] = "left"
+    channel: Annotated[Literal["left", "mean"], Field(description="how stereo becomes mono")] = (
+        "left"
+    )
     skip_damaged: Annotated[
         bool, Field(description="leave damaged files out and record them, instead of stopping")
     ] = False
@@ -275,7 +274,9 @@ def load_yaml(path: Path) -> dict[str, Any]:
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise UsageError(f"{path} must hold 'key: value' lines, but holds a {type(values).__name__}.")
+        raise UsageError(
+            f"{path} must hold 'key: value' lines, but holds a {type(values).__name__}."
+        )
     return values
 
 
@@ -285,7 +286,8 @@ def from_mapping(
     """Validate a nested mapping into a ``config_class``; ``where`` names it in errors."""
     _check_keys(config_class, values, where)
     try:
-        return _adapter(config_class).validate_python(dict(values))
+        config: ConfigType = TypeAdapter(config_class).validate_python(dict(values))
+        return config
     except ValidationError as error:
         first = error.errors()[0]
         # pydantic adds the tried branch of a union to the path: keep the config's own keys.
@@ -297,13 +299,8 @@ def from_mapping(
 
 def to_mapping(config: Any) -> dict[str, Any]:
     """The config as plain values, ready for YAML or JSON (the inverse of from_mapping)."""
-    mapping: dict[str, Any] = _adapter(type(config)).dump_python(config, mode="json")
+    mapping: dict[str, Any] = TypeAdapter(type(config)).dump_python(config, mode="json")
     return mapping
-
-
-@functools.cache
-def _adapter(config_class: type[ConfigType]) -> TypeAdapter[ConfigType]:
-    return TypeAdapter(config_class)
 
 
 def _is_key(part: int | str) -> bool:
@@ -362,7 +359,9 @@ def _metavar(inner: Any) -> str:
     return str(getattr(inner, "__name__", "value")).upper()
 
 
-def _check_keys(config_class: type, values: Mapping[str, Any], where: str, prefix: str = "") -> None:
+def _check_keys(
+    config_class: type, values: Mapping[str, Any], where: str, prefix: str = ""
+) -> None:
     hints = _hints(config_class)
     for key, value in values.items():
         if key not in hints:

@@ -40,7 +40,8 @@ def confusion_figure(
     ticks = range(len(labels))
     axes.set_xticks(ticks, labels, rotation=45, ha="right")
     axes.set_yticks(
-        ticks, [f"{name} ({value:.0%})" for name, value in zip(labels, recalls(matrix), strict=True)]
+        ticks,
+        [f"{name} ({value:.0%})" for name, value in zip(labels, recalls(matrix), strict=True)],
     )
     axes.set_xlabel("predicted")
     axes.set_ylabel("true (recall)")

@@ -1,7 +1,7 @@
 """Files that appear under their final name only when whole.
 
-    with atomic_file("runs/demo/results.json") as temporary:
-        temporary.write_text("...")
+with atomic_file("runs/demo/results.json") as temporary:
+    temporary.write_text("...")
 """
 
 import os

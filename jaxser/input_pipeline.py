@@ -43,7 +43,7 @@ class WaveformSource:
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         row = self.rows[index]
-        return {"x": np.array(self.waveforms[row]), "y": np.int32(self.labels[row])}
+        return {"x": np.array(self.waveforms[row]), "y": np.asarray(self.labels[row])}
 
 
 class _RandomShift(grain.transforms.RandomMap):

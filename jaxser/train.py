@@ -47,7 +47,9 @@ def format_outcome(outcome: "TrainingOutcome", config: TrainConfig) -> str:
         f"epoch {outcome.results['best_epoch']} of {outcome.results['epochs']}"
     ]
     lines += [f"note: {note}" for note in outcome.notes]
-    lines.append(f"{'part':5} {'utterances':>10} {'speakers':>8}  {'UAR':22} {'accuracy':22} macro F1")
+    lines.append(
+        f"{'part':5} {'utterances':>10} {'speakers':>8}  {'UAR':22} {'accuracy':22} macro F1"
+    )
     for part in ("val", "test"):
         if part in outcome.results:
             figures = outcome.results[part]

@@ -1,7 +1,7 @@
 """A victim: a Linen module with its variables and its input contract.
 
-    victim = jaxser.load_victim("runs/emo18")
-    logits = victim.logits(waveforms)            # [batch, classes] float32
+victim = jaxser.load_victim("runs/emo18")
+logits = victim.logits(waveforms)            # [batch, classes] float32
 """
 
 import dataclasses
@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 from jaxtyping import Array, Float
 
 from jaxser import models
@@ -20,7 +21,7 @@ from jaxser.checkpoint import load_variables
 from jaxser.config import TrainConfig, from_mapping, load_yaml
 from jaxser.errors import InputError
 
-__all__ = ["Victim", "load_victim", "read_run"]
+__all__ = ["Victim", "evaluation_logits", "load_victim", "read_run"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -53,6 +54,13 @@ class Victim:
         return self.apply(self.variables, x)
 
 
+def evaluation_logits(
+    model: nn.Module,
+) -> Callable[[Any, Float[Array, "batch ..."]], Float[Array, "batch classes"]]:
+    """``(variables, x) -> logits`` of a module in evaluation mode."""
+    return functools.partial(model.apply, train=False)  # type: ignore[return-value]
+
+
 def load_victim(folder: Path | str) -> Victim:
     """The victim that a training run left in ``folder``, with its best checkpoint.
 
@@ -74,7 +82,7 @@ def load_victim(folder: Path | str) -> Victim:
     x = jax.ShapeDtypeStruct((1, config.corpus.num_samples), jnp.float32)
     like = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), x)
     return Victim(
-        apply=functools.partial(model.apply, train=False),
+        apply=evaluation_logits(model),
         variables=jax.tree.map(jnp.asarray, load_variables(folder / "checkpoints", like)),
         labels=tuple(facts["labels"]),
         input_shape=(config.corpus.num_samples,),
@@ -102,4 +110,6 @@ def read_run(folder: Path | str) -> tuple[TrainConfig, dict[str, Any]]:
     try:
         return config, json.loads((folder / "run.json").read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise InputError(f"{folder / 'run.json'} is damaged ({error}); restore or retrain.") from error
+        raise InputError(
+            f"{folder / 'run.json'} is damaged ({error}); restore or retrain."
+        ) from error

@@ -9,6 +9,9 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 from pathlib import Path
 
+# Prepared audio and compiled programs of the tests stay out of the user's own cache.
+os.environ["JAXSER_CACHE"] = str(Path(__file__).resolve().parents[1] / ".pytest_cache" / "jaxser")
+
 import jax
 import pytest
 

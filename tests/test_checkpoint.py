@@ -62,7 +62,9 @@ def test_only_the_newest_is_kept(checkpoints: Checkpoints, tmp_path: Path) -> No
 def test_another_architecture_is_named(checkpoints: Checkpoints, tmp_path: Path) -> None:
     checkpoints.save_best(1, state())
     other = {"params": {"dense": {"kernel": jnp.zeros((2, 4))}}, "count": jnp.int32(0)}
-    with pytest.raises(InputError, match=r"another architecture .*kernel \[2, 3\] instead of \[2, 4\]"):
+    with pytest.raises(
+        InputError, match=r"another architecture .*kernel \[2, 3\] instead of \[2, 4\]"
+    ):
         load_variables(tmp_path, other)
     with pytest.raises(InputError, match=r"\[2, 3\] instead of absent"):
         load_variables(tmp_path, {"count": jnp.int32(0)})

@@ -10,9 +10,14 @@ from jaxser.files import atomic_file, write_text
 def test_failure_keeps_what_was_there_and_leaves_nothing(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "results.json"
     write_text(path, "old")
-    with pytest.raises(RuntimeError), atomic_file(path) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError
+
+    def fail_halfway() -> None:
+        with atomic_file(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_halfway()
     assert path.read_text() == "old"
     assert list(path.parent.iterdir()) == [path]
 

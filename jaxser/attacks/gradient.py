@@ -48,11 +48,11 @@ __all__ = [
     "BIM",
     "FGSM",
     "PGD",
+    "IteratedGradient",
     "LossGradient",
     "finish_step",
     "linf_iterate",
     "loss_gradient",
-    "step_length",
 ]
 
 
@@ -127,15 +127,6 @@ def finish_step(
     return freeze_done(state, new)
 
 
-def step_length(
-    step_size: float | None, relative_step_size: float, epsilon: Float[Array, "batch"]
-) -> Float[Array, "batch"]:
-    """Length of a step per row, in input units."""
-    if step_size is None:
-        return relative_step_size * epsilon
-    return jnp.full_like(epsilon, step_size)
-
-
 def linf_iterate(
     state: AttackState,
     gradient: Float[Array, "batch ..."],
@@ -208,19 +199,19 @@ class FGSM:
 
 
 @dataclasses.dataclass(frozen=True)
-class BIM:
-    """Basic iterative method: small FGSM steps from the clean input, inside the ε-box.
+class IteratedGradient:
+    """What the iterated gradient attacks share: so many steps of a length, from the clean input.
 
     Attributes:
       steps: iterations.
-      step_size: length of a step in input units; None: ``relative_step_size * epsilon``.
+      step_size: length of a step in the units of ε; None: ``relative_step_size * epsilon``.
       relative_step_size: length of a step as a share of ε, used where ``step_size`` is None.
       early_stop: a row is done at its first adversarial iterate.
       targeted: descend towards the label instead of leaving it.
       bounds: valid range of an input, or None.
     """
 
-    name: ClassVar[str] = "bim"
+    name: ClassVar[str]
 
     steps: int = 20
     step_size: float | None = None
@@ -245,6 +236,12 @@ class BIM:
     @property
     def finishes_early(self) -> bool:
         return self.early_stop
+
+    def step_length(self, epsilon: Float[Array, "batch"]) -> Float[Array, "batch"]:
+        """Length of a step per row."""
+        if self.step_size is None:
+            return self.relative_step_size * epsilon
+        return jnp.full_like(epsilon, self.step_size)
 
     def init(
         self,
@@ -257,61 +254,42 @@ class BIM:
         """The clean input."""
         return new_state(keys, x, y, epsilon)
 
+
+@dataclasses.dataclass(frozen=True)
+class BIM(IteratedGradient):
+    """Basic iterative method: small FGSM steps from the clean input, inside the ε-box."""
+
+    name: ClassVar[str] = "bim"
+
     def step(self, logits_fn: LogitsFn, state: AttackState) -> AttackState:
         """One signed step and its projection."""
         found = loss_gradient(logits_fn, state.x_adv, state.y, self.targeted)
-        length = step_length(self.step_size, self.relative_step_size, state.epsilon)
+        length = self.step_length(state.epsilon)
         moved = linf_iterate(state, found.gradient, length, self.bounds)
         return finish_step(state, moved, found, steps=self.steps, early_stop=self.early_stop)
 
 
 @dataclasses.dataclass(frozen=True)
-class PGD:
+class PGD(IteratedGradient):
     """Projected gradient descent in the L∞ or L2 ball.
 
     A step follows the sign of the gradient (L∞) or the gradient over its L2 norm (L2). ε is a
     sample value for L∞ and the L2 norm of the whole perturbation for L2.
 
     Attributes:
-      steps: iterations.
       norm: "linf" or "l2".
-      step_size: length of a step in the norm's units; None: ``relative_step_size * epsilon``.
-      relative_step_size: length of a step as a share of ε, used where ``step_size`` is None.
       random_start: start at a uniform point of the ball, else at the clean input.
-      early_stop: a row is done at its first adversarial iterate.
-      targeted: descend towards the label instead of leaving it.
-      bounds: valid range of an input, or None.
     """
 
     name: ClassVar[str] = "pgd"
 
-    steps: int = 20
     norm: Norm = "linf"
-    step_size: float | None = None
-    relative_step_size: float = 0.25
     random_start: bool = True
-    early_stop: bool = False
-    targeted: bool = False
-    bounds: Bounds = (-1.0, 1.0)
 
     def __post_init__(self) -> None:
-        check_positive(
-            self.name,
-            steps=self.steps,
-            step_size=self.step_size,
-            relative_step_size=self.relative_step_size,
-        )
-        check_bounds(self.name, self.bounds)
+        super().__post_init__()
         if self.norm not in ("linf", "l2"):
             raise UsageError(f"{self.name}: norm must be 'linf' or 'l2', not {self.norm!r}.")
-
-    @property
-    def max_steps(self) -> int:
-        return self.steps
-
-    @property
-    def finishes_early(self) -> bool:
-        return self.early_stop
 
     def init(
         self,
@@ -332,7 +310,7 @@ class PGD:
     def step(self, logits_fn: LogitsFn, state: AttackState) -> AttackState:
         """One normalised step and its projection."""
         found = loss_gradient(logits_fn, state.x_adv, state.y, self.targeted)
-        length = step_length(self.step_size, self.relative_step_size, state.epsilon)
+        length = self.step_length(state.epsilon)
         if self.norm == "linf":
             moved = linf_iterate(state, found.gradient, length, self.bounds)
         else:

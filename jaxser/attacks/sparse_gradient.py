@@ -21,14 +21,17 @@ from jaxtyping import Array, Float, Int, Key
 from jaxser.attacks.base import (
     AttackState,
     LogitsFn,
-    check_bounds,
     check_positive,
     new_state,
     step_keys,
 )
-from jaxser.attacks.gradient import finish_step, linf_iterate, loss_gradient, step_length
+from jaxser.attacks.gradient import (
+    IteratedGradient,
+    finish_step,
+    linf_iterate,
+    loss_gradient,
+)
 from jaxser.attacks.projections import (
-    Bounds,
     clip_to_bounds,
     largest_mask,
     per_row,
@@ -42,60 +45,33 @@ __all__ = ["SparsePGD"]
 
 
 @dataclasses.dataclass(frozen=True)
-class SparsePGD:
+class SparsePGD(IteratedGradient):
     """PGD in the ε-box that moves few positions.
 
     Attributes:
-      steps: iterations.
       variant: "union" (``count`` positions per iteration) or "strict" (``count`` in all).
       count: positions; None: ``share`` of the input.
       share: positions as a share of the input, used where ``count`` is None.
-      step_size: length of a step in input units; None: ``relative_step_size * epsilon``.
-      relative_step_size: length of a step as a share of ε, used where ``step_size`` is None.
       random_start: start from ``count`` random positions moved by a uniform amount, as
         STAA-Net's baseline does; it spends positions on noise, so it is off by default.
-      early_stop: a row is done at its first adversarial iterate.
-      targeted: descend towards the label instead of leaving it.
-      bounds: valid range of an input, or None.
     """
 
     name: ClassVar[str] = "sparsepgd"
 
-    steps: int = 20
     variant: Literal["union", "strict"] = "union"
     count: int | None = None
     share: float = 0.05
-    step_size: float | None = None
-    relative_step_size: float = 0.25
     random_start: bool = False
-    early_stop: bool = False
-    targeted: bool = False
-    bounds: Bounds = (-1.0, 1.0)
 
     def __post_init__(self) -> None:
-        check_positive(
-            self.name,
-            steps=self.steps,
-            count=self.count,
-            share=self.share,
-            step_size=self.step_size,
-            relative_step_size=self.relative_step_size,
-        )
-        check_bounds(self.name, self.bounds)
+        super().__post_init__()
+        check_positive(self.name, count=self.count, share=self.share)
         if self.share > 1:
             raise UsageError(f"{self.name}: share must be at most 1, not {self.share!r}.")
         if self.variant not in ("union", "strict"):
             raise UsageError(
                 f"{self.name}: variant must be 'union' or 'strict', not {self.variant!r}."
             )
-
-    @property
-    def max_steps(self) -> int:
-        return self.steps
-
-    @property
-    def finishes_early(self) -> bool:
-        return self.early_stop
 
     def positions(self, size: int) -> int:
         """How many of ``size`` positions may move (per iteration, or in all)."""
@@ -126,7 +102,7 @@ class SparsePGD:
         """One sparse step, or one dense step and its projection on the L0 ball."""
         found = loss_gradient(logits_fn, state.x_adv, state.y, self.targeted)
         count = self.positions(state.x[0].size)
-        length = step_length(self.step_size, self.relative_step_size, state.epsilon)
+        length = self.step_length(state.epsilon)
         gradient = found.gradient
         if self.variant == "union":
             sparse = jnp.where(largest_mask(jnp.abs(gradient), count), gradient, 0.0)

@@ -167,7 +167,7 @@ def _kept(
     if damaged and not skip_damaged:
         raise InputError(
             f"{len(damaged)} of {len(pairs)} files of {corpus.title} are damaged; mend them, or "
-            "leave them out with --skip-damaged (skip_damaged=True).\n"
+            "leave them out with --skip-damaged (--corpus.skip_damaged in a run).\n"
             + "\n".join(f"  {u.path}: {m.damage}" for u, m in damaged)
         )
     if len(damaged) == len(pairs):

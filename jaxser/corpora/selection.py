@@ -1,8 +1,8 @@
 """From a config's corpus section to prepared, split speech.
 
-    prepared = select(config.corpus)
-    rows = split_rows(prepared.corpus, "test")
-    prepared.waveforms[rows], label_indices(prepared.corpus)[rows]
+prepared = select(config.corpus)
+rows = split_rows(prepared.corpus, "test")
+prepared.waveforms[rows], label_indices(prepared.corpus)[rows]
 """
 
 import dataclasses

@@ -1,8 +1,8 @@
 """The table of utterances that a corpus is: nothing after it knows file names.
 
-    corpus = jaxser.corpora.load("emodb", "path/to/emodb")
-    corpus = jaxser.corpora.assign_split(corpus, "speaker", seed=0)
-    [u for u in corpus.utterances if u.split == "test"]
+corpus = jaxser.corpora.load("emodb", "path/to/emodb")
+corpus = jaxser.corpora.assign_split(corpus, "speaker", seed=0)
+[u for u in corpus.utterances if u.split == "test"]
 """
 
 import dataclasses

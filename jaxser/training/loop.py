@@ -172,7 +172,7 @@ def _end_epoch(
     writer.epoch(figures, record["history"], settings.epochs)
     # Put like the old ones, so that the next update finds the compiled program of the last.
     zeros = EpochMetrics.zeros(state.metrics.confusion.shape[0])
-    return state.replace(metrics=jax.device_put(zeros, state.metrics.loss.sharding))
+    return dataclasses.replace(state, metrics=jax.device_put(zeros, state.metrics.loss.sharding))
 
 
 def _figures(metrics: EpochMetrics) -> dict[str, float]:

@@ -12,7 +12,7 @@ import dataclasses
 import fcntl
 import functools
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ import jax
 import numpy as np
 import yaml
 from flax import linen as nn
-from jax.sharding import Mesh
 
 from jaxser import models
 from jaxser.checkpoint import Checkpoints, load_variables
@@ -33,7 +32,7 @@ from jaxser.files import write_text
 from jaxser.input_pipeline import WaveformSource, evaluation_batches, training_batches
 from jaxser.metrics import accuracy, bootstrap_interval, confusion_matrix, macro_f1, uar
 from jaxser.provenance import environment
-from jaxser.sharding import batch_sharding, make_mesh, put_batch, replicated
+from jaxser.sharding import batch_sharding, make_mesh, replicated
 from jaxser.training.loop import LoopSettings, run_loop, termination
 from jaxser.training.victim import (
     class_weights,
@@ -100,9 +99,7 @@ def _train(config: TrainConfig, prepared: Prepared) -> TrainingOutcome:
     settings = _loop_settings(config, len(train))
     optimizer = make_optimizer(config.training, settings.steps_per_epoch)
     init_key, step_key = jax.random.split(jax.random.key(config.seed))
-    state = init_state(
-        model, optimizer, init_key, config.corpus.num_samples, len(corpus.labels)
-    )
+    state = init_state(model, optimizer, init_key, config.corpus.num_samples, len(corpus.labels))
     weights = (
         class_weights(train.labels[train.rows], len(corpus.labels))
         if config.training.class_weights
@@ -218,7 +215,9 @@ def _final_results(
             "confusion": matrix.tolist(),
             **_metrics_with_intervals(truth, predictions, speakers, len(corpus.labels)),
         }
-        figure = confusion_figure(matrix, corpus.labels, f"{config.model.name}, {corpus.title}, {part}")
+        figure = confusion_figure(
+            matrix, corpus.labels, f"{config.model.name}, {corpus.title}, {part}"
+        )
         save_figure(figure, config.out / f"confusion_{part}.png")
         writer.figure(f"confusion/{part}", figure, record["history"][-1]["step"])
     writer.finish()
@@ -307,8 +306,8 @@ def _check_same_run(config: TrainConfig, prepared: Prepared) -> None:
     split = {u.id: u.split for u in prepared.corpus.utterances}
     if read_split(config.out / "split.csv") != split:
         raise InputError(
-            f"the split {config.corpus.split} no longer gives the parts that {config.out}/split.csv "
-            "records; give another --out, or restore the split file."
+            f"the split {config.corpus.split} no longer gives the parts that are recorded in "
+            f"{config.out / 'split.csv'}; give another --out, or restore the split file."
         )
     if facts["corpus"]["fingerprint"] != prepared.fingerprint:
         raise InputError(
@@ -320,5 +319,7 @@ def _check_same_run(config: TrainConfig, prepared: Prepared) -> None:
 def _flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in mapping.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        flat |= (
+            _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        )
     return flat

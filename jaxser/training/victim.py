@@ -19,6 +19,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
 from jaxser.config import TrainingConfig
+from jaxser.victim import evaluation_logits
 
 __all__ = [
     "EpochMetrics",
@@ -185,8 +186,10 @@ def make_evaluation_step(
 ) -> Callable[[Any, Batch], tuple[Float[Array, " batch"], Int[Array, " batch"]]]:
     """``(variables, batch) -> (cross-entropy per row, predicted class per row)``."""
 
+    logits_of = evaluation_logits(model)
+
     def step(variables: Any, batch: Batch) -> tuple[Array, Array]:
-        logits = model.apply(variables, batch["x"], train=False)
+        logits = logits_of(variables, batch["x"])
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["y"])
         return losses, logits.argmax(-1)
 
