@@ -7,13 +7,15 @@ The oracle of the model tests and the other side of the benchmarks. Written from
 architecture (Tzirakis et al. 2018, Zhao et al. 2019, as described in arXiv 2402.01227).
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
 __all__ = ["TorchVictim"]
 
 # name: activation, then (channels, kernel, padding, pool) of every block
-_BLOCKS = {
+_BLOCKS: dict[str, tuple[Callable[[], nn.Module], list[tuple[int, int, int, int]]]] = {
     "emo18": (lambda: nn.LeakyReLU(0.01), [(64, 8, 3, 10), (128, 6, 2, 8), (256, 6, 2, 8)]),
     "zhao19": (nn.ELU, [(64, 3, 1, 4), (64, 3, 1, 4), (128, 3, 1, 4), (128, 3, 1, 4)]),
 }

@@ -100,7 +100,7 @@ def reference(name: str, train: bool) -> dict[str, np.ndarray]:
 def main() -> None:
     """Write the golden files: logits, input gradient, and whatever of the rest is small."""
     for name in ARCHITECTURES:
-        stored = {}
+        stored: dict[str, Any] = {}
         for train in (False, True):
             for key, array in reference(name, train).items():
                 if key == "input":

@@ -1,0 +1,333 @@
+"""Samples per second of training and attacking Emo18 and Zhao19, beside PyTorch.
+
+    python -m benchmarks.train_throughput                       # prints a table
+    python -m benchmarks.train_throughput --models emo18 --pairs 9
+    python -m benchmarks.train_throughput --out benchmarks/results/train_throughput.json
+
+Three tasks: ``train`` is the project's own training step (forward, backward, Adam), ``gradient``
+the gradient of the loss by the waveform (what an attack step needs), ``forward`` logits alone,
+the latter two in evaluation mode. Both sides have the same batches, the same initial weights and
+as many threads, and take turns (A B A B) within one run; a ratio is that of two neighbouring
+turns. Compilation and the first step are not counted. A second LSTM bias that PyTorch has is
+held at its initial value, so that both train the same parameters.
+"""
+
+import argparse
+import dataclasses
+import functools
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from jaxser.errors import UsageError, report_errors
+
+CLASSES = 7
+SAMPLE_RATE = 16_000
+LEARNING_RATE = 1e-3
+TASKS = ("train", "gradient", "forward")
+
+# One turn: the task a few times; returns when the results are there.
+Turn = Callable[[], Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """``batch`` utterances of ``seconds`` each."""
+
+    batch: int
+    seconds: float
+
+    @classmethod
+    def parse(cls, text: str) -> "Setting":
+        """From "8x6": 8 utterances of 6 s."""
+        try:
+            batch, seconds = text.split("x")
+            setting = cls(int(batch), float(seconds))
+        except ValueError:
+            raise UsageError(
+                f"setting {text!r} is not BATCHxSECONDS; write it like 8x6 or 32x2."
+            ) from None
+        return setting
+
+    def __str__(self) -> str:
+        return f"{self.batch} × {self.seconds:g} s"
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """What one task at one setting took; lists have one value per pair of turns."""
+
+    model: str
+    batch: int
+    seconds: float
+    task: str
+    jax_samples_per_s: list[float]
+    torch_samples_per_s: list[float]
+    ratios: list[float]
+    jax_compile_s: float
+    losses: dict[str, list[float]] | None
+
+    def row(self) -> str:
+        """The line of the printed table."""
+        jax_rate, torch_rate, ratio = map(
+            statistics.median, (self.jax_samples_per_s, self.torch_samples_per_s, self.ratios)
+        )
+        losses = ""
+        if self.losses is not None:
+            losses = f"   loss {self.losses['jax'][-1]:.4f} | {self.losses['torch'][-1]:.4f}"
+        setting = Setting(self.batch, self.seconds)
+        return (
+            f"{self.model:8} {setting!s:10} {self.task:9} {jax_rate:9.1f} {torch_rate:9.1f} "
+            f"{ratio:6.2f} ({min(self.ratios):.2f}–{max(self.ratios):.2f})"
+            f"   compiled in {self.jax_compile_s:.1f} s{losses}"
+        )
+
+
+HEADER = f"{'model':8} {'batch':10} {'task':9} {'jax /s':>9} {'torch /s':>9}  ratio (min–max)"
+
+
+def batches(setting: Setting, count: int) -> list[tuple[Any, Any]]:
+    """``count`` batches (waveforms, labels): noise with a hum whose pitch tells the class."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    samples = int(setting.seconds * SAMPLE_RATE)
+    made = []
+    for _ in range(count):
+        y = rng.integers(0, CLASSES, setting.batch)
+        pitch = 100.0 * (1 + y[:, None])
+        hum = np.sin(2 * np.pi * pitch * np.arange(samples)[None] / SAMPLE_RATE)
+        x = 0.1 * hum + 0.1 * rng.normal(size=(setting.batch, samples))
+        made.append((x.astype(np.float32), y.astype(np.int32)))
+    return made
+
+
+def jax_turns(
+    name: str, state: dict[str, Any], data: list[tuple[Any, Any]], tasks: list[str]
+) -> dict[str, tuple[Turn, float]]:
+    """Task → (turn, seconds to compile) on the JAX side; a turn of training returns losses."""
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    from jaxser import models
+    from jaxser.config import TrainingConfig
+    from jaxser.params import conv_lstm_table, from_torch
+    from jaxser.training.victim import init_state, make_optimizer, make_train_step
+
+    model = models.build(name, CLASSES)
+    variables = jax.tree.map(jnp.asarray, from_torch(state, conv_lstm_table(len(model.blocks))))
+    data = [(jnp.asarray(x), jnp.asarray(y)) for x, y in data]
+    settings = TrainingConfig(learning_rate=LEARNING_RATE, schedule="constant", warmup_steps=0)
+    optimizer = make_optimizer(settings, steps_per_epoch=1)
+    fresh = jax.jit(
+        functools.partial(init_state, model, optimizer, num_samples=2000, num_classes=CLASSES)
+    )
+    train_state = fresh(jax.random.key(0)).replace(**jax.tree.map(jnp.copy, variables))
+    step = make_train_step(model, optimizer, jax.random.key(0))
+
+    def logits_of(x: Any, variables: Any) -> Any:
+        return model.apply(variables, x, train=False)
+
+    def loss_of(x: Any, variables: Any, y: Any) -> Any:
+        logits = logits_of(x, variables)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, y).sum()
+
+    def compiled(function: Callable[..., Any], *args: Any, **options: Any) -> tuple[Any, float]:
+        start = time.perf_counter()
+        program = jax.jit(function, **options).lower(*args).compile()
+        return program, time.perf_counter() - start
+
+    def train() -> tuple[Turn, float]:
+        x, y = data[0]
+        program, seconds = compiled(step, train_state, {"x": x, "y": y}, donate_argnums=0)
+
+        def turn() -> list[float]:
+            nonlocal train_state
+            losses = []
+            for x, y in data:
+                before = float(train_state.metrics.loss)
+                train_state = program(train_state, {"x": x, "y": y})
+                losses.append(float(train_state.metrics.loss) - before)
+            return losses
+
+        return turn, seconds
+
+    def gradient() -> tuple[Turn, float]:
+        program, seconds = compiled(jax.grad(loss_of), data[0][0], variables, data[0][1])
+
+        def turn() -> None:
+            for x, y in data:
+                program(x, variables, y).block_until_ready()
+
+        return turn, seconds
+
+    def forward() -> tuple[Turn, float]:
+        program, seconds = compiled(logits_of, data[0][0], variables)
+
+        def turn() -> None:
+            for x, _ in data:
+                program(x, variables).block_until_ready()
+
+        return turn, seconds
+
+    makers = {"train": train, "gradient": gradient, "forward": forward}
+    return {task: makers[task]() for task in tasks}
+
+
+def torch_turns(name: str, state: dict[str, Any], data: list[tuple[Any, Any]]) -> dict[str, Turn]:
+    """Task → turn on PyTorch's side."""
+    import torch
+
+    from benchmarks.torch_twins import TorchVictim
+
+    def twin(train: bool) -> TorchVictim:
+        model = TorchVictim(name, CLASSES)
+        model.load_state_dict({key: torch.from_numpy(array) for key, array in state.items()})
+        for key, parameter in model.named_parameters():
+            parameter.requires_grad_(train and "bias_hh" not in key)
+        return model.train(train)
+
+    tensors = [(torch.from_numpy(x), torch.from_numpy(y).long()) for x, y in data]
+    trained, fixed = twin(train=True), twin(train=False)
+    trainable = [parameter for parameter in trained.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.Adam(trainable, lr=LEARNING_RATE)
+
+    def train() -> list[float]:
+        losses = []
+        for x, y in tensors:
+            optimizer.zero_grad()
+            loss = torch.nn.functional.cross_entropy(trained(x), y)
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        return losses
+
+    def gradient() -> None:
+        for x, y in tensors:
+            x = x.clone().requires_grad_()
+            loss = torch.nn.functional.cross_entropy(fixed(x), y, reduction="sum")
+            torch.autograd.grad(loss, x)
+
+    def forward() -> None:
+        with torch.no_grad():
+            for x, _ in tensors:
+                fixed(x)
+
+    return {"train": train, "gradient": gradient, "forward": forward}
+
+
+def compare(
+    name: str, setting: Setting, tasks: list[str], pairs: int, steps: int
+) -> list[Comparison]:
+    """Take turns at every task; the first turn of each side warms up and is not counted."""
+    import torch
+
+    from benchmarks.torch_twins import TorchVictim
+
+    torch.manual_seed(0)
+    initial = TorchVictim(name, CLASSES).state_dict()
+    state = {key: tensor.numpy().copy() for key, tensor in initial.items()}
+    data = batches(setting, steps)
+    ours, theirs = jax_turns(name, state, data, tasks), torch_turns(name, state, data)
+
+    def timed(turn: Turn) -> tuple[float, Any]:
+        start = time.perf_counter()
+        result = turn()
+        return setting.batch * steps / (time.perf_counter() - start), result
+
+    comparisons = []
+    for task in tasks:
+        turn, compile_s = ours[task]
+        ours_done = [timed(turn)]
+        theirs_done = [timed(theirs[task])]
+        for _ in range(pairs):
+            ours_done.append(timed(turn))
+            theirs_done.append(timed(theirs[task]))
+        losses = None
+        if task == "train":
+            losses = {
+                "jax": [loss for _, turn_losses in ours_done for loss in turn_losses],
+                "torch": [loss for _, turn_losses in theirs_done for loss in turn_losses],
+            }
+        rates = [rate for rate, _ in ours_done[1:]], [rate for rate, _ in theirs_done[1:]]
+        comparisons.append(
+            Comparison(
+                model=name,
+                batch=setting.batch,
+                seconds=setting.seconds,
+                task=task,
+                jax_samples_per_s=rates[0],
+                torch_samples_per_s=rates[1],
+                ratios=[a / b for a, b in zip(*rates, strict=True)],
+                jax_compile_s=compile_s,
+                losses=losses,
+            )
+        )
+    return comparisons
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.train_throughput", description=(__doc__ or "").split("\n\n")[0]
+    )
+    parser.add_argument("--models", nargs="+", default=["emo18", "zhao19"], metavar="NAME")
+    parser.add_argument("--settings", nargs="+", default=["8x6", "32x2"], metavar="BATCHxSECONDS")
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=TASKS)
+    parser.add_argument("--pairs", type=int, default=7, help="counted turns of each side")
+    parser.add_argument("--steps", type=int, default=2, help="batches in a turn")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads of each side")
+    parser.add_argument("--out", type=Path, help="JSON file to write")
+    args = parser.parse_args(argv)
+    settings = [Setting.parse(text) for text in args.settings]
+
+    # Before JAX starts: its CPU backend takes as many threads as the process may use cores.
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    if not hasattr(os, "sched_setaffinity"):
+        raise UsageError("only Linux can hold both sides to the same threads; run this there.")
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < args.threads:
+        raise UsageError(
+            f"{args.threads} threads were asked for on {len(cores)} cores; give --threads "
+            f"{len(cores)} or less."
+        )
+    os.sched_setaffinity(0, cores[: args.threads])
+    import torch
+
+    torch.set_num_threads(args.threads)
+    from jaxser.provenance import environment
+
+    load = os.getloadavg()[0]
+    if load > 0.5:
+        print(
+            f"warning: other programs are running (load {load:.1f}); PyTorch's threads wait for "
+            "each other and suffer more from that, so the ratios will be too high."
+        )
+    print(HEADER)
+    comparisons = []
+    for name in args.models:
+        for setting in settings:
+            for comparison in compare(name, setting, args.tasks, args.pairs, args.steps):
+                print(comparison.row(), flush=True)
+                comparisons.append(comparison)
+    if args.out is not None:
+        from jaxser.files import write_text
+
+        report = {
+            "environment": {**environment(), "torch": torch.__version__, "threads": args.threads},
+            "glibc_tunables": os.environ.get("GLIBC_TUNABLES", ""),
+            "load_before": load,
+            "pairs": args.pairs,
+            "steps_per_turn": args.steps,
+            "comparisons": [dataclasses.asdict(comparison) for comparison in comparisons],
+        }
+        write_text(args.out, json.dumps(report, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(report_errors(main))

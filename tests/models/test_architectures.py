@@ -1,0 +1,193 @@
+"""Emo18 and Zhao19: names, sizes, golden outputs of PyTorch, behaviour on odd input."""
+
+import functools
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxser import models
+from jaxser.errors import InputError, UsageError
+from jaxser.params import conv_lstm_table, from_torch, torch_parameter_count
+from scripts.golden_models import CLASSES, INPUT_STRIDE, seeded_batch, seeded_state
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+NAMES = ("emo18", "zhao19")
+
+
+def initialised(name, samples=2000, **config):
+    model = models.build(name, CLASSES, **config)
+    init = jax.jit(functools.partial(model.init, train=False))
+    return model, init(jax.random.key(0), jnp.zeros((1, samples)))
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def seeded(request):
+    """(name, model, variables) with the golden files' weights."""
+    model = models.build(request.param, CLASSES)
+    table = conv_lstm_table(len(model.blocks))
+    return (
+        request.param,
+        model,
+        jax.tree.map(jnp.asarray, from_torch(seeded_state(request.param), table)),
+    )
+
+
+def distance(a, b):
+    """Relative, over the whole array; absolute where the reference is rounding noise."""
+    return np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-4)
+
+
+def test_names():
+    assert models.names() == NAMES
+
+
+def test_an_unknown_name_is_refused_with_the_nearest():
+    with pytest.raises(UsageError, match="did you mean 'emo18'"):
+        models.build("emo81", 7)
+
+
+def test_an_unknown_setting_is_refused_with_the_nearest():
+    with pytest.raises(UsageError, match="did you mean 'dtype'"):
+        models.build("emo18", 7, dtyp="bfloat16")
+
+
+def test_listing_names_imports_neither_jax_nor_flax():
+    code = (
+        "import sys; from jaxser import models; models.names(); "
+        "assert not {'jax', 'flax'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(("name", "count"), [("emo18", 1_302_087), ("zhao19", 1_010_759)])
+def test_parameter_count(name, count):
+    init = functools.partial(models.build(name, CLASSES).init, train=False)
+    x = jax.ShapeDtypeStruct((1, 2000), jnp.float32)
+    assert torch_parameter_count(jax.eval_shape(init, jax.random.key(0), x)) == count
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_golden_outputs(seeded, train):
+    name, model, variables = seeded
+    x, y = map(jnp.asarray, seeded_batch())
+
+    @jax.jit
+    def run(params, x):
+        def loss(params, x):
+            logits, updated = model.apply(
+                {**variables, "params": params}, x, train=train, mutable=["batch_stats"]
+            )
+            losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)
+            return losses.mean(), (logits, updated)
+
+        return jax.grad(loss, argnums=(0, 1), has_aux=True)(params, x)
+
+    (by_params, by_input), (logits, updated) = run(variables["params"], x)
+    with np.load(GOLDEN / f"models_{name}.npz") as file:
+        prefix = "train/" if train else "eval/"
+        golden = {key.removeprefix(prefix): file[key] for key in file if key.startswith(prefix)}
+    np.testing.assert_allclose(logits, golden["logits"], atol=1e-4)
+    assert distance(by_input[:, ::INPUT_STRIDE], golden["input"]) < 1e-3
+    compared = 0
+    for entry in conv_lstm_table(len(model.blocks)):
+        collection, layer, leaf = entry.target
+        ours = (by_params if collection == "params" else updated["batch_stats"])[layer][leaf]
+        kind = "gradient" if collection == "params" else "state"
+        if f"{kind}/{entry.sources[0]}" in golden:
+            # Both biases of an LSTM layer have the gradient of their sum.
+            theirs = golden[f"{kind}/{entry.sources[0]}"]
+            assert distance(ours, theirs.T) < 1e-3, entry.target
+            compared += 1
+    assert compared > 5 * len(model.blocks)
+
+
+def test_rows_do_not_see_each_other(seeded):
+    _, model, variables = seeded
+    x, _ = seeded_batch()
+    apply = jax.jit(lambda x: model.apply(variables, x, train=False))
+    gradient = jax.jit(jax.grad(lambda x: model.apply(variables, x, train=False)[0, 2]))
+    together = apply(x)
+    np.testing.assert_array_equal(together[0], apply(x * jnp.array([1, 0, 9.0])[:, None])[0])
+    np.testing.assert_array_equal(together[::-1], apply(x[::-1]))
+    np.testing.assert_allclose(together[1:2], apply(x[1:2]), atol=1e-5)
+    np.testing.assert_array_equal(gradient(x)[1:], 0.0)
+
+
+def test_two_devices_give_the_same_gradients(seeded):
+    _, model, variables = seeded
+    x, y = seeded_batch(rows=4)
+
+    @jax.jit
+    def gradient(params, x):
+        def loss(params, x):
+            logits, _ = model.apply(
+                {**variables, "params": params}, x, train=True, mutable=["batch_stats"]
+            )
+            return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+
+        return jax.grad(loss, argnums=(0, 1))(params, x)
+
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    split = gradient(jax.device_put(variables["params"], everywhere), jax.device_put(x, rows))
+    whole = gradient(variables["params"], jnp.asarray(x))
+    for a, b in zip(jax.tree.leaves(split), jax.tree.leaves(whole), strict=True):
+        assert distance(np.asarray(a), np.asarray(b)) < 1e-3
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_silence_gives_finite_logits_and_gradients(seeded, train):
+    _, model, variables = seeded
+    x = jnp.zeros((2, 2000)).at[1].set(0.3)
+
+    def loss(params, x):
+        logits, _ = model.apply(
+            {**variables, "params": params}, x, train=train, mutable=["batch_stats"]
+        )
+        return (logits**2).sum()
+
+    value, gradients = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(variables["params"], x)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((value, gradients)))
+
+
+@pytest.mark.parametrize(("name", "samples"), [("emo18", 731), ("zhao19", 256)])
+def test_too_short_an_input_is_refused(name, samples):
+    model, variables = initialised(name, samples)
+    logits = jax.eval_shape(
+        lambda x: model.apply(variables, x, train=False), jnp.ones((1, samples))
+    )
+    assert logits.shape == (1, CLASSES)
+    with pytest.raises(InputError, match=f"at least {samples} samples, but got {samples - 1}"):
+        model.apply(variables, jnp.ones((1, samples - 1)), train=False)
+
+
+def test_a_wrong_rank_is_refused():
+    model = models.build("emo18", 7)
+    with pytest.raises(InputError, match=r"shape \[batch, time\]"):
+        model.init(jax.random.key(0), jnp.zeros((1, 16_000, 1)), train=False)
+
+
+def test_bfloat16_computes_close_and_answers_in_float32(seeded):
+    name, model, variables = seeded
+    half = models.build(name, CLASSES, dtype="bfloat16")
+    x, _ = seeded_batch()
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def run(model, x):
+        return model.apply(variables, x, train=True, mutable=["batch_stats"])
+
+    logits, updated = run(half, x)
+    exact, _ = run(model, x)
+    assert logits.dtype == jnp.float32
+    assert {leaf.dtype for leaf in jax.tree.leaves(updated)} == {jnp.dtype("float32")}
+    np.testing.assert_allclose(logits, exact, atol=0.1)
+    assert np.abs(logits - exact).max() > 1e-6  # it does compute in half precision
+    gradient = jax.jit(jax.grad(lambda x: half.apply(variables, x, train=False).sum()))(x)
+    assert np.isfinite(gradient).all()

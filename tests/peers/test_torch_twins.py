@@ -1,0 +1,124 @@
+"""Emo18 and Zhao19 against PyTorch on the same weights."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxser import models
+from jaxser.params import conv_lstm_table, from_torch, torch_parameter_count
+from scripts.golden_models import CLASSES, reference, seeded_batch, seeded_state
+
+pytestmark = pytest.mark.peers
+NAMES = ("emo18", "zhao19")
+
+
+def ours(name, train, dtype):
+    """Logits, input gradient, and gradients and statistics under the Linen paths."""
+    model = models.build(name, CLASSES, dtype=dtype)
+    x, y = seeded_batch()
+    state = {key: array.astype(dtype) for key, array in seeded_state(name).items()}
+    variables = from_torch(state, conv_lstm_table(len(model.blocks)))
+    variables, x = jax.tree.map(lambda a: jnp.asarray(a, dtype), (variables, x))
+
+    @jax.jit
+    def run(params, x):
+        def loss(params, x):
+            logits, updated = model.apply(
+                {**variables, "params": params}, x, train=train, mutable=["batch_stats"]
+            )
+            losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)
+            return losses.mean(), (logits, updated["batch_stats"])
+
+        return jax.grad(loss, argnums=(0, 1), has_aux=True)(params, x)
+
+    (by_params, by_input), (logits, stats) = run(variables["params"], x)
+    results = logits, by_input, {"params": by_params, "batch_stats": stats}
+    return jax.tree.map(np.asarray, results)
+
+
+def theirs(name, train):
+    """The same from PyTorch in double precision; a bias pair counts once."""
+    results = reference(name, train)
+    gradients = {
+        key.removeprefix("gradient/"): np.zeros_like(array) if "bias_hh" in key else array
+        for key, array in results.items()
+        if key.startswith("gradient/")
+    }
+    states = {
+        key.removeprefix("state/"): array
+        for key, array in results.items()
+        if key.startswith("state/")
+    }
+    blocks = len(models.build(name, CLASSES).blocks)
+    tree = from_torch({**gradients, **states}, conv_lstm_table(blocks))
+    return results["logits"], results["input"], tree
+
+
+def distance(a, b):
+    """Relative, over the whole array; absolute where the reference is rounding noise."""
+    return np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-4)
+
+
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("dtype", "logits_within", "gradients_within"),
+    [("float32", 1e-4, 1e-3), ("float64", 1e-12, 1e-10)],
+)
+def test_same_logits_gradients_and_statistics(name, train, dtype, logits_within, gradients_within):
+    with jax.enable_x64(dtype == "float64"):
+        logits, by_input, tree = ours(name, train, dtype)
+    expected_logits, expected_by_input, expected = theirs(name, train)
+    np.testing.assert_allclose(logits, expected_logits, atol=logits_within)
+    assert distance(by_input, expected_by_input) < gradients_within
+    for collection in ("params", "batch_stats"):
+        jax.tree_util.tree_map_with_path(
+            lambda path, a, b: np.testing.assert_array_less(
+                distance(a, b), gradients_within, err_msg=jax.tree_util.keystr(path)
+            ),
+            tree[collection],
+            expected[collection],
+        )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_same_parameter_count_and_keys(name):
+    from benchmarks.torch_twins import TorchVictim
+
+    twin = TorchVictim(name, CLASSES)
+    state = {key: tensor.numpy() for key, tensor in twin.state_dict().items()}
+    model = models.build(name, CLASSES)
+    x = jax.ShapeDtypeStruct((1, 2000), jnp.float32)
+    init = functools.partial(model.init, train=False)
+    shapes = jax.eval_shape(init, jax.random.key(0), x)
+    variables = from_torch(state, conv_lstm_table(len(model.blocks)), shapes=shapes)
+    assert torch_parameter_count(variables) == sum(p.numel() for p in twin.parameters())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_initial_weights_are_as_wide_as_torch_makes_them(name):
+    import torch
+
+    from benchmarks.torch_twins import TorchVictim
+
+    torch.manual_seed(0)
+    twin = TorchVictim(name, CLASSES)
+    state = {key: tensor.numpy() for key, tensor in twin.state_dict().items()}
+    model = models.build(name, CLASSES)
+    init = jax.jit(functools.partial(model.init, train=False))
+    fresh = init(jax.random.key(0), jnp.zeros((1, 2000)))
+    expected = from_torch(state, conv_lstm_table(len(model.blocks)))
+    jax.tree_util.tree_map_with_path(
+        lambda path, a, b: np.testing.assert_allclose(
+            a.std(),
+            b.std(),
+            rtol=0.35 if a.size < 1000 else 0.1,
+            err_msg=jax.tree_util.keystr(path),
+        ),
+        fresh["params"],
+        expected["params"],
+    )
