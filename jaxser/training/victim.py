@@ -116,7 +116,8 @@ def init_state(
     num_classes: int,
 ) -> TrainState:
     """Fresh parameters and optimiser state for inputs ``[batch, num_samples]``."""
-    variables = model.init(key, jnp.zeros((1, num_samples), jnp.float32), train=False)
+    initialise = jax.jit(model.init, static_argnames="train")
+    variables = initialise(key, jnp.zeros((1, num_samples), jnp.float32), train=False)
     params = variables["params"]
     return TrainState(
         step=jnp.zeros((), jnp.int32),
