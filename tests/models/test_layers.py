@@ -252,14 +252,15 @@ def test_a_zero_scale_can_leave_zero():
     assert np.all(np.abs(jax.grad(loss)(params)["norm_scale"]) > 0.1)
 
 
-def test_initial_weights_are_uniform_within_torch_bounds():
-    lstm = layers.LSTM(256)
-    params = lstm.init(jax.random.key(0), jnp.zeros((1, 2, 64)))["params"]
-    kernel = np.asarray(params["input_kernel"])
-    assert np.abs(kernel).max() <= 1 / 16
-    np.testing.assert_allclose(kernel.std(), 1 / 16 / np.sqrt(3), rtol=0.01)
-    # two uniform biases, summed
-    np.testing.assert_allclose(params["bias"].std(), np.sqrt(2 / 3) / 16, rtol=0.1)
-    block = layers.ConvBlock(128, 6, 2, 8, nn.elu)
-    kernel = block.init(jax.random.key(0), jnp.zeros((1, 50, 64)), train=False)["params"]["kernel"]
-    np.testing.assert_allclose(kernel.std(), 1 / np.sqrt(3 * 6 * 64), rtol=0.02)
+def test_initial_weights():
+    """LeCun's variance, orthogonal recurrences, zero biases."""
+    variables = layers.LSTM(64).init(jax.random.key(0), jnp.zeros((1, 3, 400)))["params"]
+    assert float(variables["input_kernel"].std()) == pytest.approx(1 / 20, rel=0.02)
+    for gate in jnp.split(variables["recurrent_kernel"], 4, axis=1):
+        np.testing.assert_allclose(gate.T @ gate, np.eye(64), atol=1e-5)
+    assert not variables["bias"].any()
+    block = layers.ConvBlock(256, 5, 2, 4, nn.elu).init(
+        jax.random.key(0), jnp.zeros((1, 40, 30)), False
+    )
+    assert float(block["params"]["kernel"].std()) == pytest.approx(150**-0.5, rel=0.02)
+    assert not block["params"]["bias"].any()
