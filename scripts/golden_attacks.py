@@ -59,7 +59,7 @@ class ConvTwin(torch.nn.Module):
         return pooled @ self.kernel + self.bias
 
 
-TWINS = {"linear": LinearTwin, "conv": ConvTwin}
+TWINS: dict[str, Any] = {"linear": LinearTwin, "conv": ConvTwin}
 
 
 class UnitRange(torch.nn.Module):
