@@ -23,7 +23,7 @@ def confusion_figure(
       title: shown above, followed by the UAR.
     """
     size = 1.5 + 0.75 * len(labels)
-    figure = matplotlib.figure.Figure(figsize=(size + 1.2, size), layout="constrained", dpi=120)
+    figure = matplotlib.figure.Figure(figsize=(size + 1.2, size), layout="compressed", dpi=120)
     axes = figure.subplots()
     share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
