@@ -18,22 +18,29 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, UInt
 
-from jaxser.attacks.projections import Bounds, per_row
+from jaxser.attacks.projections import Bounds, Norm, per_row
 from jaxser.errors import UsageError
 
 __all__ = [
+    "FEW_CLASSES",
     "FLAG_NAMES",
     "MARGIN_FALLBACK",
     "NON_FINITE",
+    "PROBABILITIES",
+    "RANDOMISED",
     "ZERO_GRADIENT",
     "Attack",
     "AttackState",
+    "BaseAttack",
     "LogitsFn",
+    "RandomLogits",
     "SharedDirection",
     "check_bounds",
     "check_positive",
+    "class_gradients",
     "freeze_done",
     "new_state",
+    "resample",
     "row_keys",
     "step_keys",
 ]
@@ -43,10 +50,16 @@ LogitsFn = Callable[[Float[Array, "batch ..."]], Float[Array, "batch classes"]]
 MARGIN_FALLBACK = 1
 ZERO_GRADIENT = 2
 NON_FINITE = 4
+FEW_CLASSES = 8
+RANDOMISED = 16
+PROBABILITIES = 32
 FLAG_NAMES = {
     MARGIN_FALLBACK: "margin fallback",
     ZERO_GRADIENT: "zero gradient",
     NON_FINITE: "non-finite logits or gradient",
+    FEW_CLASSES: "fewer classes than the loss needs",
+    RANDOMISED: "randomised victim",
+    PROBABILITIES: "output looks like probabilities",
 }
 
 
@@ -111,6 +124,26 @@ class Attack(Protocol):
         """Whether rows may be done before ``max_steps``; the driver then refills their slots."""
         ...
 
+    @property
+    def epsilon_norm(self) -> Norm:
+        """The norm of the perturbation that ε bounds."""
+        ...
+
+    @property
+    def minimal_norm(self) -> bool:
+        """Whether the attack looks for the smallest perturbation whatever ε.
+
+        Such an attack runs once per utterance, with an infinite ε; its ``x_adv`` is the smallest
+        adversarial input found, or the clean input where there is none, and the driver compares
+        its norm with every ε of the list.
+        """
+        ...
+
+    @property
+    def forward_rows(self) -> int:
+        """Inputs per row in the attack's largest forward pass (a population, say)."""
+        ...
+
     def init(
         self,
         logits_fn: LogitsFn,
@@ -125,6 +158,92 @@ class Attack(Protocol):
     def step(self, logits_fn: LogitsFn, state: Any) -> Any:
         """State after one more step; rows that are done stay as they are."""
         ...
+
+
+@dataclasses.dataclass(frozen=True)
+class BaseAttack:
+    """What most attacks have in common: fields, and what the driver asks unless said otherwise.
+
+    Attributes:
+      targeted: go towards the label instead of leaving it.
+      bounds: valid range of an input, or None.
+    """
+
+    name: ClassVar[str]
+
+    targeted: bool = False
+    bounds: Bounds = (-1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        check_bounds(self.name, self.bounds)
+
+    @property
+    def finishes_early(self) -> bool:
+        return False
+
+    @property
+    def epsilon_norm(self) -> Norm:
+        return "linf"
+
+    @property
+    def minimal_norm(self) -> bool:
+        return False
+
+    @property
+    def forward_rows(self) -> int:
+        return 1
+
+    def init(
+        self,
+        logits_fn: LogitsFn,
+        keys: Key[Array, "batch"],
+        x: Float[Array, "batch ..."],
+        y: Int[Array, "batch"],
+        epsilon: Float[Array, "batch"],
+    ) -> Any:
+        """The clean input."""
+        return new_state(keys, x, y, epsilon)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class RandomLogits:
+    """The logits of a randomised victim, under the noise that ``keys`` stand for.
+
+    The driver makes one per step, with fresh keys; calls within a step see the same noise unless
+    the attack asks for another by :func:`resample`.
+
+    Attributes:
+      apply: ``(x [batch, ...], keys [batch]) -> logits``.
+      keys: one per row. An ``x`` of n times as many rows, each row's candidates next to each
+        other, is taken too: candidates of a row share its noise.
+    """
+
+    apply: Callable[..., Array] = dataclasses.field(metadata={"static": True})
+    variables: Any
+    keys: Key[Array, "batch"]
+
+    def __call__(self, x: Float[Array, "rows ..."]) -> Float[Array, "rows classes"]:
+        keys = jnp.repeat(self.keys, x.shape[0] // self.keys.shape[0], axis=0)
+        return self.apply(self.variables, x, keys)
+
+
+def resample(logits_fn: LogitsFn, draw: int | Int[Array, ""]) -> LogitsFn:
+    """``logits_fn`` under other noise, one for each ``draw``; itself where there is none."""
+    if not isinstance(logits_fn, RandomLogits):
+        return logits_fn
+    keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(logits_fn.keys, draw)
+    return dataclasses.replace(logits_fn, keys=keys)
+
+
+def class_gradients(
+    logits_fn: LogitsFn, x: Float[Array, "batch ..."]
+) -> tuple[Float[Array, "batch classes"], Float[Array, "batch classes ..."]]:
+    """Logits and the gradient of each of them: one forward pass, one backward pass per class."""
+    logits, pull_back = jax.vjp(lambda x: logits_fn(x).astype(jnp.float32), x)
+    each = jnp.broadcast_to(jnp.eye(logits.shape[1])[:, None, :], (logits.shape[1], *logits.shape))
+    (gradients,) = jax.vmap(pull_back)(each)
+    return logits, jnp.moveaxis(gradients, 0, 1)
 
 
 @runtime_checkable

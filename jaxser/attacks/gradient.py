@@ -23,8 +23,8 @@ from jaxser.attacks.base import (
     NON_FINITE,
     ZERO_GRADIENT,
     AttackState,
+    BaseAttack,
     LogitsFn,
-    check_bounds,
     check_positive,
     freeze_done,
     new_state,
@@ -140,29 +140,14 @@ def linf_iterate(
 
 
 @dataclasses.dataclass(frozen=True)
-class FGSM:
-    """Fast gradient sign method: ``x + epsilon * sign(gradient)``, clipped to the bounds.
-
-    Attributes:
-      targeted: descend towards the label instead of leaving it.
-      bounds: valid range of an input, or None.
-    """
+class FGSM(BaseAttack):
+    """Fast gradient sign method: ``x + epsilon * sign(gradient)``, clipped to the bounds."""
 
     name: ClassVar[str] = "fgsm"
-
-    targeted: bool = False
-    bounds: Bounds = (-1.0, 1.0)
-
-    def __post_init__(self) -> None:
-        check_bounds(self.name, self.bounds)
 
     @property
     def max_steps(self) -> int:
         return 1
-
-    @property
-    def finishes_early(self) -> bool:
-        return False
 
     def direction(
         self, logits_fn: LogitsFn, x: Float[Array, "batch ..."], y: Int[Array, "batch"]
@@ -180,17 +165,6 @@ class FGSM:
         """``x + epsilon * direction`` inside the bounds."""
         return clip_to_bounds(x + per_row(epsilon, x) * direction, x, self.bounds)
 
-    def init(
-        self,
-        logits_fn: LogitsFn,
-        keys: Key[Array, "batch"],
-        x: Float[Array, "batch ..."],
-        y: Int[Array, "batch"],
-        epsilon: Float[Array, "batch"],
-    ) -> AttackState:
-        """The clean input."""
-        return new_state(keys, x, y, epsilon)
-
     def step(self, logits_fn: LogitsFn, state: AttackState) -> AttackState:
         """The one step."""
         found = loss_gradient(logits_fn, state.x, state.y, self.targeted)
@@ -199,7 +173,7 @@ class FGSM:
 
 
 @dataclasses.dataclass(frozen=True)
-class IteratedGradient:
+class IteratedGradient(BaseAttack):
     """What the iterated gradient attacks share: so many steps of a length, from the clean input.
 
     Attributes:
@@ -207,27 +181,21 @@ class IteratedGradient:
       step_size: length of a step in the units of ε; None: ``relative_step_size * epsilon``.
       relative_step_size: length of a step as a share of ε, used where ``step_size`` is None.
       early_stop: a row is done at its first adversarial iterate.
-      targeted: descend towards the label instead of leaving it.
-      bounds: valid range of an input, or None.
     """
-
-    name: ClassVar[str]
 
     steps: int = 20
     step_size: float | None = None
     relative_step_size: float = 0.25
     early_stop: bool = False
-    targeted: bool = False
-    bounds: Bounds = (-1.0, 1.0)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_positive(
             self.name,
             steps=self.steps,
             step_size=self.step_size,
             relative_step_size=self.relative_step_size,
         )
-        check_bounds(self.name, self.bounds)
 
     @property
     def max_steps(self) -> int:
@@ -242,17 +210,6 @@ class IteratedGradient:
         if self.step_size is None:
             return self.relative_step_size * epsilon
         return jnp.full_like(epsilon, self.step_size)
-
-    def init(
-        self,
-        logits_fn: LogitsFn,
-        keys: Key[Array, "batch"],
-        x: Float[Array, "batch ..."],
-        y: Int[Array, "batch"],
-        epsilon: Float[Array, "batch"],
-    ) -> AttackState:
-        """The clean input."""
-        return new_state(keys, x, y, epsilon)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -290,6 +247,10 @@ class PGD(IteratedGradient):
         super().__post_init__()
         if self.norm not in ("linf", "l2"):
             raise UsageError(f"{self.name}: norm must be 'linf' or 'l2', not {self.norm!r}.")
+
+    @property
+    def epsilon_norm(self) -> Norm:
+        return self.norm
 
     def init(
         self,

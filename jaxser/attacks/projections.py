@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 Bounds = tuple[float, float] | None
-Norm = Literal["linf", "l2"]
+Norm = Literal["linf", "l2", "l1", "l0"]
 
 
 def per_row(values: Array, like: Float[Array, "batch ..."]) -> Array:
@@ -39,8 +39,12 @@ def per_row(values: Array, like: Float[Array, "batch ..."]) -> Array:
 
 
 def row_norm(x: Float[Array, "batch ..."], norm: Norm) -> Float[Array, "batch"]:
-    """L-infinity or L2 norm of each row."""
+    """Norm of each row; "l0" counts what is not zero."""
     axes = tuple(range(1, x.ndim))
+    if norm == "l0":
+        return (x != 0).sum(axis=axes).astype(jnp.float32)
+    if norm == "l1":
+        return jnp.abs(x).sum(axis=axes)
     largest = jnp.abs(x).max(axis=axes)
     if norm == "linf":
         return largest
