@@ -8,11 +8,15 @@ architecture (Tzirakis et al. 2018, Zhao et al. 2019, as described in arXiv 2402
 """
 
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
-__all__ = ["TorchVictim"]
+from jaxser.params import conv_lstm_table
+
+__all__ = ["TorchVictim", "twin_of"]
 
 # name: activation, then (channels, kernel, padding, pool) of every block
 _BLOCKS: dict[str, tuple[Callable[[], nn.Module], list[tuple[int, int, int, int]]]] = {
@@ -47,3 +51,30 @@ class TorchVictim(nn.Module):
         features = self.features(x[:, None, :])
         hidden, _ = self.lstm(features.transpose(1, 2))
         return self.head(hidden).mean(dim=1)
+
+
+def twin_of(name: str, variables: Any) -> TorchVictim:
+    """The twin with the weights of a trained victim, in evaluation mode.
+
+    The LSTM's one bias goes to the first of PyTorch's two; the second is zero.
+    """
+    blocks = len(_BLOCKS[name][1])
+    twin = TorchVictim(name, num_classes=variables["params"]["head"]["bias"].shape[0])
+    state = twin.state_dict()
+    for entry in conv_lstm_table(blocks):
+        leaf = variables
+        for part in entry.target:
+            leaf = leaf[part]
+        array = np.asarray(leaf)
+        # Kernels are transposed on both ways, everything else is the same.
+        shape = state[entry.sources[0]].shape
+        value = array.T if array.ndim > 1 else array
+        if value.shape != tuple(shape):
+            raise ValueError(f"{entry.sources[0]} has shape {tuple(shape)}, not {value.shape}")
+        state[entry.sources[0]] = torch.from_numpy(value.copy())
+        for second in entry.sources[1:]:
+            state[second] = torch.zeros_like(state[second])
+    twin.load_state_dict(state)
+    for parameter in twin.parameters():
+        parameter.requires_grad_(False)
+    return twin.eval()

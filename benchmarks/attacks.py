@@ -1,0 +1,464 @@
+"""Rows per second of every attack, beside torchattacks, ART, Foolbox and SciPy.
+
+    python -m benchmarks.attacks --peer torchattacks --victim runs/emo18_emodb
+    python -m benchmarks.attacks --peer scipy --attacks onepixel --peer_rows 2 --seconds 6
+    python -m benchmarks.attacks --peer art --out benchmarks/results/attacks_art.json
+
+Both sides attack the same utterances of a trained victim with the same weights, as many threads,
+and equal work: the same iterations, or the same number of queries. Each runs at its best batch
+size, which is found first; they take turns (A B A B) within one run, and a ratio is that of two
+neighbouring turns. Compilation is not counted. The labels attacked are the clean predictions, so
+that every row needs work. Slow peers may be given fewer rows than jaxser has: rates are per row.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jaxser.errors import InputError, UsageError, report_errors
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from benchmarks.attack_peers import Work
+    from jaxser.victim import Victim
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One attack of one peer and its counterpart here.
+
+    Attributes:
+      attack: makes the counterpart.
+      work: what both sides do.
+      norm: of the distortion in the table.
+      batched: whether the peer takes a batch at a time.
+      peer_rows: rows for the peer where it is slow; None: all.
+    """
+
+    attack: Callable[["Work"], Any]
+    work: dict[str, Any]
+    norm: str
+    batched: bool = True
+    peer_rows: int | None = None
+
+
+def cases() -> dict[str, dict[str, Case]]:
+    """Peer → attack → case."""
+    from jaxser import attacks
+
+    sweep = tuple(0.0005 * 1.35**i for i in range(16))
+    return {
+        "torchattacks": {
+            "pgd": Case(lambda w: attacks.PGD(steps=w.steps), {"steps": 20}, "linf"),
+            "fgsm": Case(lambda w: attacks.FGSM(), {"epsilons": sweep}, "linf"),
+            "mifgsm": Case(lambda w: attacks.MIFGSM(steps=w.steps), {"steps": 10}, "linf"),
+            "eotpgd": Case(lambda w: attacks.EOTPGD(steps=w.steps, samples=2), {}, "linf"),
+            "deepfool": Case(
+                lambda w: attacks.DeepFool(steps=w.steps), {"steps": 50}, "l2", batched=False
+            ),
+            "sparsefool": Case(
+                lambda w: attacks.SparseFool(steps=w.steps),
+                {"steps": 10},
+                "l0",
+                batched=False,
+                peer_rows=4,
+            ),
+            "square": Case(
+                lambda w: attacks.Square(queries=w.queries),
+                {"queries": 300, "epsilons": (0.005,)},
+                "linf",
+            ),
+            "pixle": Case(
+                lambda w: attacks.Pixle(restarts=w.steps, iterations=w.population),
+                {"steps": 20, "population": 10},
+                "l0",
+                batched=False,
+                peer_rows=16,
+            ),
+        },
+        "art": {
+            "deepfool": Case(lambda w: attacks.DeepFool(steps=w.steps), {"steps": 20}, "l2"),
+            "jsma": Case(
+                lambda w: attacks.JSMA(theta=w.epsilons[0], gamma=w.step, compat="art"),
+                {"epsilons": (0.1,), "step": 0.004},
+                "l0",
+            ),
+            "carlinil2": Case(
+                lambda w: attacks.CarliniL2(steps=w.steps, binary_steps=w.binary_steps),
+                {"steps": 10, "binary_steps": 10},
+                "l2",
+            ),
+            "carlinilinf": Case(
+                lambda w: attacks.CarliniLinf(steps=w.steps),
+                {"steps": 10},
+                "linf",
+                batched=False,
+                peer_rows=8,
+            ),
+            "onepixel": Case(
+                lambda w: attacks.OnePixel(population=399, steps=w.steps),
+                {"steps": 2, "epsilons": (2.0,)},
+                "l0",
+                batched=False,
+                peer_rows=2,
+            ),
+        },
+        "foolbox": {
+            "pgd": Case(lambda w: attacks.PGD(steps=w.steps), {"steps": 20}, "linf"),
+            "boundary": Case(lambda w: attacks.Boundary(steps=w.queries), {"queries": 300}, "l2"),
+            "hopskipjump": Case(lambda w: attacks.HopSkipJump(steps=w.steps), {"steps": 4}, "l2"),
+            "carlinil2": Case(
+                lambda w: attacks.CarliniL2(steps=w.steps, binary_steps=w.binary_steps),
+                {"steps": 50, "binary_steps": 4},
+                "l2",
+            ),
+        },
+        "scipy": {
+            "onepixel": Case(
+                lambda w: attacks.OnePixel(population=w.population, steps=w.steps),
+                {"steps": 4, "population": 300, "epsilons": (0.1,)},
+                "l0",
+                batched=False,
+                peer_rows=2,
+            ),
+        },
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """What one attack took on both sides; lists have one value per pair of turns."""
+
+    peer: str
+    attack: str
+    parameters: dict[str, Any]
+    work: dict[str, Any]
+    rows: int
+    peer_rows: int
+    seconds: float
+    norm: str
+    batch_size: int
+    peer_batch_size: int
+    rows_per_s: list[float]
+    peer_rows_per_s: list[float]
+    ratios: list[float]
+    compile_s: float
+    success: float
+    peer_success: float
+    distortion: float
+    peer_distortion: float
+    queries: float
+    peer_queries: float
+    wasted: float
+    making_ratios: list[float] | None = None
+
+    def row(self) -> str:
+        """The line of the printed table."""
+        ours, theirs, ratio = map(
+            statistics.median, (self.rows_per_s, self.peer_rows_per_s, self.ratios)
+        )
+        line = (
+            f"{self.attack:12} {ours:9.3f} {theirs:9.3f} {ratio:6.2f} "
+            f"({min(self.ratios):.2f}–{max(self.ratios):.2f})  "
+            f"{self.success:5.0%} {self.peer_success:5.0%}  {self.distortion:9.4g} "
+            f"{self.peer_distortion:9.4g} {self.norm:4}  {self.queries:7.0f} "
+            f"{self.peer_queries:7.0f}  {self.batch_size:3}/{self.peer_batch_size:<3} "
+            f"{self.compile_s:5.1f} s {self.wasted:5.1%}"
+        )
+        if self.making_ratios is not None:
+            made = self.making_ratios
+            line += (
+                f"\n{'  making only':12} {'':19} {statistics.median(made):6.2f} "
+                f"({min(made):.2f}–{max(made):.2f})"
+            )
+        return line
+
+
+HEADER = (
+    f"{'attack':12} {'rows/s':>9} {'peer':>9}  ratio (min–max)    success/peer  "
+    "distortion/peer  norm   queries/peer  batch    compile  wasted"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """Both sides of one run."""
+
+    victim: "Victim"
+    twin: Any
+    x: "np.ndarray"
+    y: "np.ndarray"
+    seconds: float
+    pairs: int
+
+    def compare(self, peer: str, name: str, case: Case, peer_rows: int | None) -> Comparison:
+        """Take turns at one attack."""
+        import numpy as np
+
+        from benchmarks.attack_peers import PEERS, PeerVictim, Work
+        from jaxser import run_attack
+        from jaxser.attacks import parameters
+
+        work = Work(**case.work)
+        attack = case.attack(work)
+        count = min(len(self.x), peer_rows or case.peer_rows or len(self.x))
+        victim = PeerVictim(self.twin)
+        theirs = PEERS[peer][name]
+        size = self._peer_batch_size(count) if case.batched else 1
+        epsilons = (float("inf"),) if attack.minimal_norm else work.epsilons
+        batch_size = self._batch_size(attack, epsilons)
+
+        def our_turn() -> tuple[float, Any]:
+            result = run_attack(
+                self.victim, self.x, self.y, attack, epsilons, batch_size=batch_size
+            )
+            return len(self.x) / result.throughput.seconds, result
+
+        def their_turn() -> tuple[float, Any]:
+            start = time.perf_counter()
+            x_adv = theirs(victim, self.x[:count], self.y[:count], work, size)
+            return count / (time.perf_counter() - start), x_adv
+
+        _, first = our_turn()
+        ours_done, theirs_done = [], []
+        for _ in range(self.pairs):
+            ours_done.append(our_turn())
+            theirs_done.append(their_turn())
+        result = ours_done[0][1]
+        our_adv = result.x_adv[:, :count]
+        their_adv = theirs_done[0][1].reshape(-1, *self.x[:count].shape)
+        success = [self._success(x_adv, count) for x_adv in (our_adv, their_adv)]
+        both = success[0] & success[1]
+        distortion = [
+            self._distortion(x_adv, both, count, case.norm) for x_adv in (our_adv, their_adv)
+        ]
+        rates = [rate for rate, _ in ours_done], [rate for rate, _ in theirs_done]
+        used = result.throughput
+        return Comparison(
+            peer=peer,
+            attack=name,
+            parameters=parameters(attack),
+            work=case.work,
+            rows=len(self.x),
+            peer_rows=count,
+            seconds=self.seconds,
+            norm=case.norm,
+            batch_size=batch_size,
+            peer_batch_size=size,
+            rows_per_s=rates[0],
+            peer_rows_per_s=rates[1],
+            ratios=[a / b for a, b in zip(*rates, strict=True)],
+            compile_s=first.throughput.compile_seconds,
+            success=float(success[0].mean()),
+            peer_success=float(success[1].mean()),
+            distortion=distortion[0],
+            peer_distortion=distortion[1],
+            queries=float(np.mean(result.queries)),
+            peer_queries=victim.forward_rows / self.pairs / count / len(epsilons),
+            wasted=used.wasted_row_steps / used.row_steps,
+            making_ratios=self._making_ratios(attack, work, size) if name == "fgsm" else None,
+        )
+
+    def _success(self, x_adv: "np.ndarray", count: int) -> "np.ndarray":
+        """Both sides' examples are judged by the same victim."""
+        import numpy as np
+
+        from jaxser.driver import predict
+
+        predicted = [predict(self.victim, np.asarray(each, np.float32)) for each in x_adv]
+        return np.stack(predicted) != self.y[None, :count]
+
+    def _distortion(self, x_adv: "np.ndarray", where: "np.ndarray", count: int, norm: str) -> float:
+        """Median over the rows where both succeeded; entries under 1e-6 are rounding."""
+        import numpy as np
+
+        delta = x_adv.astype(np.float64) - self.x[None, :count]
+        size = np.abs(delta)
+        measured = {
+            "l0": (size > 1e-6).sum(axis=-1).astype(float),
+            "l2": np.sqrt(np.square(delta).sum(axis=-1)),
+            "linf": size.max(axis=-1),
+        }[norm]
+        return float(np.median(measured[where])) if where.any() else float("nan")
+
+    def _batch_size(self, attack: Any, epsilons: tuple[float, ...]) -> int:
+        """The best of a few for this attack, on a few of its steps."""
+        from jaxser import run_attack
+
+        if attack.forward_rows > 1:
+            return max(1, min(len(self.x), 256 // attack.forward_rows))
+        best = {}
+        for size in (8, 16, 32):
+            if size > len(self.x):
+                continue
+            short = attack
+            for field in ("steps", "queries"):
+                if hasattr(attack, field):
+                    short = dataclasses.replace(short, **{field: min(getattr(short, field), 3)})
+            for _ in range(2):  # the first one warms up
+                done = run_attack(
+                    self.victim, self.x[:32], self.y[:32], short, epsilons, batch_size=size
+                )
+            best[size] = done.throughput.rows_per_second
+        return max(best, key=lambda size: best[size])
+
+    def _peer_batch_size(self, count: int) -> int:
+        """The best of a few for PyTorch's input gradient, which most of its attacks spend on."""
+        import torch
+
+        rates = {}
+        for size in (1, 4, 8, 16, 32):
+            if size > count:
+                continue
+            x = torch.from_numpy(self.x[:size]).requires_grad_()
+            for _ in range(2):
+                start = time.perf_counter()
+                torch.autograd.grad(self.twin(x).sum(), x)
+                rates[size] = size / (time.perf_counter() - start)
+        return max(rates, key=lambda size: rates[size])
+
+    def _making_ratios(self, attack: Any, work: "Work", size: int) -> list[float]:
+        """FGSM over all ε without scoring: one gradient here, one per ε there."""
+        import functools
+
+        import jax
+        import jax.numpy as jnp
+
+        from benchmarks.attack_peers import PeerVictim, torchattacks_fgsm_sweep
+
+        epsilons = jnp.asarray(work.epsilons, jnp.float32)
+        ours_size = min(16, len(self.x))
+
+        @jax.jit
+        def make(variables: Any, x: Any, y: Any) -> Any:
+            logits_fn = functools.partial(self.victim.apply, variables)
+            direction, _ = attack.direction(logits_fn, x, y)
+            each = [attack.move(x, direction, jnp.full(len(x), epsilon)) for epsilon in epsilons]
+            return jnp.stack(each)
+
+        def our_turn() -> float:
+            start = time.perf_counter()
+            for first in range(0, len(self.x) - ours_size + 1, ours_size):
+                rows = slice(first, first + ours_size)
+                jax.block_until_ready(make(self.victim.variables, self.x[rows], self.y[rows]))
+            done = len(self.x) // ours_size * ours_size
+            return done / (time.perf_counter() - start)
+
+        def their_turn() -> float:
+            start = time.perf_counter()
+            torchattacks_fgsm_sweep(PeerVictim(self.twin), self.x, self.y, work, size)
+            return len(self.x) / (time.perf_counter() - start)
+
+        our_turn()
+        return [our_turn() / their_turn() for _ in range(self.pairs)]
+
+
+def load(folder: Path, root: Path | None, seconds: float, rows: int) -> tuple[Any, Any, Any]:
+    """The victim at this length, its twin, and utterances of the test part, spread over it."""
+    import numpy as np
+
+    from benchmarks.torch_twins import twin_of
+    from jaxser.corpora.selection import select, split_rows
+    from jaxser.victim import load_victim, read_run
+
+    config, _ = read_run(folder)
+    corpus = dataclasses.replace(config.corpus, seconds=seconds)
+    if root is not None:
+        corpus = dataclasses.replace(corpus, root=root)
+    prepared = select(corpus)
+    test = split_rows(prepared.corpus, "test")
+    if len(test) < rows:
+        raise InputError(f"the test part has {len(test)} utterances, fewer than --rows {rows}.")
+    chosen = test[np.linspace(0, len(test) - 1, rows).round().astype(int)]
+    x = np.asarray(prepared.waveforms[chosen], np.float32)
+    victim = dataclasses.replace(load_victim(folder), input_shape=(x.shape[1],))
+    return victim, twin_of(victim.name, victim.variables), x
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.attacks", description=(__doc__ or "").split("\n\n")[0]
+    )
+    peers = ("torchattacks", "art", "foolbox", "scipy")
+    parser.add_argument("--peer", choices=peers, required=True)
+    parser.add_argument("--attacks", nargs="+", metavar="NAME", help="all of the peer's by default")
+    parser.add_argument("--victim", type=Path, default=Path("runs/emo18_emodb"), metavar="RUN")
+    parser.add_argument("--root", type=Path, help="folder of the corpus, where it has moved")
+    parser.add_argument("--seconds", type=float, default=2.0, help="length of an utterance")
+    parser.add_argument("--rows", type=int, default=32, help="utterances")
+    parser.add_argument("--peer_rows", type=int, help="utterances for the peer, where it is slow")
+    parser.add_argument("--pairs", type=int, default=3, help="counted turns of each side")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads of each side")
+    parser.add_argument("--out", type=Path, help="JSON file to write")
+    args = parser.parse_args(argv)
+
+    # Before JAX starts: its CPU backend takes as many threads as the process may use cores.
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    if not hasattr(os, "sched_setaffinity"):
+        raise UsageError("only Linux can hold both sides to the same threads; run this there.")
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < args.threads:
+        raise UsageError(
+            f"{args.threads} threads were asked for on {len(cores)} cores; give --threads "
+            f"{len(cores)} or less."
+        )
+    os.sched_setaffinity(0, cores[: args.threads])
+    import torch
+
+    torch.set_num_threads(args.threads)
+    from jaxser.driver import predict
+    from jaxser.provenance import environment
+
+    table = cases()[args.peer]
+    names = args.attacks or list(table)
+    unknown = [name for name in names if name not in table]
+    if unknown:
+        raise UsageError(
+            f"{args.peer} has no counterpart of {unknown[0]} here; give some of {', '.join(table)}."
+        )
+    load_before = os.getloadavg()[0]
+    if load_before > 0.5:
+        print(
+            f"warning: other programs are running (load {load_before:.1f}); PyTorch's threads wait "
+            "for each other and suffer more from that, so the ratios will be too high."
+        )
+    victim, twin, x = load(args.victim, args.root, args.seconds, args.rows)
+    y = predict(victim, x)
+    with torch.no_grad():
+        theirs = twin(torch.from_numpy(x)).numpy()
+    apart = float(abs(theirs - victim.logits(x)).max())
+    print(
+        f"{victim.name} of {args.victim}, {len(x)} utterances of {args.seconds:g} s, {args.peer}; "
+        f"the two sides' logits differ by at most {apart:.1e}"
+    )
+    print(HEADER)
+    bench = Bench(victim, twin, x, y, args.seconds, args.pairs)
+    comparisons = []
+    for name in names:
+        comparison = bench.compare(args.peer, name, table[name], args.peer_rows)
+        print(comparison.row(), flush=True)
+        comparisons.append(comparison)
+    if args.out is not None:
+        from jaxser.files import write_text
+
+        report = {
+            "environment": {**environment(), "torch": torch.__version__, "threads": args.threads},
+            "load_before": load_before,
+            "victim": str(args.victim),
+            "logits_apart": apart,
+            "pairs": args.pairs,
+            "comparisons": [dataclasses.asdict(comparison) for comparison in comparisons],
+        }
+        write_text(args.out, json.dumps(report, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(report_errors(main))
