@@ -86,12 +86,12 @@ def cases() -> dict[str, dict[str, Case]]:
         "art": {
             "deepfool": Case(lambda w: attacks.DeepFool(steps=w.steps), {"steps": 20}, "l2"),
             "jsma": Case(
-                lambda w: attacks.JSMA(theta=w.epsilons[0], gamma=w.step, compat="art"),
+                lambda w: attacks.JSMA(theta=w.epsilons[0], gamma=w.step or 1.0, compat="art"),
                 {"epsilons": (0.1,), "step": 0.004},
                 "l0",
             ),
             "carlinil2": Case(
-                lambda w: attacks.CarliniL2(steps=w.steps, binary_steps=w.binary_steps),
+                lambda w: attacks.CarliniL2(steps=w.steps, binary_search_steps=w.binary_steps),
                 {"steps": 10, "binary_steps": 10},
                 "l2",
             ),
@@ -103,7 +103,7 @@ def cases() -> dict[str, dict[str, Case]]:
                 peer_rows=8,
             ),
             "onepixel": Case(
-                lambda w: attacks.OnePixel(population=399, steps=w.steps),
+                lambda w: attacks.OnePixel(population=399, generations=w.steps),
                 {"steps": 2, "epsilons": (2.0,)},
                 "l0",
                 batched=False,
@@ -112,17 +112,21 @@ def cases() -> dict[str, dict[str, Case]]:
         },
         "foolbox": {
             "pgd": Case(lambda w: attacks.PGD(steps=w.steps), {"steps": 20}, "linf"),
-            "boundary": Case(lambda w: attacks.Boundary(steps=w.queries), {"queries": 300}, "l2"),
-            "hopskipjump": Case(lambda w: attacks.HopSkipJump(steps=w.steps), {"steps": 4}, "l2"),
+            "boundary": Case(lambda w: attacks.Boundary(queries=w.queries), {"queries": 300}, "l2"),
+            "hopskipjump": Case(
+                lambda w: attacks.HopSkipJump(queries=w.queries),
+                {"steps": 4, "queries": 1000},
+                "l2",
+            ),
             "carlinil2": Case(
-                lambda w: attacks.CarliniL2(steps=w.steps, binary_steps=w.binary_steps),
+                lambda w: attacks.CarliniL2(steps=w.steps, binary_search_steps=w.binary_steps),
                 {"steps": 50, "binary_steps": 4},
                 "l2",
             ),
         },
         "scipy": {
             "onepixel": Case(
-                lambda w: attacks.OnePixel(population=w.population, steps=w.steps),
+                lambda w: attacks.OnePixel(population=w.population, generations=w.steps),
                 {"steps": 4, "population": 300, "epsilons": (0.1,)},
                 "l0",
                 batched=False,

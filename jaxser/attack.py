@@ -2,6 +2,7 @@
 
 It prints clean and robust figures per ε and leaves one row per utterance and ε in Parquet files.
 A run that was stopped goes on when the same command is given again: rows that are there stay.
+Ctrl-C writes the rows that are finished and leaves with exit status 130; twice, it leaves at once.
 """
 
 import dataclasses
@@ -20,13 +21,13 @@ if TYPE_CHECKING:
 
     from jaxser.attacks import Attack
     from jaxser.corpora import Corpus, Prepared, Utterance
-    from jaxser.driver import RowBlock, Throughput
+    from jaxser.driver import AttackSequence, CleanPass, Progress, RowBlock, Throughput
     from jaxser.victim import Victim
 
-_BAR = "{desc} {percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} rows{postfix}, {remaining} left"
+_DEFAULT_EPSILONS = (0.005, 0.01)
+_NO_LIMIT = (float("inf"),)
 
-# Where stderr is a file, a line now and then instead of a moving bar.
-_SECONDS_BETWEEN_LINES = 30.0
+_INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         AttackCommandConfig,
         "python -m jaxser.attack",
         "Attack a victim on its held-out speech and say how robust it is. Without arguments: "
-        "PGD on the demo's victim.",
+        "PGD on the demo's victim. README.md has the table of all attacks.",
         argv,
     )
     # JAX and the rest take seconds to import: after --help and after a mistyped flag.
@@ -46,8 +47,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parameters = _parameters(config)
     attack = from_parameters(config.attack, parameters)
     enable_compilation_cache()
-    run = _load_run(config, attack, bounds_given="bounds" in parameters)
-    throughput = _attack_missing_rows(run)
+    run = None
+    try:
+        run = _load_run(config, attack, bounds_given="bounds" in parameters)
+        throughput = _attack_missing_rows(run)
+    except KeyboardInterrupt:
+        kept = f"{len(run.rows())} rows are kept in {run.out}" if run else "no row is made yet"
+        print(f"interrupted: {kept}; the same command goes on from there.", file=sys.stderr)
+        return _INTERRUPTED
     rows = run.rows()
     print(run.headline())
     print(format_table(summarise(rows, interval_over=config.interval_over)))
@@ -85,10 +92,12 @@ class _Run:
     config: AttackCommandConfig
     victim: "Victim"
     prepared: "Prepared"
-    attack: "Attack"
+    attack: "Attack | AttackSequence"
+    epsilons: tuple[float, ...]
+    members: tuple[str, ...]  # names of a composite attack's members; empty for others
     positions: "np.ndarray"  # in the corpus' table
     labels: "np.ndarray"  # class indices of the victim
-    clean: "np.ndarray"  # clean predictions, -1 where there is none
+    clean: "CleanPass"
     attacked: "np.ndarray"  # labels to leave or reach
     facts: Mapping[str, Any]  # columns that are the same in all rows
     out: Path
@@ -108,45 +117,76 @@ class _Run:
             "hyper-parameters: "
             + ", ".join(f"{k} {v}" for k, v in json.loads(self.facts["parameters"]).items()),
         ]
-        lines += [f"note: {note}" for note in self.facts["notes"]]
+        lines += [f"note: {note}" for note in [*self.facts["notes"], *self._oddities()]]
         return "\n".join(lines)
+
+    def _oddities(self) -> list[str]:
+        """What the clean pass found that makes attacks mean something else."""
+        from jaxser.attacks.base import PROBABILITIES, RANDOMISED
+
+        notes = []
+        if (self.clean.flags & RANDOMISED).any():
+            notes.append(
+                "the victim is randomised (two passes over the same speech differ): its gradients "
+                "are noisy, and the same row may come out differently under another seed"
+            )
+        alike = int((self.clean.flags & PROBABILITIES != 0).sum())
+        if alike:
+            notes.append(
+                f"the victim's outputs look like probabilities for {alike} of "
+                f"{len(self.positions)} utterances: attacks need logits, and their gradients are "
+                "weak without"
+            )
+        return notes
+
+    def key(self, utterance: str, epsilon: float) -> "_RowKey":
+        return utterance, epsilon, self.config.epsilon_unit
+
+    def stored(self) -> "pa.Table":
+        """All rows of the folder; an empty table where there is none."""
+        from jaxser.results import SCHEMA, read_rows
+
+        if not any(self.out.glob("rows-*.parquet")):
+            return SCHEMA.empty_table()
+        return read_rows(self.out)
 
     def rows(self) -> "pa.Table":
         """The rows asked for: one per utterance and ε."""
         import pyarrow as pa
 
-        from jaxser.results import read_rows
-
-        table = read_rows(self.out)
-        wanted = {(u.id, e) for u in self.utterances for e in self.config.epsilon}
-        first: dict[tuple[str, float], int] = {}
+        table = self.stored()
+        wanted = {self.key(u.id, epsilon) for u in self.utterances for epsilon in self.epsilons}
+        first: dict[_RowKey, int] = {}
         for index, key in enumerate(_keys(table)):
             if key in wanted:
                 first.setdefault(key, index)
-        return table.take(pa.array(sorted(first.values())))
+        return table.take(pa.array(sorted(first.values()), pa.int64()))
 
     def missing(self) -> "np.ndarray":
         """Positions in ``utterances`` that lack a row or a WAV file at some ε."""
         import numpy as np
 
-        from jaxser.results import read_rows
-
-        have = set(_keys(read_rows(self.out))) if any(self.out.glob("rows-*.parquet")) else set()
+        have = set(_keys(self.stored()))
         lacking = [
             i
             for i, utterance in enumerate(self.utterances)
-            for epsilon in self.config.epsilon
-            if (utterance.id, epsilon) not in have
+            for epsilon in self.epsilons
+            if self.key(utterance.id, epsilon) not in have
             or (self.config.save_wav and not self.wav_path(utterance, epsilon).exists())
         ]
         return np.unique(np.array(lacking, np.int64))
 
     def wav_path(self, utterance: "Utterance", epsilon: float) -> Path:
-        folder = (self.out / "wav" / f"epsilon-{epsilon:g}").resolve()
+        unit = self.config.epsilon_unit
+        name = "epsilon" if unit == "amplitude" else unit
+        folder = (self.out / "wav" / f"{name}-{epsilon:g}").resolve()
         path = folder / f"{utterance.id}.wav"
         if not path.resolve().is_relative_to(folder):
             raise InputError(f"the utterance id {utterance.id!r} leads out of {folder}; rename it.")
         return path
+
+
+_RowKey = tuple[str, float, str]
 
 
 def _load_run(config: AttackCommandConfig, attack: "Attack", bounds_given: bool) -> _Run:
@@ -154,17 +194,18 @@ def _load_run(config: AttackCommandConfig, attack: "Attack", bounds_given: bool)
 
     from jaxser.attacks import parameters
     from jaxser.corpora.selection import select, split_rows
-    from jaxser.driver import predict
+    from jaxser.driver import AttackSequence, check_budgets, clean_pass, members
     from jaxser.provenance import device_name
-    from jaxser.results import parameters_hash
+    from jaxser.results import SCHEMA, parameters_hash
     from jaxser.victim import load_victim, read_run
 
-    if len(set(config.epsilon)) < len(config.epsilon):
-        raise UsageError("the same epsilon is given twice; give each once.")
     trained, _ = read_run(config.victim)
     victim = load_victim(config.victim)
     if not bounds_given:
         attack = dataclasses.replace(attack, bounds=victim.bounds)  # type: ignore[type-var]
+    parts = members(attack, len(victim.labels))
+    epsilons = _epsilons(config, all(part.minimal_norm for part in parts))
+    norm = check_budgets(attack, epsilons, config.epsilon_unit, len(victim.labels))
     corpus_config = _attacked_corpus(trained.corpus, config)
     prepared = select(corpus_config)
     corpus = prepared.corpus
@@ -180,8 +221,15 @@ def _load_run(config: AttackCommandConfig, attack: "Attack", bounds_given: bool)
         )
     if config.limit is not None and config.limit < len(positions):
         positions = positions[np.linspace(0, len(positions) - 1, config.limit).round().astype(int)]
-    clean = predict(victim, prepared.waveforms, subset=positions, batch_size=config.batch_size)
-    attacked = labels[positions] if config.y == "truth" else clean
+    clean = clean_pass(
+        victim,
+        prepared.waveforms,
+        subset=positions,
+        seed=config.seed,
+        ids=[corpus.utterances[i].id for i in positions],
+        batch_size=config.batch_size,
+    )
+    attacked = labels[positions] if config.y == "truth" else clean.prediction
     if target is not None:
         attacked = np.full(len(positions), target, np.int32)
     elif (attacked < 0).any():
@@ -201,6 +249,7 @@ def _load_run(config: AttackCommandConfig, attack: "Attack", bounds_given: bool)
         "scheme": [corpus_config.split, corpus_config.split_seed, corpus_config.fold],
         "victim": _fingerprint(victim.variables),
         "corpus": prepared.fingerprint,
+        "columns": SCHEMA.names,
     }
     facts = {
         "victim": f"{victim.name} {config.victim}",
@@ -215,6 +264,8 @@ def _load_run(config: AttackCommandConfig, attack: "Attack", bounds_given: bool)
         "attack": attack.name,
         "parameters": json.dumps(values),
         "parameters_hash": parameters_hash(values),
+        "epsilon_unit": config.epsilon_unit,
+        "epsilon_norm": norm,
         "seed": config.seed,
         "device": device_name(),
     }
@@ -224,12 +275,37 @@ def _load_run(config: AttackCommandConfig, attack: "Attack", bounds_given: bool)
         victim=victim,
         prepared=prepared,
         attack=attack,
+        epsilons=epsilons,
+        members=_distinct([part.name for part in parts])
+        if isinstance(attack, AttackSequence)
+        else (),
         positions=positions,
         labels=labels[positions],
         clean=clean,
         attacked=attacked,
         facts=facts,
         out=_checked_out(config.out, default, facts),
+    )
+
+
+def _epsilons(config: AttackCommandConfig, unlimited: bool) -> tuple[float, ...]:
+    """The budgets, or what they are without any given."""
+    if config.epsilon:
+        if len(set(config.epsilon)) < len(config.epsilon):
+            raise UsageError("the same epsilon is given twice; give each once.")
+        return config.epsilon
+    if config.epsilon_unit != "amplitude":
+        raise UsageError(
+            f"--epsilon_unit {config.epsilon_unit} needs an --epsilon in dB, such as 30."
+        )
+    return _NO_LIMIT if unlimited else _DEFAULT_EPSILONS
+
+
+def _distinct(names: Sequence[str]) -> tuple[str, ...]:
+    """Names of a composite attack's members, numbered where one comes twice."""
+    return tuple(
+        name if names.count(name) == 1 else f"{name} {names[: i + 1].count(name)}"
+        for i, name in enumerate(names)
     )
 
 
@@ -244,7 +320,10 @@ def _checked_out(asked: Path | None, default: Path, facts: Mapping[str, Any]) ->
     if any(asked.glob("rows-*.parquet")):
         first = read_rows(asked).slice(0, 1).to_pylist()[0]
         for name in facts:
-            if name not in ("device", "victim", "notes") and first[name] != facts[name]:
+            if (
+                name not in ("device", "victim", "notes", "epsilon_unit")
+                and first[name] != facts[name]
+            ):
                 raise UsageError(
                     f"{asked} holds rows with {name} {first[name]}, not {facts[name]}; give "
                     "another --out."
@@ -304,59 +383,57 @@ def _fingerprint(variables: Any) -> str:
 def _attack_missing_rows(run: _Run) -> "Throughput":
     """Make the rows that are not there yet."""
     import numpy as np
-    from tqdm import tqdm
 
     from jaxser.driver import Throughput, attack_rows
-    from jaxser.results import RowWriter, read_rows
+    from jaxser.progress import AttackBar, Interruption
+    from jaxser.results import RowWriter
 
     lacking = run.missing()
     throughput = Throughput()
     if len(lacking) == 0:
         return throughput
-    have = set(_keys(read_rows(run.out))) if any(run.out.glob("rows-*.parquet")) else set()
+    have = set(_keys(run.stored()))
     config, utterances = run.config, run.utterances
-    blocks = attack_rows(
-        run.victim,
-        run.prepared.waveforms,
-        run.attacked[lacking],
-        run.attack,
-        config.epsilon,
-        subset=run.positions[lacking],
-        seed=config.seed,
-        ids=[utterances[i].id for i in lacking],
-        batch_size=config.batch_size,
-        keep_x_adv=config.save_wav,
-    )
-    succeeded = 0
     with (
         RowWriter(run.out) as writer,
-        tqdm(
-            total=len(lacking) * len(config.epsilon),
-            desc=run.attack.name,
-            bar_format=_BAR,
-            mininterval=0.1 if sys.stderr.isatty() else _SECONDS_BETWEEN_LINES,
-            dynamic_ncols=True,
-        ) as bar,
+        AttackBar(run.attack.name, len(lacking) * len(run.epsilons)) as bar,
+        Interruption() as interruption,
     ):
-        for block in blocks:
+
+        def watch(progress: "Progress") -> bool:
+            bar.watch(progress)
+            return not interruption.asked
+
+        for block in attack_rows(
+            run.victim,
+            run.prepared.waveforms,
+            run.attacked[lacking],
+            run.attack,
+            run.epsilons,
+            epsilon_unit=config.epsilon_unit,
+            subset=run.positions[lacking],
+            seed=config.seed,
+            ids=[utterances[i].id for i in lacking],
+            batch_size=config.batch_size,
+            keep_x_adv=config.save_wav,
+            clean=run.clean.take(lacking),
+            watch=watch,
+        ):
             throughput = block.throughput
             where = lacking[block.utterance]
             if config.save_wav:
                 _write_wav(run, where, block)
             keys = [
-                (utterances[i].id, config.epsilon[e])
+                run.key(utterances[i].id, run.epsilons[e])
                 for i, e in zip(where, block.epsilon_index, strict=True)
             ]
             new = np.array([key not in have for key in keys], bool)
             if new.any():
                 writer.add(_columns(run, where, block, new))
-            succeeded += int(block.success.sum())
-            bar.set_postfix_str(
-                f"{throughput.rows_per_second:.1f} rows/s, success "
-                f"{succeeded / throughput.rows:.1%}",
-                refresh=False,
-            )
-            bar.update(len(keys))
+            bar.add(block)
+    # Only now are the rows written.
+    if interruption.asked:
+        raise KeyboardInterrupt
     return throughput
 
 
@@ -379,10 +456,13 @@ def _columns(
         "gender": [utterance.gender for utterance in utterances],
         "label": [names[i] for i in run.labels[where[new]]],
         "attacked_label": [names[i] for i in run.attacked[where[new]]],
-        "clean_prediction": [_name(names, i) for i in run.clean[where[new]]],
+        "clean_prediction": [_name(names, i) for i in run.clean.prediction[where[new]]],
         "prediction": [_name(names, i) for i in block.prediction[new]],
-        "epsilon": [run.config.epsilon[i] for i in block.epsilon_index[new]],
+        "epsilon": [run.epsilons[i] for i in block.epsilon_index[new]],
+        "epsilon_amplitude": block.epsilon_amplitude[new].astype("float64"),
         "success": block.success[new],
+        "stage": [_name(run.members, i) for i in block.stage[new]],
+        "found_norm": block.found_norm[new].astype("float64"),
         **{name: values[new].astype("float64") for name, values in block.measures.items()},
         "steps": block.steps[new].astype("int64"),
         "queries": block.queries[new].astype("int64"),
@@ -390,6 +470,7 @@ def _columns(
         "flags": flags,
         "seconds": block.seconds[new],
         "compile_seconds": [block.throughput.compile_seconds] * count,
+        "compile_count": [block.throughput.compile_count] * count,
     }
 
 
@@ -397,8 +478,9 @@ def _name(names: Sequence[str], index: int) -> str | None:
     return names[index] if index >= 0 else None
 
 
-def _keys(rows: "pa.Table") -> list[tuple[str, float]]:
-    return list(zip(rows["utterance"].to_pylist(), rows["epsilon"].to_pylist(), strict=True))
+def _keys(rows: "pa.Table") -> list[_RowKey]:
+    columns = (rows[name].to_pylist() for name in ("utterance", "epsilon", "epsilon_unit"))
+    return list(zip(*columns, strict=True))
 
 
 def _write_wav(run: _Run, where: "np.ndarray", block: "RowBlock") -> None:
@@ -407,17 +489,18 @@ def _write_wav(run: _Run, where: "np.ndarray", block: "RowBlock") -> None:
 
     assert block.x_adv is not None
     for i, e, samples in zip(where, block.epsilon_index, block.x_adv, strict=True):
-        path = run.wav_path(run.utterances[i], run.config.epsilon[e])
+        path = run.wav_path(run.utterances[i], run.epsilons[e])
         write_wav(path, samples, run.victim.sample_rate)
 
 
 def _speed(throughput: "Throughput", rows: int) -> str:
     if throughput.rows == 0:
         return f"all {rows} rows were there already"
-    wasted = throughput.wasted_row_steps / throughput.row_steps
+    wasted = throughput.wasted_row_steps / max(1, throughput.row_steps)
     return (
         f"{throughput.rows} rows in {throughput.seconds:.1f} s, {throughput.rows_per_second:.2f} "
-        f"rows/s steady state, after {throughput.compile_seconds:.1f} s of compilation; "
+        f"rows/s steady state, after {throughput.compile_seconds:.1f} s of compilation "
+        f"({throughput.compile_count} programs); "
         f"{wasted:.1%} of the attack steps fell on empty or finished slots"
     )
 

@@ -113,6 +113,11 @@ class TrainingConfig:
     class_weights: Annotated[
         bool, Field(description="weigh the loss by inverse class frequency")
     ] = False
+    mixup: Annotated[
+        float,
+        NotNegative,
+        Field(description="alpha of mixup: pairs of loudness-normalised utterances; 0: none"),
+    ] = 0.0
     random_shift: Annotated[
         bool, Field(description="rotate every training utterance in time by a random amount")
     ] = False
@@ -167,11 +172,20 @@ class AttackCommandConfig:
     victim: Annotated[Path, Field(description="run folder of python -m jaxser.train")] = Path(
         "runs/demo"
     )
-    attack: Annotated[str, Field(description="fgsm, bim, pgd or sparsepgd")] = "pgd"
+    attack: Annotated[
+        str, Field(description="its name, such as fgsm or pgd; README.md has the table of all")
+    ] = "pgd"
     epsilon: Annotated[
-        tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...],
-        Field(min_length=1, description="budgets, in the units of the attack's norm"),
-    ] = (0.005, 0.01)
+        tuple[float, ...],
+        Field(
+            description="budgets; without: 0.005 0.01, or inf (no limit) where the attack looks "
+            "for the smallest perturbation"
+        ),
+    ] = ()
+    epsilon_unit: Annotated[
+        Literal["amplitude", "snr_peak", "snr_power"],
+        Field(description="the attack's norm, or the least SNR of each utterance in dB"),
+    ] = "amplitude"
     params: Annotated[
         tuple[str, ...],
         Field(description="the attack's hyper-parameters, such as steps=40 norm=l2"),

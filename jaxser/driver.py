@@ -12,32 +12,55 @@ Every device works on its own slice of the batch and needs nothing from the othe
 """
 
 import dataclasses
-import functools
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, UInt
 
 from jaxser.attacks.base import Attack, LogitsFn, SharedDirection
-from jaxser.corpora.table import numeric_id
+from jaxser.attacks.projections import Norm
+from jaxser.clean import look, run_key
 from jaxser.errors import InputError, UsageError
-from jaxser.losses import is_successful
+from jaxser.memory import (
+    choose_score_rows,
+    choose_slots,
+    is_out_of_memory,
+    round_up,
+    smaller_batch,
+)
+from jaxser.meter import Meter, Progress, Throughput, Watch, Watcher
 from jaxser.perturbation import MEASURES
-from jaxser.programs import Loop, Machine, compile_seconds, make_machine
-from jaxser.sharding import make_mesh, replicated
+from jaxser.programs import Loop, compile_count, compile_seconds, make_machine
+from jaxser.row_block import RowBlock
+from jaxser.sequence import AttackSequence, sequence_stream
+from jaxser.sharding import make_mesh
+from jaxser.stream import attack_stream
 from jaxser.victim import Victim
+from jaxser.work import (
+    CleanPass,
+    EpsilonUnit,
+    Source,
+    Work,
+    amplitudes,
+    check_epsilons,
+    checked_labels,
+)
 
 __all__ = [
     "AttackResult",
+    "AttackSequence",
+    "CleanPass",
+    "EpsilonUnit",
     "Loop",
+    "Progress",
     "RowBlock",
     "Throughput",
     "attack_rows",
+    "check_budgets",
+    "clean_pass",
+    "members",
     "predict",
     "run_attack",
 ]
@@ -45,85 +68,34 @@ __all__ = [
 # Bounds of an attack that nobody set: the victim's own replace them.
 _DEFAULT_BOUNDS = (-1.0, 1.0)
 
-# A refill costs about a forward pass in attacks whose init has one, so it waits for some slots.
-_REFILL_SHARE = 1 / 8
-
-_ROWS_PER_CPU_DEVICE = 16
-_ROWS_PER_ACCELERATOR = 64
-
-
-@dataclasses.dataclass(frozen=True)
-class Throughput:
-    """What a run has cost so far.
-
-    Attributes:
-      rows: finished rows.
-      seconds: wall time of the stream, without compilation and without the caller's own time.
-      compile_seconds: tracing and compilation; 0 when the programs were there from before.
-      row_steps: attack steps times batch slots that the devices worked through.
-      wasted_row_steps: those of slots that were done or empty.
-    """
-
-    rows: int = 0
-    seconds: float = 0.0
-    compile_seconds: float = 0.0
-    row_steps: int = 0
-    wasted_row_steps: int = 0
-
-    @property
-    def rows_per_second(self) -> float:
-        """Steady-state rate; NaN before the first row."""
-        return self.rows / self.seconds if self.rows else float("nan")
-
-
-@dataclasses.dataclass(frozen=True)
-class RowBlock:
-    """Rows that finished together, as host arrays; one entry per row.
-
-    Attributes:
-      utterance: position among the attacked utterances.
-      epsilon_index: position in the list of ε.
-      prediction: class of the adversarial input, -1 where its logits are not finite.
-      success: the prediction is not the attacked label, or is the target.
-      steps, queries, gradients, flags: as in the attack's state.
-      measures: the entries of ``jaxser.perturbation.MEASURES``.
-      seconds: steady-state time of the block shared out evenly over its rows.
-      x_adv: the adversarial inputs, or None where they were not asked for.
-      throughput: of the run up to and including this block.
-    """
-
-    utterance: Int[np.ndarray, " rows"]
-    epsilon_index: Int[np.ndarray, " rows"]
-    prediction: Int[np.ndarray, " rows"]
-    success: Bool[np.ndarray, " rows"]
-    steps: Int[np.ndarray, " rows"]
-    queries: Int[np.ndarray, " rows"]
-    gradients: Int[np.ndarray, " rows"]
-    flags: Int[np.ndarray, " rows"]
-    measures: Mapping[str, Float[np.ndarray, " rows"]]
-    seconds: Float[np.ndarray, " rows"]
-    x_adv: Float[np.ndarray, "rows ..."] | None
-    throughput: Throughput
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class AttackResult:
     """A whole run in memory.
 
     Attributes:
-      epsilons: the budgets.
+      epsilons: the budgets, as they were given.
+      epsilon_unit: "amplitude", "snr_peak" or "snr_power".
+      epsilon_amplitude: each budget as the norm of the perturbation that it allows.
       labels: labels that were attacked, ``[batch]``.
       clean_prediction: of the clean inputs, ``[batch]``; -1 where logits are not finite.
       x_adv: adversarial inputs.
       prediction: class of each adversarial input; -1 where its logits are not finite.
       success: the prediction is not the attacked label, or is the target.
-      steps, queries, gradients: spent per row; FGSM's gradient is shared by the row's ε.
+      steps, queries, gradients: spent per row; what several ε share stands in each of their rows:
+        FGSM's gradient, and all that an attack spends that looks for the smallest perturbation.
       flags: union of the bits in ``jaxser.attacks.base.FLAG_NAMES``.
+      stage: position of the member of an attack sequence that succeeded; -1 where none did or
+        had to, and for a single attack.
+      found_norm: norm of the smallest adversarial perturbation found whatever ε, by an attack that
+        looks for it; NaN where it found none, and for other attacks.
       measures: the entries of ``jaxser.perturbation.MEASURES``.
       throughput: what the run cost.
     """
 
     epsilons: tuple[float, ...]
+    epsilon_unit: EpsilonUnit
+    epsilon_amplitude: Float[np.ndarray, "epsilons batch"]
     labels: Int[np.ndarray, " batch"]
     clean_prediction: Int[np.ndarray, " batch"]
     x_adv: Float[np.ndarray, "epsilons batch ..."]
@@ -132,18 +104,34 @@ class AttackResult:
     steps: Int[np.ndarray, "epsilons batch"]
     queries: Int[np.ndarray, "epsilons batch"]
     gradients: Int[np.ndarray, "epsilons batch"]
-    flags: Int[np.ndarray, "epsilons batch"]
+    flags: UInt[np.ndarray, "epsilons batch"]
+    stage: Int[np.ndarray, "epsilons batch"]
+    found_norm: Float[np.ndarray, "epsilons batch"]
     measures: Mapping[str, Float[np.ndarray, "epsilons batch"]]
     throughput: Throughput
+
+
+_RESULT_COLUMNS = (
+    "epsilon_amplitude",
+    "prediction",
+    "success",
+    "steps",
+    "queries",
+    "gradients",
+    "flags",
+    "stage",
+    "found_norm",
+)
 
 
 def run_attack(
     victim: Victim | LogitsFn,
     waveforms: Float[np.ndarray, "batch ..."] | Float[Array, "batch ..."],
     labels: Sequence[int] | Int[np.ndarray, " batch"] | None,
-    attack: Attack,
+    attack: Attack | AttackSequence,
     epsilons: Sequence[float],
     *,
+    epsilon_unit: EpsilonUnit = "amplitude",
     seed: int = 0,
     ids: Sequence[str] | Sequence[int] | None = None,
     batch_size: int | None = None,
@@ -160,18 +148,23 @@ def run_attack(
       labels: labels to leave, or targets of a targeted attack; None attacks the clean
         predictions.
       attack: what to run.
-      epsilons: budgets, positive and finite, in the units of the attack's norm.
+      epsilons: budgets. As amplitudes: positive, in the units of the attack's norm; infinite
+        (no limit) for attacks that look for the smallest perturbation.
+      epsilon_unit: "amplitude", or a signal-to-noise ratio in dB that every input turns into an
+        amplitude: "snr_peak" (L∞ attacks), "snr_power" (L∞ and L2 attacks).
       seed: of all randomness.
       ids: one name or number per input, which its randomness depends on; its position by default.
-      batch_size: rows per batch over all devices; changes no result beyond float reordering.
+      batch_size: rows per batch over all devices, by the device and its memory by default; it
+        changes no result beyond float reordering. Where memory runs out it is halved.
       loop: "host" calls the step from the host, "device" loops in the compiled program; the
         faster one for the backend by default.
       refill: give the slots of finished rows to the next rows.
       devices: to run on; all local ones by default.
 
     Raises:
-      InputError: inputs or labels that do not fit the victim, or are not finite.
-      UsageError: an ε that is not positive and finite, or another bad argument.
+      InputError: inputs or labels that do not fit the victim or are not finite, a silent input
+        with an ε in dB, or no memory for a single row.
+      UsageError: an ε out of range, or another bad argument.
     """
     waveforms = np.asarray(waveforms, np.float32)
     if waveforms.ndim < 2 or len(waveforms) == 0:
@@ -185,15 +178,18 @@ def run_attack(
             f"waveforms[{int(bad.argmax())}] holds NaN or infinity ({int(bad.sum())} rows do); "
             "leave such rows out."
         )
-    compiled_before = compile_seconds()
-    clean = predict(victim, waveforms, batch_size=batch_size, devices=devices)
+    seconds_before, count_before = compile_seconds(), compile_count()
+    clean = clean_pass(
+        victim, waveforms, seed=seed, ids=ids, batch_size=batch_size, devices=devices
+    )
     if labels is None:
-        if (clean < 0).any():
+        unknown = clean.prediction < 0
+        if unknown.any():
             raise InputError(
-                f"the victim's logits for waveforms[{int((clean < 0).argmax())}] are not finite, "
+                f"the victim's logits for waveforms[{int(unknown.argmax())}] are not finite, "
                 "so there is no prediction to attack; leave such rows out or give labels."
             )
-        labels = clean
+        labels = clean.prediction
     attacked = np.asarray(labels)
     shape = (len(epsilons), len(waveforms))
     x_adv = np.zeros(shape + waveforms.shape[1:], np.float32)
@@ -205,6 +201,7 @@ def run_attack(
         attacked,
         attack,
         epsilons,
+        epsilon_unit=epsilon_unit,
         seed=seed,
         ids=ids,
         batch_size=batch_size,
@@ -212,23 +209,27 @@ def run_attack(
         loop=loop,
         refill=refill,
         devices=devices,
+        clean=clean,
     ):
         where = (block.epsilon_index, block.utterance)
         x_adv[where] = block.x_adv
-        for name in (*_BLOCK_COLUMNS, *MEASURES):
+        for name in (*_RESULT_COLUMNS, *MEASURES):
             values = block.measures[name] if name in MEASURES else getattr(block, name)
             columns.setdefault(name, np.zeros(shape, values.dtype))[where] = values
         throughput = block.throughput
     return AttackResult(
         epsilons=tuple(float(epsilon) for epsilon in epsilons),
+        epsilon_unit=epsilon_unit,
         labels=attacked,
-        clean_prediction=clean,
+        clean_prediction=clean.prediction,
         x_adv=x_adv,
         measures={name: columns[name] for name in MEASURES},
         throughput=dataclasses.replace(
-            throughput, compile_seconds=compile_seconds() - compiled_before
+            throughput,
+            compile_seconds=compile_seconds() - seconds_before,
+            compile_count=compile_count() - count_before,
         ),
-        **{name: columns[name] for name in _BLOCK_COLUMNS},
+        **{name: columns[name] for name in _RESULT_COLUMNS},
     )
 
 
@@ -240,36 +241,46 @@ def predict(
     batch_size: int | None = None,
     devices: Sequence[jax.Device] | None = None,
 ) -> Int[np.ndarray, " rows"]:
-    """Clean predictions, -1 where logits are not finite.
+    """Clean predictions, -1 where logits are not finite; see :func:`clean_pass`."""
+    clean = clean_pass(victim, waveforms, subset=subset, batch_size=batch_size, devices=devices)
+    return clean.prediction
+
+
+def clean_pass(
+    victim: Victim | LogitsFn,
+    waveforms: Float[np.ndarray, "batch ..."],
+    *,
+    subset: Int[np.ndarray, " rows"] | None = None,
+    seed: int = 0,
+    ids: Sequence[str] | Sequence[int] | None = None,
+    batch_size: int | None = None,
+    devices: Sequence[jax.Device] | None = None,
+) -> CleanPass:
+    """What the victim makes of the clean inputs: predictions, and what is odd about its outputs.
+
+    Whether the victim is randomised is seen by a second pass over the first batch.
 
     Args:
       victim: see :func:`run_attack`.
       waveforms: clean inputs; a memory map is read batch by batch.
-      subset: positions to predict; all by default.
+      subset: positions to look at; all by default.
+      seed: of a randomised victim's noise.
+      ids: one name or number per input, which its noise depends on.
       batch_size: rows per batch over all devices.
       devices: to run on; all local ones by default.
     """
-    source = _Source(waveforms, subset)
-    mesh = _mesh(devices)
-    size = _batch_size(batch_size, len(source), mesh)
-    machine = make_machine(victim, (size, *source.input_shape), attack=None, mesh=mesh)
-    predictions = []
-    for start in range(0, len(source), size):
-        rows = np.arange(start, min(start + size, len(source)))
-        x = machine.put(source.batch(_padded(rows, size)))
-        # The program that scores adversarial inputs, so that there is one less to compile.
-        scored = machine.victim.score(machine.variables, x, x)
-        predictions.append(np.asarray(scored["prediction"])[: len(rows)])
-    return np.concatenate(predictions)
+    source, mesh = Source(waveforms, subset, ids), _mesh(devices)
+    return look(victim, source, seed, mesh, _score_rows(batch_size, source, mesh))
 
 
 def attack_rows(
     victim: Victim | LogitsFn,
     waveforms: Float[np.ndarray, "batch ..."],
     labels: Int[np.ndarray, " rows"],
-    attack: Attack,
+    attack: Attack | AttackSequence,
     epsilons: Sequence[float],
     *,
+    epsilon_unit: EpsilonUnit = "amplitude",
     subset: Int[np.ndarray, " rows"] | None = None,
     seed: int = 0,
     ids: Sequence[str] | Sequence[int] | None = None,
@@ -278,6 +289,8 @@ def attack_rows(
     loop: Loop | None = None,
     refill: bool = True,
     devices: Sequence[jax.Device] | None = None,
+    clean: CleanPass | None = None,
+    watch: Watch | None = None,
 ) -> Iterator[RowBlock]:
     """Attack every input at every ε and yield rows as they finish, in no particular order.
 
@@ -288,280 +301,153 @@ def attack_rows(
       subset: positions in ``waveforms`` to attack; ``labels``, ``ids`` and the blocks'
         ``utterance`` count along it. All by default.
       keep_x_adv: bring the adversarial inputs to the host.
+      clean: what :func:`clean_pass` found with the same ``subset``, ``seed`` and ``ids``; made
+        here by default.
+      watch: called with the :class:`Progress` about twice a second while steps are taken; where it
+        returns False the finished rows come out and the iterator ends.
 
     The other arguments and the errors are those of :func:`run_attack`.
     """
-    if not isinstance(attack, Attack):
-        raise UsageError(f"{attack!r} is not an attack; give one such as jaxser.attacks.PGD().")
-    source = _Source(waveforms, subset)
-    budgets = _checked_epsilons(epsilons)
-    if isinstance(victim, Victim) and attack.bounds == _DEFAULT_BOUNDS:
-        attack = dataclasses.replace(attack, bounds=victim.bounds)  # type: ignore[type-var]
-    shared = isinstance(attack, SharedDirection)
-    rows = len(source) * (1 if shared else len(budgets))
-    mesh = _mesh(devices)
-    shape = (_batch_size(batch_size, rows, mesh), *source.input_shape)
-    machine = make_machine(victim, shape, attack=attack, mesh=mesh, loop=loop)
-    work = _Work(
+    source, mesh = Source(waveforms, subset, ids), _mesh(devices)
+    attack = _with_bounds(attack, victim)
+    score_rows = _score_rows(batch_size, source, mesh)
+    machine = make_machine(
+        victim, source.input_shape, attack=None, mesh=mesh, slots=score_rows, score_rows=score_rows
+    )
+    num_classes = machine.victim.num_classes
+    norm = check_budgets(attack, epsilons, epsilon_unit, num_classes)
+    labels = checked_labels(labels, len(source), num_classes)
+    if clean is None:
+        clean = look(victim, source, seed, mesh, score_rows)
+    work = Work(
         source=source,
-        labels=_checked_labels(labels, len(source), machine.victim.num_classes),
-        ids=_numeric_ids(ids, len(source)),
-        epsilons=budgets,
-        key=jax.device_put(jax.random.key(seed), replicated(machine.mesh)),
+        labels=labels,
+        ids=source.ids,
+        budgets=amplitudes(source, epsilons, epsilon_unit, norm),
+        clean=clean,
+        key=run_key(seed, mesh),
         targeted=attack.targeted,
         keep_x_adv=keep_x_adv,
     )
-    stream = _shared_direction_stream if shared else functools.partial(_stream, refill=refill)
-    return stream(machine, attack, work)
+    meter = Meter()
+    run = _Run(
+        victim=victim,
+        work=work,
+        mesh=mesh,
+        batch_size=batch_size,
+        score_rows=score_rows,
+        loop=loop,
+        refill=refill,
+        meter=meter,
+        watcher=Watcher(watch, meter),
+    )
+    if isinstance(attack, AttackSequence):
+        return sequence_stream(members(attack, num_classes), work, run.rows, meter, run.watcher)
+    return run.rows(attack, np.ones(work.budgets.shape, bool))
 
 
-# --- host side -----------------------------------------------------------------------------------
-
-
-class _Source:
-    """The attacked inputs, read batch by batch."""
-
-    def __init__(
-        self,
-        waveforms: Float[np.ndarray, "batch ..."],
-        subset: Int[np.ndarray, " rows"] | None,
-    ) -> None:
-        self._waveforms = waveforms
-        self._subset = np.arange(len(waveforms)) if subset is None else np.asarray(subset)
-        if len(self._subset) == 0:
-            raise InputError("there is nothing to attack: the selection has no utterance.")
-
-    def __len__(self) -> int:
-        return len(self._subset)
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        return tuple(self._waveforms.shape[1:])
-
-    def batch(self, rows: Int[np.ndarray, " rows"]) -> Float[np.ndarray, "rows ..."]:
-        return np.asarray(self._waveforms[self._subset[rows]], np.float32)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Work:
-    """What is to be attacked; row ``r`` is utterance ``r // epsilons`` at ε ``r % epsilons``."""
-
-    source: _Source
-    labels: Int[np.ndarray, " rows"]
-    ids: Int[np.ndarray, " rows"]
-    epsilons: Float[np.ndarray, " epsilons"]
-    key: Array
-    targeted: bool
-    keep_x_adv: bool
-
-    @property
-    def rows(self) -> int:
-        return len(self.source) * len(self.epsilons)
-
-    def arrays(
-        self, rows: Int[np.ndarray, " batch"], fresh: Bool[np.ndarray, " batch"]
-    ) -> dict[str, np.ndarray]:
-        """Arguments of the programs for ``rows``; only those marked ``fresh`` count."""
-        utterance, epsilon = np.divmod(rows, len(self.epsilons))
-        return {
-            "x": self.source.batch(utterance),
-            "y": self.labels[utterance],
-            "ids": self.ids[utterance],
-            "epsilon": self.epsilons[epsilon],
-            "fresh": fresh,
-        }
-
-
-class _Meter:
-    """Keeps the stream's clock, without compilation and without the caller's time."""
-
-    def __init__(self) -> None:
-        self._throughput = Throughput()
-        self.row_steps = 0
-        self.resume()
-
-    def resume(self) -> None:
-        """The caller has given control back."""
-        self._since, self._compiled = time.perf_counter(), compile_seconds()
-
-    def lap(self) -> float:
-        """Seconds since the last lap, without compilation, which is booked."""
-        compiled = compile_seconds() - self._compiled
-        seconds = time.perf_counter() - self._since - compiled
-        self._throughput = dataclasses.replace(
-            self._throughput, compile_seconds=self._throughput.compile_seconds + compiled
-        )
-        self.resume()
-        return seconds
-
-    def book(self, rows: int, useful_steps: int, seconds: float) -> Throughput:
-        """Book finished rows; returns the totals."""
-        before = self._throughput
-        useful = before.row_steps - before.wasted_row_steps + useful_steps
-        self._throughput = dataclasses.replace(
-            before,
-            rows=before.rows + rows,
-            seconds=before.seconds + seconds,
-            row_steps=self.row_steps,
-            wasted_row_steps=self.row_steps - useful,
-        )
-        return self._throughput
-
-
-_BLOCK_COLUMNS = ("prediction", "success", "steps", "queries", "gradients", "flags")
-
-# Leaves of an attack's state that leave with a finished row.
-_FINISHED = ("x", "x_adv", "y", "steps", "queries", "gradients", "flags")
-
-
-def _stream(machine: Machine, attack: Attack, work: _Work, refill: bool) -> Iterator[RowBlock]:
-    """Rows through slots: a slot takes the next row when its row is done."""
-    programs, batch_size = machine.attack, machine.batch_size
-    meter = _Meter()
-    slots = _padded(np.arange(min(batch_size, work.rows)), batch_size)
-    occupied = np.arange(batch_size) < work.rows
-    queued = min(batch_size, work.rows)
-    state = programs.init(machine.variables, work.key, machine.put(work.arrays(slots, occupied)))
-    pending = _Pending(machine, work, meter, state)
-    inner = machine.inner_steps
-    # Where all rows take the same number of steps, there is nothing to look at in between.
-    steps_between_looks = 1 if attack.finishes_early else -(-attack.max_steps // inner)
-    while occupied.any():
-        for _ in range(steps_between_looks):
-            state = programs.advance(machine.variables, state)
-        meter.row_steps += steps_between_looks * inner * batch_size
-        done = occupied & np.asarray(state.done)
-        running = occupied & ~done
-        enough = refill and done.sum() >= max(1, _REFILL_SHARE * batch_size)
-        if running.any() and not (enough and queued < work.rows):
-            continue
-        yield from pending.add(state, slots, np.flatnonzero(done))
-        occupied = running
-        free = np.flatnonzero(~occupied)
-        taken = free[: work.rows - queued]
-        if len(taken):
-            slots[taken] = np.arange(queued, queued + len(taken))
-            occupied[taken] = True
-            queued += len(taken)
-            fresh = np.zeros(batch_size, bool)
-            fresh[taken] = True
-            rows = machine.put(work.arrays(slots, fresh))
-            new = programs.init(machine.variables, work.key, rows)
-            state = programs.merge(state, new, rows["fresh"])
-    yield from pending.flush()
-
-
-class _Pending:
-    """Finished rows that wait on the device until they fill a batch, to be scored together."""
-
-    def __init__(self, machine: Machine, work: _Work, meter: _Meter, state: Any) -> None:
-        self._machine, self._work, self._meter = machine, work, meter
-        self._rows: list[int] = []
-        # Any valid rows will do as a start: what is not overwritten is not read.
-        self._arrays = jax.tree.map(jnp.copy, _finished(state))
-
-    def add(
-        self, state: Any, slots: Int[np.ndarray, " batch"], done: Int[np.ndarray, " rows"]
-    ) -> Iterator[RowBlock]:
-        """Take the rows at the ``done`` positions; yields when a batch is full."""
-        size = self._machine.batch_size
-        while len(done):
-            now, done = np.split(done, [size - len(self._rows)])
-            source, destination = np.zeros(size, np.int32), np.full(size, size, np.int32)
-            source[: len(now)] = now
-            destination[: len(now)] = len(self._rows) + np.arange(len(now))
-            self._arrays = self._machine.victim.collect(
-                self._arrays, _finished(state), source, destination
-            )
-            self._rows += slots[now].tolist()
-            if len(self._rows) == size:
-                yield from self.flush()
-
-    def flush(self) -> Iterator[RowBlock]:
-        """Score what is there."""
-        if not self._rows:
-            return
-        rows, self._rows = np.array(self._rows), []
-        machine, arrays = self._machine, self._arrays
-        scored = machine.victim.score(machine.variables, arrays["x"], arrays["x_adv"])
-        columns = {name: arrays[name] for name in ("steps", "queries", "gradients", "flags")}
-        if self._work.keep_x_adv:
-            columns["x_adv"] = arrays["x_adv"]
-        host = jax.device_get({**scored, **columns})
-        utterance, epsilon = np.divmod(rows, len(self._work.epsilons))
-        host = {name: values[: len(rows)] for name, values in host.items()}
-        useful = int(host["steps"].sum())
-        seconds = self._meter.lap()
-        yield _block(host, self._work, utterance, epsilon, self._meter, useful, seconds)
-        self._meter.resume()
-
-
-def _shared_direction_stream(machine: Machine, attack: Attack, work: _Work) -> Iterator[RowBlock]:
-    """One gradient per utterance, then one forward pass per ε."""
-    programs, batch_size, num_epsilons = machine.attack, machine.batch_size, len(work.epsilons)
-    meter = _Meter()
-    for start in range(0, len(work.source), batch_size):
-        utterances = np.arange(start, min(start + batch_size, len(work.source)))
-        # A last, short batch holds several copies of its utterances, one for each of several ε.
-        copies = batch_size // len(utterances)
-        slots = _padded(utterances, batch_size)
-        copy = np.arange(batch_size) // len(utterances)
-        x = machine.put(work.source.batch(slots))
-        y = machine.put(work.labels[slots])
-        along, on_device = programs.direction(machine.variables, x, y)
-        flags = np.asarray(on_device)
-        meter.row_steps += batch_size
-        # Every row that uses the gradient bears its share of the time.
-        gradient_seconds = meter.lap() / (len(utterances) * num_epsilons)
-        for first in range(0, num_epsilons, copies):
-            epsilon = first + copy
-            valid = (copy < copies) & (epsilon < num_epsilons)
-            values = work.epsilons[np.minimum(epsilon, num_epsilons - 1)]
-            x_adv = programs.move(x, along, machine.put(values))
-            scored = machine.victim.score(machine.variables, x, x_adv)
-            if work.keep_x_adv:
-                scored["x_adv"] = x_adv
-            host = {name: array[valid] for name, array in jax.device_get(scored).items()}
-            one = np.ones(valid.sum(), np.int32)
-            host |= {"steps": one, "queries": one, "gradients": one, "flags": flags[valid]}
-            # One step served all ε of an utterance: it is booked with the first.
-            useful = int((epsilon[valid] == 0).sum())
-            seconds = meter.lap() + gradient_seconds * len(one)
-            yield _block(host, work, slots[valid], epsilon[valid], meter, useful, seconds)
-            meter.resume()
-
-
-def _block(
-    host: dict[str, np.ndarray],
-    work: _Work,
-    utterance: Int[np.ndarray, " rows"],
-    epsilon: Int[np.ndarray, " rows"],
-    meter: _Meter,
-    useful_steps: int,
-    seconds: float,
-) -> RowBlock:
-    """Finished rows with their share of the time."""
-    throughput = meter.book(len(utterance), useful_steps, seconds)
-    success = is_successful(host["prediction"], work.labels[utterance], work.targeted)
-    return RowBlock(
-        utterance=utterance,
-        epsilon_index=epsilon,
-        success=success,
-        measures={name: host[name] for name in MEASURES},
-        seconds=np.full(len(utterance), seconds / len(utterance)),
-        x_adv=host.get("x_adv"),
-        throughput=throughput,
-        **{name: host[name] for name in _BLOCK_COLUMNS if name != "success"},
+def members(attack: Attack | AttackSequence, num_classes: int) -> tuple[Attack, ...]:
+    """The attacks that run: itself, or a sequence's members within the sequence's bounds."""
+    if not isinstance(attack, AttackSequence):
+        return (attack,)
+    return tuple(
+        dataclasses.replace(member, bounds=attack.bounds)  # type: ignore[type-var]
+        for member in attack.attacks(num_classes)
     )
 
 
-def _finished(state: Any) -> dict[str, Array]:
-    return {name: getattr(state, name) for name in _FINISHED}
+def check_budgets(
+    attack: Attack | AttackSequence,
+    epsilons: Sequence[float],
+    epsilon_unit: EpsilonUnit,
+    num_classes: int,
+) -> Norm:
+    """The norm that ε bounds, once the budgets have been found to fit the attack.
+
+    Raises:
+      UsageError: a budget that the attack cannot have.
+    """
+    each = members(attack, num_classes)
+    norms = sorted({member.epsilon_norm for member in each})
+    if len(norms) > 1:
+        raise UsageError(
+            f"{attack.name}: its members bound different norms ({', '.join(norms)}), which no "
+            "single epsilon fits; give members of one norm."
+        )
+    unlimited = all(member.minimal_norm for member in each)
+    check_epsilons(epsilons, epsilon_unit, norms[0], unlimited)
+    return norms[0]
 
 
-def _padded(rows: Int[np.ndarray, " rows"], size: int) -> Int[np.ndarray, " size"]:
-    """``rows`` repeated until there are ``size``: padding that any victim can take."""
-    return np.resize(rows, size)
+# --- one attack with what memory there is --------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """What the members of a run have in common."""
+
+    victim: Victim | LogitsFn
+    work: Work
+    mesh: Mesh
+    batch_size: int | None
+    score_rows: int
+    loop: Loop | None
+    refill: bool
+    meter: Meter
+    watcher: Watcher
+
+    def rows(
+        self, attack: Attack, left: Bool[np.ndarray, "utterances epsilons"]
+    ) -> Iterator[RowBlock]:
+        """Attack the pairs that are ``left``; where memory runs out, in smaller batches."""
+        left, slots, score_rows = left.copy(), self._slots(attack, left), self.score_rows
+        while True:
+            error = None
+            try:
+                machine = make_machine(
+                    self.victim,
+                    self.work.source.input_shape,
+                    attack=attack,
+                    mesh=self.mesh,
+                    slots=slots,
+                    score_rows=score_rows,
+                    loop=self.loop,
+                )
+                for block in attack_stream(
+                    machine,
+                    attack,
+                    self.work,
+                    left.copy(),
+                    refill=self.refill,
+                    meter=self.meter,
+                    watcher=self.watcher,
+                ):
+                    left[block.utterance, block.epsilon_index] = False
+                    yield block
+                return
+            except Exception as raised:
+                if not is_out_of_memory(raised):
+                    raise
+                error = str(raised)
+            # Only here has the error let go of the arrays that filled the memory.
+            slots, score_rows = (
+                smaller_batch(slots, self.mesh, error),
+                max(self.mesh.size, round_up(score_rows // 2, self.mesh)),
+            )
+
+    def _slots(self, attack: Attack, left: Bool[np.ndarray, "utterances epsilons"]) -> int:
+        # A shared direction is followed in the batches that are scored.
+        if self.batch_size is not None or isinstance(attack, SharedDirection):
+            return self.score_rows
+        rows = left.any(axis=1).sum() if attack.minimal_norm else left.sum()
+        return choose_slots(
+            self.victim,
+            attack,
+            self.work.source.input_shape,
+            rows=int(rows),
+            mesh=self.mesh,
+            loop=self.loop,
+        )
 
 
 # --- arguments -----------------------------------------------------------------------------------
@@ -571,47 +457,21 @@ def _mesh(devices: Sequence[jax.Device] | None) -> Mesh:
     return make_mesh(jax.local_devices() if devices is None else list(devices))
 
 
-def _batch_size(asked: int | None, rows: int, mesh: Mesh) -> int:
-    """Rows per batch: as asked, or by the device, rounded up to a multiple of the devices."""
+def _score_rows(asked: int | None, source: Source, mesh: Mesh) -> int:
+    """Rows of a batch that is only looked at: as asked, or by the device."""
     if asked is None:
-        on_cpu = mesh.devices.flat[0].platform == "cpu"
-        asked = min(rows, mesh.size * (_ROWS_PER_CPU_DEVICE if on_cpu else _ROWS_PER_ACCELERATOR))
+        return choose_score_rows(len(source), mesh)
     if asked < 1:
         raise UsageError(f"batch_size must be at least 1, not {asked}.")
-    return -(-asked // mesh.size) * mesh.size
+    return round_up(asked, mesh)
 
 
-def _checked_epsilons(epsilons: Sequence[float]) -> Float[np.ndarray, " epsilons"]:
-    if len(epsilons) == 0:
-        raise UsageError("there is no epsilon; give at least one.")
-    for epsilon in epsilons:
-        if not 0 < epsilon < float("inf"):
-            raise UsageError(f"epsilon must be positive and finite, not {epsilon}.")
-    return np.asarray(epsilons, np.float32)
-
-
-def _checked_labels(
-    labels: Int[np.ndarray, " rows"], count: int, num_classes: int
-) -> Int[np.ndarray, " rows"]:
-    labels = np.asarray(labels)
-    if labels.shape != (count,):
-        raise InputError(
-            f"there are {count} inputs but labels of shape {labels.shape}; give one per input."
-        )
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise InputError(f"labels must be class indices, not {labels.dtype}.")
-    if labels.min() < 0 or labels.max() >= num_classes:
-        wrong = labels[(labels < 0) | (labels >= num_classes)][0]
-        raise InputError(
-            f"label {wrong} is not a class of the victim, which has 0 to {num_classes - 1}."
-        )
-    return labels.astype(np.int32)
-
-
-def _numeric_ids(ids: Sequence[str] | Sequence[int] | None, count: int) -> Int[np.ndarray, " rows"]:
-    if ids is None:
-        return np.arange(count, dtype=np.uint32)
-    if len(ids) != count:
-        raise InputError(f"there are {count} inputs but {len(ids)} ids; give one per input.")
-    numbers = [numeric_id(each) if isinstance(each, str) else int(each) for each in ids]
-    return np.array([number % 2**32 for number in numbers], np.uint32)
+def _with_bounds(
+    attack: Attack | AttackSequence, victim: Victim | LogitsFn
+) -> Attack | AttackSequence:
+    """The attack within the victim's bounds, unless it has bounds of its own."""
+    if not isinstance(attack, Attack | AttackSequence):
+        raise UsageError(f"{attack!r} is not an attack; give one such as jaxser.attacks.PGD().")
+    if isinstance(victim, Victim) and attack.bounds == _DEFAULT_BOUNDS:
+        return dataclasses.replace(attack, bounds=victim.bounds)  # type: ignore[type-var]
+    return attack

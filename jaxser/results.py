@@ -65,8 +65,13 @@ SCHEMA = pa.schema(
         ("parameters", pa.string()),  # JSON
         ("parameters_hash", pa.string()),
         ("epsilon", pa.float64()),
+        ("epsilon_unit", pa.string()),  # "amplitude", or dB as "snr_peak" or "snr_power"
+        ("epsilon_norm", pa.string()),  # that ε bounds
+        ("epsilon_amplitude", pa.float64()),  # ε as such a norm
         ("seed", pa.int64()),
         ("success", pa.bool_()),
+        ("stage", pa.string()),  # member of a composite attack that succeeded; null if none
+        ("found_norm", pa.float64()),  # smallest whatever ε; NaN where none, or not looked for
         ("l0", pa.float64()),
         ("l1", pa.float64()),
         ("l2", pa.float64()),
@@ -81,7 +86,8 @@ SCHEMA = pa.schema(
         ("flags", pa.list_(pa.string())),
         ("device", pa.string()),
         ("seconds", pa.float64()),  # steady state, shared out over the rows of a batch
-        ("compile_seconds", pa.float64()),  # of the run that made the row
+        ("compile_seconds", pa.float64()),  # of the run that made the row, as is the count
+        ("compile_count", pa.int64()),
     ]
 )
 
@@ -93,6 +99,9 @@ PARTS = {
     "language": "language",
     "corpus": "corpus",
 }
+
+# How a table writes ε.
+_UNITS = {"amplitude": "", "snr_peak": " dB peak", "snr_power": " dB power"}
 
 _FLUSH_ROWS = 2_000
 _FLUSH_SECONDS = 30.0
@@ -187,6 +196,8 @@ class Summary:
       attack: registry name.
       parameters: its hyper-parameters as JSON.
       epsilon: the budget.
+      epsilon_unit: "amplitude", or dB as "snr_peak" or "snr_power".
+      epsilon_norm: norm that it bounds.
       part: value of the column that the table is split by, or "".
       rows: how many.
       clean_accuracy, clean_uar: before the attack.
@@ -202,16 +213,21 @@ class Summary:
       snr_undefined: successful rows without an SNR (no signal, or no perturbation).
       sparsity: mean share of changed samples.
       linf, l2: mean norms of the perturbation.
+      found: rows for which an attack that looks for the smallest perturbation found one.
+      found_norm_mean, found_norm_median: its norm (that of ``epsilon_norm``, whatever ε), where
+        one was needed: not for rows that are what the attack wants to begin with.
       queries, gradients: mean passes per row, over all rows.
       no_prediction: rows whose adversarial logits are not finite.
       flags: rows per flag.
       rows_per_second: steady state.
-      compile_seconds: of the slowest run among the rows.
+      compile_seconds, compile_count: of the run among the rows that compiled most.
     """
 
     attack: str
     parameters: str
     epsilon: float
+    epsilon_unit: str
+    epsilon_norm: str
     part: str
     rows: int
     clean_accuracy: Estimate
@@ -231,12 +247,16 @@ class Summary:
     sparsity: float
     linf: float
     l2: float
+    found: int
+    found_norm_mean: float
+    found_norm_median: float
     queries: float
     gradients: float
     no_prediction: int
     flags: Mapping[str, int]
     rows_per_second: float
     compile_seconds: float
+    compile_count: int
 
 
 def summarise(
@@ -245,7 +265,7 @@ def summarise(
     by: str | None = None,
     interval_over: Literal["utterance", "speaker"] = "utterance",
 ) -> list[Summary]:
-    """A line per (attack, hyper-parameters, ε) and part, in that order.
+    """A line per (attack, hyper-parameters, ε) and part, in that order; ε from weak to strong.
 
     Args:
       rows: with the SCHEMA.
@@ -257,7 +277,8 @@ def summarise(
     """
     if by is not None and by not in PARTS:
         raise UsageError(f"tables cannot be split by {by!r}; {nearest_name(by, PARTS)}")
-    keys = ["attack", "parameters", "seed", "epsilon", *([PARTS[by]] if by else [])]
+    keys = ["attack", "parameters", "seed", "epsilon_unit", "epsilon"]
+    keys += [PARTS[by]] if by else []
     lines = []
     for values in sorted(rows.group_by(keys).aggregate([]).select(keys).to_pylist(), key=_order):
         chosen = np.ones(len(rows), bool)
@@ -272,7 +293,11 @@ def format_table(lines: Sequence[Summary]) -> str:
     """Aligned text of a summary, with the notes a reader needs to read it right."""
     split = any(line.part for line in lines)
     targeted = any(json.loads(line.parameters).get("targeted") for line in lines)
-    cells = [_header(split, targeted), *(_cells(line, split, targeted) for line in lines)]
+    found = any(line.found for line in lines)
+    cells = [
+        _header(split, targeted, found),
+        *(_cells(line, split, targeted, found) for line in lines),
+    ]
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
     text = [
         "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -286,12 +311,20 @@ def format_table(lines: Sequence[Summary]) -> str:
         "SNR (dB, mean/median) and sparsity over the successful rows alone: "
         "the prediction changed to what the attack wanted"
     )
+    if found:
+        text.append(
+            "found: an adversarial perturbation of whatever size; smallest: its norm (mean/median) "
+            "over the rows that needed one"
+        )
     text += _remarks(lines)
     return "\n".join(text)
 
 
 def _order(values: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple("" if value is None else value for value in values.values())
+    # A larger SNR is a smaller perturbation.
+    sign = 1.0 if values["epsilon_unit"] == "amplitude" else -1.0
+    ordered = {**values, "epsilon": sign * values["epsilon"]}
+    return tuple("" if value is None else value for value in ordered.values())
 
 
 def _summary(rows: pa.Table, part: str, interval_over: Literal["utterance", "speaker"]) -> Summary:
@@ -304,6 +337,7 @@ def _summary(rows: pa.Table, part: str, interval_over: Literal["utterance", "spe
     successful = success & changed
     snr = {name: _column(rows, name)[successful] for name in ("snr_peak", "snr_power")}
     groups = rows["speaker"].to_pylist() if interval_over == "speaker" else None
+    found = _column(rows, "found_norm")
     flags: dict[str, int] = {}
     for name in (flag for each in rows["flags"].to_pylist() for flag in each):
         flags[name] = flags.get(name, 0) + 1
@@ -311,6 +345,8 @@ def _summary(rows: pa.Table, part: str, interval_over: Literal["utterance", "spe
         attack=rows["attack"][0].as_py(),
         parameters=rows["parameters"][0].as_py(),
         epsilon=rows["epsilon"][0].as_py(),
+        epsilon_unit=rows["epsilon_unit"][0].as_py(),
+        epsilon_norm=rows["epsilon_norm"][0].as_py(),
         part=part,
         rows=len(rows),
         clean_accuracy=_estimate(accuracy, label, clean, groups),
@@ -330,12 +366,16 @@ def _summary(rows: pa.Table, part: str, interval_over: Literal["utterance", "spe
         sparsity=_mean(_column(rows, "sparsity")[successful]),
         linf=_mean(_column(rows, "linf")[successful]),
         l2=_mean(_column(rows, "l2")[successful]),
+        found=int((~np.isnan(found)).sum()),
+        found_norm_mean=_mean(found[found > 0]),
+        found_norm_median=_median(found[found > 0]),
         queries=_mean(_column(rows, "queries")),
         gradients=_mean(_column(rows, "gradients")),
         no_prediction=int(sum(each is None for each in robust)),
         flags=flags,
         rows_per_second=_ratio(len(rows), float(_column(rows, "seconds").sum())),
         compile_seconds=float(_column(rows, "compile_seconds").max()),
+        compile_count=int(_column(rows, "compile_count").max()),
     )
 
 
@@ -371,7 +411,7 @@ def _ratio(above: float, below: float) -> float:
     return above / below if below > 0 else float("nan")
 
 
-def _header(split: bool, targeted: bool) -> list[str]:
+def _header(split: bool, targeted: bool, found: bool) -> list[str]:
     return [
         "attack",
         "epsilon",
@@ -387,15 +427,16 @@ def _header(split: bool, targeted: bool) -> list[str]:
         "SNR peak",
         "SNR power",
         "sparsity",
+        *(["found", "smallest"] if found else []),
         "passes",
         "rows/s",
     ]
 
 
-def _cells(line: Summary, split: bool, targeted: bool) -> list[str]:
+def _cells(line: Summary, split: bool, targeted: bool, found: bool) -> list[str]:
     return [
         line.attack,
-        f"{line.epsilon:g}",
+        f"{line.epsilon:g}{_UNITS[line.epsilon_unit]}",
         *([line.part] if split else []),
         str(line.rows),
         _percent(line.clean_accuracy.value),
@@ -408,9 +449,16 @@ def _cells(line: Summary, split: bool, targeted: bool) -> list[str]:
         f"{_number(line.snr_peak_mean)}/{_number(line.snr_peak_median)}",
         f"{_number(line.snr_power_mean)}/{_number(line.snr_power_median)}",
         _percent(line.sparsity),
+        *([_percent(line.found / line.rows), _smallest(line)] if found else []),
         _number(line.queries),
         _number(line.rows_per_second),
     ]
+
+
+def _smallest(line: Summary) -> str:
+    if math.isnan(line.found_norm_mean):
+        return "n/a"
+    return f"{line.epsilon_norm} {line.found_norm_mean:.3g}/{line.found_norm_median:.3g}"
 
 
 def _remarks(lines: Sequence[Summary]) -> Iterator[str]:

@@ -14,12 +14,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 from jaxser import models
 from jaxser.checkpoint import load_variables
 from jaxser.config import TrainConfig, from_mapping, load_yaml
-from jaxser.errors import InputError
+from jaxser.errors import InputError, UsageError
 
 __all__ = ["Victim", "evaluation_logits", "load_victim", "read_run"]
 
@@ -38,9 +38,11 @@ class Victim:
       sample_rate: of the waveform, in Hz.
       name: what tables call it.
       notes: remarks that must travel into every result (synthetic corpus, leaky split ...).
+      randomised: it has noise of its own (dropout, a smoothing defence); ``apply`` then takes a
+        third argument, keys ``[batch]``, and row i's noise depends on ``keys[i]`` alone.
     """
 
-    apply: Callable[[Any, Float[Array, "batch ..."]], Float[Array, "batch classes"]]
+    apply: Callable[..., Float[Array, "batch classes"]]
     variables: Any
     labels: tuple[str, ...]
     input_shape: tuple[int, ...]
@@ -48,10 +50,17 @@ class Victim:
     sample_rate: int = 16_000
     name: str = "victim"
     notes: tuple[str, ...] = ()
+    randomised: bool = False
 
-    def logits(self, x: Float[Array, "batch ..."]) -> Float[Array, "batch classes"]:
-        """Logits of ``x``; never probabilities."""
-        return self.apply(self.variables, x)
+    def logits(
+        self, x: Float[Array, "batch ..."], keys: Key[Array, "batch"] | None = None
+    ) -> Float[Array, "batch classes"]:
+        """Logits of ``x``; never probabilities. A randomised victim needs ``keys``."""
+        if not self.randomised:
+            return self.apply(self.variables, x)
+        if keys is None:
+            raise UsageError(f"{self.name} is randomised: give logits one key per row.")
+        return self.apply(self.variables, x, keys)
 
 
 def evaluation_logits(

@@ -1,4 +1,4 @@
-"""Make tests/golden/attacks_conv.npz: perturbations by torchattacks and Foolbox.
+"""Make tests/golden/attacks_conv.npz: perturbations by torchattacks, Foolbox and ART.
 
     python scripts/golden_attacks.py
 
@@ -10,11 +10,14 @@ also the live oracles of tests/peers/test_attack_peers.py.
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import foolbox
 import numpy as np
 import torch
 import torchattacks
+from art.attacks.evasion import BasicIterativeMethod, FastGradientMethod
+from art.estimators.classification import PyTorchClassifier
 
 TESTS = Path(__file__).resolve().parents[1] / "tests"
 sys.path.insert(0, str(TESTS))
@@ -27,7 +30,20 @@ STEPS = 10
 RELATIVE_STEP = 0.25
 EPSILONS_LINF = (0.01, 0.03, 0.1)
 EPSILONS_L2 = (0.05, 0.2, 0.6)
+# Small enough to keep clear of the bounds, which Foolbox projects on after the ball.
+EPSILONS_L1 = (0.2, 0.5, 1.0)
 ROWS = 12
+DECAY = 0.9
+# Positions that a step of the L1 attack moves; Foolbox gets the quantile that leaves as many.
+L1_COUNT = 6
+# ART's defaults, with ε as a parameter: steps of a third of ε, a hundred of them.
+ART_STEPS, ART_RELATIVE_STEP = 100, 1 / 3
+# Of the minimal FGSM: a power of two, so that ART's running sum of steps is exact.
+WALK_STEP, WALK_END = 1 / 512, 1 / 16
+# (steps, ε) of the automatic PGD by norm.
+APGD_STEPS = 10
+APGD_EPSILONS = {"linf": 0.03, "l2": 0.15}
+APGD_LOSSES = ("ce", "dlr", "targeted_dlr")
 
 
 class LinearTwin(torch.nn.Module):
@@ -59,18 +75,65 @@ class ConvTwin(torch.nn.Module):
         return pooled @ self.kernel + self.bias
 
 
-TWINS: dict[str, Any] = {"linear": LinearTwin, "conv": ConvTwin}
+class SpectrogramTwin(torch.nn.Module):
+    """The CNN on spectrograms in torch."""
+
+    def __init__(self, weights: dict[str, np.ndarray]) -> None:
+        super().__init__()
+        # [height, width, in, out] -> [out, in, height, width]
+        self.filters = torch.nn.Parameter(torch.tensor(weights["filters"].transpose(3, 2, 0, 1)))
+        self.shift = torch.nn.Parameter(torch.tensor(weights["shift"]))
+        self.kernel = torch.nn.Parameter(torch.tensor(weights["kernel"]))
+        self.bias = torch.nn.Parameter(torch.tensor(weights["bias"]))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden = torch.nn.functional.conv2d(x[:, None], self.filters, self.shift)
+        pooled = torch.tanh(hidden).square().mean(dim=(2, 3))
+        return pooled @ self.kernel + self.bias
+
+
+class FrontEndTwin(SpectrogramTwin):
+    """The log-mel spectrogram and the CNN behind it in torch."""
+
+    def __init__(self, weights: dict[str, np.ndarray]) -> None:
+        super().__init__(weights)
+        centres = np.geomspace(1.0, small_victims.FRAME / 2, small_victims.MELS + 2)
+        bins = np.arange(small_victims.FRAME // 2 + 1)[:, None]
+        rising = (bins - centres[:-2]) / (centres[1:-1] - centres[:-2])
+        falling = (centres[2:] - bins) / (centres[2:] - centres[1:-1])
+        triangles = np.maximum(0.0, np.minimum(rising, falling))
+        self.register_buffer("triangles", torch.tensor(triangles.astype(np.float32)))
+        self.register_buffer("window", torch.tensor(np.hanning(small_victims.FRAME)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        frames = x.unfold(1, small_victims.FRAME, small_victims.HOP) * self.window
+        power = torch.fft.rfft(frames).abs().square()
+        logs = torch.log(power @ self.triangles + 1e-4)
+        return super().forward((logs - 0.5) / 2.0)
+
+
+TWINS: dict[str, Any] = {
+    "linear": LinearTwin,
+    "conv": ConvTwin,
+    "spectrogram": SpectrogramTwin,
+    "front_end": FrontEndTwin,
+}
 
 
 class UnitRange(torch.nn.Module):
-    """A victim over (-1, 1) seen through inputs in (0, 1), all that torchattacks knows."""
+    """A victim over (-1, 1) seen through images in (0, 1), all that torchattacks knows."""
 
     def __init__(self, model: torch.nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
-        return self.model(2 * z - 1)
+        return self.model(2 * z.flatten(1) - 1)
+
+
+def unit_image(x: np.ndarray) -> torch.Tensor:
+    """Waveforms over (-1, 1) as double images [batch, 1, 1, samples] over (0, 1)."""
+    return (torch.tensor(x.astype(np.float64))[:, None, None, :] + 1) / 2
 
 
 def twin(kind: str, weights: dict[str, np.ndarray]) -> Any:
@@ -90,23 +153,41 @@ def torchattacks_delta(
     epsilon: float,
     targeted: bool,
 ) -> np.ndarray:
-    """Perturbation by torchattacks' FGSM, BIM or PGD (fixed start), in units of (-1, 1)."""
+    """Perturbation by a gradient attack of torchattacks (fixed start), in units of (-1, 1)."""
     half = epsilon / 2
     wrapped = UnitRange(model).eval()
-    made: Any
-    if attack == "fgsm":
-        made = torchattacks.FGSM(wrapped, eps=half)
-    elif attack == "bim":
-        made = torchattacks.BIM(wrapped, eps=half, alpha=half * RELATIVE_STEP, steps=STEPS)
-    else:
-        made = torchattacks.PGD(
-            wrapped, eps=half, alpha=half * RELATIVE_STEP, steps=STEPS, random_start=False
-        )
+    settings: dict[str, Any] = {"eps": half, "alpha": half * RELATIVE_STEP, "steps": STEPS}
+    made: Any = {
+        "fgsm": lambda: torchattacks.FGSM(wrapped, eps=half),
+        "bim": lambda: torchattacks.BIM(wrapped, **settings),
+        "mifgsm": lambda: torchattacks.MIFGSM(wrapped, decay=DECAY, **settings),
+        "pgd": lambda: torchattacks.PGD(wrapped, random_start=False, **settings),
+        "eotpgd": lambda: torchattacks.EOTPGD(wrapped, random_start=False, **settings),
+    }[attack]()
     if targeted:
         made.set_mode_targeted_by_label(quiet=True)
-    unit = (torch.tensor(x, dtype=model.kernel.dtype) + 1) / 2
+    unit = unit_image(x)
     labels = torch.tensor(y.astype(np.int64))
-    return (2 * (made(unit, labels) - unit)).detach().numpy()
+    return (2 * (made(unit, labels) - unit)).detach().numpy().reshape(x.shape)
+
+
+class SparseL1Descent(foolbox.attacks.SparseL1DescentAttack):
+    """Foolbox' sparse L1 descent with the projection mended.
+
+    Its own takes one entry too many into the sum that the threshold comes from, so that the result
+    lies outside the ball, by a few per cent here.
+    """
+
+    def project(self, x: Any, x0: Any, epsilon: float) -> Any:
+        """Nearest point of each row's L1 ball, by sorting."""
+        delta = (x - x0).raw
+        size = delta.abs()
+        largest = size.sort(dim=1, descending=True).values
+        above = largest.cumsum(dim=1) - epsilon
+        rank = torch.arange(1, size.shape[1] + 1)
+        kept = (largest * rank > above).sum(dim=1, keepdim=True)
+        threshold = (above.gather(1, kept - 1) / kept).clamp(min=0)
+        return x0 + type(x0)(delta.sign() * (size - threshold).clamp(min=0))
 
 
 def foolbox_delta(
@@ -117,8 +198,10 @@ def foolbox_delta(
     epsilon: float,
     targeted: bool,
 ) -> np.ndarray:
-    """Perturbation by Foolbox' FGSM, BIM, L∞ PGD or L2 PGD with a fixed start."""
+    """Perturbation by Foolbox' FGSM, BIM or PGD (L∞, L2, sparse L1) with a fixed start."""
     wrapped = foolbox.PyTorchModel(model, bounds=BOUNDS, device="cpu")
+    # Entries from the quantile on move: it lies between two of them.
+    quantile = (x.shape[1] - L1_COUNT - 0.5) / (x.shape[1] - 1)
     settings: dict[str, Any] = {
         "rel_stepsize": RELATIVE_STEP,
         "steps": STEPS,
@@ -129,32 +212,143 @@ def foolbox_delta(
         "bim": lambda: foolbox.attacks.LinfBasicIterativeAttack(**settings),
         "pgd": lambda: foolbox.attacks.LinfPGD(**settings),
         "pgd_l2": lambda: foolbox.attacks.L2PGD(**settings),
+        "pgd_l1": lambda: SparseL1Descent(quantile=quantile, **settings),
     }[attack]()
-    labels = torch.tensor(y.astype(np.int64))
     criterion: Any = (
         foolbox.criteria.TargetedMisclassification
         if targeted
         else foolbox.criteria.Misclassification
-    )(labels)
+    )
     inputs = torch.tensor(x, dtype=model.kernel.dtype)
-    raw, _, _ = made(wrapped, inputs, criterion, epsilons=epsilon)
+    labels = torch.tensor(y.astype(np.int64))
+    raw, _, _ = made(wrapped, inputs, criterion(labels), epsilons=epsilon)
     return (raw - inputs).detach().numpy()
 
 
-ORACLES = {"torchattacks": torchattacks_delta, "foolbox": foolbox_delta}
+class SinglePrecision(torch.nn.Module):
+    """A double victim for ART, which passes single precision alone."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.model(x.double())
+
+
+def art_classifier(model: Any, x: np.ndarray, bounds: tuple[float, float] = BOUNDS) -> Any:
+    """The victim as ART wants it."""
+    return PyTorchClassifier(
+        model=SinglePrecision(model),
+        loss=torch.nn.CrossEntropyLoss(reduction="sum"),
+        input_shape=x.shape[1:],
+        nb_classes=model.bias.shape[0],
+        clip_values=bounds,
+        device_type="cpu",
+    )
+
+
+def art_delta(
+    model: Any,
+    x: np.ndarray,
+    y: np.ndarray,
+    attack: str,
+    epsilon: float,
+    targeted: bool,
+) -> np.ndarray:
+    """Perturbation by ART's BIM with its defaults, or by its minimal FGSM up to ε."""
+    classifier = art_classifier(model, x)
+    made: Any = {
+        "bim100": lambda: BasicIterativeMethod(
+            classifier,
+            eps=epsilon,
+            eps_step=epsilon * ART_RELATIVE_STEP,
+            max_iter=ART_STEPS,
+            targeted=targeted,
+            verbose=False,
+        ),
+        "walk": lambda: FastGradientMethod(
+            classifier, eps=epsilon, eps_step=WALK_STEP, minimal=True, targeted=targeted
+        ),
+    }[attack]()
+    return made.generate(x, y.astype(np.int64)) - x
+
+
+ORACLES = {"torchattacks": torchattacks_delta, "foolbox": foolbox_delta, "art": art_delta}
 
 
 def cases() -> list[tuple[str, str, bool]]:
     """(oracle, attack, targeted) of every comparison; Foolbox has no targeted FGSM."""
-    listed = [("torchattacks", a, t) for a in ("fgsm", "bim", "pgd") for t in (False, True)]
+    both = (False, True)
+    listed = [
+        ("torchattacks", a, t) for a in ("fgsm", "bim", "mifgsm", "pgd", "eotpgd") for t in both
+    ]
     listed += [("foolbox", "fgsm", False)]
-    listed += [("foolbox", a, t) for a in ("bim", "pgd", "pgd_l2") for t in (False, True)]
+    listed += [("foolbox", a, t) for a in ("bim", "pgd", "pgd_l2", "pgd_l1") for t in both]
+    listed += [("art", a, t) for a in ("bim100", "walk") for t in both]
     return listed
 
 
 def epsilons(attack: str) -> tuple[float, ...]:
     """Budgets that the attack is compared at."""
-    return EPSILONS_L2 if attack.endswith("l2") else EPSILONS_LINF
+    if attack == "walk":
+        return (WALK_END,)
+    return {"l2": EPSILONS_L2, "l1": EPSILONS_L1}.get(attack[-2:], EPSILONS_LINF)
+
+
+def attacked_labels(attack: str, targeted: bool, y: np.ndarray, logits: np.ndarray) -> np.ndarray:
+    """``y``, but the prediction for the untargeted walk, which else is over where it begins."""
+    return logits.argmax(axis=1) if attack == "walk" and not targeted else y
+
+
+def torchattacks_apgd(
+    model: Any, x: np.ndarray, y: np.ndarray, start: np.ndarray, norm: str, loss: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Point of highest loss and that loss of one run of torchattacks' APGD or APGDT.
+
+    Args:
+      start: where the run starts, on the sphere of the ball and inside the bounds. It is put in
+        place of the numbers that torchattacks draws.
+    """
+    epsilon = APGD_EPSILONS[norm] / 2
+    settings: dict[str, Any] = {
+        "norm": {"linf": "Linf", "l2": "L2"}[norm],
+        "eps": epsilon,
+        "steps": APGD_STEPS,
+    }
+    wrapped = UnitRange(model).eval()
+    made: Any
+    if loss == "targeted_dlr":
+        made = torchattacks.APGDT(wrapped, n_classes=model.bias.shape[0], rho=0.75, **settings)
+        made.target_class = 2
+    else:
+        made = torchattacks.APGD(wrapped, loss=loss, **settings)
+    unit = unit_image(x)
+    direction = (unit_image(start) - unit) / epsilon
+    best, losses = [], []
+    # Row by row, since APGDT takes the first row's L2 step for all.
+    for row in range(len(x)):
+        one, label = unit[row : row + 1], torch.tensor(y[row : row + 1].astype(np.int64))
+        drawn = direction[row : row + 1]
+        with (
+            mock.patch.object(torch, "rand", return_value=(drawn + 1) / 2),
+            mock.patch.object(torch, "randn", return_value=drawn),
+        ):
+            point, _, value, _ = made.attack_single_run(one, label)
+        best.append((2 * point - 1).detach().numpy().reshape(-1))
+        losses.append(value.item())
+    return np.stack(best), np.array(losses)
+
+
+def apgd_start(x: np.ndarray, norm: str) -> np.ndarray:
+    """A point on the sphere of each row's ball."""
+    noise = np.random.default_rng(7).normal(size=x.shape)
+    noise /= (
+        np.abs(noise).max(axis=1, keepdims=True)
+        if norm == "linf"
+        else np.linalg.norm(noise, axis=1, keepdims=True)
+    )
+    return (x + APGD_EPSILONS[norm] * noise).astype(np.float32)
 
 
 def golden(kind: str) -> dict[str, Any]:
@@ -168,9 +362,16 @@ def golden(kind: str) -> dict[str, Any]:
     held |= {f"weights/{name}": value for name, value in weights.items()}
     for oracle, attack, targeted in cases():
         name = f"{oracle}/{attack}/{'targeted' if targeted else 'untargeted'}"
+        labels = attacked_labels(attack, targeted, y, logits)
         held[name] = np.stack(
-            [ORACLES[oracle](model, x, y, attack, e, targeted) for e in epsilons(attack)]
+            [ORACLES[oracle](model, x, labels, attack, e, targeted) for e in epsilons(attack)]
         ).astype(np.float32)
+    for norm in APGD_EPSILONS:
+        held[f"apgd/start/{norm}"] = start = apgd_start(x, norm)
+        for loss in APGD_LOSSES:
+            best, value = torchattacks_apgd(model, x, logits.argmax(axis=1), start, norm, loss)
+            held[f"apgd/best/{norm}/{loss}"] = best.astype(np.float32)
+            held[f"apgd/loss/{norm}/{loss}"] = value.astype(np.float32)
     return held
 
 

@@ -1,12 +1,20 @@
 """``python -m jaxser.attack``: tables, rows, WAV files, going on, and one sentence per mistake."""
 
+import dataclasses
+import fcntl
 import functools
 import json
+import os
+import re
+import selectors
+import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +24,10 @@ import soundfile
 import yaml
 
 from jaxser import attack, load_victim, models
+from jaxser.attacks import ATTACKS, FGSM, PGD
+from jaxser.attacks.base import Attack
+from jaxser.attacks.deepfool import DeepFool
+from jaxser.attacks.projections import Bounds
 from jaxser.checkpoint import Checkpoints
 from jaxser.config import CorpusConfig, TrainConfig, to_mapping
 from jaxser.corpora.selection import select
@@ -141,7 +153,7 @@ def test_a_run_goes_on_after_a_loss(
     assert f"{TEST_ROWS - 2}/{TEST_ROWS - 2} rows" in err
     both = read_rows(tmp_path)
     assert len(both) == TEST_ROWS
-    assert both.slice(0, 2).equals(first)
+    np.testing.assert_equal(both.slice(0, 2).to_pylist(), first.to_pylist())  # NaN equals NaN
 
 
 def test_the_default_folder_knows_what_makes_a_row(
@@ -166,6 +178,174 @@ def test_the_default_folder_knows_what_makes_a_row(
     assert all(row["attacked_label"] == row["clean_prediction"] for row in predicted)
 
 
+def test_an_epsilon_in_decibels(
+    victim: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("--victim", victim, "--attack", "fgsm", "--limit", 2, "--out", tmp_path)
+    status, text, _ = run(
+        capsys, *arguments, "--epsilon_unit", "snr_peak", "--epsilon", 10, 30, "--save_wav"
+    )
+    assert status == 0
+    rows = read_rows(tmp_path).to_pylist()
+    assert {row["epsilon_unit"] for row in rows} == {"snr_peak"}
+    assert {row["epsilon_norm"] for row in rows} == {"linf"}
+    for row in rows:
+        assert row["snr_peak"] == pytest.approx(row["epsilon"], abs=0.3)
+        assert row["epsilon_amplitude"] == pytest.approx(row["linf"], rel=0.03)
+        assert (
+            tmp_path / "wav" / f"snr_peak-{row['epsilon']:g}" / f"{row['utterance']}.wav"
+        ).exists()
+    # From the weaker to the stronger one.
+    assert 0 < text.index("30 dB peak") < text.index("10 dB peak")
+    # The same number in another unit is another row.
+    status, text, _ = run(capsys, *arguments, "--epsilon", 10)
+    assert status == 0
+    assert len(read_rows(tmp_path)) == 4 + 2
+
+
+def test_a_search_for_the_smallest_perturbation(
+    victim: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    monkeypatch.setitem(ATTACKS, "deepfool", DeepFool)
+    arguments = ("--victim", victim, "--attack", "deepfool", "--y", "prediction", "--out", tmp_path)
+    status, text, _ = run(capsys, *arguments)
+    assert status == 0
+    rows = read_rows(tmp_path).to_pylist()
+    assert len(rows) == TEST_ROWS
+    assert all(row["epsilon"] == row["epsilon_amplitude"] == np.inf for row in rows)
+    found = np.array([row["found_norm"] for row in rows])
+    assert [row["success"] for row in rows] == (~np.isnan(found)).tolist()
+    assert (~np.isnan(found)).sum() > 0
+    mean, median = np.nanmean(found), np.nanmedian(found)
+    assert f"l2 {mean:.3g}/{median:.3g}" in text
+    budget = float(np.nanmedian(found))
+    status, text, _ = run(capsys, *arguments, "--epsilon", budget)
+    assert status == 0
+    bounded = read_rows(tmp_path).to_pylist()[TEST_ROWS:]
+    assert [row["success"] for row in bounded] == [
+        row["found_norm"] <= budget * (1 + 1e-6) for row in bounded
+    ]
+    assert all(row["l2"] == 0 for row in bounded if not row["success"])
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """FGSM, then PGD."""
+
+    name: ClassVar[str] = "pair"
+
+    targeted: bool = False
+    bounds: Bounds = (-1.0, 1.0)
+
+    def attacks(self, num_classes: int) -> tuple[Attack, ...]:
+        assert num_classes == len(LABELS)
+        return FGSM(), PGD(steps=1), PGD(steps=20)
+
+
+def test_a_composite_attack_says_who_succeeded(
+    victim: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    monkeypatch.setitem(ATTACKS, "pair", Pair)
+    status, text, err = run(
+        capsys,
+        *("--victim", victim, "--attack", "pair", "--epsilon", "0.00001", "0.3"),
+        *("--out", tmp_path),
+    )
+    assert status == 0
+    assert f"{2 * TEST_ROWS}/{2 * TEST_ROWS} rows" in err
+    assert "pair" in text
+    rows = read_rows(tmp_path).to_pylist()
+    assert {row["stage"] for row in rows} <= {None, "fgsm", "pgd 1", "pgd 2"}
+    for row in rows:
+        wrong = row["clean_prediction"] != row["label"]
+        assert (row["stage"] is not None) == (row["success"] and not wrong)
+        spent = {None: 22, "fgsm": 1, "pgd 1": 2, "pgd 2": 22}[row["stage"]]
+        assert row["queries"] == (0 if wrong else spent)
+    assert {row["stage"] for row in rows} >= {None, "pgd 2"}
+
+
+def test_odd_victims_are_pointed_out(
+    victim: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    import jaxser.victim
+
+    plain = load_victim(victim)
+
+    def noisy(variables: Any, x: jax.Array, keys: jax.Array) -> jax.Array:
+        noise = jax.vmap(lambda key: jax.random.normal(key, x.shape[1:]))(keys)
+        return jax.nn.softmax(plain.apply(variables, x + 0.1 * noise))
+
+    odd = dataclasses.replace(plain, apply=noisy, randomised=True)
+    monkeypatch.setattr(jaxser.victim, "load_victim", lambda _: odd)
+    status, text, _ = run(
+        capsys, "--victim", victim, "--attack", "fgsm", "--epsilon", 0.01, "--out", tmp_path
+    )
+    assert status == 0
+    assert "note: the victim is randomised" in text
+    assert f"look like probabilities for {TEST_ROWS} of {TEST_ROWS} utterances" in text
+    for row in read_rows(tmp_path).to_pylist():
+        assert {"randomised victim", "output looks like probabilities"} <= set(row["flags"])
+
+
+class Terminal:
+    """What a process shows on a terminal of 200 columns, and when."""
+
+    def __init__(self) -> None:
+        self._ours, self.theirs = os.openpty()
+        fcntl.ioctl(self.theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 200, 0, 0))
+        self.shown = ""
+        self.drawn: list[float] = []
+
+    def read(self, patience: float = 120.0) -> bool:
+        """Wait for something to appear; False once the process has closed the terminal."""
+        with selectors.DefaultSelector() as waiting:
+            waiting.register(self._ours, selectors.EVENT_READ)
+            assert waiting.select(patience), self.shown
+        try:
+            text = os.read(self._ours, 65_536).decode()
+        except OSError:  # how Linux says that the other end was closed
+            return False
+        self.shown += text
+        self.drawn.append(time.monotonic())
+        return bool(text)
+
+
+def test_ctrl_c_keeps_what_is_done(victim: Path, tmp_path: Path) -> None:
+    """A real SIGINT to a real process, whose terminal sees it live in the meantime."""
+    epsilons = [f"{0.001 * i:g}" for i in range(1, 200)]
+    command = [sys.executable, "-m", "jaxser.attack", "--victim", str(victim), "--epsilon"]
+    command += [*epsilons, "--params", "steps=60", "--batch_size", "2", "--out", str(tmp_path)]
+    terminal = Terminal()
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=terminal.theirs, text=True
+    ) as process:
+        os.close(terminal.theirs)
+        try:
+            while not re.search(r" [1-9]\d*/1194 rows", terminal.shown):
+                assert terminal.read()
+            started = len(terminal.drawn)
+            while len(terminal.drawn) < started + 4:
+                assert terminal.read()
+            process.send_signal(signal.SIGINT)
+            while terminal.read():
+                pass
+            out, _ = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    # Twice the second between two drawings: the test machine may be busy.
+    assert np.diff(terminal.drawn[started - 1 : started + 4]).max() < 2.0
+    assert "Traceback" not in terminal.shown
+    assert out == ""
+    kept = len(read_rows(tmp_path))
+    assert 0 < kept < 1194
+    assert terminal.shown.replace("\r", "").strip().splitlines()[-1] == (
+        f"interrupted: {kept} rows are kept in {tmp_path}; the same command goes on from there."
+    )
+    assert re.search(r"queries \(\d+\.\d/s\), success .*%, .* left", terminal.shown)
+    assert list(tmp_path.glob(".*")) == []
+
+
 def test_hyper_parameters_reach_the_attack(
     victim: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -185,10 +365,17 @@ def test_hyper_parameters_reach_the_attack(
 @pytest.mark.parametrize(
     ("argv", "status", "words"),
     [
-        (("--epsilon", "0"), 2, "greater than 0"),
-        (("--epsilon", "-0.1"), 2, "greater than 0"),
+        (("--epsilon", "0"), 2, "positive and finite"),
+        (("--epsilon", "-0.1"), 2, "positive and finite"),
         (("--epsilon", "inf"), 2, "finite"),
         (("--epsilon", "0.1", "0.1"), 2, "given twice"),
+        (("--epsilon_unit", "snr_peak"), 2, "needs an --epsilon in dB"),
+        (("--epsilon_unit", "snr"), 2, "epsilon_unit"),
+        (
+            ("--epsilon_unit", "snr_peak", "--epsilon", "20", "--params", "norm=l2"),
+            2,
+            "peak SNR does not bound",
+        ),
         (("--attack", "pdg"), 2, "did you mean 'pgd'"),
         (("--params", "stepps=3"), 2, "did you mean 'steps'"),
         (("--params", "steps"), 2, "name=value"),

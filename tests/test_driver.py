@@ -1,19 +1,23 @@
 """The driver: one stream, nothing recompiled, the same rows whatever the loop and the refilling."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import small_victims
+from toy_attacks import Listening, Waiting
 
 import jaxser
 from jaxser import run_attack
 from jaxser.attacks import FGSM, PGD, SparsePGD
-from jaxser.driver import attack_rows, predict
+from jaxser.attacks.base import AttackState, LogitsFn
+from jaxser.driver import Progress, attack_rows, predict
 from jaxser.errors import InputError, UsageError
 from jaxser.perturbation import MEASURES, perturbation_measures
 from jaxser.victim import Victim
@@ -80,6 +84,28 @@ def test_nothing_recompiles_for_epsilon_labels_seed_or_variables(attack: Any) ->
     np.testing.assert_array_equal(again.prediction[0], expected)
 
 
+def test_a_sweep_over_sixteen_epsilons_compiles_one_step_once() -> None:
+    @chex.assert_max_traces(n=1)
+    def step(state: AttackState, logits: jax.Array) -> AttackState:
+        return dataclasses.replace(
+            state, done=jnp.ones_like(state.done), x_adv=state.x + 0 * logits.sum()
+        )
+
+    class Traced(PGD):
+        def step(self, logits_fn: LogitsFn, state: AttackState) -> AttackState:
+            return step(state, logits_fn(state.x))
+
+    x = small_victims.waveforms(9)
+    options = {"batch_size": 4, "devices": ONE_DEVICE}
+    victim = victim_with(lambda variables, x: small_victims.conv_apply(variables, x))
+    sweep = run_attack(victim, x, None, Traced(), [0.01 * i for i in range(1, 17)], **options)
+    assert sweep.throughput.rows == 9 * 16
+    # The score, the start and the step of the rows, and their way out.
+    assert sweep.throughput.compile_count == 4
+    again = run_attack(victim, x, None, Traced(), [0.5], **options)
+    assert again.throughput.compile_count == 0
+
+
 def test_labels_none_attacks_the_prediction() -> None:
     victim, x = small_victims.small_victim("conv"), small_victims.waveforms(9)
     result = run_attack(victim, x, None, FGSM(), [0.05], batch_size=4, devices=ONE_DEVICE)
@@ -119,7 +145,15 @@ def test_the_device_loop_gives_the_same_rows(early: Any, refill: bool) -> None:
     np.testing.assert_array_equal(looped.steps, early.steps)
     np.testing.assert_array_equal(looped.queries, early.queries)
     np.testing.assert_array_equal(looped.success, early.success)
-    assert looped.throughput.row_steps % (4 * 8) == 0  # 12 steps are three calls of four
+
+
+@pytest.mark.parametrize("loop", ["host", "device"])
+def test_a_slot_on_each_of_two_devices(early: Any, loop: Any) -> None:
+    """The smallest batch: one device's row ends while the other's is at work."""
+    result = run_early(batch_size=2, devices=jax.devices()[:2], loop=loop)
+    np.testing.assert_allclose(result.x_adv, early.x_adv, atol=1e-5)
+    np.testing.assert_array_equal(result.steps, early.steps)
+    np.testing.assert_array_equal(result.success, early.success)
 
 
 def test_fixed_steps_waste_nothing_but_the_last_padding() -> None:
@@ -153,6 +187,35 @@ def test_an_fgsm_sweep_costs_one_gradient_per_utterance(count: int, epsilons: in
         np.testing.assert_allclose(sweep.measures["linf"][e], budgets[e], rtol=1e-4)
 
 
+def test_fgsm_at_sixteen_epsilons_takes_one_backward_pass() -> None:
+    """Counted where it runs: in the victim."""
+    forward: list[int] = []
+    backward: list[int] = []
+
+    @jax.custom_vjp
+    def counted(x: jax.Array) -> jax.Array:
+        jax.debug.callback(lambda: forward.append(len(x)))
+        return x
+
+    def ahead(x: jax.Array) -> tuple[jax.Array, None]:
+        return counted(x), None
+
+    def back(_: None, gradient: jax.Array) -> tuple[jax.Array]:
+        jax.debug.callback(lambda: backward.append(len(gradient)))
+        return (gradient,)
+
+    counted.defvjp(ahead, back)
+    victim = victim_with(lambda variables, x: small_victims.conv_apply(variables, counted(x)))
+    x, budgets = small_victims.waveforms(8), [0.01 * i for i in range(1, 17)]
+    options = {"batch_size": 8, "devices": ONE_DEVICE}
+    result = run_attack(victim, x, None, FGSM(), budgets, **options)
+    jax.effects_barrier()
+    assert result.success.shape == (16, 8)
+    assert backward == [8]
+    # Two clean passes, the gradient's own, and one for each ε.
+    assert forward == [8] * (2 + 1 + 16)
+
+
 def test_the_shared_direction_is_the_step() -> None:
     victim, x = small_victims.small_victim("conv"), jnp.asarray(small_victims.waveforms(5))
     y, epsilon = jnp.asarray(small_victims.labels(5)), jnp.full(5, 0.03)
@@ -161,6 +224,122 @@ def test_the_shared_direction_is_the_step() -> None:
     state = attack.step(victim.logits, attack.init(victim.logits, keys, x, y, epsilon))
     along, _ = attack.direction(victim.logits, x, y)
     np.testing.assert_array_equal(attack.move(x, along, epsilon), state.x_adv)
+
+
+# Mean steps 10; geometric, and so heavy a tail that single rows take dozens of times the mean.
+UNEQUAL = [Waiting(), Waiting(mean=4.0, tail=1.5)]
+
+
+@pytest.mark.parametrize("attack", UNEQUAL, ids=["geometric", "heavy tail"])
+@pytest.mark.parametrize("loop", ["host", "device"])
+def test_little_is_wasted_on_rows_that_end_at_different_times(
+    attack: Any, loop: Any, monkeypatch: Any
+) -> None:
+    import jaxser.memory
+
+    monkeypatch.setattr(jaxser.memory.os, "cpu_count", lambda: 2)
+    x = small_victims.waveforms(256)
+    results = [
+        run_attack(
+            small_victims.small_victim("conv"),
+            x,
+            None,
+            attack,
+            [0.1],
+            loop=loop,
+            refill=refill,
+            devices=ONE_DEVICE,
+        )
+        for refill in (True, False)
+    ]
+    np.testing.assert_array_equal(results[0].steps, results[1].steps)
+    assert results[0].steps.max() > 4 * results[0].steps.mean()
+    costs = [result.throughput for result in results]
+    for cost, result in zip(costs, results, strict=True):
+        assert cost.row_steps - cost.wasted_row_steps == result.steps.sum()
+    assert costs[0].wasted_row_steps < 0.15 * costs[0].row_steps
+    assert costs[1].wasted_row_steps > 0.4 * costs[1].row_steps
+
+
+def test_the_caller_sees_progress_and_may_stop(monkeypatch: Any) -> None:
+    import jaxser.meter
+
+    monkeypatch.setattr(jaxser.meter, "_SECONDS_BETWEEN_LOOKS", 0.0)
+    seen: list[Progress] = []
+
+    def watch(progress: Progress) -> bool:
+        seen.append(progress)
+        return progress.queries < 100
+
+    rows = 0
+    for block in attack_rows(
+        small_victims.small_victim("conv"),
+        small_victims.waveforms(40),
+        small_victims.labels(40),
+        Waiting(),
+        [0.1],
+        batch_size=4,
+        devices=ONE_DEVICE,
+        watch=watch,
+    ):
+        rows += len(block)
+    # What was finished when it was stopped came out, and nothing else.
+    assert 0 < rows < 40
+    assert block.throughput.rows == rows
+    assert [p.row_steps for p in seen] == [4 * (i + 1) for i in range(len(seen))]
+    queries = [p.queries for p in seen]
+    assert queries == sorted(queries)
+    assert 100 <= queries[-1] <= 104
+    assert all(p.seconds > 0 for p in seen)
+
+
+def test_a_stopped_sweep_of_a_shared_direction_keeps_what_is_scored(monkeypatch: Any) -> None:
+    import jaxser.meter
+
+    monkeypatch.setattr(jaxser.meter, "_SECONDS_BETWEEN_LOOKS", 0.0)
+    blocks = list(
+        attack_rows(
+            small_victims.small_victim("conv"),
+            small_victims.waveforms(12),
+            small_victims.labels(12),
+            FGSM(),
+            [0.1, 0.2],
+            batch_size=4,
+            devices=ONE_DEVICE,
+            watch=lambda progress: progress.row_steps < 8,
+        )
+    )
+    assert sum(len(block) for block in blocks) == 8 * 2
+
+
+def test_finished_rows_do_not_wait_long_for_company(monkeypatch: Any) -> None:
+    import jaxser.stream
+
+    monkeypatch.setattr(jaxser.stream, "_SECONDS_TO_WAIT", 0.0)
+    sizes = [
+        len(block)
+        for block in attack_rows(
+            small_victims.small_victim("conv"),
+            small_victims.waveforms(24),
+            small_victims.labels(24),
+            Waiting(),
+            [0.1],
+            batch_size=8,
+            devices=ONE_DEVICE,
+        )
+    ]
+    assert sum(sizes) == 24
+    assert max(sizes) < 8
+
+
+def test_states_with_more_leaves_and_a_forward_pass_at_the_start() -> None:
+    x = small_victims.waveforms(6)
+    victim = small_victims.small_victim("conv")
+    result = run_attack(victim, x, None, Listening(), [0.1], batch_size=4, devices=ONE_DEVICE)
+    heard = result.x_adv[0][:, : 3 * small_victims.CLASSES].reshape(6, 3, small_victims.CLASSES)
+    expected = np.asarray(victim.logits(jnp.asarray(x)))
+    for step in range(3):
+        np.testing.assert_allclose(heard[:, step], expected, rtol=1e-4, atol=1e-4)
 
 
 def test_rows_stream_from_a_memory_map(tmp_path: Path) -> None:
@@ -217,15 +396,17 @@ def test_seconds_leave_out_compilation_and_the_caller() -> None:
 def test_every_epsilon_of_a_sweep_bears_its_share_of_the_gradient(monkeypatch: Any) -> None:
     """With a clock that ticks only while the gradient runs, all ε cost the same."""
     import jaxser.driver
+    import jaxser.meter
 
     victim = small_victims.small_victim("conv")
     arguments = (victim, small_victims.waveforms(16), small_victims.labels(16), FGSM())
     options = {"batch_size": 16, "devices": ONE_DEVICE}
     run_attack(*arguments, [0.1], **options)  # compiles
     clock = [0.0]
-    monkeypatch.setattr(jaxser.driver.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(jaxser.meter.time, "perf_counter", lambda: clock[0])
+    mesh = jaxser.driver.make_mesh(ONE_DEVICE)
     direction = jaxser.driver.make_machine(
-        victim, (16, 64), attack=FGSM(), mesh=jaxser.driver.make_mesh(ONE_DEVICE)
+        victim, (64,), attack=FGSM(), mesh=mesh, slots=16, score_rows=16
     ).attack.direction
 
     def ticking(_: Any, *inputs: Any) -> Any:

@@ -49,6 +49,11 @@ def columns(rows: list[tuple[Any, ...]] = BY_HAND, **changes: Any) -> dict[str, 
         "parameters": '{"steps": 3}',
         "parameters_hash": "h",
         "epsilon": 0.01,
+        "epsilon_unit": "amplitude",
+        "epsilon_norm": "linf",
+        "epsilon_amplitude": 0.01,
+        "stage": None,
+        "found_norm": NAN,
         "seed": 0,
         "l0": 1.0,
         "l1": 1.0,
@@ -63,6 +68,7 @@ def columns(rows: list[tuple[Any, ...]] = BY_HAND, **changes: Any) -> dict[str, 
         "device": "cpu",
         "seconds": 0.5,
         "compile_seconds": 2.0,
+        "compile_count": 6,
         **changes,
     }
     return {
@@ -219,6 +225,44 @@ def test_nothing_successful_is_not_a_zero() -> None:
     assert np.isnan(line.sparsity)
     assert np.isnan(line.success_on_correct)  # no row was right before
     assert "n/a" in format_table([line])
+
+
+def test_decibels_run_from_weak_to_strong() -> None:
+    rows = pa.concat_tables(
+        [table(epsilon=epsilon, epsilon_unit="snr_power") for epsilon in (10.0, 40.0, -5.0)]
+        + [table(epsilon=epsilon) for epsilon in (0.2, 0.1)]
+    )
+    lines = summarise(rows)
+    assert [(line.epsilon_unit, line.epsilon) for line in lines] == [
+        ("amplitude", 0.1),
+        ("amplitude", 0.2),
+        ("snr_power", 40.0),
+        ("snr_power", 10.0),
+        ("snr_power", -5.0),
+    ]
+    text = format_table(lines)
+    assert "40 dB power" in text
+    assert "-5 dB power" in text
+
+
+def test_the_smallest_perturbations_have_columns_of_their_own() -> None:
+    rows = table(epsilon=float("inf"), epsilon_norm="l2").to_pydict()
+    rows["found_norm"] = [0.0, 0.5, 0.3, 0.1, NAN, NAN, 0.1]
+    (line,) = summarise(pa.table(rows, schema=SCHEMA))
+    assert line.found == 5
+    assert line.found_norm_mean == pytest.approx(0.25)  # of 0.5, 0.3, 0.1 and 0.1
+    assert line.found_norm_median == pytest.approx(0.2)
+    text = format_table([line])
+    assert "l2 0.25/0.2" in text
+    assert "71.4%" in text
+    assert " inf " in text
+    assert "smallest" not in format_table(summarise(table()))
+
+
+def test_compilations_are_those_of_the_run_that_compiled_most() -> None:
+    rows = pa.concat_tables([table(), table(compile_seconds=0.0, compile_count=0)])
+    (line,) = summarise(rows)
+    assert (line.compile_seconds, line.compile_count) == (2.0, 6)
 
 
 def test_flags_are_counted_in_the_table() -> None:

@@ -13,24 +13,80 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from jaxser.attacks.base import Attack, AttackState
-from jaxser.attacks.gradient import BIM, FGSM, PGD
+from jaxser.attacks.apgd import APGD
+from jaxser.attacks.autoattack import AutoAttack
+from jaxser.attacks.base import Attack, AttackState, BaseAttack
+from jaxser.attacks.boundary import Boundary
+from jaxser.attacks.carlini import CarliniL2, CarliniLinf
+from jaxser.attacks.deepfool import DeepFool
+from jaxser.attacks.fab import FAB
+from jaxser.attacks.gradient import BIM, EOTPGD, FGSM, MIFGSM, PGD
+from jaxser.attacks.hopskipjump import HopSkipJump
+from jaxser.attacks.jsma import JSMA
+from jaxser.attacks.noise import Noise
+from jaxser.attacks.one_pixel import FewPixel, OnePixel
+from jaxser.attacks.pixle import Pixle
 from jaxser.attacks.sparse_gradient import SparsePGD
+from jaxser.attacks.sparsefool import SparseFool
+from jaxser.attacks.square import Square
 from jaxser.errors import UsageError, nearest_name
 
 __all__ = [
+    "APGD",
     "ATTACKS",
     "BIM",
+    "EOTPGD",
+    "FAB",
     "FGSM",
+    "JSMA",
+    "MIFGSM",
     "PGD",
     "Attack",
     "AttackState",
+    "AutoAttack",
+    "BaseAttack",
+    "Boundary",
+    "CarliniL2",
+    "CarliniLinf",
+    "DeepFool",
+    "FewPixel",
+    "HopSkipJump",
+    "Noise",
+    "OnePixel",
+    "Pixle",
+    "SparseFool",
     "SparsePGD",
+    "Square",
     "from_parameters",
     "parameters",
 ]
 
-ATTACKS: dict[str, type[Any]] = {cls.name: cls for cls in (FGSM, BIM, PGD, SparsePGD)}
+ATTACKS: dict[str, type[Any]] = {
+    cls.name: cls
+    for cls in (
+        FGSM,
+        BIM,
+        MIFGSM,
+        PGD,
+        EOTPGD,
+        SparsePGD,
+        APGD,
+        AutoAttack,
+        DeepFool,
+        SparseFool,
+        FAB,
+        JSMA,
+        CarliniL2,
+        CarliniLinf,
+        OnePixel,
+        FewPixel,
+        Square,
+        Pixle,
+        Boundary,
+        HopSkipJump,
+        Noise,
+    )
+}
 
 
 def from_parameters(name: str, values: Mapping[str, Any]) -> Attack:

@@ -106,7 +106,7 @@ def _train(config: TrainConfig, prepared: Prepared) -> TrainingOutcome:
         else None
     )
     update = jax.jit(
-        make_train_step(model, optimizer, step_key, weights),
+        make_train_step(model, optimizer, step_key, weights, config.training.mixup),
         in_shardings=(replicated(mesh), batch_sharding(mesh)),
         out_shardings=replicated(mesh),
         donate_argnums=0,

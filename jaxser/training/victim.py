@@ -29,6 +29,7 @@ __all__ = [
     "make_evaluation_step",
     "make_optimizer",
     "make_train_step",
+    "mix_pairs",
 ]
 
 Batch = dict[str, Array]
@@ -133,26 +134,38 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     key: jax.Array,
     weights: Float[np.ndarray, " classes"] | None = None,
+    mixup: float = 0.0,
 ) -> Callable[[TrainState, Batch], TrainState]:
     """The update ``(state, {"x": [batch, time], "y": [batch]}) -> state``; jit and donate it.
 
     Args:
       model: ``apply(variables, x, train=True, mutable=["batch_stats"])``.
       optimizer: from :func:`make_optimizer`.
-      key: of dropout; each step folds its number in.
+      key: of dropout and mixup; each step folds its number in.
       weights: per class. The loss is then divided by the batch's summed weight, as torch does.
+      mixup: alpha of :func:`mix_pairs`; 0 trains on the utterances as they are.
     """
 
     def step(state: TrainState, batch: Batch) -> TrainState:
+        step_key = jax.random.fold_in(key, state.step)
+        x, partner, share = batch["x"], batch["y"], None
+        if mixup > 0:
+            x, order, share = mix_pairs(jax.random.fold_in(step_key, 1), x, mixup)
+            partner = batch["y"][order]
+
         def loss_of(params: Any) -> tuple[Array, tuple[Array, Any]]:
             logits, updated = model.apply(
                 {"params": params, "batch_stats": state.batch_stats},
-                batch["x"],
+                x,
                 train=True,
                 mutable=["batch_stats"],
-                rngs={"dropout": jax.random.fold_in(key, state.step)},
+                rngs={"dropout": step_key},
             )
-            loss = mean_cross_entropy(logits, batch["y"], weights)
+            if share is None:
+                loss = mean_cross_entropy(logits, batch["y"], weights)
+            else:
+                loss = mean_cross_entropy(logits, batch["y"], weights, share)
+                loss += mean_cross_entropy(logits, partner, weights, 1.0 - share)
             return loss, (logits, updated.get("batch_stats", {}))
 
         gradient_of = jax.value_and_grad(loss_of, has_aux=True)
@@ -169,13 +182,41 @@ def make_train_step(
     return step
 
 
+def mix_pairs(
+    key: jax.Array, x: Float[Array, "batch time"], alpha: float
+) -> tuple[Float[Array, "batch time"], Int[Array, " batch"], Float[Array, " batch"]]:
+    """Mixup (Zhang et al., ICLR 2018, equation 1) of utterances of equal loudness.
+
+    Every utterance is brought to deviation 1, so that the shares are those that the victim hears
+    (its own normalisation comes after), and gets a random partner of the batch.
+
+    Args:
+      key: of the partners and shares.
+      x: waveforms.
+      alpha: both parameters of the Beta distribution of the shares.
+
+    Returns:
+      The mixtures, each row's partner, and each row's own share, at least a half.
+    """
+    partners, amounts = jax.random.split(key)
+    deviation = x.std(axis=1, keepdims=True)
+    x = x / jnp.where(deviation > 0, deviation, 1.0)
+    order = jax.random.permutation(partners, x.shape[0])
+    share = jax.random.beta(amounts, alpha, alpha, (x.shape[0],), jnp.float32)
+    share = jnp.maximum(share, 1.0 - share)
+    return share[:, None] * x + (1.0 - share[:, None]) * x[order], order, share
+
+
 def mean_cross_entropy(
     logits: Float[Array, "batch classes"],
     labels: Int[Array, " batch"],
     weights: Float[np.ndarray, " classes"] | None = None,
+    shares: Float[Array, " batch"] | None = None,
 ) -> Float[Array, ""]:
-    """Cross-entropy averaged over the batch, by class weight where given."""
+    """Cross-entropy averaged over the batch, by class weight and times ``shares`` where given."""
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    if shares is not None:
+        losses = losses * shares
     if weights is None:
         return losses.mean()
     row_weights = jnp.asarray(weights)[labels]

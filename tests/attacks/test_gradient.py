@@ -1,5 +1,6 @@
-"""FGSM, BIM and PGD against closed forms on a linear victim and against torchattacks, Foolbox."""
+"""Gradient attacks against closed forms on a linear victim and against the peers' golden file."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,25 @@ import pytest
 import small_victims
 
 from jaxser import run_attack
-from jaxser.attacks import BIM, FGSM, PGD
-from jaxser.attacks.base import MARGIN_FALLBACK, NON_FINITE, ZERO_GRADIENT, row_keys
+from jaxser.attacks.base import (
+    MARGIN_FALLBACK,
+    NON_FINITE,
+    ZERO_GRADIENT,
+    RandomLogits,
+    resample,
+    row_keys,
+)
+from jaxser.attacks.gradient import (
+    BIM,
+    EOTPGD,
+    FGSM,
+    MIFGSM,
+    PGD,
+    expected_gradient,
+    loss_gradient,
+    project_l1,
+    random_l1,
+)
 from jaxser.corpora.table import numeric_id
 from jaxser.errors import UsageError
 from jaxser.victim import Victim
@@ -20,22 +38,45 @@ GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "attacks_conv.npz"
 ONE_DEVICE = {"devices": jax.devices()[:1]}
 
 # The settings that scripts/golden_attacks.py gave the peers.
-STEPS, RELATIVE_STEP = 10, 0.25
-EPSILONS = {"linf": [0.01, 0.03, 0.1], "l2": [0.05, 0.2, 0.6]}
+STEPS, RELATIVE_STEP, DECAY = 10, 0.25, 0.9
+EPSILONS = {"linf": [0.01, 0.03, 0.1], "l2": [0.05, 0.2, 0.6], "l1": [0.2, 0.5, 1.0]}
+WALK = FGSM(minimal=True, step_size=1 / 512, max_epsilon=1 / 16)
 
 
 def peer_settings(attack: str, targeted: bool) -> Any:
     if attack == "fgsm":
         return FGSM(targeted=targeted)
+    if attack == "bim100":
+        return BIM(steps=100, relative_step_size=1 / 3, targeted=targeted)
     settings = {"steps": STEPS, "relative_step_size": RELATIVE_STEP, "targeted": targeted}
-    if attack == "bim":
-        return BIM(**settings)
-    norm = "l2" if attack == "pgd_l2" else "linf"
-    return PGD(norm=norm, random_start=False, **settings)
+    fixed = settings | {"random_start": False}
+    return {
+        "bim": lambda: BIM(**settings),
+        "mifgsm": lambda: MIFGSM(decay=DECAY, **settings),
+        "pgd": lambda: PGD(**fixed),
+        "pgd_l2": lambda: PGD(norm="l2", **fixed),
+        "pgd_l1": lambda: PGD(norm="l1", l1_share=6 / 64, **fixed),
+        "eotpgd": lambda: EOTPGD(**fixed),
+    }[attack]()
 
 
 def golden_cases() -> list[str]:
-    return [name for name in np.load(GOLDEN).files if name.count("/") == 2]
+    """oracle/attack/goal of every perturbation; those of the walk have their own test."""
+    names = [name for name in np.load(GOLDEN).files if name.count("/") == 2]
+    return [name for name in names if name.startswith(("torchattacks", "foolbox", "art/bim"))]
+
+
+def finished(attack: Any, victim: Any, x: np.ndarray, y: Any, epsilon: float = np.inf) -> Any:
+    """The attack's last state, without a driver; the rows' ids are their positions."""
+    logits_fn = victim.logits if isinstance(victim, Victim) else victim
+    keys = row_keys(jax.random.key(0), jnp.arange(len(x), dtype=jnp.uint32))
+    budget, y = jnp.full(len(x), epsilon, jnp.float32), jnp.asarray(y, jnp.int32)
+    state = jax.jit(lambda x: attack.init(logits_fn, keys, x, y, budget))(jnp.asarray(x))
+    step = jax.jit(lambda state: attack.step(logits_fn, state))
+    for _ in range(attack.max_steps):
+        state = step(state)
+    assert state.done.all()
+    return state
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +85,7 @@ def golden() -> dict[str, Any]:
 
 
 def test_the_golden_file_is_complete() -> None:
-    assert len(golden_cases()) == 13
+    assert len(golden_cases()) == 21
 
 
 def test_the_twins_agree(golden: dict[str, Any]) -> None:
@@ -62,12 +103,32 @@ def test_same_perturbation_as_the_peers(name: str, golden: dict[str, Any]) -> No
         golden["x"],
         golden["y"],
         peer_settings(attack, goal == "targeted"),
-        EPSILONS["l2" if attack == "pgd_l2" else "linf"],
+        EPSILONS[attack[-2:] if attack[-2:] in EPSILONS else "linf"],
         **ONE_DEVICE,
     )
     apart = np.abs(result.x_adv - golden["x"][None] - golden[name])
     assert np.abs(golden[name]).max() > 0.05  # the peer did perturb
     # Where an entry of the gradient is zero but for rounding, its sign is anybody's.
+    assert (apart > 1e-5).mean() < 0.001
+
+
+@pytest.mark.parametrize("goal", ["untargeted", "targeted"])
+def test_the_walk_ends_where_arts_does(goal: str, golden: dict[str, Any]) -> None:
+    targeted = goal == "targeted"
+    attack = dataclasses.replace(WALK, targeted=targeted)
+    victim, x, clean = small_victims.small_victim("conv"), golden["x"], golden["logits"].argmax(1)
+    y = golden["y"] if targeted else clean
+    state = finished(attack, victim, x, y)
+    theirs = golden[f"art/walk/{goal}"][0]
+    reached = np.asarray(state.x_adv != x).any(axis=1)
+    # Rows that are there at once ART moves all the same, and rows that never get there.
+    there = (clean == y) == targeted
+    ended = np.abs(theirs).max(axis=1)
+    np.testing.assert_array_equal(reached[there], False)
+    np.testing.assert_allclose(ended[there], WALK.step_size, rtol=1e-5)
+    np.testing.assert_allclose(ended[~there & ~reached], WALK.max_epsilon, rtol=1e-5)
+    assert reached.sum() > 3
+    apart = np.abs(np.asarray(state.x_adv) - x - theirs)[reached]
     assert (apart > 1e-5).mean() < 0.001
 
 
@@ -83,7 +144,7 @@ def margins(victim: Victim, x: np.ndarray) -> np.ndarray:
     return logits[..., 0] - logits[..., 1]
 
 
-@pytest.mark.parametrize("attack", [FGSM(), BIM(steps=8), PGD(steps=12)])
+@pytest.mark.parametrize("attack", [FGSM(), BIM(steps=8), PGD(steps=12), MIFGSM()])
 def test_linf_lowers_a_linear_margin_by_epsilon_times_l1(attack: Any) -> None:
     victim, difference, x = two_class_victim()
     epsilons = [0.01, 0.05]
@@ -104,6 +165,188 @@ def test_l2_lowers_a_linear_margin_by_epsilon_times_l2(random_start: bool) -> No
         np.testing.assert_allclose(result.measures["l2"][e], epsilon, rtol=1e-5)
 
 
+@pytest.mark.parametrize("bounds", [None, (-1.0, 1.0)])
+def test_l1_spends_the_budget_where_the_weights_are_largest(bounds: Any) -> None:
+    """The best L1 perturbation moves the samples in order of |w|, each as far as it can."""
+    victim, difference, x = two_class_victim()
+    epsilon = 2.0
+    attack = PGD(norm="l1", steps=200, step_size=0.1, bounds=bounds, random_start=False)
+    state = finished(attack, victim, x, np.zeros(6, int), epsilon)
+    order = np.argsort(-np.abs(difference))
+    for row, x_adv in zip(x, np.asarray(state.x_adv), strict=True):
+        towards = -np.sign(difference[order])
+        room = np.full(64, epsilon) if bounds is None else 1 - towards * row[order]
+        spent = np.minimum(room, np.maximum(epsilon - np.cumsum(room) + room, 0))
+        best = (np.abs(difference[order]) * spent).sum()
+        drop = -(x_adv - row) @ difference
+        assert np.abs(x_adv - row).sum() <= epsilon * (1 + 1e-5)
+        assert 0.97 * best <= drop <= best * (1 + 1e-4)
+        assert bounds is None or np.abs(x_adv).max() <= 1
+
+
+def test_project_l1_is_the_nearest_point_of_ball_and_bounds() -> None:
+    """Against a search through all pieces of the piecewise linear sum, in double precision."""
+    rng = np.random.default_rng(0)
+    delta = rng.normal(0, 1, (7, 9)).astype(np.float32)
+    x = rng.uniform(-0.9, 0.9, (7, 9)).astype(np.float32)
+    epsilon = np.array([1e-3, 0.1, 0.5, 1, 2, 4, 100], np.float32)
+    for bounds in (None, (-1.0, 1.0)):
+        got = np.asarray(project_l1(jnp.asarray(delta), jnp.asarray(epsilon), x, bounds))
+        for row in range(7):
+            size = np.abs(delta[row]).astype(np.float64)
+            room = np.inf if bounds is None else 1 - np.sign(delta[row]) * x[row]
+            room = np.broadcast_to(room, 9).astype(np.float64)
+
+            def total(shrink: float, size: Any = size, room: Any = room) -> float:
+                return np.clip(size - shrink, 0, room).sum()
+
+            ends = np.sort(np.concatenate([[0.0], size, size - room]))
+            ends = ends[np.isfinite(ends) & (ends >= 0)]
+            shrink = 0.0
+            if total(0.0) > epsilon[row]:
+                after = next(end for end in ends if total(end) <= epsilon[row])
+                before = max(end for end in ends if total(end) > epsilon[row])
+                share = (total(before) - epsilon[row]) / (total(before) - total(after))
+                shrink = before + share * (after - before)
+            expected = np.sign(delta[row]) * np.clip(size - shrink, 0, room)
+            np.testing.assert_allclose(got[row], expected, atol=2e-7)
+
+
+def test_random_l1_is_uniform_in_the_ball() -> None:
+    keys = row_keys(jax.random.key(0), jnp.arange(2000, dtype=jnp.uint32))
+    noise = np.asarray(jax.jit(random_l1)(keys, jnp.full(2000, 0.5), jnp.zeros((2000, 3))))
+    radius = np.abs(noise).sum(axis=1) / 0.5
+    assert radius.max() <= 1 + 1e-6
+    # Of a uniform point of the ball, radius^n is uniform.
+    counts, _ = np.histogram(radius**3, bins=10, range=(0, 1))
+    assert abs(counts / 200 - 1).max() < 0.3
+    assert abs(noise.mean(axis=0)).max() < 0.02
+    again = random_l1(keys[7:9], jnp.full(2, 0.5), jnp.zeros((2, 3)))
+    np.testing.assert_array_equal(again, noise[7:9])
+
+
+def test_the_walk_takes_the_smallest_multiple_of_a_linear_victim() -> None:
+    victim, difference, x = two_class_victim()
+    y = margins(victim, x) < 0
+    attack = FGSM(minimal=True, step_size=0.001, max_epsilon=0.2)
+    state = finished(attack, victim, x, y)
+    needed = np.abs(margins(victim, x)) / np.abs(difference).sum()
+    multiple = np.ceil(needed / 0.001)
+    assert (multiple <= 200).all()
+    moved = np.abs(np.asarray(state.x_adv) - x)
+    np.testing.assert_allclose(moved.max(axis=1), 0.001 * multiple, atol=1e-6)
+    np.testing.assert_array_equal(state.gradients, 1)
+    np.testing.assert_array_equal(state.steps, np.ceil(multiple / 8))
+    np.testing.assert_array_equal(state.queries, 1 + 8 * state.steps)
+
+
+def test_the_walk_on_a_curved_victim_by_brute_force() -> None:
+    victim, x = small_victims.small_victim("conv"), small_victims.waveforms(12)
+    y = np.asarray(victim.logits(x)).argmax(axis=1)
+    few = FGSM(minimal=True, step_size=0.001, max_epsilon=0.01, candidates=4)
+    state = finished(few, victim, x, y)
+    gradient = jax.jit(lambda x: loss_gradient(victim.logits, x, y, False).gradient)
+    signs = np.sign(gradient(jnp.asarray(x)))
+    tried = np.stack([np.clip(x + np.float32(i * 0.001) * signs, -1, 1) for i in range(11)])
+    wrong = np.stack([np.asarray(victim.logits(each)).argmax(axis=1) != y for each in tried])
+    assert wrong.any(axis=0).any()
+    assert not wrong.any(axis=0).all()
+    expected = tried[wrong.argmax(axis=0), np.arange(12)]  # the clean input where none is wrong
+    np.testing.assert_allclose(state.x_adv, expected, atol=1e-6)
+    many = finished(dataclasses.replace(few, candidates=16), victim, x, y)
+    np.testing.assert_array_equal(many.x_adv, state.x_adv)
+
+
+def test_the_walk_reaches_its_end_where_art_stops_short() -> None:
+    """0.1 + 0.1 + 0.1 is above 0.3 in floats, so that ART's defaults never try 0.3."""
+    weights = np.array([[1.0, 0.0], [0.0, 0.0]], np.float32)
+
+    def between(x: jax.Array) -> jax.Array:
+        return x @ weights - jnp.asarray([[0.25, 0.0]])
+
+    x = np.array([[0.5, 0.0]], np.float32)
+    state = finished(FGSM(minimal=True, step_size=0.1, max_epsilon=0.3), between, x, [0])
+    np.testing.assert_allclose(state.x_adv, [[0.2, 0.0]], atol=1e-6)
+
+
+def test_the_walk_leaves_what_is_wrong_or_flat() -> None:
+    victim, x = small_victims.small_victim("conv"), small_victims.waveforms(6)
+    wrong = (np.asarray(victim.logits(x)).argmax(axis=1) + 1) % 5
+    state = finished(WALK, victim, x, wrong)
+    np.testing.assert_array_equal(state.x_adv, x)
+    np.testing.assert_array_equal(state.queries, 1)
+    state = finished(WALK, lambda x: 0 * x[:, :2] + jnp.asarray([[1.0, 0.0]]), x, np.zeros(6))
+    np.testing.assert_array_equal(state.x_adv, x)
+    assert (state.flags & ZERO_GRADIENT).all()
+    assert (state.steps == 0).all()
+
+
+def test_no_momentum_is_bim() -> None:
+    victim, x = small_victims.small_victim("conv"), small_victims.waveforms(8)
+    y = small_victims.labels(8)
+    settings = {"steps": 6, "relative_step_size": 0.25}
+    bim = finished(BIM(**settings), victim, x, y, 0.03)
+    forgetful = finished(MIFGSM(decay=0.0, **settings), victim, x, y, 0.03)
+    np.testing.assert_array_equal(forgetful.x_adv, bim.x_adv)
+    lasting = finished(MIFGSM(**settings), victim, x, y, 0.03)
+    assert not np.array_equal(lasting.x_adv, bim.x_adv)
+
+
+def test_momentum_survives_tiny_gradients() -> None:
+    """A gradient of 1e-40 has no usable mean in float32, but it has signs."""
+    victim, x = small_victims.small_victim("linear"), small_victims.waveforms(8)
+    y = np.asarray(victim.logits(x)).argmax(axis=1)
+
+    def faint(x: jax.Array) -> jax.Array:
+        return 1e-30 * small_victims.linear_apply(victim.variables, x)
+
+    state = finished(MIFGSM(), faint, x, y, 0.2)
+    assert (np.asarray(victim.logits(state.x_adv)).argmax(axis=1) != y).all()
+
+
+def noisy_logits(rows: int) -> RandomLogits:
+    """The convolutional victim behind a random gain and noise at its input."""
+    victim = small_victims.small_victim("conv")
+
+    def apply(variables: Any, x: jax.Array, keys: jax.Array) -> jax.Array:
+        noise = jax.vmap(lambda key: jax.random.normal(key, x.shape[1:]))(keys)
+        return small_victims.conv_apply(variables, x + 0.1 * noise)
+
+    keys = row_keys(jax.random.key(9), jnp.arange(rows, dtype=jnp.uint32))
+    return RandomLogits(apply, victim.variables, keys)
+
+
+def test_the_expected_gradient_is_the_mean_over_draws() -> None:
+    x, y = jnp.asarray(small_victims.waveforms(5)), jnp.asarray(small_victims.labels(5))
+    noisy = noisy_logits(5)
+    found = jax.jit(lambda x: expected_gradient(noisy, x, y, False, samples=3))(x)
+    one_draw = jax.jit(lambda x, draw: loss_gradient(resample(noisy, draw), x, y, False))
+    each = [one_draw(x, draw) for draw in range(3)]
+    gradients = np.stack([one.gradient for one in each])
+    assert np.abs(gradients[0] - gradients[1]).max() > 0.01
+    np.testing.assert_allclose(found.gradient, gradients.mean(axis=0), atol=1e-6)
+    most = np.stack([one.reached for one in each]).mean(axis=0) > 0.5
+    np.testing.assert_array_equal(found.reached, most)
+
+
+def test_eotpgd_averages_over_a_randomised_victim_alone() -> None:
+    x, y = small_victims.waveforms(5), small_victims.labels(5)
+    victim = small_victims.small_victim("conv")
+    plain = finished(PGD(steps=4), victim, x, y, 0.03)
+    state = finished(EOTPGD(steps=4, samples=3), victim, x, y, 0.03)
+    np.testing.assert_array_equal(state.x_adv, plain.x_adv)
+    np.testing.assert_array_equal(state.gradients, 4)
+
+    # Its random gradients partly cancel, and each step is along what is left.
+    state = finished(EOTPGD(steps=1, samples=3, random_start=False), noisy_logits(5), x, y, 0.03)
+    noisy = noisy_logits(5)
+    found = jax.jit(lambda x: expected_gradient(noisy, x, y, False, samples=3))(jnp.asarray(x))
+    moved = np.asarray(state.x_adv) - x
+    np.testing.assert_allclose(moved, 0.25 * 0.03 * np.sign(found.gradient), atol=1e-6)
+    np.testing.assert_array_equal(state.queries, 3)
+    np.testing.assert_array_equal(state.gradients, 3)
+
+
 def test_targeted_raises_a_linear_margin() -> None:
     victim, difference, x = two_class_victim()
     result = run_attack(victim, x, np.zeros(6, int), FGSM(targeted=True), [0.03], **ONE_DEVICE)
@@ -120,7 +363,7 @@ def test_step_size_in_input_units() -> None:
     np.testing.assert_allclose(result.measures["linf"][1], 0.012, rtol=1e-4)
 
 
-@pytest.mark.parametrize("attack", [PGD(random_start=True), PGD(norm="l2", random_start=True)])
+@pytest.mark.parametrize("attack", [PGD(), PGD(norm="l2"), PGD(norm="l1")])
 def test_random_starts_follow_seed_and_id(attack: Any) -> None:
     victim, x = small_victims.small_victim("conv"), small_victims.waveforms(4)
 
@@ -135,7 +378,8 @@ def test_random_starts_follow_seed_and_id(attack: Any) -> None:
     assert not np.array_equal(a, start(1, ["a", "b", "c", "d"]))
     assert not np.array_equal(a[0], start(0, ["z", "b", "c", "d"])[0])
     np.testing.assert_array_equal(a[1], start(0, ["z", "b", "c", "d"])[1])
-    norm = np.abs(a).max(1) if attack.norm == "linf" else np.linalg.norm(a, axis=1)
+    order = {"linf": np.inf, "l2": 2, "l1": 1}[attack.norm]
+    norm = np.linalg.norm(a, ord=order, axis=1)
     assert (norm <= 0.1 + 1e-6).all()
     assert (norm > 0.05).all()
 
@@ -238,7 +482,7 @@ def test_non_finite_logits_are_never_a_success() -> None:
     assert result.success[0, others].any()
 
 
-@pytest.mark.parametrize("name", ["linf", "l2"])
+@pytest.mark.parametrize("name", ["linf", "l2", "l1"])
 def test_the_budget_and_the_bounds_hold(name: str) -> None:
     victim = small_victims.small_victim("conv")
     x = np.clip(3 * small_victims.waveforms(10), -1, 1)  # many samples at full scale
@@ -254,7 +498,12 @@ def test_the_budget_and_the_bounds_hold(name: str) -> None:
     ("make", "words"),
     [
         (lambda: PGD(steps=0), "steps must be positive"),
-        (lambda: PGD(norm="l1"), "norm must be"),
+        (lambda: PGD(norm="l0"), "norm must be"),
+        (lambda: PGD(l1_share=2.0), "l1_share must be at most 1"),
+        (lambda: MIFGSM(decay=-0.1), "decay must be"),
+        (lambda: EOTPGD(samples=0), "samples must be positive"),
+        (lambda: FGSM(minimal=True, step_size=0.1, max_epsilon=0.05), "below the first step"),
+        (lambda: FGSM(candidates=0), "candidates must be positive"),
         (lambda: PGD(step_size=-1.0), "step_size must be positive"),
         (lambda: BIM(relative_step_size=float("nan")), "relative_step_size must be positive"),
         (lambda: FGSM(bounds=(1.0, -1.0)), "bounds must be"),

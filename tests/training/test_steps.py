@@ -16,6 +16,7 @@ from jaxser.training.victim import (
     make_optimizer,
     make_train_step,
     mean_cross_entropy,
+    mix_pairs,
 )
 
 
@@ -94,3 +95,44 @@ def test_a_step_learns_counts_and_drops_out_by_step() -> None:
     assert int(state.step) == int(state.metrics.steps) == 40
     assert int(state.metrics.confusion.sum()) == 40 * 60
     np.testing.assert_array_equal(state.metrics.confusion.sum(1), 40 * np.bincount(y))
+
+
+def test_mixup_mixes_equal_loudness_by_beta_shares() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2_000, 30)).astype(np.float32) * rng.uniform(0.01, 1, (2_000, 1))
+    x[3] = 0.0
+    mixed, partner, share = mix_pairs(jax.random.key(0), jnp.asarray(x, jnp.float32), 0.4)
+    assert sorted(np.asarray(partner)) == list(range(2_000))
+    level = x / np.where(x.std(1, keepdims=True) > 0, x.std(1, keepdims=True), 1)
+    own = np.asarray(share)[:, None]
+    np.testing.assert_allclose(mixed, own * level + (1 - own) * level[partner], atol=1e-5)
+    assert share.min() >= 0.5
+    # max(b, 1 - b) of a Beta(a, a): E = 1/2 + E|b - 1/2|, and b's variance is 1 / (4 (2a + 1)).
+    np.testing.assert_allclose(np.square(share - 0.5).mean(), 1 / (4 * 1.8), rtol=0.05)
+
+
+def test_mixup_trains_on_both_labels() -> None:
+    """One step on a linear model: its gradient is that of the share-weighted cross-entropies."""
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(6, 5)), jnp.float32)
+    y, key = jnp.array([0, 1, 2, 0, 1, 2]), jax.random.key(1)
+    model, optimizer = nn.Dense(3), optax.sgd(1.0)
+
+    class Victim(nn.Module):
+        @nn.compact
+        def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+            return model.copy()(x)
+
+    victim = Victim()
+    state = init_state(victim, optimizer, jax.random.key(0), 5, 3)
+    after = make_train_step(victim, optimizer, key, mixup=0.4)(state, {"x": x, "y": y})
+    step_key = jax.random.fold_in(jax.random.fold_in(key, 0), 1)
+    mixed, partner, share = mix_pairs(step_key, x, 0.4)
+
+    def expected_loss(params: dict) -> jax.Array:
+        log_p = jax.nn.log_softmax(victim.apply({"params": params}, mixed, train=True))
+        rows = jnp.arange(6)
+        return -(share * log_p[rows, y] + (1 - share) * log_p[rows, y[partner]]).mean()
+
+    gradient = jax.grad(expected_loss)(state.params)
+    moved = jax.tree.map(lambda a, b: a - b, state.params, after.params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), moved, gradient)

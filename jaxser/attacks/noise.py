@@ -1,0 +1,111 @@
+"""Random noise, the baseline that every attack has to beat.
+
+    attack = Noise(kind="white")
+    result = jaxser.run_attack(victim, waveforms, labels, attack, epsilons=[0.5, 1.0], seed=0)
+    loudest = jaxser.run_attack(victim, waveforms, labels, Noise(kind="uniform"), epsilons=[0.01])
+
+``kind`` says what ε is:
+
+- "uniform": independent samples, uniform in [-ε, ε]; ε is the peak.
+- "gaussian": independent normal samples; ε is their standard deviation. They are not cut off, so
+  about a third of them exceed ε: it is the one kind that no norm of the perturbation bounds.
+- "white": normal samples scaled to an L2 norm of exactly ε, so that a power SNR holds exactly
+  (``ε = ||x||₂ · 10 ** (-snr / 20)``). Samples that the bounds clip are made up for by the
+  others, as in Rauber & Bethge, arXiv 2007.07677.
+"""
+
+import dataclasses
+from typing import ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from jaxser.attacks.base import AttackState, BaseAttack, LogitsFn, freeze_done, step_keys
+from jaxser.attacks.projections import (
+    Bounds,
+    Norm,
+    clip_to_bounds,
+    per_row,
+    random_linf,
+    row_norm,
+    unit_l2,
+)
+from jaxser.errors import UsageError
+
+__all__ = ["Noise"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Noise(BaseAttack):
+    """Noise of one kind and of size ε, clipped to the bounds; it asks the victim nothing.
+
+    Attributes:
+      kind: "uniform", "gaussian" or "white".
+    """
+
+    name: ClassVar[str] = "noise"
+
+    kind: Literal["uniform", "gaussian", "white"] = "uniform"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.kind not in ("uniform", "gaussian", "white"):
+            raise UsageError(
+                f"{self.name}: kind must be 'uniform', 'gaussian' or 'white', not {self.kind!r}."
+            )
+
+    @property
+    def max_steps(self) -> int:
+        return 1
+
+    @property
+    def epsilon_norm(self) -> Norm:
+        return "l2" if self.kind == "white" else "linf"
+
+    def step(self, logits_fn: LogitsFn, state: AttackState) -> AttackState:
+        """The noise."""
+        del logits_fn
+        keys = step_keys(state.keys, state.steps + 1)
+        x = state.x
+        if self.kind == "uniform":
+            moved = clip_to_bounds(x + random_linf(keys, state.epsilon, x), x, self.bounds)
+        else:
+            normal = jax.vmap(lambda key: jax.random.normal(key, x.shape[1:]))(keys)
+            if self.kind == "gaussian":
+                delta = per_row(state.epsilon, x) * normal
+                moved = clip_to_bounds(x + delta, x, self.bounds)
+            else:
+                moved = _at_distance(x, unit_l2(normal), state.epsilon, self.bounds)
+        new = dataclasses.replace(
+            state, x_adv=moved, done=jnp.ones_like(state.done), steps=state.steps + 1
+        )
+        return freeze_done(state, new)
+
+
+def _at_distance(
+    x: Float[Array, "batch ..."],
+    direction: Float[Array, "batch ..."],
+    epsilon: Float[Array, "batch"],
+    bounds: Bounds,
+) -> Float[Array, "batch ..."]:
+    """``x + scale * direction`` inside the bounds, at the L2 distance ε from ``x``.
+
+    As far as it can get, where the bounds leave less room than that.
+    """
+
+    def at(scale: Float[Array, "batch"]) -> Float[Array, "batch ..."]:
+        return clip_to_bounds(x + per_row(scale, x) * direction, x, bounds)
+
+    if bounds is None:
+        return at(epsilon)
+
+    def set_bit(index: Int[Array, ""], bits: Int[Array, "batch"]) -> Int[Array, "batch"]:
+        candidate = bits | (jnp.int32(1) << (30 - index))
+        scale = jax.lax.bitcast_convert_type(candidate, jnp.float32)
+        within = row_norm(at(scale) - x, "l2") <= epsilon
+        return jnp.where(within, candidate, bits)
+
+    # The distance grows with the scale, so the largest scale within ε is found bit by bit.
+    bits = jax.lax.fori_loop(0, 31, set_bit, jnp.zeros(x.shape[:1], jnp.int32))
+    return at(jax.lax.bitcast_convert_type(bits, jnp.float32))

@@ -1,0 +1,450 @@
+"""One-pixel and few-pixel attacks, and the searches under them, against SciPy, evosax and brute
+force."""
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import small_victims
+from scipy.optimize._differentialevolution import DifferentialEvolutionSolver
+
+from jaxser import run_attack
+from jaxser.attacks import evolution
+from jaxser.attacks.base import NON_FINITE
+from jaxser.attacks.evolution import CovarianceAdaptation, DifferentialEvolution
+from jaxser.attacks.one_pixel import FewPixel, OnePixel
+from jaxser.errors import InputError, UsageError
+
+ONE = jax.devices()[:1]
+GOLDEN = np.load(Path(__file__).resolve().parents[1] / "golden" / "query.npz")
+
+
+# --- differential evolution against SciPy --------------------------------------------------------
+
+
+class FedGenerator:
+    """SciPy's source of random numbers for one generation, with the numbers given."""
+
+    def __init__(self, draws: Any) -> None:
+        self.draws = draws
+
+    def uniform(self, low: float = 0, high: float = 1, size: Any = None) -> Any:
+        return self.draws.scale if size is None else self.draws.crossover
+
+    def randint(self, *args: Any, **options: Any) -> Any:
+        return self.draws.always
+
+
+@pytest.mark.parametrize("recombination", [1.0, 0.6])
+def test_a_generation_is_scipys_with_the_same_numbers(recombination: float) -> None:
+    population, dimensions = 12, 3
+
+    def objective(points: np.ndarray) -> np.ndarray:
+        return np.square(points - np.array([0.9, 0.1, 0.5])[:, None]).sum(axis=0)
+
+    solver = DifferentialEvolutionSolver(
+        objective,
+        [(0, 1)] * dimensions,
+        popsize=population // dimensions,
+        mutation=(0.5, 1),
+        recombination=recombination,
+        updating="deferred",
+        vectorized=True,
+        rng=0,
+    )
+    next(solver)
+    left_the_cube = 0
+    draw = jax.jit(
+        lambda key: evolution.draw_mutation(key, population, dimensions, scale=(0.5, 1.0))
+    )
+    mutate = jax.jit(functools.partial(evolution.mutate, recombination=recombination))
+    for generation in range(6):
+        key = jax.random.key(generation)
+        draws = jax.tree.map(np.asarray, draw(key))
+        members, scores = solver.population.copy(), solver.population_energies.copy()
+        trial = mutate(
+            jnp.asarray(members, jnp.float32),
+            jnp.asarray(scores, jnp.float32),
+            draws,
+        )
+        ours = evolution.select(
+            evolution.EvolutionState(jnp.asarray(members)[None], jnp.asarray(scores)[None]),
+            trial[None],
+            jnp.asarray(objective(np.asarray(trial).T))[None],
+        )
+
+        def select_samples(candidate: int, _: int, draws: Any = draws) -> np.ndarray:
+            others = [i for i in range(population) if i != candidate]
+            chosen = [int(draws.first[candidate]), int(draws.second[candidate])]
+            assert candidate not in chosen
+            return np.array(chosen + [i for i in others if i not in chosen][:3])
+
+        def ensure_constraint(trial: np.ndarray, draws: Any = draws) -> None:
+            outside = (trial > 1) | (trial < 0)
+            nonlocal left_the_cube
+            left_the_cube += outside.sum()
+            trial[outside] = draws.anew[outside]
+
+        solver.random_number_generator = FedGenerator(draws)
+        solver._select_samples = select_samples
+        solver._ensure_constraint = ensure_constraint
+        next(solver)
+        # SciPy keeps the best member first.
+        order = np.arange(population)
+        best = int(np.argmin(ours.scores[0]))
+        order[[0, best]] = order[[best, 0]]
+        np.testing.assert_allclose(np.asarray(ours.members[0])[order], solver.population, atol=1e-6)
+        np.testing.assert_allclose(
+            np.asarray(ours.scores[0])[order], solver.population_energies, atol=1e-6
+        )
+    assert left_the_cube > 0
+
+
+def test_parents_of_a_mutant_are_distinct_and_uniform() -> None:
+    population = 6
+    draws = jax.vmap(lambda key: evolution.draw_mutation(key, population, 1, scale=(0.5, 1.0)))(
+        jax.random.split(jax.random.key(0), 4000)
+    )
+    first, second = np.asarray(draws.first), np.asarray(draws.second)
+    parent = np.arange(population)[None, :]
+    assert (first != second).all()
+    assert (first != parent).all()
+    assert (second != parent).all()
+    for each in (first, second):
+        counts = np.bincount(each[:, 2], minlength=population)
+        # Binomial: 4,000 draws over five members, standard deviation 25.
+        np.testing.assert_allclose(counts, [800, 800, 0, 800, 800, 800], atol=110)
+    assert 0.5 <= np.asarray(draws.scale).min() < 0.51
+    assert 0.99 < np.asarray(draws.scale).max() <= 1.0
+
+
+def test_a_latin_hypercube_has_one_point_in_each_slice() -> None:
+    points = np.asarray(
+        jax.jit(evolution.latin_hypercube, static_argnums=(1, 2))(jax.random.key(3), 40, 3)
+    )
+    for axis in range(3):
+        np.testing.assert_array_equal(np.sort(np.floor(points[:, axis] * 40)), np.arange(40))
+    assert abs(np.corrcoef(points.T) - np.eye(3)).max() < 0.5
+
+
+def test_as_good_as_scipy_after_the_same_evaluations() -> None:
+    """Best score after 8 generations of 20 over 150 seeds, on a one-pixel objective."""
+    from scipy.optimize import differential_evolution
+
+    victim = small_victims.small_victim("conv")
+    x = small_victims.waveforms(1, seed=8)
+    label = int(np.argmax(victim.logits(jnp.asarray(x))))
+    epsilon, population, generations, seeds = 0.2, 20, 8, 150
+
+    @jax.jit
+    def objective(inputs: jax.Array) -> jax.Array:
+        logits = victim.logits(inputs)
+        return evolution.label_score(logits, jnp.full(inputs.shape[0], label), False)[0]
+
+    def scipy_objective(points: np.ndarray) -> np.ndarray:
+        inputs = np.repeat(x, points.shape[1], axis=0)
+        inputs[np.arange(points.shape[1]), points[0].astype(int)] += points[1]
+        return np.asarray(objective(inputs.astype(np.float32)))
+
+    theirs = [
+        differential_evolution(
+            scipy_objective,
+            [(0, 63.999), (-epsilon, epsilon)],
+            maxiter=generations,
+            popsize=population // 2,
+            recombination=1,
+            atol=-1,
+            tol=0,
+            polish=False,
+            updating="deferred",
+            vectorized=True,
+            rng=seed,
+        ).fun
+        for seed in range(seeds)
+    ]
+
+    attack = OnePixel(population=population)
+    strategy = attack.strategy
+
+    @jax.jit
+    def run(keys: jax.Array) -> tuple[jax.Array, jax.Array]:
+        def tried(trial: jax.Array) -> jax.Array:
+            inputs = attack.candidate(jnp.asarray(x[0]), jnp.asarray(epsilon), trial.reshape(-1, 2))
+            return objective(inputs).reshape(trial.shape[:2])
+
+        search, trial = strategy.start(keys, 2)
+        first = tried(trial).min(axis=1)
+        for generation in range(generations + 1):
+            generation_keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, generation + 1)
+            search, trial = strategy.advance(generation_keys, search, trial, tried(trial))
+        return first, search.scores.min(axis=1)
+
+    first, ours = (np.asarray(each) for each in run(jax.random.split(jax.random.key(0), seeds)))
+    error = np.sqrt((np.var(ours) + np.var(theirs)) / seeds)
+    assert abs(ours.mean() - np.mean(theirs)) < 3 * error
+    # The tolerance tells a search from the first generation alone.
+    assert first.mean() - ours.mean() > 10 * error
+    for share in (0.1, 0.5, 0.9):
+        assert abs(np.quantile(ours, share) - np.quantile(theirs, share)) < 12 * error
+
+
+# --- CMA-ES against evosax, and as published -----------------------------------------------------
+
+
+@pytest.mark.parametrize("dimensions", [2, 6])
+def test_cma_es_is_evosaxs_with_the_same_points(dimensions: int) -> None:
+    held = {
+        name: GOLDEN[f"cma/{dimensions}/{name}"] for name in ("points", "scores", "mean", "std")
+    }
+    state = evolution.adaptation_start(jnp.full((1, dimensions), 0.5), 0.3)
+    update = jax.jit(evolution.adaptation_update)
+    for generation, points in enumerate(held["points"]):
+        scores = jnp.asarray(held["scores"][generation])[None]
+        state = update(state, jnp.asarray(points)[None], scores)
+        np.testing.assert_allclose(state.mean[0], held["mean"][generation], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(state.sigma[0], held["std"][generation], rtol=1e-4)
+        covariance = GOLDEN[f"cma/{dimensions}/C"][generation]
+        np.testing.assert_allclose(state.covariance[0], covariance, rtol=1e-3, atol=1e-4)
+        turned = state.basis[0] * jnp.square(state.scales[0])[None]
+        np.testing.assert_allclose(turned @ state.basis[0].T, covariance, rtol=1e-3, atol=1e-4)
+
+
+def rosenbrock(points: jax.Array) -> jax.Array:
+    """Minimum 0 at 0.5 in every coordinate."""
+    z = 2 * points
+    return (
+        100 * jnp.square(z[..., 1:] - jnp.square(z[..., :-1])) + jnp.square(1 - z[..., :-1])
+    ).sum(axis=-1)
+
+
+def sphere(points: jax.Array) -> jax.Array:
+    return jnp.square(points - 0.7).sum(axis=-1)
+
+
+@pytest.mark.parametrize(
+    ("objective", "generations", "reached"), [(sphere, 90, 1e-8), (rosenbrock, 420, 1e-6)]
+)
+def test_cma_es_converges_in_the_usual_number_of_evaluations(
+    objective: Any, generations: int, reached: float
+) -> None:
+    """In 5 dimensions with λ 8: about 90 generations to 1e-8 on the sphere, and about 400 on
+    Rosenbrock's valley (Hansen's tutorial and the COCO tables give 700 and 3,000 evaluations)."""
+    strategy = CovarianceAdaptation(population=8, sigma=0.2)
+    keys = jax.random.split(jax.random.key(1), 9)
+
+    @jax.jit
+    def run(keys: jax.Array) -> jax.Array:
+        search, trial = strategy.start(keys, 5)
+        search = dataclasses.replace(search, mean=jnp.full((9, 5), 0.1))
+
+        def generation(index: int, carry: Any) -> Any:
+            search, trial, best = carry
+            scores = objective(trial)
+            now = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, index)
+            search, trial = strategy.advance(now, search, trial, scores)
+            return search, trial, jnp.minimum(best, scores.min(axis=1))
+
+        best = jnp.full((9,), jnp.inf)
+        return jax.lax.fori_loop(1, generations, generation, (search, trial, best))[2]
+
+    assert np.median(run(keys)) < reached
+
+
+def test_reflection_is_continuous_and_stays_in_the_cube() -> None:
+    points = jnp.asarray([-1.2, -0.2, 0.0, 0.3, 1.0, 1.2, 2.4])
+    expected = [0.8, 0.2, 0.0, 0.3, 1.0, 0.8, 0.4]
+    np.testing.assert_allclose(evolution.reflect(points), expected, atol=1e-6)
+
+
+# --- the candidates ------------------------------------------------------------------------------
+
+
+def candidate(attack: Any, x: np.ndarray, epsilon: float, points: np.ndarray) -> np.ndarray:
+    return np.asarray(
+        jax.jit(attack.candidate)(
+            jnp.asarray(x, jnp.float32),
+            jnp.asarray(epsilon, jnp.float32),
+            jnp.asarray(points, jnp.float32),
+        )
+    )
+
+
+def test_a_point_is_a_position_and_a_value() -> None:
+    x = np.linspace(-0.9, 0.9, 10)
+    made = candidate(OnePixel(), x, 0.2, np.array([[0.35, 0.75], [1.0, 1.0], [0.0, 0.0]]))
+    expected = np.repeat(x[None], 3, axis=0)
+    expected[0, 3] += 0.1
+    expected[1, 9] = 1.0  # 0.9 + 0.2, cut at the bound
+    expected[2, 0] = -1.0
+    np.testing.assert_allclose(made, expected, atol=1e-6)
+
+
+def test_the_papers_code_scales_samples() -> None:
+    x = np.array([0.5, -0.4, 0.0, 0.25])
+    points = np.array([[0.0, 1.0, 0.3, 0.75, 0.6, 0.0]])
+    made = candidate(FewPixel(count=3, compat="paper"), x, 0.1, points)
+    np.testing.assert_allclose(made[0], [0.5 * 1.1, -0.4 * 1.05, 0.0, 0.25], atol=1e-7)
+
+
+def test_arts_pixels_take_any_of_256_levels() -> None:
+    attack = FewPixel(count=2, compat="art", bounds=(-5.0, 7.0))
+    x = np.zeros((4, 3))
+    made = candidate(attack, x, np.inf, np.array([[0.3, 0.5, 0.5, 0.99, 0.99, 1.0]]))
+    expected = x.copy()
+    # ART: int(255 · 0.5) of 255 levels from the lower bound.
+    expected[1, 1], expected[3, 2] = -5 + 12 * 127 / 255, 7.0
+    np.testing.assert_allclose(made[0], expected, atol=1e-6)
+    assert attack.minimal_norm
+    assert attack.epsilon_norm == "l0"
+
+
+def test_an_image_pixel_has_all_its_channels() -> None:
+    x = np.zeros((3, 4, 2))
+    made = candidate(OnePixel(), x, 0.1, np.array([[0.5, 0.3, 1.0, 0.0]]))
+    expected = x.copy()
+    expected[1, 1] = [0.1, -0.1]
+    np.testing.assert_allclose(made[0], expected, atol=1e-7)
+
+
+def test_where_pixels_meet_the_last_one_counts() -> None:
+    points = np.array([[0.5, 1.0, 0.1, 0.5, 0.55, 0.75]])
+    made = candidate(FewPixel(count=3), np.zeros(4), 0.4, points)
+    np.testing.assert_allclose(made[0], [0, 0, 0.2, 0], atol=1e-7)
+
+
+def test_the_threshold_variant_moves_every_sample_or_every_cell() -> None:
+    every = FewPixel(variant="threshold")
+    points = np.array([[0.0, 0.5, 1.0, 0.75]])
+    made = candidate(every, np.zeros(4), 0.2, points)
+    np.testing.assert_allclose(made[0], [-0.2, 0.0, 0.2, 0.1], atol=1e-7)
+    cells = FewPixel(variant="threshold", cells=2)
+    assert cells.dimensions((5,)) == 2
+    made = candidate(cells, np.zeros(5), 0.2, np.array([[0.0, 1.0]]))
+    np.testing.assert_allclose(made[0], [-0.2, -0.2, -0.2, 0.2, 0.2], atol=1e-7)
+
+
+# --- the attacks ---------------------------------------------------------------------------------
+
+
+def test_success_is_what_brute_force_allows() -> None:
+    """On a linear victim the best single sample is known."""
+    weights = small_victims.linear_weights()
+    victim = small_victims.small_victim("linear")
+    x = small_victims.waveforms(40, seed=21)
+    logits = x @ weights["kernel"] + weights["bias"]
+    y = logits.argmax(axis=1)
+    attack = OnePixel(population=100, generations=8)
+
+    def reachable(epsilon: float) -> np.ndarray:
+        """Whether some sample moved by ±ε changes the prediction."""
+        moved = logits[:, None, None, :] + (
+            epsilon * np.array([-1.0, 1.0])[None, None, :, None] * weights["kernel"][None, :, None]
+        )
+        return (moved.argmax(axis=-1) != y[:, None, None]).any(axis=(1, 2))
+
+    for epsilon in (0.2, 0.45):
+        result = run_attack(victim, x, y, attack, [epsilon], devices=ONE, batch_size=8)
+        success = result.success[0]
+        assert 3 < success.sum() < 37
+        assert (reachable(epsilon) | ~success).all()
+        assert success[reachable(0.9 * epsilon)].all()
+        delta = result.x_adv[0] - x
+        assert (np.abs(delta) <= epsilon * (1 + 1e-5)).all()
+        assert ((delta != 0).sum(axis=1) <= 1).all()
+        # A failure has tried everything; a success stopped within the generation.
+        assert (result.queries[0][~success] == 1 + 9 * 100).all()
+        assert (result.queries[0][success] < 1 + 9 * 100).all()
+
+
+def test_misclassified_rows_cost_one_query_and_stay() -> None:
+    victim = small_victims.small_victim("conv")
+    x = small_victims.waveforms(16)
+    y = (np.asarray(victim.logits(jnp.asarray(x))).argmax(axis=1) + 1) % 5
+    result = run_attack(victim, x, y, OnePixel(), [0.1], devices=ONE, batch_size=16)
+    assert (result.queries == 1).all()
+    assert result.success.all()
+    np.testing.assert_array_equal(result.x_adv[0], x)
+
+
+def test_the_search_does_not_depend_on_the_size_of_a_forward_pass() -> None:
+    """How many candidates share one decides when a success is seen, not what is tried."""
+    x = small_victims.waveforms(4)
+
+    def sure(x: jax.Array) -> jax.Array:
+        """Always answers class 0, the surer the larger its input."""
+        return jnp.stack([10 + x.sum(axis=1), jnp.zeros(x.shape[0])], axis=1)
+
+    settings: dict[str, Any] = {"population": 30, "generations": 2}
+    results = [
+        run_attack(
+            sure,
+            x,
+            np.zeros(4, int),
+            OnePixel(**settings, candidates=n),
+            [0.1],
+            batch_size=4,
+            devices=ONE,
+        )
+        for n in (7, 30)
+    ]
+    assert not results[0].success.any()
+    assert (np.abs(results[0].x_adv[0] - x).max(axis=1) > 0.09).all()
+    np.testing.assert_array_equal(results[0].x_adv, results[1].x_adv)
+    assert (results[0].steps == 15).all()
+    assert (results[1].steps == 3).all()
+
+
+def test_non_finite_logits_are_flagged_and_never_kept() -> None:
+    def broken(x: jax.Array) -> jax.Array:
+        # NaN as soon as any sample has been raised.
+        raised = (x > 0.55).any(axis=1)
+        logits = jnp.stack([10 + x.sum(axis=1), jnp.zeros(x.shape[0])], axis=1)
+        return jnp.where(raised[:, None], jnp.nan, logits)
+
+    x = np.full((4, 16), 0.5, np.float32)
+    attack = OnePixel(population=20, generations=2)
+    result = run_attack(broken, x, np.zeros(4, int), attack, [0.2], devices=ONE, batch_size=4)
+    assert not result.success.any()
+    assert (result.flags & NON_FINITE).all()
+    assert np.isfinite(result.x_adv).all()
+    assert (result.x_adv <= 0.55).all()
+
+
+def test_bad_settings_are_refused() -> None:
+    for settings in (
+        {"optimizer": "pso"},
+        {"population": 4},
+        {"generations": 0},
+        {"scale": (0.5, 2.0)},
+        {"recombination": 1.5},
+        {"initial": "sobol"},
+        {"sigma": 0.0},
+        {"compat": "scipy"},
+        {"compat": "art", "bounds": None},
+        {"count": 0},
+        {"variant": "linf"},
+        {"variant": "threshold", "compat": "art"},
+    ):
+        with pytest.raises(UsageError, match="fewpixel: "):
+            FewPixel(**settings)
+    with pytest.raises(InputError, match="lower count or cells"):
+        run_attack(
+            small_victims.small_victim("conv"),
+            small_victims.waveforms(2),
+            [0, 1],
+            FewPixel(count=200, optimizer="cma_es"),
+            [0.1],
+        )
+
+
+def test_the_strategy_follows_the_fields() -> None:
+    attack = OnePixel(population=40, scale=(0.2, 0.3), recombination=0.9, initial="random")
+    assert attack.strategy == DifferentialEvolution(40, (0.2, 0.3), 0.9, "random")
+    assert FewPixel(optimizer="cma_es", population=9, sigma=0.1).strategy == CovarianceAdaptation(
+        9, 0.1
+    )

@@ -1,0 +1,128 @@
+"""What the score-based attacks have in common: any input, any classes, any way to run them."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import small_victims
+
+from jaxser import run_attack
+from jaxser.attacks.one_pixel import FewPixel, OnePixel
+from jaxser.attacks.pixle import Pixle
+from jaxser.attacks.square import Square
+from jaxser.driver import AttackResult
+
+DEVICES = jax.devices()
+
+# Cheap settings, and budgets at which some rows succeed and some do not.
+CASES: list[tuple[Any, tuple[float, ...]]] = [
+    (OnePixel(population=24, generations=3, candidates=8), (0.3, 0.6)),
+    (FewPixel(count=2, optimizer="cma_es", population=10, generations=4), (0.3, 0.6)),
+    (Square(queries=25), (0.01, 0.02)),
+    (Square(norm="l2", queries=25, restarts=2), (0.05, 0.15)),
+    (Pixle(restarts=3, x_dimensions=(1, 4), y_dimensions=(1, 2)), (1000.0,)),
+]
+NAMES = ["onepixel", "fewpixel-cma", "square", "square-l2", "pixle"]
+
+
+def attack_all(
+    attack: Any,
+    epsilons: tuple[float, ...],
+    order: np.ndarray,
+    kind: str = "conv",
+    **options: Any,
+) -> AttackResult:
+    """Attack the clean predictions of some of a fixed set of inputs, each under its own id."""
+    x = small_victims.inputs(kind, 24)[order]
+    options = {"batch_size": 8, "devices": DEVICES[:1]} | options
+    victim = small_victims.small_victim(kind)
+    return run_attack(
+        victim, x, None, attack, epsilons, seed=5, ids=[f"row {i}" for i in order], **options
+    )
+
+
+def assert_same(one: AttackResult, other: AttackResult, where: Any = slice(None)) -> None:
+    """Bit for bit."""
+    for name in ("x_adv", "prediction", "queries", "steps", "flags"):
+        np.testing.assert_array_equal(getattr(other, name)[:, where], getattr(one, name))
+
+
+@pytest.mark.parametrize(("attack", "epsilons"), CASES, ids=NAMES)
+def test_rows_do_not_depend_on_how_they_are_run(attack: Any, epsilons: tuple[float, ...]) -> None:
+    straight = np.arange(16)
+    base = attack_all(attack, epsilons, straight)
+    assert base.success.any()
+    assert not base.success.all()
+    assert len(np.unique(base.queries)) > 2
+
+    shuffled = np.random.default_rng(0).permutation(24)
+    where = np.argsort(shuffled)[straight]
+    assert_same(base, attack_all(attack, epsilons, shuffled), where)
+    assert_same(base, attack_all(attack, epsilons, straight, refill=False))
+    assert_same(base, attack_all(attack, epsilons, straight, batch_size=16, devices=DEVICES[:2]))
+
+    # In a device loop and at another batch size, within float reordering.
+    for options in ({"loop": "device"}, {"batch_size": 7}):
+        other = attack_all(attack, epsilons, straight, **options)
+        np.testing.assert_allclose(other.x_adv, base.x_adv, atol=1e-5)
+        np.testing.assert_array_equal(other.success, base.success)
+        np.testing.assert_array_equal(other.queries, base.queries)
+
+
+@pytest.mark.parametrize(("attack", "epsilons"), CASES, ids=NAMES)
+@pytest.mark.parametrize("kind", ["spectrogram", "front_end"])
+def test_spectrograms_and_front_ends(attack: Any, epsilons: tuple[float, ...], kind: str) -> None:
+    """On log-mels with bounds (-5, 7), and on waveforms through a front end."""
+    low, high = small_victims.small_victim(kind).bounds
+    larger = tuple(4 * epsilon for epsilon in epsilons)
+    result = attack_all(attack, larger, np.arange(16), kind)
+    x = small_victims.inputs(kind, 24)[:16]
+    assert result.success.any()
+    assert (result.x_adv >= min(low, x.min())).all()
+    assert (result.x_adv <= max(high, x.max())).all()
+    if attack.epsilon_norm == "linf":
+        assert (
+            np.abs(result.x_adv - x[None])
+            <= np.array(larger)[:, None, None].reshape(-1, *[1] * x.ndim) * (1 + 1e-5)
+        ).all()
+    elif attack.epsilon_norm == "l2":
+        assert (result.measures["l2"] <= np.array(larger)[:, None] * (1 + 1e-5)).all()
+    np.testing.assert_array_equal(
+        result.success,
+        np.asarray(
+            [
+                np.argmax(small_victims.small_victim(kind).logits(jnp.asarray(each)), axis=1)
+                for each in result.x_adv
+            ]
+        )
+        != result.labels[None],
+    )
+
+
+@pytest.mark.parametrize(("attack", "epsilons"), CASES, ids=NAMES)
+def test_targets_and_numbers_of_classes(attack: Any, epsilons: tuple[float, ...]) -> None:
+    x = small_victims.waveforms(16)
+    for classes in (2, 50):
+        victim = small_victims.small_victim("linear", classes=classes)
+        clean = np.asarray(victim.logits(jnp.asarray(x))).argmax(axis=1)
+        untargeted = run_attack(
+            victim, x, clean, attack, [4 * epsilons[-1]], batch_size=16, devices=DEVICES[:1]
+        )
+        assert untargeted.success.any()
+        second = np.argsort(victim.logits(jnp.asarray(x)), axis=1)[:, -2]
+        targeted = run_attack(
+            victim,
+            x,
+            second,
+            dataclasses.replace(attack, targeted=True),
+            [4 * epsilons[-1]],
+            batch_size=16,
+            devices=DEVICES[:1],
+        )
+        assert targeted.success.any()
+        np.testing.assert_array_equal(targeted.success[0], targeted.prediction[0] == second)
+        reached = np.asarray(victim.logits(jnp.asarray(targeted.x_adv[0]))).argmax(axis=1)
+        np.testing.assert_array_equal(reached == second, targeted.success[0])

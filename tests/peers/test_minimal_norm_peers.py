@@ -1,0 +1,117 @@
+"""DeepFool, SparseFool and FAB against torchattacks and ART, live, on the same weights."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+import small_victims
+
+from jaxser import run_attack
+from jaxser.attacks.deepfool import DeepFool
+from jaxser.attacks.fab import FAB
+from jaxser.attacks.sparsefool import SparseFool
+
+pytestmark = [
+    pytest.mark.peers,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "golden_minimal_norm.py"
+GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "minimal_norm.npz"
+ONE_DEVICE = {"devices": jax.devices()[:1]}
+ANY_SIZE = [float("inf")]
+NORMS = {"linf": np.inf, "l2": 2, "l1": 1}
+UNIT = (0.0, 1.0)
+
+
+@pytest.fixture(scope="module")
+def oracle() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("golden_minimal_norm", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def victims(oracle: ModuleType, kind: str) -> tuple[Any, Any, np.ndarray, np.ndarray]:
+    """(torch twin, victim, inputs, their predictions)."""
+    victim, x = small_victims.small_victim(kind), small_victims.waveforms(20, seed=11)
+    model = oracle.golden_attacks.twin(kind, small_victims.WEIGHTS[kind]())
+    return model, victim, x, oracle.predictions(model, x)
+
+
+def both(
+    oracle: ModuleType, kind: str, name: str, attack: Any
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(x, torchattacks' inputs, ours, rows where theirs is adversarial), all over (0, 1)."""
+    model, victim, x, y = victims(oracle, kind)
+    theirs = oracle.torchattacks_adversarial(model, x, y, name)
+    fooled = oracle.predictions(model, 2 * theirs - 1) != y
+    result = run_attack(
+        lambda z: victim.logits(2 * z - 1), (x + 1) / 2, y, attack, ANY_SIZE, **ONE_DEVICE
+    )
+    np.testing.assert_array_equal(result.success[0], fooled)
+    return (x + 1) / 2, theirs, result.x_adv[0], fooled
+
+
+@pytest.mark.parametrize("kind", ["linear", "conv"])
+@pytest.mark.parametrize(
+    ("name", "attack", "apart"),
+    [
+        ("deepfool", DeepFool(compat="torchattacks", bounds=UNIT), 1e-6),
+        ("sparsefool", SparseFool(variant="torchattacks", bounds=UNIT), 2e-5),
+    ],
+)
+def test_same_adversarial_inputs(
+    oracle: ModuleType, kind: str, name: str, attack: Any, apart: float
+) -> None:
+    _, theirs, ours, fooled = both(oracle, kind, name, attack)
+    assert fooled.mean() > 0.7
+    np.testing.assert_allclose(ours[fooled], theirs[fooled], atol=apart)
+
+
+@pytest.mark.parametrize("kind", ["linear", "conv"])
+@pytest.mark.parametrize("norm", list(NORMS))
+def test_fab_is_the_same_and_no_farther(oracle: ModuleType, kind: str, norm: Any) -> None:
+    settings = {"norm": norm, "steps": oracle.STEPS["fab"], "bounds": UNIT}
+    x, theirs, ours, fooled = both(oracle, kind, f"fab_{norm}", FAB(search_steps=0, **settings))
+    assert fooled.mean() > 0.7
+    # The way is long enough for float32 to part the ways of a row now and then.
+    apart = np.abs(ours[fooled] - theirs[fooled]).max(axis=1)
+    assert np.median(apart) < 1e-5
+    lengths = [
+        np.linalg.norm(each[fooled] - x[fooled], NORMS[norm], axis=1) for each in (ours, theirs)
+    ]
+    np.testing.assert_allclose(*lengths, rtol=2e-3)
+    _, _, searched, _ = both(oracle, kind, f"fab_{norm}", FAB(**settings))
+    shorter = np.linalg.norm(searched[fooled] - x[fooled], NORMS[norm], axis=1)
+    assert shorter.mean() < lengths[1].mean()
+
+
+@pytest.mark.parametrize("kind", ["linear", "conv"])
+@pytest.mark.parametrize("candidates", [10, 3])
+def test_deepfool_of_art(oracle: ModuleType, kind: str, candidates: int) -> None:
+    model, victim, x, y = victims(oracle, kind)
+    theirs = oracle.art_adversarial(model, x, candidates)
+    attack = DeepFool(compat="art", candidates=candidates)
+    ours = run_attack(victim, x, y, attack, ANY_SIZE, **ONE_DEVICE)
+    fooled = oracle.predictions(model, theirs) != y
+    assert fooled.all()
+    np.testing.assert_array_equal(ours.success[0], fooled)
+    np.testing.assert_allclose(ours.x_adv[0], theirs, atol=5e-6)
+    # Its steps are too long by the width of the bounds: the default finds less.
+    default = run_attack(victim, x, y, DeepFool(), ANY_SIZE, **ONE_DEVICE)
+    assert default.measures["l2"].mean() < 0.6 * ours.measures["l2"].mean()
+
+
+def test_the_golden_file_is_what_the_script_makes(oracle: ModuleType) -> None:
+    golden = np.load(GOLDEN)
+    made = oracle.golden("conv")
+    assert set(made) == set(golden.files)
+    for name in ("torchattacks/deepfool", "torchattacks/sparsefool", "art/deepfool_10"):
+        np.testing.assert_allclose(made[name], golden[name], atol=1e-5)
