@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxser.config import AttackCommandConfig, CorpusConfig, parse_command
+from jaxser.config import AttackCommandConfig, CorpusConfig, load_yaml, parse_command
 from jaxser.errors import InputError, UsageError, nearest_name, report_errors
 
 if TYPE_CHECKING:
@@ -44,8 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from jaxser.compilation import enable_compilation_cache
     from jaxser.results import format_table, summarise
 
-    parameters = _parameters(config)
-    attack = from_parameters(config.attack, parameters)
+    name, parameters = _named_attack(config.attack)
+    parameters |= _parameters(config)
+    attack = from_parameters(name, parameters)
     enable_compilation_cache()
     run = None
     try:
@@ -64,6 +65,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(_speed(throughput, len(rows)))
     print(f"rows in {run.out}")
     return 0
+
+
+def _named_attack(attack: str) -> tuple[str, dict[str, Any]]:
+    """Name and hyper-parameters: of a YAML file, or the name alone."""
+    if not attack.endswith((".yaml", ".yml")):
+        return attack, {}
+    content = load_yaml(Path(attack))
+    known = {"name", "paper", "parameters"}
+    for key in content:
+        if key not in known:
+            raise UsageError(f"{attack} has an unknown key {key!r}; {nearest_name(key, known)}")
+    if not isinstance(content.get("name"), str) or not isinstance(
+        content.get("parameters", {}), dict
+    ):
+        raise UsageError(f"{attack} must have a name: and, as a mapping, parameters:.")
+    return content["name"], dict(content.get("parameters", {}))
 
 
 def _parameters(config: AttackCommandConfig) -> dict[str, Any]:

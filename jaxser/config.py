@@ -173,7 +173,11 @@ class AttackCommandConfig:
         "runs/demo"
     )
     attack: Annotated[
-        str, Field(description="its name, such as fgsm or pgd; README.md has the table of all")
+        str,
+        Field(
+            description="its name, such as fgsm or pgd (README.md has the table of all), or a YAML "
+            "file of name, paper and parameters"
+        ),
     ] = "pgd"
     epsilon: Annotated[
         tuple[float, ...],

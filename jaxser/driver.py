@@ -19,7 +19,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, UInt
 
-from jaxser.attacks.base import Attack, LogitsFn, SharedDirection
+from jaxser.attacks.base import Attack, LogitsFn
 from jaxser.attacks.projections import Norm
 from jaxser.clean import look, run_key
 from jaxser.errors import InputError, UsageError
@@ -36,7 +36,7 @@ from jaxser.programs import Loop, compile_count, compile_seconds, make_machine
 from jaxser.row_block import RowBlock
 from jaxser.sequence import AttackSequence, sequence_stream
 from jaxser.sharding import make_mesh
-from jaxser.stream import attack_stream
+from jaxser.stream import attack_stream, shares_direction
 from jaxser.victim import Victim
 from jaxser.work import (
     CleanPass,
@@ -437,7 +437,7 @@ class _Run:
 
     def _slots(self, attack: Attack, left: Bool[np.ndarray, "utterances epsilons"]) -> int:
         # A shared direction is followed in the batches that are scored.
-        if self.batch_size is not None or isinstance(attack, SharedDirection):
+        if self.batch_size is not None or shares_direction(attack):
             return self.score_rows
         rows = left.any(axis=1).sum() if attack.minimal_norm else left.sum()
         return choose_slots(

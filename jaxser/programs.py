@@ -32,6 +32,7 @@ from jaxser.attacks.base import (
     row_keys,
     step_keys,
 )
+from jaxser.attacks.projections import row_norm
 from jaxser.errors import InputError, UsageError
 from jaxser.losses import prediction
 from jaxser.perturbation import perturbation_measures
@@ -180,8 +181,12 @@ class _VictimPrograms:
             draws = jnp.broadcast_to(draw, ids.shape)
             logits = victim.logits_fn(variables, row_keys(key, ids), draws)(x_adv)
             logits = logits.astype(jnp.float32)
-            measures = perturbation_measures(x, x_adv)
-            return {"logits": logits, "prediction": prediction(logits), **measures}
+            return {
+                "logits": logits,
+                "prediction": prediction(logits),
+                "largest": row_norm(x_adv, "linf"),
+                **perturbation_measures(x, x_adv),
+            }
 
         # It serves clean inputs too, so that there is one program less to compile.
         self.score = _Program(_per_device(score, mesh, 3))

@@ -27,7 +27,7 @@ from jaxser.programs import SCORE, Machine
 from jaxser.row_block import RowBlock
 from jaxser.work import Work
 
-__all__ = ["attack_stream", "no_change"]
+__all__ = ["attack_stream", "no_change", "shares_direction"]
 
 # Norms are float32 sums: a perturbation that was made to have a norm may miss it by so much.
 _NORM_TOLERANCE = 1e-6
@@ -37,6 +37,11 @@ _SECONDS_TO_WAIT = 10.0
 
 # The scores of a sweep are read together, so many passes at a time.
 _PASSES_IN_FLIGHT = 8
+
+
+def shares_direction(attack: Attack) -> bool:
+    """Whether one gradient of an utterance serves all its ε."""
+    return isinstance(attack, SharedDirection) and not attack.minimal_norm
 
 
 def attack_stream(
@@ -50,7 +55,7 @@ def attack_stream(
     watcher: Watcher,
 ) -> Iterator[RowBlock]:
     """Attack the pairs that are ``left`` and yield them as they finish."""
-    if isinstance(attack, SharedDirection):
+    if shares_direction(attack):
         return _shared_direction_stream(machine, work, left, meter, watcher)
     return _slot_stream(machine, attack, work, left, refill, meter, watcher)
 
@@ -257,6 +262,9 @@ def _finish(
         row, epsilon = np.nonzero(left[utterance])
         utterance, found_norm = utterance[row], np.where(reached, norm, np.nan)[row]
         limit = work.budgets[utterance, epsilon].astype(np.float64) * (1 + _NORM_TOLERANCE)
+        if attack.epsilon_norm == "linf":
+            # Every sample of x + δ is rounded to float32, and the largest δ is what counts.
+            limit += np.spacing(host["largest"])[row]
         host = {name: values[row] for name, values in host.items()}
         _put_clean(host, work, utterance, ~(norm[row] <= limit))
     return _block(host, work, utterance, epsilon, found_norm, meter, meter.lap(), **costs)
@@ -345,9 +353,9 @@ def _shared_direction_stream(
 
 
 def _score(machine: Machine, work: Work, ids: Any, x: Any, x_adv: Any) -> dict[str, Any]:
-    """Prediction and measures, still on the device."""
+    """Prediction, measures and largest sample, still on the device."""
     scored = machine.victim.score(machine.variables, work.key, SCORE, ids, x, x_adv)
-    return {name: scored[name] for name in ("prediction", *MEASURES)}
+    return {name: scored[name] for name in ("prediction", "largest", *MEASURES)}
 
 
 def _block(

@@ -30,12 +30,20 @@ sys.path.insert(0, str(golden_attacks.TESTS))
 import small_victims  # type: ignore[import-not-found]
 
 ROWS, SEED = 20, 0
-# Walks on equal random numbers part after a while: ART keeps the closest of samples that are
-# about as far as each other, the more so the shorter the step, and rounding may choose.
-PAIRED = Boundary(compat="art", iterations=20, spherical_step=0.1, start_tries=60)
 # Forward passes of Foolbox' walk: 51 for its start, 1.1 per step.
 STEPS = 500
 ITERATIONS = 5
+
+
+def paired(targeted: bool) -> Boundary:
+    """The walk that ART's is compared with.
+
+    Walks on equal random numbers part after a while: ART keeps the closest of samples that are
+    about as far as each other, the more so the shorter the step, and rounding may choose.
+    """
+    return Boundary(
+        targeted=targeted, compat="art", iterations=20, spherical_step=0.1, start_tries=60
+    )
 
 
 class CountingTwin(torch.nn.Module):
@@ -111,10 +119,9 @@ def _spent(classifier: Classifier, rows: int) -> int:
     return int(counting.inputs) // rows
 
 
-def art_boundary(
-    model: Any, x: np.ndarray, y: np.ndarray, targeted: bool, attack: Boundary = PAIRED
-) -> np.ndarray:
-    """ART's adversarial inputs, by the random numbers of ``attack``."""
+def art_boundary(model: Any, x: np.ndarray, y: np.ndarray, targeted: bool) -> np.ndarray:
+    """ART's adversarial inputs, by the random numbers of :func:`paired`."""
+    attack = paired(targeted)
     classifier = _classifier(model, x)
     made = BoundaryAttack(
         classifier,

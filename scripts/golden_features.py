@@ -130,7 +130,7 @@ def main() -> None:
     x = signals()
     outputs = {name: reference(name, x) for name in CASES}
     path = Path(__file__).resolve().parents[1] / "tests" / "golden" / "features.npz"
-    np.savez_compressed(path, x=x, **outputs)
+    np.savez_compressed(path, **{"x": x, **outputs})  # type: ignore[arg-type]
     print(f"{path}: {path.stat().st_size / 1024:.0f} KiB")
 
 

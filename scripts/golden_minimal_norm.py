@@ -20,7 +20,7 @@ SCRIPTS = Path(__file__).resolve().parent
 TESTS = SCRIPTS.parent / "tests"
 sys.path[:0] = [str(SCRIPTS), str(TESTS)]
 
-import golden_attacks  # type: ignore[import-not-found]  # noqa: E402
+import golden_attacks  # noqa: E402
 import small_victims  # type: ignore[import-not-found]  # noqa: E402
 
 ROWS = 12

@@ -75,6 +75,20 @@ def test_a_perturbation_that_just_fits_succeeds() -> None:
     assert exactly.success[:, 3].tolist() == [True, False]
 
 
+def test_a_search_in_steps_agrees_with_the_sweep_over_the_same_steps() -> None:
+    """Rounding to float32 may not push a perturbation of size ε beyond ε."""
+    steps = [0.001 * k for k in range(1, 31)]
+    x = small_victims.waveforms(COUNT)
+    options: dict[str, Any] = {"batch_size": 10, "devices": ONE_DEVICE}
+    victim = small_victims.small_victim("conv")
+    search = FGSM(minimal=True, step_size=0.001, max_epsilon=0.03)
+    found = run_attack(victim, x, None, search, steps, **options)
+    sweep = run_attack(victim, x, None, FGSM(), steps, **options)
+    expected = np.maximum.accumulate(sweep.success, axis=0)
+    assert 0 < expected.sum() < expected.size
+    np.testing.assert_array_equal(found.success, expected)
+
+
 def test_what_was_not_found_stays_clean() -> None:
     away = distances()
     result = search(Nearest(gives_up_beyond=float(np.median(away))), [0.5, np.inf])

@@ -17,7 +17,7 @@ from jaxser.attacks.apgd import APGD
 from jaxser.attacks.autoattack import AutoAttack
 from jaxser.attacks.base import Attack, AttackState, BaseAttack
 from jaxser.attacks.boundary import Boundary
-from jaxser.attacks.carlini import CarliniL2, CarliniLinf
+from jaxser.attacks.carlini import CarliniL0, CarliniL2, CarliniLinf
 from jaxser.attacks.deepfool import DeepFool
 from jaxser.attacks.fab import FAB
 from jaxser.attacks.gradient import BIM, EOTPGD, FGSM, MIFGSM, PGD
@@ -46,6 +46,7 @@ __all__ = [
     "AutoAttack",
     "BaseAttack",
     "Boundary",
+    "CarliniL0",
     "CarliniL2",
     "CarliniLinf",
     "DeepFool",
@@ -77,6 +78,7 @@ ATTACKS: dict[str, type[Any]] = {
         FAB,
         JSMA,
         CarliniL2,
+        CarliniL0,
         CarliniLinf,
         OnePixel,
         FewPixel,

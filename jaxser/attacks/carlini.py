@@ -54,7 +54,7 @@ _BETA1, _BETA2, _ADAM_EPSILON = 0.9, 0.999, 1e-8
 # A sample at its bound has no finite place in tanh space; the published code scales by this.
 _SMOOTHER = 0.999999
 
-# A descent has stalled when its loss is still above this share of the loss a tenth of the steps ago.
+# A descent has stalled when its loss is above this share of what it was a tenth of the steps ago.
 _PROGRESS, _CHECKS = 0.9999, 10
 
 
@@ -449,7 +449,7 @@ class CarliniL2(_Carlini):
     name: ClassVar[str] = "carlinil2"
 
     binary_search_steps: int = 9
-    relative_rate: float | None = 0.3
+    relative_rate: float | None = 0.1
     scaling: Literal["row", "sample"] = "row"
     max_halving: int = 5
     max_doubling: int = 5

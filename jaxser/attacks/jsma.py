@@ -15,7 +15,8 @@ the N samples, see :func:`best_pair`.
 """
 
 import dataclasses
-from typing import ClassVar, Literal
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -189,7 +190,7 @@ class JSMA(BaseAttack):
         return drawn + (drawn >= state.y)
 
     def _derivatives(
-        self, pull_back: jax.tree_util.Partial, logits: Array, target: Int[Array, "batch"]
+        self, pull_back: Callable[..., Any], logits: Array, target: Int[Array, "batch"]
     ) -> tuple[Float[Array, "batch samples"], Float[Array, "batch samples"]]:
         """Of the target's logit and of the sum of the others, along the sign of θ."""
         of_target = jax.nn.one_hot(target, logits.shape[1])

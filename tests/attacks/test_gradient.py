@@ -281,6 +281,22 @@ def test_the_walk_leaves_what_is_wrong_or_flat() -> None:
     assert (state.steps == 0).all()
 
 
+def test_the_walk_is_run_as_a_minimal_norm_attack() -> None:
+    """One walk per utterance, which no ε of the list enters."""
+    victim, x = small_victims.small_victim("conv"), small_victims.waveforms(12)
+    y = np.asarray(victim.logits(x)).argmax(axis=1)
+    attack = FGSM(minimal=True, step_size=0.001, max_epsilon=0.05)
+    result = run_attack(victim, x, y, attack, [0.004, 0.03], **ONE_DEVICE)
+    state = finished(attack, victim, x, y)
+    size = np.abs(np.asarray(state.x_adv) - x).max(axis=1)
+    found = size > 0
+    for i, epsilon in enumerate([0.004, 0.03]):
+        success = result.success[i]
+        np.testing.assert_array_equal(success, found & (size <= epsilon * (1 + 1e-6)))
+        np.testing.assert_allclose(result.measures["linf"][i, success], size[success], atol=1e-6)
+    assert result.success[0].sum() < result.success[1].sum()
+
+
 def test_no_momentum_is_bim() -> None:
     victim, x = small_victims.small_victim("conv"), small_victims.waveforms(8)
     y = small_victims.labels(8)

@@ -1,0 +1,40 @@
+"""Every attack by name, and the papers' settings in configs/attacks."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from jaxser.attack import _named_attack
+from jaxser.attacks import ATTACKS, from_parameters, parameters
+from jaxser.errors import UsageError
+
+CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs" / "attacks").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_every_attack_is_made_by_name_and_gives_its_parameters_back(name: str) -> None:
+    attack = from_parameters(name.upper(), {})
+    assert attack == ATTACKS[name]()
+    assert from_parameters(name, parameters(attack)) == attack
+    assert hash(attack) == hash(ATTACKS[name]())
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_the_papers_settings_are_valid(path: Path) -> None:
+    name, values = _named_attack(str(path))
+    attack = from_parameters(name, values)
+    assert attack.name == name
+    assert yaml.safe_load(path.read_text(encoding="utf-8"))["paper"]
+
+
+def test_a_wrong_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("name: pgd\nparameter: {}\n")
+    with pytest.raises(UsageError, match=r"unknown key 'parameter'.*parameters"):
+        _named_attack(str(path))
+    path.write_text("parameters: {}\n")
+    with pytest.raises(UsageError, match="must have a name"):
+        _named_attack(str(path))
+    with pytest.raises(UsageError, match="no attack 'pdg'; did you mean 'pgd'"):
+        from_parameters("pdg", {})

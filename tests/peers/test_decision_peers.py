@@ -1,0 +1,82 @@
+"""Boundary and HopSkipJump against ART and Foolbox, live, on the same weights."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+import small_victims
+
+from jaxser import run_attack
+from jaxser.attacks.boundary import Boundary
+from jaxser.attacks.hopskipjump import HopSkipJump
+
+pytestmark = [
+    pytest.mark.peers,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+ONE = jax.devices()[:1]
+FAR = 1e6
+SEEDS = (1, 2, 3)
+
+
+@pytest.fixture(scope="module")
+def oracle() -> ModuleType:
+    sys.path.insert(0, str(SCRIPTS))
+    spec = importlib.util.spec_from_file_location("golden_decision", SCRIPTS / "golden_decision.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("targeted", [False, True])
+@pytest.mark.parametrize("kind", ["linear", "conv"])
+def test_compat_art_walks_as_art_does_on_the_same_random_numbers(
+    oracle: ModuleType, kind: str, targeted: bool
+) -> None:
+    model, x, y = oracle.inputs_and_predictions(kind)
+    x = x[:8]
+    y = (y[:8] + targeted) % small_victims.CLASSES
+    theirs = oracle.art_boundary(model, x, y, targeted)
+    ours = run_attack(
+        small_victims.small_victim(kind),
+        x,
+        y,
+        oracle.paired(targeted),
+        [FAR],
+        seed=oracle.SEED,
+        devices=ONE,
+    )
+    there = np.abs(theirs - x).max(axis=1) > 0
+    np.testing.assert_array_equal(ours.success[0], there)
+    apart = np.abs(ours.x_adv[0] - theirs).max(axis=1)
+    assert there.any()
+    assert (apart < 1e-5).mean() > 0.7
+
+
+@pytest.mark.parametrize("kind", ["linear", "conv"])
+def test_no_peer_gets_closer_on_as_many_queries(oracle: ModuleType, kind: str) -> None:
+    model, x, y = oracle.inputs_and_predictions(kind)
+    victim = small_victims.small_victim(kind)
+    for peer, name, norm in oracle.cases():
+        theirs, queries = oracle.found_by(peer, name, norm, model, x, y)
+        attack: Any = (
+            Boundary(queries=queries)
+            if name == "boundary"
+            else HopSkipJump(norm=norm, queries=queries)
+        )
+        ours = [run_attack(victim, x, y, attack, [FAR], seed=seed, devices=ONE) for seed in SEEDS]
+        assert all(each.success.all() for each in ours)
+        assert all((each.queries <= queries).all() for each in ours)
+        # Where its start fails, ART returns the clean input.
+        theirs = np.where(theirs > 0, theirs, np.inf)
+        reached = np.median([each.measures[norm] for each in ours])
+        assert reached < 1.05 * np.median(theirs), (peer, name, norm)
