@@ -768,6 +768,7 @@ class CarliniLinf(_Carlini):
 
     name: ClassVar[str] = "carlinilinf"
 
+    steps: int = 50
     initial_const: float = 1e-5
     largest_const: float = 20.0
     const_factor: float = 2.0
@@ -984,7 +985,8 @@ class CarliniL0(_Carlini):
 
     name: ClassVar[str] = "carlinil0"
 
-    learning_rate: float = 0.1
+    learning_rate: float = 0.3
+    steps: int = 30
     largest_const: float = 1e6
     const_factor: float = 10.0
     removal: float = 0.3

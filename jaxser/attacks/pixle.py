@@ -249,7 +249,7 @@ class Pixle(BaseAttack):
         score = jnp.take_along_axis(scores, pick[:, None], axis=1)[:, 0]
         better = found | (score < state.score)
         best = jnp.where(per_row(better, chosen), chosen, state.best)
-        over = (at + 1) * count >= self.iterations
+        over = ((at + 1) * count >= self.iterations) | self.update_each_iteration
         base = jnp.where(per_row(over, best), best, state.base)
         if self.compat == "torchattacks" and not self.update_each_iteration:
             # `best` is the clean input, bit for bit, as long as nothing has lowered the score.

