@@ -272,6 +272,10 @@ class _Carlini(BaseAttack):
         half = 1.0 if self.bounds is None else (self.bounds[1] - self.bounds[0]) / 2
         return jnp.minimum(self.learning_rate, share * amplitude / half)
 
+    def _checks(self, state: DescentState) -> Bool[Array, "batch"]:
+        """Whether this iteration opens another tenth of the descent."""
+        return state.iteration % math.ceil(self.steps / _CHECKS) == 0
+
     def _ended(
         self, state: DescentState, loss: Float[Array, "batch"]
     ) -> tuple[Bool[Array, "batch"], Float[Array, "batch"]]:
@@ -279,7 +283,7 @@ class _Carlini(BaseAttack):
         over = state.iteration + 1 >= self.steps
         if not self.abort_early:
             return over, state.last_loss
-        check = state.iteration % math.ceil(self.steps / _CHECKS) == 0
+        check = self._checks(state)
         stalled = check & ~(loss <= _PROGRESS * state.last_loss)
         return over | stalled, jnp.where(check, loss, state.last_loss)
 
@@ -429,9 +433,9 @@ class CarliniL2(_Carlini):
     closest adversarial input of all iterates. The published code takes 10,000 steps per descent at
     a constant rate, with ``scaling="sample"``. Two things here differ on purpose. The rate follows
     the perturbation (``relative_rate``), because 0.01 is many times what a waveform needs. And a
-    descent has succeeded only if its adversarial input has a lower loss than x itself, as the
-    minimum of the loss must: one that stepped over the boundary with a c that is too small would
-    mislead the search for good.
+    descent counts as a success only if it is adversarial in its last tenth, at a lower loss than
+    x itself: one that merely stepped over the boundary on its way, with a c that is too small,
+    would mislead the search for good.
 
     Attributes:
       binary_search_steps: values of c that are tried. From ten on, the last is the smallest that
@@ -551,7 +555,7 @@ class CarliniL2(_Carlini):
             **(changes | {"offset": _reset(ended, changes["offset"])}),
             x_adv=jnp.where(per_row(better, moved), moved, state.x_adv),
             best=jnp.where(better, distance, state.best),
-            improved=improved & ~ended,
+            improved=improved & ~ended & ~self._checks(state),
             const=jnp.where(ended, const, state.const),
             search=search,
             lower=lower,
