@@ -157,7 +157,7 @@ def art_hopskipjump(
     np.random.seed(SEED)  # noqa: NPY002  ART draws from the global state
     # Its starts come from an unseeded one.
     starts = np.random.RandomState(SEED)
-    with mock.patch.object(np.random, "RandomState", lambda: starts):
+    with mock.patch.object(np.random, "RandomState", return_value=starts):
         x_adv = made.generate(x, y.astype(np.int64))
     return x_adv, _spent(classifier, len(x))
 

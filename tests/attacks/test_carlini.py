@@ -34,7 +34,7 @@ SHORT = [
     CarliniLinf(steps=10, initial_const=1e-2, const_factor=5.0),
     CarliniL0(steps=10, rounds=25),
 ]
-COMPATIBLE = [CarliniL2(**ART_L2 | {"steps": 4}), CarliniLinf(**ART_LINF | {"steps": 4})]
+COMPATIBLE = [CarliniL2(**ART_L2 | {"steps": 4}), CarliniLinf(**ART_LINF | {"learning_rate": 0.05})]
 
 
 def name_of(attack: Any) -> str:
@@ -75,7 +75,7 @@ def test_l2_reaches_the_distance_to_a_hyperplane(bounds: str) -> None:
     victim, x, margin, gain = two_classes(12)
     box = {"far": (-1.0, 1.0), "near": (-0.5, 0.5), "none": None}[bounds]
     confidence = 8.0 if bounds == "near" else 0.0
-    attack = CarliniL2(bounds=box, confidence=confidence, steps=150)
+    attack = CarliniL2(bounds=box, confidence=confidence, steps=300 if confidence else 100)
     result = run_attack(victim.logits, x, None, attack, ANY_SIZE, **ONE_DEVICE)
     assert result.success.all()
     low, high = (-1e9, 1e9) if box is None else box
@@ -83,7 +83,8 @@ def test_l2_reaches_the_distance_to_a_hyperplane(bounds: str) -> None:
     best = [smallest(*row, "l2") for row in zip(gain, room, margin + confidence, strict=True)]
     ratio = result.measures["l2"][0] / best
     assert ratio.min() > 1 - 1e-3
-    assert ratio.max() < 1.02
+    # Samples that end at their bound get there slowly in tanh space.
+    assert ratio.max() < (1.03 if bounds == "near" else 1.01)
     assert np.median(ratio) < 1.01
     if bounds == "near":
         # The closed form without bounds is out of reach: they do act.
@@ -91,10 +92,10 @@ def test_l2_reaches_the_distance_to_a_hyperplane(bounds: str) -> None:
         assert np.abs(result.x_adv).max() <= 0.5
 
 
-@pytest.mark.parametrize("bounds", ["far", "near", "none"])
+@pytest.mark.parametrize("bounds", ["far", "near"])
 def test_linf_reaches_the_distance_to_a_hyperplane(bounds: str) -> None:
     victim, x, margin, gain = two_classes(12)
-    box = {"far": (-1.0, 1.0), "near": (-0.5, 0.5), "none": None}[bounds]
+    low, high = box = {"far": (-1.0, 1.0), "near": (-0.5, 0.5)}[bounds]
     confidence = 8.0 if bounds == "near" else 0.0
     attack = CarliniLinf(
         bounds=box,
@@ -106,7 +107,6 @@ def test_linf_reaches_the_distance_to_a_hyperplane(bounds: str) -> None:
     )
     result = run_attack(victim.logits, x, None, attack, ANY_SIZE, **ONE_DEVICE)
     assert result.success.all()
-    low, high = (-1e9, 1e9) if box is None else box
     room = np.where(gain > 0, high - x, x - low)
     best = [smallest(*row, "linf") for row in zip(gain, room, margin + confidence, strict=True)]
     ratio = result.measures["linf"][0] / best
@@ -155,15 +155,14 @@ def test_the_variable_is_the_published_one_and_exact_at_x() -> None:
 
 def test_l2_is_no_further_than_the_published_search() -> None:
     """A constant rate of 0.01 per sample steps over near boundaries; the default does not."""
-    for kind in ("conv", "spectrogram"):
-        victim, x = small_victims.small_victim(kind), small_victims.inputs(kind, 24, seed=21)
-        default = run_attack(victim, x, None, CarliniL2(), ANY_SIZE, **ONE_DEVICE)
-        attack = CarliniL2(relative_rate=None, scaling="sample")
-        published = run_attack(victim, x, None, attack, ANY_SIZE, **ONE_DEVICE)
-        assert default.success.all()
-        distance = default.measures["l2"][0]
-        assert distance.mean() < published.measures["l2"][0].mean()
-        assert (distance < 1.05 * published.measures["l2"][0]).all()
+    victim, x = small_victims.small_victim("conv"), small_victims.waveforms(16, seed=21)
+    default = run_attack(victim, x, None, CarliniL2(), ANY_SIZE, **ONE_DEVICE)
+    attack = CarliniL2(relative_rate=None, scaling="sample")
+    published = run_attack(victim, x, None, attack, ANY_SIZE, **ONE_DEVICE)
+    assert default.success.all()
+    ratio = default.measures["l2"][0] / published.measures["l2"][0]
+    assert ratio.max() < 1.03
+    assert ratio.min() < 0.5
 
 
 # --- parity --------------------------------------------------------------------------------------
@@ -242,10 +241,10 @@ def test_rows_do_not_depend_on_batches_devices_or_loops(attack: Any) -> None:
     base = attack_all(attack, order)
     assert_same(attack_all(attack, order, batch_size=16, devices=DEVICES[:2]), base)
     norm = attack.epsilon_norm
-    for options in ({"loop": "device"}, {"batch_size": 7}, {"batch_size": 1}):
-        other = attack_all(attack, order, **options)
-        np.testing.assert_array_equal(other.success, base.success)
-        np.testing.assert_allclose(other.measures[norm], base.measures[norm], rtol=0.02)
+    for count, options in ((24, {"loop": "device", "batch_size": 7}), (3, {"batch_size": 1})):
+        other = attack_all(attack, order[:count], **options)
+        np.testing.assert_array_equal(other.success, base.success[:, :count])
+        np.testing.assert_allclose(other.measures[norm], base.measures[norm][:, :count], rtol=0.02)
 
 
 @pytest.mark.parametrize("kind", ["spectrogram", "front_end"])

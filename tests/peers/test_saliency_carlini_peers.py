@@ -1,0 +1,108 @@
+"""JSMA and Carlini & Wagner's attacks against ART and Foolbox, live, on the same weights."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+import small_victims
+
+from jaxser import run_attack
+from jaxser.attacks.carlini import CarliniL2, CarliniLinf
+from jaxser.attacks.jsma import JSMA
+
+pytestmark = [
+    pytest.mark.peers,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "golden_saliency_carlini.py"
+ONE_DEVICE = {"devices": jax.devices()[:1]}
+ANY_SIZE = [float("inf")]
+ROWS = 12
+
+
+@pytest.fixture(scope="module")
+def oracle() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("golden_saliency_carlini", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def victims(oracle: ModuleType, kind: str) -> tuple[Any, Any, np.ndarray, np.ndarray]:
+    """(torch twin, victim, inputs, their predictions)."""
+    victim, x = small_victims.small_victim(kind), small_victims.waveforms(ROWS, seed=31)
+    model = oracle.golden_attacks.twin(kind, small_victims.WEIGHTS[kind]())
+    return model, victim, x, oracle.predictions(model, x)
+
+
+@pytest.mark.parametrize("kind", ["linear", "conv"])
+@pytest.mark.parametrize("theta", [0.2, 1.0, -0.5])
+def test_jsma_agrees_with_art(oracle: ModuleType, kind: str, theta: float) -> None:
+    model, victim, x, y = victims(oracle, kind)
+    target = oracle.next_class(y)
+    theirs = oracle.art_jsma(model, x, target, theta)
+    attack = JSMA(theta=theta, compat="art", targeted=True)
+    result = run_attack(victim, x, target, attack, ANY_SIZE, **ONE_DEVICE)
+    np.testing.assert_array_equal(result.success[0], oracle.predictions(model, theirs) == target)
+    np.testing.assert_allclose(result.x_adv[0], theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["linear", "conv"])
+@pytest.mark.parametrize("targeted", [False, True])
+@pytest.mark.parametrize(("norm", "confidence"), [("l2", 0.0), ("l2", 1.0), ("linf", 0.0)])
+def test_carlini_agrees_with_art(
+    oracle: ModuleType, kind: str, targeted: bool, norm: str, confidence: float
+) -> None:
+    model, victim, x, y = victims(oracle, kind)
+    y = oracle.next_class(y) if targeted else y
+    theirs = oracle.art_carlini(model, x, y, norm, targeted, confidence)
+    settings: dict[str, Any] = {"targeted": targeted, "confidence": confidence, "compat": "art"}
+    attack: Any = (
+        CarliniL2(**oracle.L2, **settings)
+        if norm == "l2"
+        else CarliniLinf(**oracle.LINF, **settings)
+    )
+    result = run_attack(victim, x, y, attack, ANY_SIZE, **ONE_DEVICE)
+    assert (theirs != x).any(axis=1).mean() > 0.3
+    apart = np.abs(result.x_adv[0] - theirs).max(axis=1)
+    # ART's line search compares losses in double precision, so a tie may go the other way.
+    assert (apart < 1e-4).mean() > 0.9, apart
+    sizes = [np.linalg.norm(found - x, axis=1) for found in (theirs, result.x_adv[0])]
+    np.testing.assert_allclose(*sizes, rtol=0.02, atol=1e-4)
+
+
+def test_the_default_l2_is_no_further_than_art_or_foolbox(oracle: ModuleType) -> None:
+    model, victim, x, y = victims(oracle, "conv")
+    attack = CarliniL2(steps=30)
+    result = run_attack(victim, x, y, attack, ANY_SIZE, **ONE_DEVICE)
+    assert result.success.all()
+    ours = result.measures["l2"][0]
+    found = {
+        "art": oracle.art_carlini(model, x, y, "l2", targeted=False),
+        # Foolbox without its early abort, which looks at the whole batch, takes 270 gradients.
+        "foolbox": oracle.foolbox_carlini_l2(model, x, y, steps=30, searches=9),
+    }
+    for name, theirs in found.items():
+        size = np.linalg.norm(theirs - x, axis=1)
+        fooled = oracle.predictions(model, theirs) != y
+        assert fooled.any(), name
+        assert ours[fooled].mean() < size[fooled].mean(), name
+        assert np.median(ours[fooled] / size[fooled]) < 1.01, name
+
+
+def test_the_default_linf_is_smaller_than_arts(oracle: ModuleType) -> None:
+    """ART's gradient without c cannot weigh τ against the margin."""
+    model, victim, x, y = victims(oracle, "conv")
+    result = run_attack(victim, x, y, CarliniLinf(), ANY_SIZE, **ONE_DEVICE)
+    assert result.success.all()
+    size = np.abs(oracle.art_carlini(model, x, y, "linf", targeted=False) - x).max(axis=1)
+    ratio = result.measures["linf"][0][size > 0] / size[size > 0]
+    assert ratio.max() < 1
+    assert np.median(ratio) < 0.7
