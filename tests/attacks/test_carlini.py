@@ -84,7 +84,7 @@ def test_l2_reaches_the_distance_to_a_hyperplane(bounds: str) -> None:
     ratio = result.measures["l2"][0] / best
     assert ratio.min() > 1 - 1e-3
     # Samples that end at their bound get there slowly in tanh space.
-    assert ratio.max() < (1.03 if bounds == "near" else 1.01)
+    assert ratio.max() < (1.03 if bounds == "near" else 1.02)
     assert np.median(ratio) < 1.01
     if bounds == "near":
         # The closed form without bounds is out of reach: they do act.
