@@ -37,15 +37,18 @@ from jaxser.attacks.base import (
     LogitsFn,
     RandomLogits,
     check_positive,
+    extended,
     freeze_done,
+    independent_draws,
     new_state,
     step_keys,
 )
-from jaxser.attacks.gradient import extended, independent_draws, project_l1, sparse_sign
+from jaxser.attacks.gradient import sparse_sign
 from jaxser.attacks.projections import (
     Norm,
     clip_to_bounds,
     per_row,
+    project_l1,
     project_l2,
     project_linf,
     row_norm,

@@ -33,12 +33,15 @@ __all__ = [
     "AttackState",
     "BaseAttack",
     "LogitsFn",
+    "MinimalNormAttack",
     "RandomLogits",
     "SharedDirection",
     "check_bounds",
     "check_positive",
     "class_gradients",
+    "extended",
     "freeze_done",
+    "independent_draws",
     "new_state",
     "resample",
     "row_keys",
@@ -205,6 +208,19 @@ class BaseAttack:
         return new_state(keys, x, y, epsilon)
 
 
+@dataclasses.dataclass(frozen=True)
+class MinimalNormAttack(BaseAttack):
+    """An attack that looks for the smallest perturbation, and whose rows end when they have it."""
+
+    @property
+    def finishes_early(self) -> bool:
+        return True
+
+    @property
+    def minimal_norm(self) -> bool:
+        return True
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class RandomLogits:
@@ -234,6 +250,14 @@ def resample(logits_fn: LogitsFn, draw: int | Int[Array, ""]) -> LogitsFn:
         return logits_fn
     keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(logits_fn.keys, draw)
     return dataclasses.replace(logits_fn, keys=keys)
+
+
+def independent_draws(logits_fn: RandomLogits, draws: int) -> RandomLogits:
+    """For inputs repeated ``draws`` times, copies of a row together: each under its own noise."""
+    keys = jax.vmap(lambda draw: resample(logits_fn, draw).keys, out_axes=1)(  # type: ignore[attr-defined]
+        jnp.arange(draws)
+    )
+    return dataclasses.replace(logits_fn, keys=keys.reshape(-1))
 
 
 def class_gradients(
@@ -297,6 +321,11 @@ def new_state(
         gradients=zeros,
         flags=zeros.astype(jnp.uint32),
     )
+
+
+def extended(state: AttackState, cls: type[State], **more: Any) -> State:
+    """``state`` as the subclass ``cls``, with the fields that it has more, or other values."""
+    return cls(**{**vars(state), **more})
 
 
 def freeze_done(old: State, new: State) -> State:

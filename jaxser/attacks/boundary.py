@@ -24,9 +24,10 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from jaxser.attacks.base import (
     AttackState,
-    BaseAttack,
     LogitsFn,
+    MinimalNormAttack,
     check_positive,
+    extended,
     freeze_done,
     new_state,
     step_keys,
@@ -115,7 +116,7 @@ class ARTBoundaryState(AttackState):
 
 
 @dataclasses.dataclass(frozen=True)
-class Boundary(BaseAttack):
+class Boundary(MinimalNormAttack):
     """Boundary attack: minimal L2 norm, from decisions alone.
 
     Untargeted and targeted; a start is noise of several weights and bandwidths. Targets that no
@@ -195,16 +196,8 @@ class Boundary(BaseAttack):
         return self.queries
 
     @property
-    def finishes_early(self) -> bool:
-        return True
-
-    @property
     def epsilon_norm(self) -> Norm:
         return "l2"
-
-    @property
-    def minimal_norm(self) -> bool:
-        return True
 
     @property
     def forward_rows(self) -> int:
@@ -220,15 +213,15 @@ class Boundary(BaseAttack):
     ) -> BoundaryState | ARTBoundaryState:
         """Nothing spent; no start yet."""
         state = new_state(keys, x, y, epsilon)
-        base = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
         none = jnp.zeros_like(state.steps)
         lengths = {
             "spherical_step": jnp.full(none.shape, self.first_spherical_step, jnp.float32),
             "source_step": jnp.full(none.shape, self.source_step, jnp.float32),
         }
         if self.compat == "art":
-            return ARTBoundaryState(
-                **base,
+            return extended(
+                state,
+                ARTBoundaryState,
                 **lengths,
                 phase=none,
                 tries=none,
@@ -238,8 +231,9 @@ class Boundary(BaseAttack):
                 used_step=lengths["spherical_step"],
                 satisfied=jnp.zeros((*none.shape, self.samples), bool),
             )
-        return BoundaryState(
-            **base,
+        return extended(
+            state,
+            BoundaryState,
             **lengths,
             phase=none,
             tries=none,

@@ -20,7 +20,7 @@ a batch and slots are refilled. One step of an attack is one forward and one bac
 
 import dataclasses
 import math
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -30,9 +30,10 @@ from jaxser.attacks.base import (
     NON_FINITE,
     ZERO_GRADIENT,
     AttackState,
-    BaseAttack,
     LogitsFn,
+    MinimalNormAttack,
     check_positive,
+    extended,
     freeze_done,
     new_state,
 )
@@ -174,10 +175,6 @@ def _reset(rows: Bool[Array, "batch"], values: Float[Array, "batch ..."]) -> Arr
     return jnp.where(per_row(rows, values), jnp.zeros_like(values), values)
 
 
-def _fields(state: AttackState) -> dict[str, Any]:
-    return {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
-
-
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class DescentState(AttackState):
@@ -203,8 +200,11 @@ class DescentState(AttackState):
     last_loss: Float[Array, "batch"]
 
 
+Descent = TypeVar("Descent", bound=DescentState)
+
+
 @dataclasses.dataclass(frozen=True)
-class _Carlini(BaseAttack):
+class _Carlini(MinimalNormAttack):
     """What the three attacks share.
 
     Attributes:
@@ -235,27 +235,24 @@ class _Carlini(BaseAttack):
                 f"{self.name}: confidence must be zero or positive, not {self.confidence!r}."
             )
 
-    @property
-    def finishes_early(self) -> bool:
-        return True
-
-    @property
-    def minimal_norm(self) -> bool:
-        return True
-
-    def _start(self, state: AttackState, *, per_sample: bool) -> dict[str, Any]:
-        """Fields of a DescentState before the first descent."""
+    def _start(
+        self, state: AttackState, cls: type[Descent], *, per_sample: bool, **more: Array
+    ) -> Descent:
+        """``state`` as ``cls`` before the first descent."""
         blank, infinite = jnp.zeros_like(state.x), jnp.full_like(state.epsilon, jnp.inf)
-        return _fields(state) | {
-            "offset": blank,
-            "first": blank,
-            "second": blank if per_sample else jnp.zeros_like(state.epsilon),
-            "iteration": jnp.zeros_like(state.steps),
-            "const": jnp.full_like(state.epsilon, self.initial_const),
-            "best": infinite,
-            "improved": jnp.zeros_like(state.done),
-            "last_loss": infinite,
-        }
+        return extended(
+            state,
+            cls,
+            offset=blank,
+            first=blank,
+            second=blank if per_sample else jnp.zeros_like(state.epsilon),
+            iteration=jnp.zeros_like(state.steps),
+            const=jnp.full_like(state.epsilon, self.initial_const),
+            best=infinite,
+            improved=jnp.zeros_like(state.done),
+            last_loss=infinite,
+            **more,
+        )
 
     def _hinge(self, margin: Float[Array, "batch"]) -> Float[Array, "batch"]:
         return jax.nn.relu(self.confidence - margin)
@@ -494,8 +491,9 @@ class CarliniL2(_Carlini):
         state = new_state(keys, x, y, epsilon)
         none, infinite = jnp.zeros_like(epsilon), jnp.full_like(epsilon, jnp.inf)
         if self.bounds is not None and self.compat == "art":
-            return LineSearchState(
-                **_fields(state),
+            return extended(
+                state,
+                LineSearchState,
                 variable=_to_tanh(x, self.bounds),
                 iterate=x,
                 iteration=jnp.zeros_like(state.steps),
@@ -510,8 +508,10 @@ class CarliniL2(_Carlini):
                 search=jnp.zeros_like(state.steps),
                 best=infinite,
             )
-        return L2State(
-            **self._start(state, per_sample=self.scaling == "sample"),
+        return self._start(
+            state,
+            L2State,
+            per_sample=self.scaling == "sample",
             search=jnp.zeros_like(state.steps),
             lower=none,
             upper=infinite,
@@ -822,8 +822,9 @@ class CarliniLinf(_Carlini):
         state = new_state(keys, x, y, epsilon)
         if self.bounds is not None and self.compat == "art":
             blank = jnp.zeros_like(x)
-            return ArtLinfState(
-                **_fields(state),
+            return extended(
+                state,
+                ArtLinfState,
                 variable=_to_tanh(x, self.bounds),
                 first=blank,
                 second=blank,
@@ -834,8 +835,10 @@ class CarliniLinf(_Carlini):
                 converged=jnp.zeros_like(state.steps),
                 improved=jnp.zeros_like(state.done),
             )
-        return LinfState(
-            **self._start(state, per_sample=True),
+        return self._start(
+            state,
+            LinfState,
+            per_sample=True,
             tau=jnp.full_like(epsilon, self.initial_tau * self._width()),
         )
 
@@ -1019,14 +1022,16 @@ class CarliniL0(_Carlini):
         epsilon: Float[Array, "batch"],
     ) -> L0State:
         """The clean input, before the first descent, on all samples."""
-        fields = self._start(new_state(keys, x, y, epsilon), per_sample=True)
-        return L0State(
-            **fields,
+        state = new_state(keys, x, y, epsilon)
+        return self._start(
+            state,
+            L0State,
+            per_sample=True,
             free=jnp.ones_like(x, dtype=bool),
             importance=jnp.zeros_like(x),
             removal=jnp.full_like(epsilon, self.removal),
-            kept_const=fields["const"],
-            round=jnp.zeros_like(fields["steps"]),
+            kept_const=jnp.full_like(epsilon, self.initial_const),
+            round=jnp.zeros_like(state.steps),
         )
 
     def step(self, logits_fn: LogitsFn, state: L0State) -> L0State:

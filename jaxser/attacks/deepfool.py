@@ -24,9 +24,10 @@ from jaxser.attacks.base import (
     NON_FINITE,
     ZERO_GRADIENT,
     AttackState,
-    BaseAttack,
     LogitsFn,
+    MinimalNormAttack,
     check_positive,
+    extended,
     freeze_done,
     new_state,
 )
@@ -195,7 +196,7 @@ class DeepFoolState(AttackState):
 
 
 @dataclasses.dataclass(frozen=True)
-class DeepFool(BaseAttack):
+class DeepFool(MinimalNormAttack):
     """DeepFool, untargeted; a step costs two forward passes and one backward pass per other class.
 
     Attributes:
@@ -241,16 +242,8 @@ class DeepFool(BaseAttack):
         return _STEPS[self.compat] if self.steps is None else self.steps
 
     @property
-    def finishes_early(self) -> bool:
-        return True
-
-    @property
     def epsilon_norm(self) -> Norm:
         return self.norm
-
-    @property
-    def minimal_norm(self) -> bool:
-        return True
 
     def init(
         self,
@@ -262,8 +255,9 @@ class DeepFool(BaseAttack):
     ) -> DeepFoolState:
         """The clean input; the victim is not run yet."""
         others = min(self.candidates, count_classes(logits_fn, x)) - 1
-        return DeepFoolState(
-            **vars(new_state(keys, x, y, epsilon)),
+        return extended(
+            new_state(keys, x, y, epsilon),
+            DeepFoolState,
             total=jnp.zeros_like(x),
             others=jnp.zeros((x.shape[0], others), jnp.int32),
         )

@@ -22,9 +22,10 @@ from jaxtyping import Array, Float, Int, Key
 
 from jaxser.attacks.base import (
     AttackState,
-    BaseAttack,
     LogitsFn,
+    MinimalNormAttack,
     check_positive,
+    extended,
     freeze_done,
     new_state,
     step_keys,
@@ -72,7 +73,7 @@ class FABState(AttackState):
 
 
 @dataclasses.dataclass(frozen=True)
-class FAB(BaseAttack):
+class FAB(MinimalNormAttack):
     """Fast adaptive boundary attack; ``x_adv`` is the nearest adversarial input met.
 
     A step costs two forward passes and one backward pass per class that is gone towards: all but
@@ -131,16 +132,8 @@ class FAB(BaseAttack):
         return self.steps * self.restarts * (self.target_classes or 1)
 
     @property
-    def finishes_early(self) -> bool:
-        return True
-
-    @property
     def epsilon_norm(self) -> Norm:
         return self.norm
-
-    @property
-    def minimal_norm(self) -> bool:
-        return True
 
     def init(
         self,
@@ -153,8 +146,9 @@ class FAB(BaseAttack):
         """The clean input; the victim is not run yet."""
         targets = min(self.target_classes or 0, count_classes(logits_fn, x) - 1)
         zeros = jnp.zeros(x.shape[:1], jnp.float32)
-        return FABState(
-            **vars(new_state(keys, x, y, epsilon)),
+        return extended(
+            new_state(keys, x, y, epsilon),
+            FABState,
             point=x,
             distance=jnp.full_like(zeros, jnp.inf),
             margin=zeros,

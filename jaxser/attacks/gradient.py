@@ -33,9 +33,10 @@ from jaxser.attacks.base import (
     LogitsFn,
     RandomLogits,
     check_positive,
+    extended,
     freeze_done,
+    independent_draws,
     new_state,
-    resample,
     step_keys,
 )
 from jaxser.attacks.projections import (
@@ -44,8 +45,10 @@ from jaxser.attacks.projections import (
     clip_to_bounds,
     largest_mask,
     per_row,
+    project_l1,
     project_l2,
     project_linf,
+    random_l1,
     random_l2,
     random_linf,
     row_norm,
@@ -63,13 +66,9 @@ __all__ = [
     "IteratedGradient",
     "LossGradient",
     "expected_gradient",
-    "extended",
     "finish_step",
-    "independent_draws",
     "linf_iterate",
     "loss_gradient",
-    "project_l1",
-    "random_l1",
     "sparse_sign",
 ]
 
@@ -120,12 +119,6 @@ def loss_gradient(
 State = TypeVar("State", bound=AttackState)
 
 
-def extended(state: AttackState, cls: type[State], **more: Array) -> State:
-    """``state`` as the subclass ``cls``, with the fields that it has more."""
-    values = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
-    return cls(**values, **more)
-
-
 def finish_step(
     state: State,
     moved: Float[Array, "batch ..."],
@@ -150,14 +143,6 @@ def finish_step(
         flags=state.flags | found.flags,
     )
     return freeze_done(state, new)
-
-
-def independent_draws(logits_fn: RandomLogits, draws: int) -> RandomLogits:
-    """For inputs repeated ``draws`` times, copies of a row together: each under its own noise."""
-    keys = jax.vmap(lambda draw: resample(logits_fn, draw).keys, out_axes=1)(  # type: ignore[attr-defined]
-        jnp.arange(draws)
-    )
-    return dataclasses.replace(logits_fn, keys=keys.reshape(-1))
 
 
 def expected_gradient(
@@ -195,59 +180,6 @@ def linf_iterate(
     moved = state.x_adv + per_row(length, gradient) * jnp.sign(gradient)
     delta = project_linf(moved - state.x, state.epsilon)
     return clip_to_bounds(state.x + delta, state.x, bounds)
-
-
-def project_l1(
-    delta: Float[Array, "batch ..."],
-    epsilon: Float[Array, "batch"],
-    x: Float[Array, "batch ..."],
-    bounds: Bounds,
-) -> Float[Array, "batch ..."]:
-    """Nearest point to ``delta`` in the L1 ball of radius ``epsilon`` and, from ``x``, the bounds.
-
-    It is ``sign(delta) * clip(|delta| - shrink, 0, room)`` with the smallest ``shrink`` that brings
-    the sum down to ε (Croce & Hein, ICML 2021, proposition 3.1). The sum falls as ``shrink``
-    grows, so ``shrink`` is found bit by bit, to the last bit and without a sort; see
-    :func:`jaxser.attacks.projections.largest_mask`.
-    """
-    size = jnp.abs(delta)
-    far = jnp.where(delta > 0, jnp.inf, -jnp.inf)
-    room = jnp.abs(clip_to_bounds(far, x, bounds) - x)
-
-    def shrunk(shrink: Float[Array, "batch"]) -> Float[Array, "batch ..."]:
-        return jnp.clip(size - per_row(shrink, size), 0.0, room)
-
-    def outside(bits: Int[Array, "batch"]) -> Bool[Array, "batch"]:
-        shrink = jax.lax.bitcast_convert_type(bits, jnp.float32)
-        return row_norm(shrunk(shrink), "l1") > epsilon
-
-    def set_bit(index: Int[Array, ""], bits: Int[Array, "batch"]) -> Int[Array, "batch"]:
-        candidate = bits | (jnp.int32(1) << (30 - index))
-        return jnp.where(outside(candidate), candidate, bits)
-
-    zero = jnp.zeros(delta.shape[:1], jnp.int32)
-    # The largest shrink that is too small, and the next number after it.
-    bits = jax.lax.fori_loop(0, 31, set_bit, zero) + outside(zero)
-    return jnp.sign(delta) * shrunk(jax.lax.bitcast_convert_type(bits, jnp.float32))
-
-
-def random_l1(
-    keys: Key[Array, "batch"], epsilon: Float[Array, "batch"], like: Float[Array, "batch ..."]
-) -> Float[Array, "batch ..."]:
-    """A uniform point of each row's L1 ball, drawn from the row's own key.
-
-    Exponential variables over their sum, with one more for the distance to the sphere, are
-    uniform on the simplex.
-    """
-    shape = like.shape[1:]
-
-    def draw(key: Key[Array, ""]) -> Float[Array, "..."]:
-        along, slack, side = jax.random.split(key, 3)
-        amount = jax.random.exponential(along, shape)
-        share = amount / (amount.sum() + jax.random.exponential(slack))
-        return share * jax.random.rademacher(side, shape, jnp.float32)
-
-    return jax.vmap(draw)(keys) * per_row(epsilon, like)
 
 
 def sparse_sign(

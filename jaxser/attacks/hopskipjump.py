@@ -27,9 +27,10 @@ from jaxtyping import Array, Float, Int, Key
 
 from jaxser.attacks.base import (
     AttackState,
-    BaseAttack,
     LogitsFn,
+    MinimalNormAttack,
     check_positive,
+    extended,
     freeze_done,
     new_state,
     step_keys,
@@ -91,7 +92,7 @@ class HopSkipJumpState(AttackState):
 
 
 @dataclasses.dataclass(frozen=True)
-class HopSkipJump(BaseAttack):
+class HopSkipJump(MinimalNormAttack):
     """HopSkipJump: minimal L2 or L∞ norm, from decisions alone.
 
     Untargeted and targeted; a start is noise of several weights and bandwidths. Targets that no
@@ -137,16 +138,8 @@ class HopSkipJump(BaseAttack):
         return self.queries
 
     @property
-    def finishes_early(self) -> bool:
-        return True
-
-    @property
     def epsilon_norm(self) -> Norm:
         return self.norm
-
-    @property
-    def minimal_norm(self) -> bool:
-        return True
 
     def init(
         self,
@@ -159,8 +152,9 @@ class HopSkipJump(BaseAttack):
         """Nothing spent; no start yet."""
         state = new_state(keys, x, y, epsilon)
         none = jnp.zeros_like(state.steps)
-        return HopSkipJumpState(
-            **{field.name: getattr(state, field.name) for field in dataclasses.fields(state)},
+        return extended(
+            state,
+            HopSkipJumpState,
             phase=none,
             tries=none,
             low=none.astype(jnp.float32),

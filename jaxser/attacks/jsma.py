@@ -26,9 +26,10 @@ from jaxser.attacks.base import (
     NON_FINITE,
     ZERO_GRADIENT,
     AttackState,
-    BaseAttack,
     LogitsFn,
+    MinimalNormAttack,
     check_positive,
+    extended,
     freeze_done,
     new_state,
     step_keys,
@@ -59,7 +60,7 @@ class JSMAState(AttackState):
 
 
 @dataclasses.dataclass(frozen=True)
-class JSMA(BaseAttack):
+class JSMA(MinimalNormAttack):
     """Jacobian saliency map attack.
 
     It stops at the first adversarial iterate. The number of changed samples never falls on the
@@ -108,16 +109,8 @@ class JSMA(BaseAttack):
         return self.steps + 1
 
     @property
-    def finishes_early(self) -> bool:
-        return True
-
-    @property
     def epsilon_norm(self) -> Norm:
         return "l0"
-
-    @property
-    def minimal_norm(self) -> bool:
-        return True
 
     def init(
         self,
@@ -129,8 +122,7 @@ class JSMA(BaseAttack):
     ) -> JSMAState:
         """The clean input; the first step chooses the target, from logits it needs anyway."""
         state = new_state(keys, x, y, epsilon)
-        fields = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
-        return JSMAState(**fields, iterate=x, target=y)
+        return extended(state, JSMAState, iterate=x, target=y)
 
     def step(self, logits_fn: LogitsFn, state: JSMAState) -> JSMAState:
         """A look at the iterate, and a move of two samples where it is not adversarial yet."""

@@ -27,6 +27,7 @@ from jaxser.attacks.base import (
     BaseAttack,
     LogitsFn,
     check_positive,
+    extended,
     freeze_done,
     new_state,
     step_keys,
@@ -207,13 +208,12 @@ class PixelSearch(BaseAttack):
         state = new_state(keys, x, y, epsilon)
         score, success, finite = label_score(logits_fn(x), y, self.targeted)
         search, trial = self.strategy.start(step_keys(keys, state.steps), dimensions)
-        return PixelSearchState(
-            **{
-                **vars(state),
-                "done": success,
-                "queries": state.queries + 1,
-                "flags": (NON_FINITE * ~finite).astype(jnp.uint32),
-            },
+        return extended(
+            state,
+            PixelSearchState,
+            done=success,
+            queries=state.queries + 1,
+            flags=(NON_FINITE * ~finite).astype(jnp.uint32),
             score=score,
             trial=trial,
             scores=jnp.full(trial.shape[:2], jnp.inf),

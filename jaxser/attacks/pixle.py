@@ -22,9 +22,10 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from jaxser.attacks.base import (
     NON_FINITE,
     AttackState,
-    BaseAttack,
     LogitsFn,
+    MinimalNormAttack,
     check_positive,
+    extended,
     freeze_done,
     new_state,
     step_keys,
@@ -109,7 +110,7 @@ def copy_patch(
 
 
 @dataclasses.dataclass(frozen=True)
-class Pixle(BaseAttack):
+class Pixle(MinimalNormAttack):
     """Rearranging pixels, by restarts of independent patches or patch upon patch.
 
     A restart tries ``iterations`` patches on the same input and goes on from the best input so
@@ -176,16 +177,8 @@ class Pixle(BaseAttack):
         return self.steps_per_restart * (1 if self.update_each_iteration else self.restarts)
 
     @property
-    def finishes_early(self) -> bool:
-        return True
-
-    @property
     def epsilon_norm(self) -> Norm:
         return "l0"
-
-    @property
-    def minimal_norm(self) -> bool:
-        return True
 
     @property
     def forward_rows(self) -> int:
@@ -208,13 +201,12 @@ class Pixle(BaseAttack):
             )
         state = new_state(keys, x, y, epsilon)
         score, success, finite = label_score(logits_fn(x), y, self.targeted)
-        return PixleState(
-            **{
-                **vars(state),
-                "done": success,
-                "queries": state.queries + 1,
-                "flags": (NON_FINITE * ~finite).astype(jnp.uint32),
-            },
+        return extended(
+            state,
+            PixleState,
+            done=success,
+            queries=state.queries + 1,
+            flags=(NON_FINITE * ~finite).astype(jnp.uint32),
             base=x,
             best=x,
             score=score,

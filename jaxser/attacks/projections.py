@@ -21,8 +21,10 @@ __all__ = [
     "largest_mask",
     "per_row",
     "project_l0_linf",
+    "project_l1",
     "project_l2",
     "project_linf",
+    "random_l1",
     "random_l2",
     "random_linf",
     "row_norm",
@@ -118,6 +120,40 @@ def largest_mask(
     return mask.reshape(values.shape)
 
 
+def project_l1(
+    delta: Float[Array, "batch ..."],
+    epsilon: Float[Array, "batch"],
+    x: Float[Array, "batch ..."],
+    bounds: Bounds,
+) -> Float[Array, "batch ..."]:
+    """Nearest point to ``delta`` in the L1 ball of radius ``epsilon`` and, from ``x``, the bounds.
+
+    It is ``sign(delta) * clip(|delta| - shrink, 0, room)`` with the smallest ``shrink`` that brings
+    the sum down to ε (Croce & Hein, ICML 2021, proposition 3.1). The sum falls as ``shrink``
+    grows, so ``shrink`` is found bit by bit, to the last bit and without a sort; see
+    :func:`largest_mask`.
+    """
+    size = jnp.abs(delta)
+    far = jnp.where(delta > 0, jnp.inf, -jnp.inf)
+    room = jnp.abs(clip_to_bounds(far, x, bounds) - x)
+
+    def shrunk(shrink: Float[Array, "batch"]) -> Float[Array, "batch ..."]:
+        return jnp.clip(size - per_row(shrink, size), 0.0, room)
+
+    def outside(bits: Int[Array, "batch"]) -> Bool[Array, "batch"]:
+        shrink = jax.lax.bitcast_convert_type(bits, jnp.float32)
+        return row_norm(shrunk(shrink), "l1") > epsilon
+
+    def set_bit(index: Int[Array, ""], bits: Int[Array, "batch"]) -> Int[Array, "batch"]:
+        candidate = bits | (jnp.int32(1) << (30 - index))
+        return jnp.where(outside(candidate), candidate, bits)
+
+    zero = jnp.zeros(delta.shape[:1], jnp.int32)
+    # The largest shrink that is too small, and the next number after it.
+    bits = jax.lax.fori_loop(0, 31, set_bit, zero) + outside(zero)
+    return jnp.sign(delta) * shrunk(jax.lax.bitcast_convert_type(bits, jnp.float32))
+
+
 def project_l0_linf(
     delta: Float[Array, "batch ..."],
     epsilon: Float[Array, "batch"],
@@ -158,3 +194,22 @@ def random_l2(
 
     noise, radius = jax.vmap(direction_and_radius)(keys)
     return unit_l2(noise) * per_row(radius * epsilon, like)
+
+
+def random_l1(
+    keys: Key[Array, "batch"], epsilon: Float[Array, "batch"], like: Float[Array, "batch ..."]
+) -> Float[Array, "batch ..."]:
+    """A uniform point of each row's L1 ball, drawn from the row's own key.
+
+    Exponential variables over their sum, with one more for the distance to the sphere, are
+    uniform on the simplex.
+    """
+    shape = like.shape[1:]
+
+    def draw(key: Key[Array, ""]) -> Float[Array, "..."]:
+        along, slack, side = jax.random.split(key, 3)
+        amount = jax.random.exponential(along, shape)
+        share = amount / (amount.sum() + jax.random.exponential(slack))
+        return share * jax.random.rademacher(side, shape, jnp.float32)
+
+    return jax.vmap(draw)(keys) * per_row(epsilon, like)

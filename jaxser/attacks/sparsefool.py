@@ -24,9 +24,10 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from jaxser.attacks.base import (
     AttackState,
-    BaseAttack,
     LogitsFn,
+    MinimalNormAttack,
     check_positive,
+    extended,
     freeze_done,
     new_state,
 )
@@ -82,7 +83,7 @@ class SparseFoolState(AttackState):
 
 
 @dataclasses.dataclass(frozen=True)
-class SparseFool(BaseAttack):
+class SparseFool(MinimalNormAttack):
     """SparseFool, untargeted; a step costs two forward passes and one backward per other class.
 
     Attributes:
@@ -126,16 +127,8 @@ class SparseFool(BaseAttack):
         return self._rounds * (self.deepfool_steps + 1)
 
     @property
-    def finishes_early(self) -> bool:
-        return True
-
-    @property
     def epsilon_norm(self) -> Norm:
         return "l0"
-
-    @property
-    def minimal_norm(self) -> bool:
-        return True
 
     def init(
         self,
@@ -148,8 +141,9 @@ class SparseFool(BaseAttack):
         """The first round's first search, from the clean input; the victim is not run yet."""
         others = min(self.candidates, count_classes(logits_fn, x)) - 1
         base = new_state(keys, x, y, epsilon)
-        return SparseFoolState(
-            **vars(base),
+        return extended(
+            base,
+            SparseFoolState,
             origin=x,
             point=x,
             solving=jnp.zeros_like(base.done),

@@ -27,6 +27,7 @@ from jaxser.attacks.base import (
     BaseAttack,
     LogitsFn,
     check_positive,
+    extended,
     freeze_done,
     new_state,
     step_keys,
@@ -205,7 +206,7 @@ class Square(BaseAttack):
         """The clean input, whose forward pass is the first step's."""
         state = new_state(keys, x, y, epsilon)
         worst = jnp.full(x.shape[:1], jnp.inf)
-        return SquareState(**vars(state), iterate=x, iterate_loss=worst, loss=worst)
+        return extended(state, SquareState, iterate=x, iterate_loss=worst, loss=worst)
 
     def step(self, logits_fn: LogitsFn, state: SquareState) -> SquareState:
         """One query."""

@@ -27,9 +27,8 @@ from jaxser.attacks.gradient import (
     PGD,
     expected_gradient,
     loss_gradient,
-    project_l1,
-    random_l1,
 )
+from jaxser.attacks.projections import project_l1, random_l1
 from jaxser.corpora.table import numeric_id
 from jaxser.errors import UsageError
 from jaxser.victim import Victim

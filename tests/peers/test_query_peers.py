@@ -14,13 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import small_victims
-import torch
-import torchattacks
 
 from jaxser import run_attack
 from jaxser.attacks.one_pixel import FewPixel
 from jaxser.attacks.pixle import Pixle
 from jaxser.attacks.square import Square
+
+torch = pytest.importorskip("torch")
+torchattacks = pytest.importorskip("torchattacks")
 
 pytestmark = [
     pytest.mark.peers,

@@ -9,11 +9,12 @@ import jax
 import numpy as np
 import pytest
 import small_victims
-import torch
 
 from jaxser import run_attack
 from jaxser.attacks.carlini import CarliniL2, CarliniLinf
 from jaxser.attacks.jsma import JSMA
+
+torch = pytest.importorskip("torch")
 
 pytestmark = [
     pytest.mark.peers,
