@@ -364,11 +364,15 @@ class Bench:
         return [our_turn() / their_turn() for _ in range(self.pairs)]
 
 
-def load(folder: Path, root: Path | None, seconds: float, rows: int) -> tuple[Any, Any, Any]:
-    """The victim at this length, its twin, and utterances of the test part, spread over it."""
+def load_victim_and_speech(
+    folder: Path, root: Path | None, seconds: float, rows: int
+) -> tuple["Victim", "np.ndarray"]:
+    """The victim at this length, and utterances of the test part, spread over it.
+
+    Where the test part is smaller than that, utterances of the others come after it.
+    """
     import numpy as np
 
-    from benchmarks.torch_twins import twin_of
     from jaxser.corpora.selection import select, split_rows
     from jaxser.victim import load_victim, read_run
 
@@ -378,12 +382,13 @@ def load(folder: Path, root: Path | None, seconds: float, rows: int) -> tuple[An
         corpus = dataclasses.replace(corpus, root=root)
     prepared = select(corpus)
     test = split_rows(prepared.corpus, "test")
-    if len(test) < rows:
-        raise InputError(f"the test part has {len(test)} utterances, fewer than --rows {rows}.")
-    chosen = test[np.linspace(0, len(test) - 1, rows).round().astype(int)]
+    others = np.setdiff1d(np.arange(len(prepared.waveforms)), test)
+    if len(test) + len(others) < rows:
+        raise InputError(f"the corpus has {len(test) + len(others)} utterances, --rows is {rows}.")
+    spread = np.linspace(0, len(test) - 1, min(rows, len(test))).round().astype(int)
+    chosen = np.concatenate([test[spread], others[: rows - len(spread)]])
     x = np.asarray(prepared.waveforms[chosen], np.float32)
-    victim = dataclasses.replace(load_victim(folder), input_shape=(x.shape[1],))
-    return victim, twin_of(victim.name, victim.variables), x
+    return dataclasses.replace(load_victim(folder), input_shape=(x.shape[1],)), x
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -414,9 +419,11 @@ def main(argv: list[str] | None = None) -> int:
             f"{len(cores)} or less."
         )
     os.sched_setaffinity(0, cores[: args.threads])
+    import jax.numpy as jnp
     import torch
 
     torch.set_num_threads(args.threads)
+    from benchmarks.torch_twins import twin_of
     from jaxser.driver import predict
     from jaxser.provenance import environment
 
@@ -433,11 +440,12 @@ def main(argv: list[str] | None = None) -> int:
             f"warning: other programs are running (load {load_before:.1f}); PyTorch's threads wait "
             "for each other and suffer more from that, so the ratios will be too high."
         )
-    victim, twin, x = load(args.victim, args.root, args.seconds, args.rows)
+    victim, x = load_victim_and_speech(args.victim, args.root, args.seconds, args.rows)
+    twin = twin_of(victim.name, victim.variables)
     y = predict(victim, x)
     with torch.no_grad():
         theirs = twin(torch.from_numpy(x)).numpy()
-    apart = float(abs(theirs - victim.logits(x)).max())
+    apart = float(abs(theirs - victim.logits(jnp.asarray(x))).max())
     print(
         f"{victim.name} of {args.victim}, {len(x)} utterances of {args.seconds:g} s, {args.peer}; "
         f"the two sides' logits differ by at most {apart:.1e}"

@@ -15,11 +15,10 @@ import dataclasses
 from typing import ClassVar, Literal
 
 from jaxser.attacks.apgd import APGD
-from jaxser.attacks.base import Attack, check_bounds
+from jaxser.attacks.base import Attack, check_bounds, check_choice
 from jaxser.attacks.fab import FAB
 from jaxser.attacks.projections import Bounds
 from jaxser.attacks.square import Square
-from jaxser.errors import UsageError
 
 __all__ = ["AutoAttack"]
 
@@ -48,12 +47,8 @@ class AutoAttack:
 
     def __post_init__(self) -> None:
         check_bounds(self.name, self.bounds)
-        if self.variant not in ("standard", "random"):
-            raise UsageError(
-                f"{self.name}: variant must be 'standard' or 'random', not {self.variant!r}."
-            )
-        if self.norm not in ("linf", "l2"):
-            raise UsageError(f"{self.name}: norm must be 'linf' or 'l2', not {self.norm!r}.")
+        check_choice(self.name, "variant", self.variant, ("standard", "random"))
+        check_choice(self.name, "norm", self.norm, ("linf", "l2"))
 
     def attacks(self, num_classes: int) -> tuple[Attack, ...]:
         """The members in the order in which they run.

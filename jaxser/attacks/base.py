@@ -37,6 +37,7 @@ __all__ = [
     "RandomLogits",
     "SharedDirection",
     "check_bounds",
+    "check_choice",
     "check_positive",
     "class_gradients",
     "extended",
@@ -341,6 +342,13 @@ def check_bounds(attack: str, bounds: Bounds) -> None:
     """Refuse bounds that are not (low, high) with low < high."""
     if bounds is not None and not (len(bounds) == 2 and bounds[0] < bounds[1]):
         raise UsageError(f"{attack}: bounds must be (low, high) with low < high, not {bounds!r}.")
+
+
+def check_choice(attack: str, name: str, value: Any, choices: tuple[Any, ...]) -> None:
+    """Refuse a hyper-parameter that is none of ``choices``."""
+    if value not in choices:
+        *some, last = map(repr, choices)
+        raise UsageError(f"{attack}: {name} must be {', '.join(some)} or {last}, not {value!r}.")
 
 
 def check_positive(attack: str, **values: float | None) -> None:

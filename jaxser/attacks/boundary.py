@@ -26,6 +26,7 @@ from jaxser.attacks.base import (
     AttackState,
     LogitsFn,
     MinimalNormAttack,
+    check_choice,
     check_positive,
     extended,
     freeze_done,
@@ -179,8 +180,7 @@ class Boundary(MinimalNormAttack):
                 f"{self.name}: step_adaptation must be finite and above 1, "
                 f"not {self.step_adaptation!r}."
             )
-        if self.compat not in (None, "art"):
-            raise UsageError(f"{self.name}: compat must be 'art' or None, not {self.compat!r}.")
+        check_choice(self.name, "compat", self.compat, (None, "art"))
 
     @property
     def first_spherical_step(self) -> float:

@@ -32,6 +32,7 @@ from jaxser.attacks.base import (
     AttackState,
     LogitsFn,
     MinimalNormAttack,
+    check_choice,
     check_positive,
     extended,
     freeze_done,
@@ -323,8 +324,7 @@ def _check_consts(attack: str, initial: float, largest: float, factor: float) ->
 
 
 def _check_compat(attack: str, compat: str | None, bounds: Bounds) -> None:
-    if compat not in (None, "art"):
-        raise UsageError(f"{attack}: compat must be None or 'art', not {compat!r}.")
+    check_choice(attack, "compat", compat, (None, "art"))
     if compat == "art" and bounds is None:
         raise UsageError(f"{attack}: compat='art' needs bounds; give (low, high).")
 
@@ -465,10 +465,7 @@ class CarliniL2(_Carlini):
             max_halving=self.max_halving,
             max_doubling=self.max_doubling,
         )
-        if self.scaling not in ("row", "sample"):
-            raise UsageError(
-                f"{self.name}: scaling must be 'row' or 'sample', not {self.scaling!r}."
-            )
+        check_choice(self.name, "scaling", self.scaling, ("row", "sample"))
         _check_compat(self.name, self.compat, self.bounds)
 
     @property

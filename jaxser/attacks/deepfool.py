@@ -26,6 +26,7 @@ from jaxser.attacks.base import (
     AttackState,
     LogitsFn,
     MinimalNormAttack,
+    check_choice,
     check_positive,
     extended,
     freeze_done,
@@ -226,12 +227,8 @@ class DeepFool(MinimalNormAttack):
         check_positive(self.name, steps=self.steps)
         check_overshoot(self.name, self.overshoot)
         check_candidates(self.name, self.candidates)
-        if self.norm not in ("l2", "linf"):
-            raise UsageError(f"{self.name}: norm must be 'l2' or 'linf', not {self.norm!r}.")
-        if self.compat not in (None, "art", "torchattacks"):
-            raise UsageError(
-                f"{self.name}: compat must be 'art', 'torchattacks' or None, not {self.compat!r}."
-            )
+        check_choice(self.name, "norm", self.norm, ("l2", "linf"))
+        check_choice(self.name, "compat", self.compat, (None, "art", "torchattacks"))
         if self.compat is not None and self.norm != "l2":
             raise UsageError(
                 f"{self.name}: compat={self.compat!r} is the L2 attack; set norm='l2'."

@@ -24,6 +24,7 @@ from jaxser.attacks.base import (
     AttackState,
     LogitsFn,
     MinimalNormAttack,
+    check_choice,
     check_positive,
     extended,
     freeze_done,
@@ -112,8 +113,7 @@ class FAB(MinimalNormAttack):
             target_classes=self.target_classes,
             restarts=self.restarts,
         )
-        if self.norm not in ("linf", "l2", "l1"):
-            raise UsageError(f"{self.name}: norm must be 'linf', 'l2' or 'l1', not {self.norm!r}.")
+        check_choice(self.name, "norm", self.norm, ("linf", "l2", "l1"))
         if not 0 <= self.alpha_max <= 1:
             raise UsageError(
                 f"{self.name}: alpha_max must be between 0 and 1, not {self.alpha_max!r}."

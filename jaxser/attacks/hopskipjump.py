@@ -29,6 +29,7 @@ from jaxser.attacks.base import (
     AttackState,
     LogitsFn,
     MinimalNormAttack,
+    check_choice,
     check_positive,
     extended,
     freeze_done,
@@ -52,7 +53,6 @@ from jaxser.attacks.projections import (
     row_norm,
     unit_l2,
 )
-from jaxser.errors import UsageError
 
 __all__ = ["HopSkipJump", "HopSkipJumpState"]
 
@@ -130,8 +130,7 @@ class HopSkipJump(MinimalNormAttack):
             max_halvings=self.max_halvings,
             start_tries=self.start_tries,
         )
-        if self.norm not in ("l2", "linf"):
-            raise UsageError(f"{self.name}: norm must be 'l2' or 'linf', not {self.norm!r}.")
+        check_choice(self.name, "norm", self.norm, ("l2", "linf"))
 
     @property
     def max_steps(self) -> int:

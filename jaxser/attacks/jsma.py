@@ -28,6 +28,7 @@ from jaxser.attacks.base import (
     AttackState,
     LogitsFn,
     MinimalNormAttack,
+    check_choice,
     check_positive,
     extended,
     freeze_done,
@@ -96,12 +97,8 @@ class JSMA(MinimalNormAttack):
         check_positive(self.name, theta=abs(self.theta), gamma=self.gamma, steps=self.steps)
         if self.gamma > 1:
             raise UsageError(f"{self.name}: gamma must be at most 1, not {self.gamma!r}.")
-        if self.target not in ("second", "random"):
-            raise UsageError(
-                f"{self.name}: target must be 'second' or 'random', not {self.target!r}."
-            )
-        if self.compat not in (None, "art"):
-            raise UsageError(f"{self.name}: compat must be None or 'art', not {self.compat!r}.")
+        check_choice(self.name, "target", self.target, ("second", "random"))
+        check_choice(self.name, "compat", self.compat, (None, "art"))
 
     @property
     def max_steps(self) -> int:

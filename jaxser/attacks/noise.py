@@ -21,7 +21,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxser.attacks.base import AttackState, BaseAttack, LogitsFn, freeze_done, step_keys
+from jaxser.attacks.base import (
+    AttackState,
+    BaseAttack,
+    LogitsFn,
+    check_choice,
+    freeze_done,
+    step_keys,
+)
 from jaxser.attacks.projections import (
     Bounds,
     Norm,
@@ -31,7 +38,6 @@ from jaxser.attacks.projections import (
     row_norm,
     unit_l2,
 )
-from jaxser.errors import UsageError
 
 __all__ = ["Noise"]
 
@@ -50,10 +56,7 @@ class Noise(BaseAttack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.kind not in ("uniform", "gaussian", "white"):
-            raise UsageError(
-                f"{self.name}: kind must be 'uniform', 'gaussian' or 'white', not {self.kind!r}."
-            )
+        check_choice(self.name, "kind", self.kind, ("uniform", "gaussian", "white"))
 
     @property
     def max_steps(self) -> int:

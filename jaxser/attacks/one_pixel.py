@@ -26,6 +26,7 @@ from jaxser.attacks.base import (
     AttackState,
     BaseAttack,
     LogitsFn,
+    check_choice,
     check_positive,
     extended,
     freeze_done,
@@ -114,10 +115,7 @@ class PixelSearch(BaseAttack):
             candidates=self.candidates,
             sigma=self.sigma,
         )
-        if self.optimizer not in ("de", "cma_es"):
-            raise UsageError(
-                f"{self.name}: optimizer must be 'de' or 'cma_es', not {self.optimizer!r}."
-            )
+        check_choice(self.name, "optimizer", self.optimizer, ("de", "cma_es"))
         if self.population < 5:
             raise UsageError(
                 f"{self.name}: population must be at least 5, not {self.population!r}."
@@ -131,14 +129,8 @@ class PixelSearch(BaseAttack):
             raise UsageError(
                 f"{self.name}: recombination must lie in [0, 1], not {self.recombination!r}."
             )
-        if self.initial not in ("latin_hypercube", "random"):
-            raise UsageError(
-                f"{self.name}: initial must be 'latin_hypercube' or 'random', not {self.initial!r}."
-            )
-        if self.compat not in (None, "paper", "art"):
-            raise UsageError(
-                f"{self.name}: compat must be None, 'paper' or 'art', not {self.compat!r}."
-            )
+        check_choice(self.name, "initial", self.initial, ("latin_hypercube", "random"))
+        check_choice(self.name, "compat", self.compat, (None, "paper", "art"))
         if self.compat == "art" and self.bounds is None:
             raise UsageError(
                 f"{self.name}: compat='art' draws values from the bounds; give bounds."
@@ -370,10 +362,7 @@ class FewPixel(OnePixel):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_positive(self.name, count=self.count, cells=self.cells)
-        if self.variant not in ("pixels", "threshold"):
-            raise UsageError(
-                f"{self.name}: variant must be 'pixels' or 'threshold', not {self.variant!r}."
-            )
+        check_choice(self.name, "variant", self.variant, ("pixels", "threshold"))
         if self.variant == "threshold" and self.compat is not None:
             raise UsageError(
                 f"{self.name}: compat={self.compat!r} is about single pixels; leave it out with "

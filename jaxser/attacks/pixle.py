@@ -24,6 +24,7 @@ from jaxser.attacks.base import (
     AttackState,
     LogitsFn,
     MinimalNormAttack,
+    check_choice,
     check_positive,
     extended,
     freeze_done,
@@ -161,10 +162,7 @@ class Pixle(MinimalNormAttack):
         if self.mapping not in get_args(PixelMapping):
             known = ", ".join(get_args(PixelMapping))
             raise UsageError(f"{self.name}: mapping must be one of {known}, not {self.mapping!r}.")
-        if self.compat not in (None, "torchattacks"):
-            raise UsageError(
-                f"{self.name}: compat must be None or 'torchattacks', not {self.compat!r}."
-            )
+        check_choice(self.name, "compat", self.compat, (None, "torchattacks"))
 
     @property
     def steps_per_restart(self) -> int:

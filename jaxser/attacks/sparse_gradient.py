@@ -21,6 +21,7 @@ from jaxtyping import Array, Float, Int, Key
 from jaxser.attacks.base import (
     AttackState,
     LogitsFn,
+    check_choice,
     check_positive,
     new_state,
     step_keys,
@@ -68,10 +69,7 @@ class SparsePGD(IteratedGradient):
         check_positive(self.name, count=self.count, share=self.share)
         if self.share > 1:
             raise UsageError(f"{self.name}: share must be at most 1, not {self.share!r}.")
-        if self.variant not in ("union", "strict"):
-            raise UsageError(
-                f"{self.name}: variant must be 'union' or 'strict', not {self.variant!r}."
-            )
+        check_choice(self.name, "variant", self.variant, ("union", "strict"))
 
     def positions(self, size: int) -> int:
         """How many of ``size`` positions may move (per iteration, or in all)."""

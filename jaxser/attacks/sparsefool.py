@@ -26,6 +26,7 @@ from jaxser.attacks.base import (
     AttackState,
     LogitsFn,
     MinimalNormAttack,
+    check_choice,
     check_positive,
     extended,
     freeze_done,
@@ -117,10 +118,7 @@ class SparseFool(MinimalNormAttack):
         check_candidates(self.name, self.candidates)
         if not 1 <= self.lam < float("inf"):
             raise UsageError(f"{self.name}: lam must be at least 1 and finite, not {self.lam!r}.")
-        if self.variant not in ("original", "torchattacks"):
-            raise UsageError(
-                f"{self.name}: variant must be 'original' or 'torchattacks', not {self.variant!r}."
-            )
+        check_choice(self.name, "variant", self.variant, ("original", "torchattacks"))
 
     @property
     def max_steps(self) -> int:

@@ -26,6 +26,7 @@ from jaxser.attacks.base import (
     AttackState,
     BaseAttack,
     LogitsFn,
+    check_choice,
     check_positive,
     extended,
     freeze_done,
@@ -170,18 +171,11 @@ class Square(BaseAttack):
             share=self.share,
             block=self.block,
         )
-        if self.norm not in ("linf", "l2"):
-            raise UsageError(f"{self.name}: norm must be 'linf' or 'l2', not {self.norm!r}.")
+        check_choice(self.name, "norm", self.norm, ("linf", "l2"))
         if self.share > 1:
             raise UsageError(f"{self.name}: share must be at most 1, not {self.share!r}.")
-        if self.loss not in (None, "margin", "cross_entropy"):
-            raise UsageError(
-                f"{self.name}: loss must be None, 'margin' or 'cross_entropy', not {self.loss!r}."
-            )
-        if self.compat not in (None, "torchattacks"):
-            raise UsageError(
-                f"{self.name}: compat must be None or 'torchattacks', not {self.compat!r}."
-            )
+        check_choice(self.name, "loss", self.loss, (None, "margin", "cross_entropy"))
+        check_choice(self.name, "compat", self.compat, (None, "torchattacks"))
 
     @property
     def max_steps(self) -> int:

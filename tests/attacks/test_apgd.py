@@ -237,21 +237,6 @@ def test_spectrograms_and_front_ends(kind: str, attack: Any, epsilon: float) -> 
     assert result.x_adv.max() <= victim.bounds[1]
 
 
-def test_rows_are_the_same_refilled_or_not_and_looped_by_host_or_device() -> None:
-    victim, x = small_victims.small_victim("conv"), small_victims.waveforms(14)
-    attack = APGD(steps=5, loss="targeted_dlr", target_classes=2, restarts=2)
-    settings = {"batch_size": 4, **ONE_DEVICE}
-    base, still, inner = (
-        run_attack(victim, x, None, attack, [0.003, 0.01], **settings, **options)
-        for options in ({"loop": "host"}, {"loop": "host", "refill": False}, {"loop": "device"})
-    )
-    assert len(np.unique(base.steps)) >= 3
-    np.testing.assert_array_equal(still.x_adv, base.x_adv)
-    np.testing.assert_array_equal(still.queries, base.queries)
-    np.testing.assert_array_equal(inner.success, base.success)
-    np.testing.assert_allclose(inner.x_adv, base.x_adv, atol=1e-5)
-
-
 def test_a_randomised_victim_is_averaged_over() -> None:
     variables = small_victims.small_victim("conv").variables
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import small_victims
 
-from jaxser import run_attack
 from jaxser.attacks.base import NON_FINITE, row_keys
 from jaxser.attacks.hopskipjump import HopSkipJump
 from jaxser.errors import UsageError
@@ -188,25 +187,6 @@ def test_logits_that_are_not_finite_are_flagged_and_never_kept() -> None:
     assert (np.asarray(last.flags) == NON_FINITE).all()
     assert np.isfinite(np.asarray(fragile(last.x_adv))).all()
     assert found(last).all()
-
-
-def test_loops_and_refilling_give_the_same_rows() -> None:
-    x = small_victims.waveforms(12)
-    y = classes_of(CONV, x)
-    y[::3] = (y[::3] + 1) % small_victims.CLASSES
-    made = small_victims.small_victim("conv")
-
-    def run(**options: Any) -> Any:
-        options = {"batch_size": 4, "devices": ONE, "loop": "host"} | options
-        return run_attack(made, x, y, HopSkipJump(queries=150), [FAR], **options)
-
-    base, plain, inside = run(), run(refill=False), run(loop="device")
-    assert base.success.all()
-    assert len(np.unique(base.queries)) > 1
-    np.testing.assert_array_equal(plain.x_adv, base.x_adv)
-    np.testing.assert_array_equal(plain.queries, base.queries)
-    np.testing.assert_array_equal(inside.queries, base.queries)
-    np.testing.assert_allclose(inside.x_adv, base.x_adv, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -193,16 +193,6 @@ def test_rows_do_not_depend_on_their_mates(attack: Any) -> None:
     assert_same(attack_all(attack, np.arange(24), refill=False), base)
 
 
-def test_rows_do_not_depend_on_batches_devices_or_loops() -> None:
-    attack, order = ATTACKS[1], np.arange(24)
-    base = attack_all(attack, order)
-    assert_same(attack_all(attack, order, batch_size=16, devices=DEVICES[:2]), base)
-    for count, options in ((24, {"loop": "device", "batch_size": 7}), (3, {"batch_size": 1})):
-        other = attack_all(attack, order[:count], **options)
-        np.testing.assert_array_equal(other.steps, base.steps[:, :count])
-        np.testing.assert_allclose(other.x_adv, base.x_adv[:, :count], atol=1e-6)
-
-
 @pytest.mark.parametrize("kind", ["spectrogram", "front_end"])
 def test_spectrograms_and_front_ends(kind: str) -> None:
     victim, x = small_victims.small_victim(kind), small_victims.inputs(kind, 16)

@@ -13,7 +13,6 @@ from jaxser.attacks.base import NON_FINITE
 from jaxser.attacks.deepfool import DeepFool
 from jaxser.attacks.fab import FAB
 from jaxser.attacks.sparsefool import SparseFool
-from jaxser.driver import AttackResult
 
 DEVICES = jax.devices()
 ANY_SIZE = [float("inf")]
@@ -25,58 +24,6 @@ ATTACKS = [
     SparseFool(variant="torchattacks", steps=3, deepfool_steps=4),
     FAB(norm="linf", steps=3, target_classes=2, restarts=2),
 ]
-
-
-def attack_all(attack: Any, order: np.ndarray, **options: Any) -> AttackResult:
-    """Attack some of 24 utterances, a third of which is misclassified, under their own ids."""
-    victim, x = small_victims.small_victim("conv"), small_victims.waveforms(24)
-    y = np.asarray(victim.logits(x)).argmax(axis=1)
-    y[::3] = (y[::3] + 1) % small_victims.CLASSES
-    options = {"devices": DEVICES[:1], "batch_size": 8} | options
-    return run_attack(
-        victim, x[order], y[order], attack, ANY_SIZE, seed=5, ids=order.tolist(), **options
-    )
-
-
-def assert_same(one: AttackResult, other: AttackResult, order: Any = slice(None)) -> None:
-    """Bit for bit; row i of ``one`` is row ``order[i]`` of ``other``."""
-    for name in ("x_adv", "prediction", "steps", "queries", "gradients", "flags"):
-        np.testing.assert_array_equal(getattr(one, name), getattr(other, name)[:, order], name)
-
-
-def assert_close(one: AttackResult, other: AttackResult) -> None:
-    """But for float reordering, which SparseFool's rounds enlarge in the sample they end with."""
-    np.testing.assert_array_equal(one.success, other.success)
-    np.testing.assert_array_equal(one.measures["l0"], other.measures["l0"])
-    np.testing.assert_allclose(one.x_adv, other.x_adv, atol=2e-3)
-    assert (np.abs(one.x_adv - other.x_adv) > 1e-5).mean() < 0.01
-
-
-@pytest.mark.parametrize("attack", ATTACKS, ids=str)
-def test_rows_do_not_depend_on_mates_batches_loops_or_refilling(attack: Any) -> None:
-    order = np.arange(24)
-    base = attack_all(attack, order)
-    assert len(np.unique(base.steps)) > 1
-    assert base.success.mean() > 0.7
-    clean = base.clean_prediction != base.labels
-    assert clean.sum() >= 8
-    np.testing.assert_array_equal(base.steps[0, clean], 1)
-    assert (base.measures["l0"][0, clean] == 0).all()
-
-    shuffled = np.random.default_rng(0).permutation(24)
-    assert_same(attack_all(attack, shuffled), base, shuffled)
-    assert_same(attack_all(attack, order, refill=False), base)
-    # Equal shapes on each of two devices.
-    assert_same(attack_all(attack, order, batch_size=16, devices=DEVICES[:2]), base)
-    assert_close(attack_all(attack, order, loop="device"), base)
-    assert_close(attack_all(attack, order, batch_size=7), base)
-
-
-def test_a_batch_of_one() -> None:
-    order = np.arange(3)
-    for attack in (DeepFool(), SparseFool()):
-        one = attack_all(attack, order, batch_size=1)
-        assert_close(one, attack_all(attack, order))
 
 
 @pytest.mark.parametrize("kind", ["spectrogram", "front_end"])

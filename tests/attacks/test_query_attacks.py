@@ -44,34 +44,6 @@ def attack_all(
     )
 
 
-def assert_same(one: AttackResult, other: AttackResult, where: Any = slice(None)) -> None:
-    """Bit for bit."""
-    for name in ("x_adv", "prediction", "queries", "steps", "flags"):
-        np.testing.assert_array_equal(getattr(other, name)[:, where], getattr(one, name))
-
-
-@pytest.mark.parametrize(("attack", "epsilons"), CASES, ids=NAMES)
-def test_rows_do_not_depend_on_how_they_are_run(attack: Any, epsilons: tuple[float, ...]) -> None:
-    straight = np.arange(16)
-    base = attack_all(attack, epsilons, straight)
-    assert base.success.any()
-    assert not base.success.all()
-    assert len(np.unique(base.queries)) > 2
-
-    shuffled = np.random.default_rng(0).permutation(24)
-    where = np.argsort(shuffled)[straight]
-    assert_same(base, attack_all(attack, epsilons, shuffled), where)
-    assert_same(base, attack_all(attack, epsilons, straight, refill=False))
-    assert_same(base, attack_all(attack, epsilons, straight, batch_size=16, devices=DEVICES[:2]))
-
-    # In a device loop and at another batch size, within float reordering, which the L2 search
-    # hands on from window to window.
-    other = attack_all(attack, epsilons, straight, loop="device", batch_size=7)
-    np.testing.assert_allclose(other.x_adv, base.x_adv, atol=1e-4)
-    np.testing.assert_array_equal(other.success, base.success)
-    np.testing.assert_array_equal(other.queries, base.queries)
-
-
 @pytest.mark.parametrize(
     ("case", "kind"),
     [

@@ -59,10 +59,11 @@ CASES = [
     DeepFool(),
     DeepFool(norm="linf"),
     SparseFool(),
+    SparseFool(variant="torchattacks", steps=3, deepfool_steps=4),
     FAB(steps=6, restarts=2),
     FAB(steps=4, norm="l2", target_classes=2),
     JSMA(theta=0.2, gamma=0.5),
-    CarliniL2(steps=8, binary_search_steps=3),
+    CarliniL2(steps=10, binary_search_steps=4, initial_const=0.1),
     CarliniLinf(steps=6),
     CarliniL0(steps=6),
     OnePixel(population=16, generations=3),
@@ -81,11 +82,6 @@ DECIDING = (OnePixel, FewPixel, Square, Pixle, Boundary, HopSkipJump, SparseFool
 DECIDING += (CarliniL0, CarliniL2, CarliniLinf, AutoAttack)
 
 
-def rounding(attack: Any) -> float:
-    """0, but for CMA-ES: the last bits of its eigenvectors depend on where a matrix lies."""
-    return 1e-5 if getattr(attack, "optimizer", None) == "cma_es" else 0.0
-
-
 @functools.cache
 def victim(kind: str, classes: int) -> Any:
     if classes == small_victims.CLASSES:
@@ -93,22 +89,31 @@ def victim(kind: str, classes: int) -> Any:
     return small_victims.small_victim(kind, classes=classes)
 
 
+@functools.cache
+def labels(kind: str, classes: int) -> np.ndarray:
+    """What the victim predicts, but for every third utterance."""
+    y = np.asarray(victim(kind, classes).logits(small_victims.inputs(kind, 24))).argmax(axis=1)
+    y[::3] = (y[::3] + 1) % classes
+    return y
+
+
 def attack_all(
     attack: Any,
     order: np.ndarray,
     kind: str = "conv",
     classes: int = small_victims.CLASSES,
+    epsilons: tuple[float, ...] = (0.02, 0.1),
     **options: Any,
 ) -> AttackResult:
-    """Attack some utterances of a fixed set, each under its own id."""
-    x, y = small_victims.inputs(kind, 24), small_victims.labels(24, classes=classes)
+    """Attack some of 24 utterances, a third of them misclassified, each under its own id."""
+    x, y = small_victims.inputs(kind, 24), labels(kind, classes)
     minimal = getattr(attack, "minimal_norm", False)
     return run_attack(
         victim(kind, classes),
         x[order],
         y[order],
         attack,
-        [math.inf] if minimal else [0.02, 0.1],
+        [math.inf] if minimal else epsilons,
         seed=5,
         ids=[f"utterance {i}" for i in order],
         **options,
@@ -120,56 +125,74 @@ def test_every_attack_is_covered() -> None:
 
 
 @pytest.mark.parametrize("attack", CASES, ids=str)
-def test_rows_do_not_depend_on_where_they_sit(attack: Any) -> None:
+def test_a_row_is_its_own(attack: Any) -> None:
+    """Wherever it sits, in whatever batch, on however many devices, refilled and looped or not."""
     straight = np.arange(ROWS)
     base = attack_all(attack, straight, batch_size=7, devices=DEVICES[:1])
-    x = small_victims.inputs("conv", 24)[:ROWS]
-    assert np.abs(base.x_adv - x[None]).max() > 0
+    right = base.clean_prediction == base.labels
+    assert right.sum() == 13
+    change = np.abs(base.x_adv - small_victims.inputs("conv", 24)[None, :ROWS]).max(axis=(0, 2))
+    assert (change[right] > 0).sum() > 6
 
-    # Other mates, other positions, two devices: bit for bit at equal shapes.
-    shuffled = np.random.default_rng(0).permutation(24)
-    where = np.argsort(shuffled)[straight]
-    other = attack_all(attack, shuffled, batch_size=7, devices=DEVICES[:1])
-    for name in ("x_adv", "prediction", "queries", "gradients", "flags"):
-        found = getattr(other, name)[:, where]
-        np.testing.assert_allclose(found, getattr(base, name), atol=rounding(attack), rtol=0)
+    # Other mates and other positions, two devices, no refilling: bit for bit at equal shapes, but
+    # for CMA-ES, as the last bits of eigenvectors depend on where a matrix lies in memory.
+    exact, atol = (0.8, 1e-4) if getattr(attack, "optimizer", None) == "cma_es" else (1.0, 0.0)
+    order = np.random.default_rng(0).permutation(24)
+    shuffled = attack_all(attack, order, batch_size=7, devices=DEVICES[:1])
+    assert share_of_same(shuffled, base, right, atol, order) >= exact
     two = attack_all(attack, straight, batch_size=14, devices=DEVICES[:2])
-    np.testing.assert_allclose(two.x_adv, base.x_adv, atol=rounding(attack), rtol=0)
+    assert share_of_same(two, base, right, atol) >= exact
+    plain = attack_all(attack, straight, batch_size=7, refill=False, devices=DEVICES[:1])
+    assert share_of_same(plain, base, right, atol) >= exact
 
-    # Another batch size: float reordering alone.
-    for batch_size in (1, 64):
-        other = attack_all(attack, straight, batch_size=batch_size, devices=DEVICES[:1])
-        same = np.isclose(other.x_adv, base.x_adv, atol=1e-4).all(axis=2)
-        assert same.mean() >= (0.8 if isinstance(attack, DECIDING) else 1.0), batch_size
-        np.testing.assert_array_equal(other.success[same], base.success[same])
+    # Another batch size, a loop on the device: float reordering alone.
+    close = 0.8 if isinstance(attack, DECIDING) else 1.0
+    alone = attack_all(attack, straight, batch_size=1, devices=DEVICES[:1])
+    assert share_of_same(alone, base, right, atol=1e-4) >= close
+    inside = attack_all(attack, straight, batch_size=64, loop="device", devices=DEVICES[:1])
+    assert share_of_same(inside, base, right, atol=1e-4) >= close
 
 
-@pytest.mark.parametrize("attack", CASES, ids=str)
-def test_neither_loop_nor_refilling_changes_a_row(attack: Any) -> None:
-    order = np.arange(ROWS)
-    base = attack_all(attack, order, batch_size=7, devices=DEVICES[:1])
-    without = attack_all(attack, order, batch_size=7, refill=False, devices=DEVICES[:1])
-    np.testing.assert_allclose(without.x_adv, base.x_adv, atol=rounding(attack), rtol=0)
-    np.testing.assert_array_equal(without.queries, base.queries)
-    inside = attack_all(attack, order, batch_size=7, loop="device", devices=DEVICES[:1])
-    same = np.isclose(inside.x_adv, base.x_adv, atol=1e-4).all(axis=2)
-    assert same.mean() >= (0.8 if isinstance(attack, DECIDING) else 1.0)
+def share_of_same(
+    one: AttackResult,
+    base: AttackResult,
+    right: np.ndarray,
+    atol: float = 0.0,
+    order: np.ndarray | None = None,
+) -> float:
+    """Share of equal rows among those that had to be attacked, all ε together.
+
+    Row i of ``one`` is row ``order[i]`` of ``base``, for those that ``base`` has. With ``atol`` 0
+    all that is reported of a row has to be equal, else the input and whether it is adversarial.
+    """
+    where = slice(None) if order is None else np.argsort(order)[:ROWS]
+    same = np.isclose(one.x_adv[:, where], base.x_adv, rtol=0, atol=atol).all(axis=2)
+    names = ("success",) if atol else ("prediction", "steps", "queries", "gradients", "flags")
+    for name in names:
+        same &= getattr(one, name)[:, where] == getattr(base, name)
+    return float(same[:, right].mean())
+
+
+# One case of each attack.
+DOMAIN_CASES = list({type(case): case for case in reversed(CASES)}.values())
 
 
 @pytest.mark.parametrize(("kind", "classes"), [("spectrogram", 2), ("front_end", 50)])
-@pytest.mark.parametrize("attack", CASES, ids=str)
+@pytest.mark.parametrize("attack", DOMAIN_CASES, ids=str)
 def test_every_domain_and_number_of_classes(attack: Any, kind: str, classes: int) -> None:
     """Inside the bounds, inside ε in the attack's norm, and what succeeded is adversarial."""
     order = np.arange(8)
-    result = attack_all(attack, order, kind, classes, batch_size=8, devices=DEVICES[:1])
+    larger = {"spectrogram": (2.0, 12.0), "front_end": (0.1, 0.5)}[kind]
+    result = attack_all(attack, order, kind, classes, larger, batch_size=8, devices=DEVICES[:1])
     x = small_victims.inputs(kind, 24)[order]
     low, high = victim(kind, classes).bounds
     assert np.isfinite(result.x_adv).all()
     assert result.x_adv.min() >= low - 1e-6
     assert result.x_adv.max() <= high + 1e-6
     logits = np.stack([np.asarray(victim(kind, classes).logits(each)) for each in result.x_adv])
-    y = small_victims.labels(24, classes=classes)[order]
+    y = labels(kind, classes)[order]
     np.testing.assert_array_equal(logits.argmax(axis=2) != y[None], result.success)
+    assert (result.success[-1] & (result.clean_prediction == y)).any()
     minimal = getattr(attack, "minimal_norm", False)
     if minimal:
         # What was not fooled is left as it was.
