@@ -8,6 +8,7 @@ gets [batch, 1, 1, time] in [0, 1] and ε halved.
 """
 
 import dataclasses
+import math
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -73,19 +74,40 @@ def _batches(x: np.ndarray, y: np.ndarray, size: int) -> Any:
 # --- torchattacks --------------------------------------------------------------------------------
 
 
-def _torchattacks(make: Callable[[nn.Module, Work], Any]) -> Callable[..., np.ndarray]:
+class _Square(nn.Module):
+    """The victim for torchattacks' Pixle, which mixes up the sides of images that are not square:
+    [batch, 1, side, side] in [0, 1], the waveform row by row and padding after it.
+    """
+
+    def __init__(self, victim: nn.Module, samples: int) -> None:
+        super().__init__()
+        self.victim = victim
+        self.samples = samples
+
+    def forward(self, u: torch.Tensor) -> torch.Tensor:
+        return self.victim(2.0 * u.flatten(start_dim=1)[:, : self.samples] - 1.0)
+
+
+def _torchattacks(
+    make: Callable[[nn.Module, Work], Any], square: bool = False
+) -> Callable[..., np.ndarray]:
     def attack(
         victim: PeerVictim, x: np.ndarray, y: np.ndarray, work: Work, size: int
     ) -> np.ndarray:
-        model = _UnitRange(victim)
+        samples = x.shape[1]
+        side = math.isqrt(samples - 1) + 1
+        model = _Square(victim, samples) if square else _UnitRange(victim)
         model.eval()
         made = make(model, work)
         done = []
         for part, labels in _batches(x, y, size):
-            u = torch.from_numpy((part[:, None, None, :] + 1.0) / 2.0)
             # Values a rounding error outside [0, 1] would be refused.
-            adversarial = made(u.clamp(0, 1), torch.from_numpy(labels).long())
-            done.append(2.0 * adversarial.detach().numpy()[:, 0, 0, :] - 1.0)
+            u = torch.from_numpy((part[:, None, None, :] + 1.0) / 2.0).clamp(0, 1)
+            if square:
+                u = nn.functional.pad(u, (0, side**2 - samples), value=0.5)
+                u = u.reshape(len(part), 1, side, side)
+            adversarial = made(u, torch.from_numpy(labels).long()).detach().flatten(start_dim=1)
+            done.append(2.0 * adversarial.numpy()[:, :samples] - 1.0)
         return np.concatenate(done)
 
     return attack
@@ -135,14 +157,7 @@ def _ta_square(model: nn.Module, work: Work) -> Any:
 def _ta_pixle(model: nn.Module, work: Work) -> Any:
     import torchattacks
 
-    # Patches are a share of the width; the height is 1.
-    return torchattacks.Pixle(
-        model,
-        x_dimensions=(0.01, 0.1),
-        y_dimensions=(1, 1),
-        restarts=work.steps,
-        max_iterations=work.population,
-    )
+    return torchattacks.Pixle(model, restarts=work.steps, max_iterations=work.population)
 
 
 def torchattacks_fgsm_sweep(
@@ -305,7 +320,7 @@ def _foolbox_pgd(work: Work) -> Any:
 def _foolbox_boundary(work: Work) -> Any:
     import foolbox
 
-    return foolbox.attacks.BoundaryAttack(steps=work.queries)
+    return foolbox.attacks.BoundaryAttack(steps=work.steps)
 
 
 def _foolbox_hopskipjump(work: Work) -> Any:
@@ -384,9 +399,10 @@ PEERS: dict[str, dict[str, Callable[..., np.ndarray]]] = {
         "eotpgd": _torchattacks(_ta_eotpgd),
         "fgsm": torchattacks_fgsm_sweep,
         "deepfool": _torchattacks(_ta_deepfool),
+        "deepfool_trainable": _torchattacks(_ta_deepfool),
         "sparsefool": _torchattacks(_ta_sparsefool),
         "square": _torchattacks(_ta_square),
-        "pixle": _torchattacks(_ta_pixle),
+        "pixle": _torchattacks(_ta_pixle, square=True),
     },
     "art": {
         "deepfool": _art(_art_deepfool),

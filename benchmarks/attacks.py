@@ -1,14 +1,14 @@
 """Rows per second of every attack, beside torchattacks, ART, Foolbox and SciPy.
 
     python -m benchmarks.attacks --peer torchattacks --victim runs/emo18_emodb
-    python -m benchmarks.attacks --peer scipy --attacks onepixel --peer_rows 2 --seconds 6
+    python -m benchmarks.attacks --peer scipy --attacks onepixel --seconds 6
     python -m benchmarks.attacks --peer art --out benchmarks/results/attacks_art.json
 
 Both sides attack the same utterances of a trained victim with the same weights, as many threads,
 and equal work: the same iterations, or the same number of queries. Each runs at its best batch
 size, which is found first; they take turns (A B A B) within one run, and a ratio is that of two
 neighbouring turns. Compilation is not counted. The labels attacked are the clean predictions, so
-that every row needs work. Slow peers may be given fewer rows than jaxser has: rates are per row.
+that every row needs work. Where the peer is slow, both sides get fewer rows.
 """
 
 import argparse
@@ -39,14 +39,20 @@ class Case:
       work: what both sides do.
       norm: of the distortion in the table.
       batched: whether the peer takes a batch at a time.
-      peer_rows: rows for the peer where it is slow; None: all.
+      frozen: whether the peer's parameters want no gradients, which is the fastest for it; those of
+        a model that was trained just before do want them.
+      noise_starts: whether the peer starts from full-scale noise and stops with an error where that
+        is of the utterance's own class; such utterances are left out on both sides.
+      rows: at most, where the peer is slow; None: all.
     """
 
     attack: Callable[["Work"], Any]
     work: dict[str, Any]
     norm: str
     batched: bool = True
-    peer_rows: int | None = None
+    frozen: bool = True
+    noise_starts: bool = False
+    rows: int | None = None
 
 
 def cases() -> dict[str, dict[str, Case]]:
@@ -63,36 +69,43 @@ def cases() -> dict[str, dict[str, Case]]:
             "deepfool": Case(
                 lambda w: attacks.DeepFool(steps=w.steps), {"steps": 50}, "l2", batched=False
             ),
+            "deepfool_trainable": Case(
+                lambda w: attacks.DeepFool(steps=w.steps),
+                {"steps": 50},
+                "l2",
+                batched=False,
+                frozen=False,
+            ),
             "sparsefool": Case(
-                lambda w: attacks.SparseFool(steps=w.steps),
+                lambda w: attacks.SparseFool(variant="torchattacks", steps=w.steps),
                 {"steps": 10},
                 "l0",
                 batched=False,
-                peer_rows=4,
+                rows=16,
             ),
             "square": Case(
                 lambda w: attacks.Square(queries=w.queries),
-                {"queries": 300, "epsilons": (0.005,)},
+                {"queries": 100, "epsilons": (0.005,)},
                 "linf",
             ),
             "pixle": Case(
                 lambda w: attacks.Pixle(restarts=w.steps, iterations=w.population),
-                {"steps": 20, "population": 10},
+                {"steps": 10, "population": 10},
                 "l0",
                 batched=False,
-                peer_rows=16,
+                rows=16,
             ),
         },
         "art": {
             "deepfool": Case(lambda w: attacks.DeepFool(steps=w.steps), {"steps": 20}, "l2"),
             "jsma": Case(
                 lambda w: attacks.JSMA(theta=w.epsilons[0], gamma=w.step or 1.0, compat="art"),
-                {"epsilons": (0.1,), "step": 0.004},
+                {"epsilons": (0.1,), "step": 0.001},
                 "l0",
             ),
             "carlinil2": Case(
                 lambda w: attacks.CarliniL2(steps=w.steps, binary_search_steps=w.binary_steps),
-                {"steps": 10, "binary_steps": 10},
+                {"steps": 10, "binary_steps": 3},
                 "l2",
             ),
             "carlinilinf": Case(
@@ -100,23 +113,29 @@ def cases() -> dict[str, dict[str, Case]]:
                 {"steps": 10},
                 "linf",
                 batched=False,
-                peer_rows=8,
+                rows=8,
             ),
             "onepixel": Case(
                 lambda w: attacks.OnePixel(population=399, generations=w.steps),
                 {"steps": 2, "epsilons": (2.0,)},
                 "l0",
                 batched=False,
-                peer_rows=2,
+                rows=4,
             ),
         },
         "foolbox": {
             "pgd": Case(lambda w: attacks.PGD(steps=w.steps), {"steps": 20}, "linf"),
-            "boundary": Case(lambda w: attacks.Boundary(queries=w.queries), {"queries": 300}, "l2"),
+            "boundary": Case(
+                lambda w: attacks.Boundary(queries=w.queries),
+                {"queries": 300, "steps": 230},
+                "l2",
+                noise_starts=True,
+            ),
             "hopskipjump": Case(
                 lambda w: attacks.HopSkipJump(queries=w.queries),
                 {"steps": 4, "queries": 1000},
                 "l2",
+                noise_starts=True,
             ),
             "carlinil2": Case(
                 lambda w: attacks.CarliniL2(steps=w.steps, binary_search_steps=w.binary_steps),
@@ -130,7 +149,7 @@ def cases() -> dict[str, dict[str, Case]]:
                 {"steps": 4, "population": 300, "epsilons": (0.1,)},
                 "l0",
                 batched=False,
-                peer_rows=2,
+                rows=4,
             ),
         },
     }
@@ -145,7 +164,6 @@ class Comparison:
     parameters: dict[str, Any]
     work: dict[str, Any]
     rows: int
-    peer_rows: int
     seconds: float
     norm: str
     batch_size: int
@@ -202,7 +220,7 @@ class Bench:
     seconds: float
     pairs: int
 
-    def compare(self, peer: str, name: str, case: Case, peer_rows: int | None) -> Comparison:
+    def compare(self, peer: str, name: str, case: Case) -> Comparison:
         """Take turns at one attack."""
         import numpy as np
 
@@ -212,22 +230,22 @@ class Bench:
 
         work = Work(**case.work)
         attack = case.attack(work)
-        count = min(len(self.x), peer_rows or case.peer_rows or len(self.x))
+        x, y = self._rows(case)
+        count = len(x)
         victim = PeerVictim(self.twin)
+        victim.requires_grad_(not case.frozen)
         theirs = PEERS[peer][name]
         size = self._peer_batch_size(count) if case.batched else 1
         epsilons = (float("inf"),) if attack.minimal_norm else work.epsilons
-        batch_size = self._batch_size(attack, epsilons)
+        batch_size = self._batch_size(attack, epsilons, x, y)
 
         def our_turn() -> tuple[float, Any]:
-            result = run_attack(
-                self.victim, self.x, self.y, attack, epsilons, batch_size=batch_size
-            )
-            return len(self.x) / result.throughput.seconds, result
+            result = run_attack(self.victim, x, y, attack, epsilons, batch_size=batch_size)
+            return count / result.throughput.seconds, result
 
         def their_turn() -> tuple[float, Any]:
             start = time.perf_counter()
-            x_adv = theirs(victim, self.x[:count], self.y[:count], work, size)
+            x_adv = theirs(victim, x, y, work, size)
             return count / (time.perf_counter() - start), x_adv
 
         _, first = our_turn()
@@ -236,12 +254,11 @@ class Bench:
             ours_done.append(our_turn())
             theirs_done.append(their_turn())
         result = ours_done[0][1]
-        our_adv = result.x_adv[:, :count]
-        their_adv = theirs_done[0][1].reshape(-1, *self.x[:count].shape)
-        success = [self._success(x_adv, count) for x_adv in (our_adv, their_adv)]
+        our_adv, their_adv = result.x_adv, theirs_done[0][1].reshape(-1, *x.shape)
+        success = [self._success(x_adv, y) for x_adv in (our_adv, their_adv)]
         both = success[0] & success[1]
         distortion = [
-            self._distortion(x_adv, both, count, case.norm) for x_adv in (our_adv, their_adv)
+            self._distortion(x_adv - x[None], both, case.norm) for x_adv in (our_adv, their_adv)
         ]
         rates = [rate for rate, _ in ours_done], [rate for rate, _ in theirs_done]
         used = result.throughput
@@ -250,8 +267,7 @@ class Bench:
             attack=name,
             parameters=parameters(attack),
             work=case.work,
-            rows=len(self.x),
-            peer_rows=count,
+            rows=count,
             seconds=self.seconds,
             norm=case.norm,
             batch_size=batch_size,
@@ -270,20 +286,35 @@ class Bench:
             making_ratios=self._making_ratios(attack, work, size) if name == "fgsm" else None,
         )
 
-    def _success(self, x_adv: "np.ndarray", count: int) -> "np.ndarray":
+    def _rows(self, case: Case) -> tuple["np.ndarray", "np.ndarray"]:
+        """The utterances of this case, and the labels to leave."""
+        import numpy as np
+
+        from jaxser.driver import predict
+
+        keep = np.arange(len(self.x))
+        if case.noise_starts:
+            noise = np.random.default_rng(0).uniform(-1, 1, (16, self.x.shape[1]))
+            keep = keep[~np.isin(self.y, predict(self.victim, noise.astype(np.float32)))]
+            if not len(keep):
+                raise InputError("full-scale noise is of the class of every utterance here.")
+        keep = keep[: case.rows]
+        return self.x[keep], self.y[keep]
+
+    def _success(self, x_adv: "np.ndarray", y: "np.ndarray") -> "np.ndarray":
         """Both sides' examples are judged by the same victim."""
         import numpy as np
 
         from jaxser.driver import predict
 
         predicted = [predict(self.victim, np.asarray(each, np.float32)) for each in x_adv]
-        return np.stack(predicted) != self.y[None, :count]
+        return np.stack(predicted) != y[None]
 
-    def _distortion(self, x_adv: "np.ndarray", where: "np.ndarray", count: int, norm: str) -> float:
+    def _distortion(self, delta: "np.ndarray", where: "np.ndarray", norm: str) -> float:
         """Median over the rows where both succeeded; entries under 1e-6 are rounding."""
         import numpy as np
 
-        delta = x_adv.astype(np.float64) - self.x[None, :count]
+        delta = delta.astype(np.float64)
         size = np.abs(delta)
         measured = {
             "l0": (size > 1e-6).sum(axis=-1).astype(float),
@@ -292,24 +323,24 @@ class Bench:
         }[norm]
         return float(np.median(measured[where])) if where.any() else float("nan")
 
-    def _batch_size(self, attack: Any, epsilons: tuple[float, ...]) -> int:
+    def _batch_size(
+        self, attack: Any, epsilons: tuple[float, ...], x: "np.ndarray", y: "np.ndarray"
+    ) -> int:
         """The best of a few for this attack, on a few of its steps."""
         from jaxser import run_attack
 
         if attack.forward_rows > 1:
-            return max(1, min(len(self.x), 256 // attack.forward_rows))
+            return max(1, min(len(x), 256 // attack.forward_rows))
         best = {}
-        for size in (8, 16, 32):
-            if size > len(self.x):
+        for size in (4, 8, 16, 32):
+            if size > len(x):
                 continue
             short = attack
             for field in ("steps", "queries"):
                 if hasattr(attack, field):
                     short = dataclasses.replace(short, **{field: min(getattr(short, field), 3)})
             for _ in range(2):  # the first one warms up
-                done = run_attack(
-                    self.victim, self.x[:32], self.y[:32], short, epsilons, batch_size=size
-                )
+                done = run_attack(self.victim, x, y, short, epsilons, batch_size=size)
             best[size] = done.throughput.rows_per_second
         return max(best, key=lambda size: best[size])
 
@@ -401,8 +432,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--victim", type=Path, default=Path("runs/emo18_emodb"), metavar="RUN")
     parser.add_argument("--root", type=Path, help="folder of the corpus, where it has moved")
     parser.add_argument("--seconds", type=float, default=2.0, help="length of an utterance")
-    parser.add_argument("--rows", type=int, default=32, help="utterances")
-    parser.add_argument("--peer_rows", type=int, help="utterances for the peer, where it is slow")
+    parser.add_argument("--rows", type=int, default=32, help="utterances at most")
     parser.add_argument("--pairs", type=int, default=3, help="counted turns of each side")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads of each side")
     parser.add_argument("--out", type=Path, help="JSON file to write")
@@ -425,6 +455,7 @@ def main(argv: list[str] | None = None) -> int:
     torch.set_num_threads(args.threads)
     from benchmarks.torch_twins import twin_of
     from jaxser.driver import predict
+    from jaxser.files import write_text
     from jaxser.provenance import environment
 
     table = cases()[args.peer]
@@ -454,21 +485,23 @@ def main(argv: list[str] | None = None) -> int:
     bench = Bench(victim, twin, x, y, args.seconds, args.pairs)
     comparisons = []
     for name in names:
-        comparison = bench.compare(args.peer, name, table[name], args.peer_rows)
+        comparison = bench.compare(args.peer, name, table[name])
         print(comparison.row(), flush=True)
         comparisons.append(comparison)
-    if args.out is not None:
-        from jaxser.files import write_text
-
-        report = {
-            "environment": {**environment(), "torch": torch.__version__, "threads": args.threads},
-            "load_before": load_before,
-            "victim": str(args.victim),
-            "logits_apart": apart,
-            "pairs": args.pairs,
-            "comparisons": [dataclasses.asdict(comparison) for comparison in comparisons],
-        }
-        write_text(args.out, json.dumps(report, indent=1) + "\n")
+        if args.out is not None:
+            report = {
+                "environment": {
+                    **environment(),
+                    "torch": torch.__version__,
+                    "threads": args.threads,
+                },
+                "load_before": load_before,
+                "victim": str(args.victim),
+                "logits_apart": apart,
+                "pairs": args.pairs,
+                "comparisons": [dataclasses.asdict(each) for each in comparisons],
+            }
+            write_text(args.out, json.dumps(report, indent=1) + "\n")
     return 0
 
 
