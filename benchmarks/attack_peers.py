@@ -56,28 +56,7 @@ class PeerVictim(nn.Module):
 
 
 class _UnitRange(nn.Module):
-    """The victim for torchattacks: [batch, 1, 1, time] in [0, 1]."""
-
-    def __init__(self, victim: nn.Module) -> None:
-        super().__init__()
-        self.victim = victim
-
-    def forward(self, u: torch.Tensor) -> torch.Tensor:
-        return self.victim(2.0 * u[:, 0, 0, :] - 1.0)
-
-
-def _batches(x: np.ndarray, y: np.ndarray, size: int) -> Any:
-    for start in range(0, len(x), size):
-        yield x[start : start + size], y[start : start + size]
-
-
-# --- torchattacks --------------------------------------------------------------------------------
-
-
-class _Square(nn.Module):
-    """The victim for torchattacks' Pixle, which mixes up the sides of images that are not square:
-    [batch, 1, side, side] in [0, 1], the waveform row by row and padding after it.
-    """
+    """The victim for torchattacks: images in [0, 1] with the waveform row by row, padding after."""
 
     def __init__(self, victim: nn.Module, samples: int) -> None:
         super().__init__()
@@ -88,15 +67,24 @@ class _Square(nn.Module):
         return self.victim(2.0 * u.flatten(start_dim=1)[:, : self.samples] - 1.0)
 
 
+def _batches(x: np.ndarray, y: np.ndarray, size: int) -> Any:
+    for start in range(0, len(x), size):
+        yield x[start : start + size], y[start : start + size]
+
+
+# --- torchattacks --------------------------------------------------------------------------------
+
+
 def _torchattacks(
     make: Callable[[nn.Module, Work], Any], square: bool = False
 ) -> Callable[..., np.ndarray]:
+    # Pixle mixes up the sides of images that are not square.
     def attack(
         victim: PeerVictim, x: np.ndarray, y: np.ndarray, work: Work, size: int
     ) -> np.ndarray:
         samples = x.shape[1]
         side = math.isqrt(samples - 1) + 1
-        model = _Square(victim, samples) if square else _UnitRange(victim)
+        model = _UnitRange(victim, samples)
         model.eval()
         made = make(model, work)
         done = []
@@ -166,7 +154,7 @@ def torchattacks_fgsm_sweep(
     """One call per ε, as its users do; [epsilons, batch, time]."""
     import torchattacks
 
-    model = _UnitRange(victim).eval()
+    model = _UnitRange(victim, x.shape[1]).eval()
     done = []
     for epsilon in work.epsilons:
         made = torchattacks.FGSM(model, eps=epsilon / 2)

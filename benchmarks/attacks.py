@@ -14,13 +14,13 @@ that every row needs work. Where the peer is slow, both sides get fewer rows.
 import argparse
 import dataclasses
 import json
-import os
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.machine import hold_to_threads
 from jaxser.errors import InputError, UsageError, report_errors
 
 if TYPE_CHECKING:
@@ -332,9 +332,7 @@ class Bench:
         if attack.forward_rows > 1:
             return max(1, min(len(x), 256 // attack.forward_rows))
         best = {}
-        for size in (4, 8, 16, 32):
-            if size > len(x):
-                continue
+        for size in sorted({min(size, len(x)) for size in (4, 8, 16, 32)}):
             short = attack
             for field in ("steps", "queries"):
                 if hasattr(attack, field):
@@ -438,21 +436,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="JSON file to write")
     args = parser.parse_args(argv)
 
-    # Before JAX starts: its CPU backend takes as many threads as the process may use cores.
-    os.environ["JAX_PLATFORMS"] = "cpu"
-    if not hasattr(os, "sched_setaffinity"):
-        raise UsageError("only Linux can hold both sides to the same threads; run this there.")
-    cores = sorted(os.sched_getaffinity(0))
-    if len(cores) < args.threads:
-        raise UsageError(
-            f"{args.threads} threads were asked for on {len(cores)} cores; give --threads "
-            f"{len(cores)} or less."
-        )
-    os.sched_setaffinity(0, cores[: args.threads])
+    busy = hold_to_threads(args.threads)
     import jax.numpy as jnp
     import torch
 
-    torch.set_num_threads(args.threads)
     from benchmarks.torch_twins import twin_of
     from jaxser.driver import predict
     from jaxser.files import write_text
@@ -464,12 +451,6 @@ def main(argv: list[str] | None = None) -> int:
     if unknown:
         raise UsageError(
             f"{args.peer} has no counterpart of {unknown[0]} here; give some of {', '.join(table)}."
-        )
-    load_before = os.getloadavg()[0]
-    if load_before > 0.5:
-        print(
-            f"warning: other programs are running (load {load_before:.1f}); PyTorch's threads wait "
-            "for each other and suffer more from that, so the ratios will be too high."
         )
     victim, x = load_victim_and_speech(args.victim, args.root, args.seconds, args.rows)
     twin = twin_of(victim.name, victim.variables)
@@ -495,7 +476,7 @@ def main(argv: list[str] | None = None) -> int:
                     "torch": torch.__version__,
                     "threads": args.threads,
                 },
-                "load_before": load_before,
+                "busy_cores_before": busy,
                 "victim": str(args.victim),
                 "logits_apart": apart,
                 "pairs": args.pairs,

@@ -23,6 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.machine import hold_to_threads
 from jaxser.errors import UsageError, report_errors
 
 CLASSES = 7
@@ -285,28 +286,11 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     settings = [Setting.parse(text) for text in args.settings]
 
-    # Before JAX starts: its CPU backend takes as many threads as the process may use cores.
-    os.environ["JAX_PLATFORMS"] = "cpu"
-    if not hasattr(os, "sched_setaffinity"):
-        raise UsageError("only Linux can hold both sides to the same threads; run this there.")
-    cores = sorted(os.sched_getaffinity(0))
-    if len(cores) < args.threads:
-        raise UsageError(
-            f"{args.threads} threads were asked for on {len(cores)} cores; give --threads "
-            f"{len(cores)} or less."
-        )
-    os.sched_setaffinity(0, cores[: args.threads])
+    busy = hold_to_threads(args.threads)
     import torch
 
-    torch.set_num_threads(args.threads)
     from jaxser.provenance import environment
 
-    load = os.getloadavg()[0]
-    if load > 0.5:
-        print(
-            f"warning: other programs are running (load {load:.1f}); PyTorch's threads wait for "
-            "each other and suffer more from that, so the ratios will be too high."
-        )
     print(HEADER)
     comparisons = []
     for name in args.models:
@@ -320,7 +304,7 @@ def main(argv: list[str] | None = None) -> int:
         report = {
             "environment": {**environment(), "torch": torch.__version__, "threads": args.threads},
             "glibc_tunables": os.environ.get("GLIBC_TUNABLES", ""),
-            "load_before": load,
+            "busy_cores_before": busy,
             "pairs": args.pairs,
             "steps_per_turn": args.steps,
             "comparisons": [dataclasses.asdict(comparison) for comparison in comparisons],

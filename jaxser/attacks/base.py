@@ -36,6 +36,7 @@ __all__ = [
     "MinimalNormAttack",
     "RandomLogits",
     "SharedDirection",
+    "State",
     "check_bounds",
     "check_choice",
     "check_positive",

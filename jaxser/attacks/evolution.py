@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from jaxser.attacks.base import NON_FINITE, AttackState, LogitsFn, State, extended
 from jaxser.losses import is_successful, log_odds, prediction
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "latin_hypercube",
     "mutate",
     "reflect",
+    "scored_start",
     "select",
     "uniform_index",
 ]
@@ -56,6 +58,22 @@ def label_score(
     against = log_odds(logits, y)
     score = jnp.where(finite, against if targeted else -against, jnp.inf)
     return score, is_successful(predicted, y, targeted), finite
+
+
+def scored_start(
+    state: AttackState, cls: type[State], logits_fn: LogitsFn, targeted: bool, **more: Any
+) -> State:
+    """``state`` as ``cls`` with the clean input's score: one query, and successes are done."""
+    score, success, finite = label_score(logits_fn(state.x), state.y, targeted)
+    return extended(
+        state,
+        cls,
+        done=success,
+        queries=state.queries + 1,
+        flags=(NON_FINITE * ~finite).astype(jnp.uint32),
+        score=score,
+        **more,
+    )
 
 
 class Strategy(Protocol):

@@ -18,7 +18,7 @@ iterate's logits come with its gradient.
 
 import dataclasses
 import math
-from typing import ClassVar, TypeVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +32,8 @@ from jaxser.attacks.base import (
     BaseAttack,
     LogitsFn,
     RandomLogits,
+    State,
+    check_choice,
     check_positive,
     extended,
     freeze_done,
@@ -114,9 +116,6 @@ def loss_gradient(
         reached=is_successful(predicted, y, targeted),
         flags=flags.astype(jnp.uint32),
     )
-
-
-State = TypeVar("State", bound=AttackState)
 
 
 def finish_step(
@@ -492,8 +491,7 @@ class PGD(IteratedGradient):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.norm not in _RANDOM_STARTS:
-            raise UsageError(f"{self.name}: norm must be 'linf', 'l2' or 'l1', not {self.norm!r}.")
+        check_choice(self.name, "norm", self.norm, tuple(_RANDOM_STARTS))
         check_positive(self.name, l1_share=self.l1_share)
         if self.l1_share > 1:
             raise UsageError(f"{self.name}: l1_share must be at most 1, not {self.l1_share!r}.")

@@ -28,7 +28,6 @@ from jaxser.attacks.base import (
     LogitsFn,
     check_choice,
     check_positive,
-    extended,
     freeze_done,
     new_state,
     step_keys,
@@ -38,6 +37,7 @@ from jaxser.attacks.evolution import (
     DifferentialEvolution,
     Strategy,
     label_score,
+    scored_start,
     uniform_index,
 )
 from jaxser.attacks.projections import Norm, clip_to_bounds, per_row
@@ -198,15 +198,12 @@ class PixelSearch(BaseAttack):
                 "takes; lower count or cells."
             )
         state = new_state(keys, x, y, epsilon)
-        score, success, finite = label_score(logits_fn(x), y, self.targeted)
         search, trial = self.strategy.start(step_keys(keys, state.steps), dimensions)
-        return extended(
+        return scored_start(
             state,
             PixelSearchState,
-            done=success,
-            queries=state.queries + 1,
-            flags=(NON_FINITE * ~finite).astype(jnp.uint32),
-            score=score,
+            logits_fn,
+            self.targeted,
             trial=trial,
             scores=jnp.full(trial.shape[:2], jnp.inf),
             tried=state.steps,

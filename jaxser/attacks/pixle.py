@@ -26,12 +26,11 @@ from jaxser.attacks.base import (
     MinimalNormAttack,
     check_choice,
     check_positive,
-    extended,
     freeze_done,
     new_state,
     step_keys,
 )
-from jaxser.attacks.evolution import label_score, uniform_index
+from jaxser.attacks.evolution import label_score, scored_start, uniform_index
 from jaxser.attacks.projections import Norm, per_row
 from jaxser.errors import InputError, UsageError
 
@@ -198,17 +197,7 @@ class Pixle(MinimalNormAttack):
                 f"square inputs only, not {x.shape[1:]}; leave compat out."
             )
         state = new_state(keys, x, y, epsilon)
-        score, success, finite = label_score(logits_fn(x), y, self.targeted)
-        return extended(
-            state,
-            PixleState,
-            done=success,
-            queries=state.queries + 1,
-            flags=(NON_FINITE * ~finite).astype(jnp.uint32),
-            base=x,
-            best=x,
-            score=score,
-        )
+        return scored_start(state, PixleState, logits_fn, self.targeted, base=x, best=x)
 
     def step(self, logits_fn: LogitsFn, state: PixleState) -> PixleState:
         """The next few patches of a restart."""

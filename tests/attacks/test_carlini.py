@@ -235,6 +235,16 @@ def test_rows_do_not_depend_on_their_mates(attack: Any) -> None:
     assert_same(attack_all(attack, np.arange(24), refill=False), base)
 
 
+@pytest.mark.parametrize("attack", SHORT, ids=name_of)
+def test_two_classes_and_fifty(attack: Any) -> None:
+    for classes in (2, 50):
+        victim = small_victims.small_victim("linear", classes=classes)
+        result = run_attack(
+            victim, small_victims.waveforms(8), None, attack, ANY_SIZE, **ONE_DEVICE
+        )
+        assert result.success.all()
+
+
 @pytest.mark.parametrize("kind", ["spectrogram", "front_end"])
 @pytest.mark.parametrize("attack", SHORT, ids=name_of)
 def test_spectrograms_and_front_ends(attack: Any, kind: str) -> None:

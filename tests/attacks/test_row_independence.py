@@ -78,8 +78,7 @@ CASES = [
 
 # Attacks that go on from decisions or comparisons: where two candidates are equal but for rounding,
 # another shape may take the other one, and the row goes another way from there.
-DECIDING = (OnePixel, FewPixel, Square, Pixle, Boundary, HopSkipJump, SparseFool, JSMA, APGD)
-DECIDING += (CarliniL0, CarliniL2, CarliniLinf, AutoAttack)
+DECIDING = (OnePixel, FewPixel, Square, Pixle, Boundary, HopSkipJump, SparseFool, AutoAttack)
 
 
 @functools.cache
@@ -134,51 +133,59 @@ def test_a_row_is_its_own(attack: Any) -> None:
     change = np.abs(base.x_adv - small_victims.inputs("conv", 24)[None, :ROWS]).max(axis=(0, 2))
     assert (change[right] > 0).sum() > 6
 
+    if getattr(attack, "minimal_norm", False):
+        # What is misclassified needs no change, and the first look shows it.
+        wrong = base.clean_prediction != base.labels
+        np.testing.assert_array_equal(
+            base.x_adv[:, wrong], small_victims.inputs("conv", 24)[None, :ROWS][:, wrong]
+        )
+        assert (base.steps[:, wrong] <= 1).all()
+
     # Other mates and other positions, two devices, no refilling: bit for bit at equal shapes, but
     # for CMA-ES, as the last bits of eigenvectors depend on where a matrix lies in memory.
     exact, atol = (0.8, 1e-4) if getattr(attack, "optimizer", None) == "cma_es" else (1.0, 0.0)
     order = np.random.default_rng(0).permutation(24)
     shuffled = attack_all(attack, order, batch_size=7, devices=DEVICES[:1])
-    assert share_of_same(shuffled, base, right, atol, order) >= exact
+    assert share_of_same(shuffled, base, atol, order) >= exact
     two = attack_all(attack, straight, batch_size=14, devices=DEVICES[:2])
-    assert share_of_same(two, base, right, atol) >= exact
+    assert share_of_same(two, base, atol) >= exact
     plain = attack_all(attack, straight, batch_size=7, refill=False, devices=DEVICES[:1])
-    assert share_of_same(plain, base, right, atol) >= exact
+    assert share_of_same(plain, base, atol) >= exact
 
     # Another batch size, a loop on the device: float reordering alone.
-    close = 0.8 if isinstance(attack, DECIDING) else 1.0
+    close = 0.9 if isinstance(attack, DECIDING) else 1.0
     alone = attack_all(attack, straight, batch_size=1, devices=DEVICES[:1])
-    assert share_of_same(alone, base, right, atol=1e-4) >= close
+    assert share_of_same(alone, base, atol=1e-4) >= close
     inside = attack_all(attack, straight, batch_size=64, loop="device", devices=DEVICES[:1])
-    assert share_of_same(inside, base, right, atol=1e-4) >= close
+    assert share_of_same(inside, base, atol=1e-4) >= close
 
 
 def share_of_same(
-    one: AttackResult,
-    base: AttackResult,
-    right: np.ndarray,
-    atol: float = 0.0,
-    order: np.ndarray | None = None,
+    one: AttackResult, base: AttackResult, atol: float = 0.0, order: np.ndarray | None = None
 ) -> float:
-    """Share of equal rows among those that had to be attacked, all ε together.
+    """Share of equal rows, all ε together.
 
     Row i of ``one`` is row ``order[i]`` of ``base``, for those that ``base`` has. With ``atol`` 0
-    all that is reported of a row has to be equal, else the input and whether it is adversarial.
+    all that is reported of a row has to be equal, else the input alone; where that is equal,
+    whether it is adversarial always has to be.
     """
     where = slice(None) if order is None else np.argsort(order)[:ROWS]
     same = np.isclose(one.x_adv[:, where], base.x_adv, rtol=0, atol=atol).all(axis=2)
-    names = ("success",) if atol else ("prediction", "steps", "queries", "gradients", "flags")
+    np.testing.assert_array_equal(one.success[:, where][same], base.success[same])
+    names = () if atol else ("prediction", "steps", "queries", "gradients", "flags")
     for name in names:
         same &= getattr(one, name)[:, where] == getattr(base, name)
-    return float(same[:, right].mean())
+    return float(same.mean())
 
 
-# One case of each attack.
-DOMAIN_CASES = list({type(case): case for case in reversed(CASES)}.values())
+# Every case on a spectrogram, one of each attack through a front end.
+DOMAIN_CASES = [(case, "spectrogram", 2) for case in CASES]
+DOMAIN_CASES += [
+    (case, "front_end", 50) for case in {type(case): case for case in reversed(CASES)}.values()
+]
 
 
-@pytest.mark.parametrize(("kind", "classes"), [("spectrogram", 2), ("front_end", 50)])
-@pytest.mark.parametrize("attack", DOMAIN_CASES, ids=str)
+@pytest.mark.parametrize(("attack", "kind", "classes"), DOMAIN_CASES, ids=str)
 def test_every_domain_and_number_of_classes(attack: Any, kind: str, classes: int) -> None:
     """Inside the bounds, inside ε in the attack's norm, and what succeeded is adversarial."""
     order = np.arange(8)

@@ -1,8 +1,6 @@
 """Gradient attacks against torchattacks, Foolbox and ART, live, on the same weights."""
 
 import dataclasses
-import importlib.util
-from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -11,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import small_victims
+from golden_scripts import load_script
 
 from jaxser import run_attack
 from jaxser.attacks.apgd import APGD
@@ -23,17 +22,10 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "golden_attacks.py"
-
 
 @pytest.fixture(scope="module")
 def oracle() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("golden_attacks", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("golden_attacks")
 
 
 def same_attack(oracle: ModuleType, name: str, targeted: bool) -> Any:

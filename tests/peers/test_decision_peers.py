@@ -1,8 +1,5 @@
 """Boundary and HopSkipJump against ART and Foolbox, live, on the same weights."""
 
-import importlib.util
-import sys
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -10,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 import small_victims
+from golden_scripts import load_script
 
 from jaxser import run_attack
 from jaxser.attacks.boundary import Boundary
@@ -20,7 +18,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 ONE = jax.devices()[:1]
 FAR = 1e6
 SEEDS = (1, 2, 3)
@@ -28,12 +25,7 @@ SEEDS = (1, 2, 3)
 
 @pytest.fixture(scope="module")
 def oracle() -> ModuleType:
-    sys.path.insert(0, str(SCRIPTS))
-    spec = importlib.util.spec_from_file_location("golden_decision", SCRIPTS / "golden_decision.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_script("golden_decision")
     module.torch.set_num_threads(1)
     return module
 

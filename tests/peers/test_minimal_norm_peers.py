@@ -1,7 +1,5 @@
 """DeepFool, SparseFool and FAB against torchattacks and ART, live, on the same weights."""
 
-import importlib.util
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -9,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 import small_victims
+from golden_scripts import load_script
 
 from jaxser import run_attack
 from jaxser.attacks.deepfool import DeepFool
@@ -20,7 +19,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "golden_minimal_norm.py"
 ONE_DEVICE = {"devices": jax.devices()[:1]}
 ANY_SIZE = [float("inf")]
 NORMS = {"linf": np.inf, "l2": 2, "l1": 1}
@@ -29,12 +27,7 @@ UNIT = (0.0, 1.0)
 
 @pytest.fixture(scope="module")
 def oracle() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("golden_minimal_norm", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("golden_minimal_norm")
 
 
 def victims(oracle: ModuleType, kind: str) -> tuple[Any, Any, np.ndarray, np.ndarray]:

@@ -4,8 +4,6 @@ All three are random searches with random numbers of their own, so success and t
 took are compared over many inputs, within the standard error of the difference.
 """
 
-import importlib.util
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -14,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import small_victims
+from golden_scripts import load_script
 
 from jaxser import run_attack
 from jaxser.attacks.one_pixel import FewPixel
@@ -28,18 +27,13 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "golden_query.py"
 ONE = jax.devices()[:1]
 ROWS = 150
 
 
 @pytest.fixture(scope="module")
 def oracle() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("golden_query", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_script("golden_query")
     # Passes of one small input at a time only lose by threads.
     module.torch.set_num_threads(1)
     return module

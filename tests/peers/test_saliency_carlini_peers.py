@@ -1,7 +1,5 @@
 """JSMA and Carlini & Wagner's attacks against ART and Foolbox, live, on the same weights."""
 
-import importlib.util
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -9,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 import small_victims
+from golden_scripts import load_script
 
 from jaxser import run_attack
 from jaxser.attacks.carlini import CarliniL2, CarliniLinf
@@ -21,7 +20,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "golden_saliency_carlini.py"
 ONE_DEVICE = {"devices": jax.devices()[:1]}
 ANY_SIZE = [float("inf")]
 ROWS = 12
@@ -29,11 +27,7 @@ ROWS = 12
 
 @pytest.fixture(scope="module")
 def oracle() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("golden_saliency_carlini", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_script("golden_saliency_carlini")
     # One row at a time through a tiny victim: more threads only wait for each other.
     torch.set_num_threads(1)
     return module
