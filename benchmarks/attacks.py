@@ -103,10 +103,17 @@ def cases() -> dict[str, dict[str, Case]]:
                 {"epsilons": (0.1,), "step": 0.001},
                 "l0",
             ),
+            # Without abort_early, so that both take every step.
             "carlinil2": Case(
-                lambda w: attacks.CarliniL2(steps=w.steps, binary_search_steps=w.binary_steps),
-                {"steps": 10, "binary_steps": 3},
+                lambda w: attacks.CarliniL2(
+                    steps=w.steps,
+                    binary_search_steps=w.binary_steps,
+                    initial_const=0.01,
+                    abort_early=False,
+                ),
+                {"steps": 10, "binary_steps": 6},
                 "l2",
+                rows=4,
             ),
             "carlinilinf": Case(
                 lambda w: attacks.CarliniLinf(steps=w.steps),

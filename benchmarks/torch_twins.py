@@ -1,10 +1,11 @@
-"""Emo18 and Zhao19 in PyTorch, as their authors' framework would have them.
+"""The victims in PyTorch, as their authors' framework would have them.
 
     twin = TorchVictim("emo18", num_classes=7)
     logits = twin(torch.zeros(8, 96_000))          # [8, 7]
 
 The oracle of the model tests and the other side of the benchmarks. Written from the published
-architecture (Tzirakis et al. 2018, Zhao et al. 2019, as described in arXiv 2402.01227).
+architectures (Tzirakis et al. 2018, Zhao et al. 2019, as described in arXiv 2402.01227;
+Facchinetti et al. 2024, section 2.3).
 """
 
 from collections.abc import Callable
@@ -14,9 +15,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from jaxser.params import conv_lstm_table
+from jaxser.params import cnn_lstm_table, conv_lstm_table
 
-__all__ = ["TorchVictim", "twin_of"]
+__all__ = ["TorchCnnLstm", "TorchVictim", "twin_of"]
 
 # name: activation, then (channels, kernel, padding, pool) of every block
 _BLOCKS: dict[str, tuple[Callable[[], nn.Module], list[tuple[int, int, int, int]]]] = {
@@ -53,22 +54,64 @@ class TorchVictim(nn.Module):
         return self.head(hidden).mean(dim=1)
 
 
-def twin_of(name: str, variables: Any) -> TorchVictim:
+class TorchCnnLstm(nn.Module):
+    """Facchinetti et al.'s CNN-LSTM on standardised log-mels ``[batch, frames, mels]``.
+
+    PyTorch's LSTM has two biases where Keras' has one; without its dropouts.
+    """
+
+    def __init__(
+        self, num_classes: int, units: int = 256, bidirectional: bool = True, mels: int = 128
+    ) -> None:
+        super().__init__()
+        self.conv0 = nn.Conv2d(1, 16, 5)
+        self.norm = nn.BatchNorm2d(16, eps=1e-3, momentum=0.01)
+        self.conv1 = nn.Conv2d(16, 32, 3)
+        self.conv2 = nn.Conv2d(32, 64, 3)
+        self.slice_frames = 29
+        bands = self.convolutions(torch.zeros(1, 1, 29, mels)).shape[3]
+        self.lstm = nn.LSTM(64 * bands, units, batch_first=True, bidirectional=bidirectional)
+        self.head = nn.Linear(units * (2 if bidirectional else 1), num_classes)
+
+    def convolutions(self, y: torch.Tensor) -> torch.Tensor:
+        """Slices ``[n, 1, frames, mels]`` to ``[n, 64, 1, bands]``."""
+        y = nn.functional.max_pool2d(self.norm(torch.relu(self.conv0(y))), 4, 2)
+        y = nn.functional.max_pool2d(torch.relu(self.conv1(y)), 2, 2)
+        return nn.functional.max_pool2d(torch.relu(self.conv2(y)), 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Features to logits ``[batch, classes]``."""
+        batch, frames, mels = x.shape
+        slices = frames // self.slice_frames
+        y = x[:, : slices * self.slice_frames]
+        y = self.convolutions(y.reshape(batch * slices, 1, self.slice_frames, mels))
+        _, (last, _) = self.lstm(y.permute(0, 2, 3, 1).reshape(batch, slices, -1))
+        return self.head(torch.cat(list(last), dim=1))
+
+
+def twin_of(name: str, variables: Any) -> nn.Module:
     """The twin with the weights of a trained victim, in evaluation mode.
 
-    The LSTM's one bias goes to the first of PyTorch's two; the second is zero.
+    The LSTM's one bias goes to the first of PyTorch's two; the second is zero. A victim with a
+    front end gives the twin of its network, which reads features.
     """
-    blocks = len(_BLOCKS[name][1])
-    twin = TorchVictim(name, num_classes=variables["params"]["head"]["bias"].shape[0])
+    twin: nn.Module
+    if name == "cnn_lstm":
+        variables = {collection: tree["network"] for collection, tree in variables.items()}
+        twin = TorchCnnLstm(num_classes=variables["params"]["Dense_0"]["bias"].shape[0])
+        table = cnn_lstm_table()
+    else:
+        twin = TorchVictim(name, num_classes=variables["params"]["head"]["bias"].shape[0])
+        table = conv_lstm_table(len(_BLOCKS[name][1]))
     state = twin.state_dict()
-    for entry in conv_lstm_table(blocks):
+    for entry in table:
         leaf = variables
         for part in entry.target:
             leaf = leaf[part]
         array = np.asarray(leaf)
-        # Kernels are transposed on both ways, everything else is the same.
+        # Kernels are transposed (images' channels first), everything else is the same.
         shape = state[entry.sources[0]].shape
-        value = array.T if array.ndim > 1 else array
+        value = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
         if value.shape != tuple(shape):
             raise ValueError(f"{entry.sources[0]} has shape {tuple(shape)}, not {value.shape}")
         state[entry.sources[0]] = torch.from_numpy(value.copy())

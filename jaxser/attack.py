@@ -29,6 +29,9 @@ _NO_LIMIT = (float("inf"),)
 
 _INTERRUPTED = 130
 
+# Utterances whose spectrograms are found at a time.
+_FEATURE_ROWS = 32
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, attack, print; returns the exit status."""
@@ -113,6 +116,8 @@ class _Run:
     epsilons: tuple[float, ...]
     members: tuple[str, ...]  # names of a composite attack's members; empty for others
     positions: "np.ndarray"  # in the corpus' table
+    inputs: "np.ndarray"  # what the attack changes: waveforms, or their features
+    places: "np.ndarray"  # of the utterances in ``inputs``
     labels: "np.ndarray"  # class indices of the victim
     clean: "CleanPass"
     attacked: "np.ndarray"  # labels to leave or reach
@@ -127,8 +132,9 @@ class _Run:
         corpus = self.prepared.corpus
         speakers = len({utterance.speaker for utterance in self.utterances})
         goal = f"towards {self.config.target}" if self.config.target else f"from {self.config.y}"
+        of = "the features of " if self.config.domain == "features" else ""
         lines = [
-            f"{self.attack.name} ({goal}) on {self.victim.name} of {self.config.victim}; "
+            f"{self.attack.name} ({goal}) on {of}{self.victim.name} of {self.config.victim}; "
             f"{corpus.title}, {self.config.split}: {len(self.positions)} utterances, "
             f"{speakers} speakers",
             "hyper-parameters: "
@@ -196,7 +202,9 @@ class _Run:
     def wav_path(self, utterance: "Utterance", epsilon: float) -> Path:
         unit = self.config.epsilon_unit
         name = "epsilon" if unit == "amplitude" else unit
-        folder = (self.out / "wav" / f"{name}-{epsilon:g}").resolve()
+        # Speech that was made from attacked features is not what the victim was given.
+        kind = "wav" if self.config.domain == "waveform" else "wav-inverted"
+        folder = (self.out / kind / f"{name}-{epsilon:g}").resolve()
         path = folder / f"{utterance.id}.wav"
         if not path.resolve().is_relative_to(folder):
             raise InputError(f"the utterance id {utterance.id!r} leads out of {folder}; rename it.")
@@ -217,7 +225,7 @@ def _load_run(config: AttackCommandConfig, attack: "Attack", bounds_given: bool)
     from jaxser.victim import load_victim, read_run
 
     trained, _ = read_run(config.victim)
-    victim = load_victim(config.victim)
+    victim = load_victim(config.victim, config.domain)
     if not bounds_given:
         attack = dataclasses.replace(attack, bounds=victim.bounds)  # type: ignore[type-var]
     parts = members(attack, len(victim.labels))
@@ -238,10 +246,14 @@ def _load_run(config: AttackCommandConfig, attack: "Attack", bounds_given: bool)
         )
     if config.limit is not None and config.limit < len(positions):
         positions = positions[np.linspace(0, len(positions) - 1, config.limit).round().astype(int)]
+    inputs: np.ndarray = prepared.waveforms
+    places = positions
+    if config.domain == "features":
+        inputs, places = _features(victim, prepared.waveforms, positions), np.arange(len(positions))
     clean = clean_pass(
         victim,
-        prepared.waveforms,
-        subset=positions,
+        inputs,
+        subset=places,
         seed=config.seed,
         ids=[corpus.utterances[i].id for i in positions],
         batch_size=config.batch_size,
@@ -263,6 +275,7 @@ def _load_run(config: AttackCommandConfig, attack: "Attack", bounds_given: bool)
         "y": config.y,
         "target": config.target,
         "split": config.split,
+        "domain": config.domain,
         "scheme": [corpus_config.split, corpus_config.split_seed, corpus_config.fold],
         "victim": _fingerprint(victim.variables),
         "corpus": prepared.fingerprint,
@@ -276,6 +289,7 @@ def _load_run(config: AttackCommandConfig, attack: "Attack", bounds_given: bool)
         "synthetic": corpus.synthetic,
         "notes": list(dict.fromkeys([*victim.notes, *corpus.notes])),
         "split": config.split,
+        "domain": config.domain,
         "label_source": "target" if target is not None else config.y,
         "targeted": target is not None,
         "attack": attack.name,
@@ -297,12 +311,28 @@ def _load_run(config: AttackCommandConfig, attack: "Attack", bounds_given: bool)
         if isinstance(attack, AttackSequence)
         else (),
         positions=positions,
+        inputs=inputs,
+        places=places,
         labels=labels[positions],
         clean=clean,
         attacked=attacked,
         facts=facts,
         out=_checked_out(config.out, default, facts),
     )
+
+
+def _features(victim: "Victim", waveforms: "np.ndarray", positions: "np.ndarray") -> "np.ndarray":
+    """What a spectrogram victim reads of some utterances."""
+    import jax
+    import numpy as np
+
+    assert victim.front_end is not None
+    features = jax.jit(victim.front_end.features)
+    parts = [
+        np.asarray(features(victim.variables, waveforms[positions[start : start + _FEATURE_ROWS]]))
+        for start in range(0, len(positions), _FEATURE_ROWS)
+    ]
+    return np.concatenate(parts)
 
 
 def _epsilons(config: AttackCommandConfig, unlimited: bool) -> tuple[float, ...]:
@@ -423,12 +453,12 @@ def _attack_missing_rows(run: _Run) -> "Throughput":
 
         for block in attack_rows(
             run.victim,
-            run.prepared.waveforms,
+            run.inputs,
             run.attacked[lacking],
             run.attack,
             run.epsilons,
             epsilon_unit=config.epsilon_unit,
-            subset=run.positions[lacking],
+            subset=run.places[lacking],
             seed=config.seed,
             ids=[utterances[i].id for i in lacking],
             batch_size=config.batch_size,
@@ -501,13 +531,18 @@ def _keys(rows: "pa.Table") -> list[_RowKey]:
 
 
 def _write_wav(run: _Run, where: "np.ndarray", block: "RowBlock") -> None:
-    """The very samples that fooled the victim, none rounded to 16 bits."""
+    """The very samples that fooled the victim, none rounded to 16 bits; or what features sound
+    like."""
     from jaxser.audio import write_wav
 
     assert block.x_adv is not None
+    victim = run.victim
     for i, e, samples in zip(where, block.epsilon_index, block.x_adv, strict=True):
         path = run.wav_path(run.utterances[i], run.epsilons[e])
-        write_wav(path, samples, run.victim.sample_rate)
+        if run.config.domain == "features":
+            assert victim.front_end is not None
+            samples = victim.front_end.speech(victim.variables, samples)
+        write_wav(path, samples, victim.sample_rate)
 
 
 def _speed(throughput: "Throughput", rows: int) -> str:

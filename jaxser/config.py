@@ -25,6 +25,7 @@ __all__ = [
     "AttackCommandConfig",
     "AttackedCorpusConfig",
     "CorpusConfig",
+    "FeaturesConfig",
     "ModelConfig",
     "TrainConfig",
     "TrainingConfig",
@@ -63,6 +64,27 @@ class CorpusConfig:
     split_file: Annotated[Path | None, Field(description="CSV of id,split for the split csv")] = (
         None
     )
+    labels: Annotated[
+        tuple[str, ...], Field(description="classes to keep, in this order; all by default")
+    ] = ()
+    protocol: Annotated[
+        Literal["clean", "paper"],
+        Field(
+            description="paper: augmented speech in every part, statistics fitted on all parts, "
+            "and random_64_16_20 for the splits standard and speaker, as published"
+        ),
+    ] = "clean"
+    chunks: Annotated[
+        bool,
+        Field(
+            description="trim silence and cut every utterance into chunks of this many seconds, "
+            "each repeated to full length, instead of one waveform per utterance"
+        ),
+    ] = False
+    augment: Annotated[
+        bool,
+        Field(description="with chunks: add four changes of pitch and four of speed"),
+    ] = False
     sample_rate: Annotated[int, Positive, Field(description="Hz, after resampling")] = 16_000
     seconds: Annotated[
         float, Positive, Field(description="length of every utterance: repeated, then cut")
@@ -84,10 +106,60 @@ class CorpusConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class FeaturesConfig:
+    """The spectrogram that a victim reads, if it reads one; the settings are librosa's."""
+
+    kind: Annotated[
+        Literal["waveform", "linear", "mel", "log_mel", "mfcc", "cqt"],
+        Field(description="waveform: the victim has no front end"),
+    ] = "waveform"
+    n_fft: Annotated[int, Positive, Field(description="frame length in samples")] = 512
+    hop_length: Annotated[int, Positive, Field(description="samples from frame to frame")] = 128
+    window: Annotated[
+        Literal["hann", "hamming", "blackman", "ones"], Field(description="of a frame")
+    ] = "hann"
+    power: Annotated[Literal[1, 2], Field(description="2: power, 1: amplitude")] = 2
+    n_mels: Annotated[int, Positive, Field(description="mel bands")] = 128
+    fmin: Annotated[float, NotNegative, Field(description="lowest frequency in Hz")] = 0.0
+    fmax: Annotated[
+        float | None, Positive, Field(description="highest mel frequency in Hz; half the rate")
+    ] = None
+    n_mfcc: Annotated[int, Positive, Field(description="coefficients of mfcc")] = 20
+    n_bins: Annotated[int, Positive, Field(description="bins of cqt")] = 84
+    bins_per_octave: Annotated[int, Positive, Field(description="of cqt")] = 12
+    squared: Annotated[
+        bool | None,
+        Field(description="dB of the squared values; by default where they are amplitudes"),
+    ] = None
+    top_db: Annotated[
+        float | None, NotNegative, Field(description="dynamic range of an utterance in dB")
+    ] = 80.0
+    normalisation: Annotated[
+        Literal["original", "sum", "max_global", "max_local"],
+        Field(description="what a spectrogram is divided by: its sum, the largest of all, its own"),
+    ] = "original"
+    standardise: Annotated[
+        bool, Field(description="mean 0 and deviation 1 of every cell over the training part")
+    ] = True
+    bounds: Annotated[
+        tuple[float, ...],
+        Field(description="least and largest valid feature, for attacks on features"),
+    ] = ()
+
+
+@dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """Which victim."""
 
-    name: Annotated[str, Field(description="emo18 or zhao19")] = "emo18"
+    name: Annotated[
+        str, Field(description="emo18, zhao19; on spectrograms: cnn_lstm, cnn_lstm_m0, _m1, _m2")
+    ] = "emo18"
+    dropout: Annotated[
+        float | None, Field(ge=0, lt=1, description="where the model has it; its own by default")
+    ] = None
+    lstm_dropout: Annotated[
+        float | None, Field(ge=0, lt=1, description="of cnn_lstm's LSTM; its own by default")
+    ] = None
     dtype: Annotated[
         Literal["float32", "bfloat16"], Field(description="precision inside the victim")
     ] = "float32"
@@ -101,12 +173,19 @@ class TrainingConfig:
     batch_size: Annotated[int, Positive, Field(description="over all devices")] = 16
     learning_rate: Annotated[float, Positive, Field(description="peak of the schedule")] = 1e-3
     schedule: Annotated[
-        Literal["constant", "cosine", "step"],
-        Field(description="of the learning rate; step multiplies by decay every decay_epochs"),
+        Literal["constant", "cosine", "step", "plateau"],
+        Field(
+            description="of the learning rate; step multiplies by decay every decay_epochs, "
+            "plateau after decay_epochs without a lower validation loss"
+        ),
     ] = "cosine"
     warmup_steps: Annotated[int, NotNegative, Field(description="linear warm-up from 0")] = 0
-    decay: Annotated[float, Field(gt=0, le=1, description="factor of the step schedule")] = 0.5
-    decay_epochs: Annotated[int, Positive, Field(description="period of the step schedule")] = 5
+    decay: Annotated[
+        float, Field(gt=0, le=1, description="factor of the step and plateau schedules")
+    ] = 0.5
+    decay_epochs: Annotated[
+        int, Positive, Field(description="of the step and plateau schedules")
+    ] = 5
     weight_decay: Annotated[
         float, NotNegative, Field(description="L2 penalty in the gradient, as torch's Adam has it")
     ] = 0.0
@@ -141,6 +220,7 @@ class TrainConfig:
     )
     seed: Annotated[int, NotNegative, Field(description="of initialisation and data order")] = 0
     corpus: CorpusConfig = dataclasses.field(default_factory=CorpusConfig)
+    features: FeaturesConfig = dataclasses.field(default_factory=FeaturesConfig)
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
 
@@ -194,6 +274,13 @@ class AttackCommandConfig:
         tuple[str, ...],
         Field(description="the attack's hyper-parameters, such as steps=40 norm=l2"),
     ] = ()
+    domain: Annotated[
+        Literal["waveform", "features"],
+        Field(
+            description="what the attack changes: the waveform, through the front end, or the "
+            "standardised spectrogram of a victim that reads one"
+        ),
+    ] = "waveform"
     split: Annotated[
         Literal["train", "val", "test"], Field(description="part of the corpus to attack")
     ] = "test"
@@ -218,7 +305,11 @@ class AttackCommandConfig:
         Literal["utterance", "speaker"], Field(description="what the bootstrap draws")
     ] = "utterance"
     save_wav: Annotated[
-        bool, Field(description="write the adversarial speech as float32 WAV files")
+        bool,
+        Field(
+            description="write the adversarial speech as float32 WAV files; of attacked features "
+            "librosa's inverse, to listen to"
+        ),
     ] = False
     out: Annotated[
         Path | None, Field(description="folder of the rows (VICTIM/attacks/ATTACK-HASH)")

@@ -2,8 +2,6 @@
 
     front_end = Spectrogram(kind="log_mel", n_fft=368, hop_length=184, n_mels=128)
     log_mel = front_end(waveforms)               # [batch, time] -> [batch, frames, 128]
-    statistics = Standardisation.fit(log_mel)    # on the training part
-    features = statistics.apply(log_mel)
 
 Everything is batched, jit-compatible and has finite gradients on silence. Oracle: librosa 0.11
 (McFee et al., SciPy 2015); the constant-Q transform follows Schörkhuber & Klapuri (SMC 2010) but
@@ -15,7 +13,6 @@ import functools
 import math
 from typing import Literal
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -24,7 +21,6 @@ from jaxser.errors import InputError, UsageError
 
 __all__ = [
     "Spectrogram",
-    "Standardisation",
     "constant_q",
     "dct_matrix",
     "mel_filters",
@@ -299,6 +295,11 @@ class Spectrogram:
             "cqt": self.n_bins,
         }[self.kind]
 
+    @property
+    def takes_squares(self) -> bool:
+        """Whether dB are taken of the squared values."""
+        return self.power == 1 if self.squared is None else self.squared
+
     def frames(self, samples: int) -> int:
         """Number of frames of an utterance of so many samples.
 
@@ -329,8 +330,7 @@ class Spectrogram:
             values = values @ jnp.asarray(self._mel(), x.dtype)
         if self.kind in ("linear", "mel") and not self.db:
             return values
-        squared = self.power == 1 if self.squared is None else self.squared
-        of = jnp.square(values) if squared else values
+        of = jnp.square(values) if self.takes_squares else values
         decibel = to_db(of, self.ref, self.amin, self.top_db)
         if self.kind != "mfcc":
             return decibel
@@ -356,39 +356,3 @@ def _safe_sqrt(x: Array) -> Array:
     """Square root with gradient 0 at 0."""
     positive = x > 0
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), 0.0)
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Standardisation:
-    """Mean and deviation per feature (the last axis), fitted once and stored.
-
-    Attributes:
-      mean, std: ``[bins]``; a constant feature has std 1.
-    """
-
-    mean: Float[Array, " bins"]
-    std: Float[Array, " bins"]
-
-    @classmethod
-    def fit(cls, features: Float[np.ndarray, "... bins"]) -> "Standardisation":
-        """Statistics over all axes but the last, in float64."""
-        flat = np.asarray(features, np.float64).reshape(-1, np.shape(features)[-1])
-        std = flat.std(axis=0)
-        return cls(
-            mean=jnp.asarray(flat.mean(axis=0), jnp.float32),
-            std=jnp.asarray(np.where(std > 0, std, 1.0), jnp.float32),
-        )
-
-    def apply(self, features: Float[Array, "batch frames bins"]) -> Float[Array, "..."]:
-        """``(features - mean) / std``.
-
-        Raises:
-          InputError: features of another size than the statistics were fitted on.
-        """
-        if features.shape[-1] != self.mean.shape[0]:
-            raise InputError(
-                f"the statistics were fitted on {self.mean.shape[0]} features, but these are "
-                f"{features.shape[-1]}; use the front end they were fitted with."
-            )
-        return (features - self.mean[None, None]) / self.std[None, None]

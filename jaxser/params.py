@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxser.errors import InputError
 
-__all__ = ["Entry", "conv_lstm_table", "from_torch", "torch_parameter_count"]
+__all__ = ["Entry", "cnn_lstm_table", "conv_lstm_table", "from_torch", "torch_parameter_count"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +41,11 @@ def _same(a: np.ndarray) -> np.ndarray:
 
 def _transpose(a: np.ndarray) -> np.ndarray:
     return a.T
+
+
+def _image_kernel(a: np.ndarray) -> np.ndarray:
+    """[out, in, height, width] to [height, width, in, out]."""
+    return a.transpose(2, 3, 1, 0)
 
 
 def conv_lstm_table(blocks: int) -> tuple[Entry, ...]:
@@ -73,6 +78,37 @@ def conv_lstm_table(blocks: int) -> tuple[Entry, ...]:
         Entry(("params", "head", "kernel"), ("head.weight",), _transpose),
         Entry(("params", "head", "bias"), ("head.bias",), _same),
     ]
+    return tuple(entries)
+
+
+def cnn_lstm_table(bidirectional: bool = True) -> tuple[Entry, ...]:
+    """Key table of a PyTorch CNN-LSTM (``cnn_lstm`` and its relatives).
+
+    There, ``conv0`` to ``conv2`` are Conv2d, ``norm`` a BatchNorm2d, ``lstm`` an ``LSTM`` of one
+    layer that reads features in the order (frames, bands, channels), ``head`` a ``Linear``.
+    """
+    params, stats = ("params", "BatchNorm_0"), ("batch_stats", "BatchNorm_0")
+    entries = [
+        Entry((*params, "scale"), ("norm.weight",), _same),
+        Entry((*params, "bias"), ("norm.bias",), _same),
+        Entry((*stats, "mean"), ("norm.running_mean",), _same),
+        Entry((*stats, "var"), ("norm.running_var",), _same),
+        Entry(("params", "Dense_0", "kernel"), ("head.weight",), _transpose),
+        Entry(("params", "Dense_0", "bias"), ("head.bias",), _same),
+    ]
+    for block in range(3):
+        entries += [
+            Entry(("params", f"Conv_{block}", "kernel"), (f"conv{block}.weight",), _image_kernel),
+            Entry(("params", f"Conv_{block}", "bias"), (f"conv{block}.bias",), _same),
+        ]
+    directions = {"forward": "l0"} | ({"backward": "l0_reverse"} if bidirectional else {})
+    for name, key in directions.items():
+        biases = (f"lstm.bias_ih_{key}", f"lstm.bias_hh_{key}")
+        entries += [
+            Entry(("params", name, "input_kernel"), (f"lstm.weight_ih_{key}",), _transpose),
+            Entry(("params", name, "recurrent_kernel"), (f"lstm.weight_hh_{key}",), _transpose),
+            Entry(("params", name, "bias"), biases, np.add),
+        ]
     return tuple(entries)
 
 

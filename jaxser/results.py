@@ -52,6 +52,7 @@ SCHEMA = pa.schema(
         ("synthetic", pa.bool_()),
         ("notes", pa.list_(pa.string())),
         ("split", pa.string()),
+        ("domain", pa.string()),  # that was changed: "waveform" or "features"
         ("utterance", pa.string()),
         ("speaker", pa.string()),
         ("gender", pa.string()),

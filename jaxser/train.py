@@ -5,8 +5,8 @@ the same command is given again.
 """
 
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from jaxser.config import TrainConfig, parse_command
 from jaxser.errors import report_errors
@@ -48,18 +48,22 @@ def format_outcome(outcome: "TrainingOutcome", config: TrainConfig) -> str:
     ]
     lines += [f"note: {note}" for note in outcome.notes]
     lines.append(
-        f"{'part':5} {'utterances':>10} {'speakers':>8}  {'UAR':22} {'accuracy':22} macro F1"
+        f"{'part':6} {'utterances':>10} {'speakers':>8}  {'UAR':22} {'accuracy':22} macro F1"
     )
     for part in ("val", "test"):
         if part in outcome.results:
             figures = outcome.results[part]
-            cells = [_interval(figures[name]) for name in ("uar", "accuracy", "macro_f1")]
-            lines.append(
-                f"{part:5} {figures['utterances']:10d} {figures['speakers']:8d}  "
-                f"{cells[0]:22} {cells[1]:22} {cells[2]}"
-            )
+            speakers = f"{figures['speakers']:8d}"
+            lines.append(f"{part:6} {figures['utterances']:10d} {speakers}  {_cells(figures)}")
+            for gender, its in figures["by_gender"].items():
+                lines.append(f"{gender:>6} {its['utterances']:10d} {'':8}  {_cells(its)}")
     lines.append(f"95% bootstrap intervals over utterances; everything is in {config.out}")
     return "\n".join(lines)
+
+
+def _cells(figures: Mapping[str, Any]) -> str:
+    uar, accuracy, f1 = (_interval(figures[name]) for name in ("uar", "accuracy", "macro_f1"))
+    return f"{uar:22} {accuracy:22} {f1}"
 
 
 def _interval(metric: dict[str, list[float]]) -> str:

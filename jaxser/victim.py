@@ -9,19 +9,49 @@ import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float, Key
 
 from jaxser import models
 from jaxser.checkpoint import load_variables
-from jaxser.config import TrainConfig, from_mapping, load_yaml
+from jaxser.config import FeaturesConfig, TrainConfig, from_mapping, load_yaml
 from jaxser.errors import InputError, UsageError
+from jaxser.features import Spectrogram
+from jaxser.inversion import speech_of_mels
+from jaxser.models.front_end import WithFrontEnd
 
-__all__ = ["Victim", "evaluation_logits", "load_victim", "read_run"]
+__all__ = [
+    "Domain",
+    "FrontEnd",
+    "Victim",
+    "build_module",
+    "evaluation_logits",
+    "features_of",
+    "load_victim",
+    "read_run",
+]
+
+Domain = Literal["waveform", "features"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FrontEnd:
+    """How a victim gets from speech to what its network reads.
+
+    Attributes:
+      features: pure function ``(variables, waveforms [batch, time]) -> features [batch, frames,
+        bins]``, normalised and standardised.
+      speech: ``(variables, features [frames, bins]) -> waveform [samples]`` on the host: speech
+        that sounds like the features, see :mod:`jaxser.inversion`.
+    """
+
+    features: Callable[..., Float[Array, "batch frames bins"]]
+    speech: Callable[..., Float[np.ndarray, " samples"]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -40,6 +70,7 @@ class Victim:
       notes: remarks that must travel into every result (synthetic corpus, leaky split ...).
       randomised: it has noise of its own (dropout, a smoothing defence); ``apply`` then takes a
         third argument, keys ``[batch]``, and row i's noise depends on ``keys[i]`` alone.
+      front_end: of a victim that reads a spectrogram, else None.
     """
 
     apply: Callable[..., Float[Array, "batch classes"]]
@@ -51,6 +82,7 @@ class Victim:
     name: str = "victim"
     notes: tuple[str, ...] = ()
     randomised: bool = False
+    front_end: FrontEnd | None = None
 
     def logits(
         self, x: Float[Array, "batch ..."], keys: Key[Array, "batch"] | None = None
@@ -70,11 +102,73 @@ def evaluation_logits(
     return functools.partial(model.apply, train=False)  # type: ignore[return-value]
 
 
-def load_victim(folder: Path | str) -> Victim:
+def build_module(config: TrainConfig, num_classes: int) -> nn.Module:
+    """The module that ``config`` describes: an architecture, behind its front end if it has one.
+
+    Raises:
+      UsageError: the architecture reads something else than ``config.features`` gives, or has no
+        such setting.
+    """
+    name, kind = config.model.name, config.features.kind
+    reads = models.input_of(name)
+    if reads == "spectrogram" and kind == "waveform":
+        raise UsageError(f"{name} reads spectrograms; give features.kind, such as log_mel.")
+    if reads == "waveform" and kind != "waveform":
+        raise UsageError(f"{name} reads waveforms, not {kind}; set features.kind to waveform.")
+    given = {"dropout": config.model.dropout, "lstm_dropout": config.model.lstm_dropout}
+    network = models.build(
+        name,
+        num_classes=num_classes,
+        dtype=config.model.dtype,
+        **{setting: value for setting, value in given.items() if value is not None},
+    )
+    if kind == "waveform":
+        return network
+    front_end = _front_end(config.features, config.corpus.sample_rate)
+    return WithFrontEnd(
+        front_end,
+        frames=front_end.frames(config.corpus.num_samples),
+        network=network,
+        normalisation=config.features.normalisation,
+        standardise=config.features.standardise,
+    )
+
+
+def _front_end(config: FeaturesConfig, sample_rate: int) -> Spectrogram:
+    assert config.kind != "waveform"
+    settings = {
+        field.name: getattr(config, field.name)
+        for field in dataclasses.fields(Spectrogram)
+        if hasattr(config, field.name)
+    }
+    # Every dB spectrogram but log_mel has to be asked for; linear and mel victims read dB too.
+    return Spectrogram(**settings, sample_rate=sample_rate, db=config.kind in ("linear", "mel"))
+
+
+def features_of(model: WithFrontEnd) -> Callable[..., Float[Array, "batch frames bins"]]:
+    """``(variables, waveforms) -> features`` of a module with a front end."""
+    return functools.partial(model.apply, method="features")  # type: ignore[return-value]
+
+
+def _speech_of(
+    model: WithFrontEnd, variables: Any, features: Float[Array, "frames bins"]
+) -> Float[np.ndarray, " samples"]:
+    if model.normalisation in ("sum", "max_local"):
+        raise UsageError(
+            f"features normalised by {model.normalisation} cannot be turned back into speech: what "
+            "each was divided by is not kept."
+        )
+    spectrogram = model.apply(variables, jnp.asarray(features)[None], method="unstandardised")
+    return speech_of_mels(model.front_end, np.asarray(spectrogram)[0])
+
+
+def load_victim(folder: Path | str, domain: Domain = "waveform") -> Victim:
     """The victim that a training run left in ``folder``, with its best checkpoint.
 
     Args:
       folder: run folder, as written by ``python -m jaxser.train``.
+      domain: what its inputs are: "waveform" or, for a victim that reads a spectrogram, its
+        standardised "features", within the ``features.bounds`` of the run.
 
     Returns:
       The victim, its variables on the default device.
@@ -82,15 +176,14 @@ def load_victim(folder: Path | str) -> Victim:
     Raises:
       InputError: the folder is no run, holds no finished checkpoint, or the checkpoint is of
         another architecture than its config says.
+      UsageError: the victim has no features.
     """
     folder = Path(folder)
     config, facts = read_run(folder)
-    model = models.build(
-        config.model.name, num_classes=len(facts["labels"]), dtype=config.model.dtype
-    )
+    model = build_module(config, len(facts["labels"]))
     x = jax.ShapeDtypeStruct((1, config.corpus.num_samples), jnp.float32)
     like = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), x)
-    return Victim(
+    victim = Victim(
         apply=evaluation_logits(model),
         variables=jax.tree.map(jnp.asarray, load_variables(folder / "checkpoints", like)),
         labels=tuple(facts["labels"]),
@@ -99,6 +192,31 @@ def load_victim(folder: Path | str) -> Victim:
         name=config.model.name,
         notes=tuple(facts["corpus"]["notes"]),
     )
+    if isinstance(model, WithFrontEnd):
+        front_end = FrontEnd(features_of(model), functools.partial(_speech_of, model))
+        victim = dataclasses.replace(victim, front_end=front_end)
+    if domain == "waveform":
+        return victim
+    if not isinstance(model, WithFrontEnd):
+        raise UsageError(
+            f"{config.model.name} in {folder} reads waveforms and has no features to attack; use "
+            "the domain waveform."
+        )
+    return dataclasses.replace(
+        victim,
+        input_shape=(model.frames, model.front_end.bins),
+        bounds=_feature_bounds(config.features),
+    )
+
+
+def _feature_bounds(config: FeaturesConfig) -> tuple[float, float] | None:
+    if not config.bounds:
+        return None
+    if len(config.bounds) != 2 or not config.bounds[0] < config.bounds[1]:
+        raise UsageError(
+            f"features.bounds must be a smaller and a larger value, not {list(config.bounds)}."
+        )
+    return config.bounds[0], config.bounds[1]
 
 
 def read_run(folder: Path | str) -> tuple[TrainConfig, dict[str, Any]]:

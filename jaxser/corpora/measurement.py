@@ -9,17 +9,20 @@ A result must say so when the audio under a corpus' name is not that corpus' aud
 import dataclasses
 import os
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from jaxser.corpora.spec import CorpusSpec
 
-__all__ = ["MeasuredFile", "available_cores", "describe_audio", "map_files"]
+__all__ = ["MeasuredFile", "available_cores", "describe_audio", "map_files", "stream_files"]
 
 # Two lengths within this many seconds are the same: encoders round to whole samples or frames.
 _SAME_LENGTH = 0.002
+
+# Files per thread that may be ready before they are taken: bounds the memory.
+_AHEAD = 8
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -95,20 +98,37 @@ def map_files(
     progress: bool,
     description: str,
 ) -> list[Result]:
-    """``[work(item) for item in items]`` in threads, with a progress bar on a terminal.
+    """``[work(item) for item in items]`` in threads, with a progress bar on a terminal."""
+    return list(
+        stream_files(work, items, workers=workers, progress=progress, description=description)
+    )
+
+
+def stream_files(
+    work: Callable[[Item], Result],
+    items: Sequence[Item],
+    *,
+    workers: int | None,
+    progress: bool,
+    description: str,
+) -> Iterator[Result]:
+    """The results of ``work`` in order, made in threads a few items ahead of who takes them.
 
     Threads suffice: decoding, resampling and hashing all release the interpreter lock.
     """
     from tqdm import tqdm
 
     show = progress and sys.stderr.isatty()
-    with ThreadPoolExecutor(workers or available_cores()) as pool:
-        futures = [pool.submit(work, item) for item in items]
+    workers = workers or available_cores()
+    with ThreadPoolExecutor(workers) as pool:
+        ahead: deque[Future[Result]] = deque()
         try:
-            return [
-                future.result()
-                for future in tqdm(futures, desc=description, unit="file", disable=not show)
-            ]
+            for item in tqdm(items, desc=description, unit="file", disable=not show):
+                ahead.append(pool.submit(work, item))
+                if len(ahead) > _AHEAD * workers:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
         finally:
             # After an error (a full disk) the rest need not be tried.
             pool.shutdown(cancel_futures=True)

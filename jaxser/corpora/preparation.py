@@ -21,7 +21,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, BinaryIO, get_args
 
 import numpy as np
 from jaxtyping import Float
@@ -37,7 +37,8 @@ from jaxser.audio import (
     unify_length,
 )
 from jaxser.corpora import get_spec
-from jaxser.corpora.measurement import MeasuredFile, describe_audio, map_files
+from jaxser.corpora.chunks import Chunk, Chunking, chunks_of
+from jaxser.corpora.measurement import MeasuredFile, describe_audio, map_files, stream_files
 from jaxser.corpora.table import Corpus, Utterance
 from jaxser.errors import InputError
 from jaxser.files import cache_folder, write_text
@@ -59,12 +60,15 @@ class AudioSettings:
       seconds: length of every waveform.
       channel: "left", or "mean" of all channels.
       length: how shorter utterances are lengthened: "repeat" them, or "pad" with zeros.
+      chunking: trim every utterance and cut it into waveforms of this length, each of them an
+        utterance of its own; None: one waveform per utterance, cut at its end.
     """
 
     sample_rate: int = 16_000
     seconds: float = 2.0
     channel: Channel = "left"
     length: LengthMode = "repeat"
+    chunking: Chunking | None = None
 
     def __post_init__(self) -> None:
         if self.sample_rate < 1 or not math.isfinite(self.seconds) or self.num_samples < 1:
@@ -89,7 +93,8 @@ class Prepared:
     """A corpus with its audio.
 
     Attributes:
-      corpus: the utterances that are there, in the order of ``waveforms``, with notes on the audio.
+      corpus: the utterances (or their chunks) that are there, in the order of ``waveforms``, with
+        notes on the audio.
       waveforms: [utterances, samples] float32 in [-1, 1], memory-mapped and read-only.
       fingerprint: SHA-256 of ids, file contents and settings.
       skipped: (id, reason) of every damaged file that was left out.
@@ -138,25 +143,30 @@ def prepare(
     if len(known) == len(measured):
         kept = _kept(corpus, known, skip_damaged)
         fingerprint = _fingerprint([u for u, _ in kept], [m for _, m in kept], settings)
-        waveforms = _open(cache, fingerprint, (len(kept), settings.num_samples))
-        if waveforms is not None:
-            return _prepared(corpus, settings, known, waveforms, fingerprint, cache)
+        cached = _open(cache, fingerprint, [u for u, _ in kept], settings)
+        if cached is not None:
+            return _prepared(corpus, settings, known, cached, fingerprint, cache)
 
     with _building_folder(cache) as folder:
         stats = [_stat(utterance.path) for utterance in corpus.utterances]
         file = folder / "waveforms.npy"
-        known = _write_waveforms(file, corpus.utterances, settings, workers, progress)
+        write = _write_waveforms if settings.chunking is None else _write_chunks
+        known = write(file, corpus.utterances, settings, workers, progress)
         index.store(corpus.utterances, stats, known)
         kept = _kept(corpus, known, skip_damaged)
         fingerprint = _fingerprint([u for u, _ in kept], [m for _, m in kept], settings)
-        _finish(file, [m.damage is None for m in known], settings.num_samples)
+        if settings.chunking is None:
+            rows = _close_gaps(file, [m.damage is None for m in known], settings.num_samples)
+        else:
+            rows = len(_read_table(folder))
+        _write_header(file, rows, settings.num_samples)
         skipped = _skipped(corpus, known)
         write_text(folder / "prepared.json", _description(corpus, settings, kept, skipped))
         _publish(folder, _final_folder(cache, fingerprint))
-    waveforms = _open(cache, fingerprint, (len(kept), settings.num_samples))
-    if waveforms is None:
+    cached = _open(cache, fingerprint, [u for u, _ in kept], settings)
+    if cached is None:
         raise InputError(f"{cache} was changed while it was written; run the same command again.")
-    return _prepared(corpus, settings, known, waveforms, fingerprint, cache)
+    return _prepared(corpus, settings, known, cached, fingerprint, cache)
 
 
 def _kept(
@@ -185,17 +195,22 @@ def _fingerprint(
 ) -> str:
     description = {
         "version": _VERSION,
-        "settings": dataclasses.asdict(settings),
+        "settings": _settings(settings),
         "files": [[u.id, m.sha256] for u, m in zip(utterances, measured, strict=True)],
     }
     return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
+
+
+def _settings(settings: AudioSettings) -> dict[str, Any]:
+    """The settings as plain values; what is not used is left out."""
+    return {k: v for k, v in dataclasses.asdict(settings).items() if v is not None}
 
 
 def _prepared(
     corpus: Corpus,
     settings: AudioSettings,
     measured: Sequence[MeasuredFile],
-    waveforms: np.memmap,
+    cached: tuple[tuple[Utterance, ...], np.memmap],
     fingerprint: str,
     cache: Path,
 ) -> Prepared:
@@ -206,15 +221,17 @@ def _prepared(
         notes += (spec.downmix_note,)
     if skipped:
         notes += (f"{len(skipped)} damaged files left out of {corpus.title}",)
-    left_out = {name for name, _ in skipped}
+    if settings.chunking is not None:
+        count = len(corpus.utterances) - len(skipped)
+        notes += (f"{len(cached[0]):,} chunks of {settings.seconds:g} s of {count:,} utterances",)
     return Prepared(
         corpus=dataclasses.replace(
             corpus,
             title=title or corpus.title,
-            utterances=tuple(u for u in corpus.utterances if u.id not in left_out),
+            utterances=cached[0],
             notes=corpus.notes + notes,
         ),
-        waveforms=waveforms,
+        waveforms=cached[1],
         fingerprint=fingerprint,
         skipped=skipped,
         folder=_final_folder(cache, fingerprint),
@@ -225,22 +242,42 @@ def _final_folder(cache: Path, fingerprint: str) -> Path:
     return cache / "prepared" / fingerprint[:32]
 
 
-def _open(cache: Path, fingerprint: str, shape: tuple[int, int]) -> np.memmap | None:
-    """The cached waveforms, or None where they are absent or were damaged by someone."""
+def _open(
+    cache: Path, fingerprint: str, kept: Sequence[Utterance], settings: AudioSettings
+) -> tuple[tuple[Utterance, ...], np.memmap] | None:
+    """The cached table and waveforms, or None where they are absent or were damaged by someone."""
     folder = _final_folder(cache, fingerprint)
     try:
         waveforms = np.load(folder / "waveforms.npy", mmap_mode="r", allow_pickle=False)
+        utterances = tuple(kept) if settings.chunking is None else _chunk_table(folder, kept)
     except FileNotFoundError:
         return None
     except (ValueError, EOFError):
         waveforms = None
+    shape = (0, 0) if waveforms is None else (len(utterances), settings.num_samples)
     if waveforms is None or waveforms.shape != shape or waveforms.dtype != np.float32:
         shutil.rmtree(folder)
         return None
-    return waveforms
+    return utterances, waveforms
 
 
-def _waveform(data: bytes, path: Path, settings: AudioSettings) -> tuple[np.ndarray, MeasuredFile]:
+def _chunk_table(folder: Path, kept: Sequence[Utterance]) -> tuple[Utterance, ...]:
+    """One utterance per chunk, named after its own and the chunk."""
+    of = {utterance.id: utterance for utterance in kept}
+    return tuple(
+        dataclasses.replace(of[source], id=f"{source}.{name}", source=source, variant=variant)
+        for source, name, variant in _read_table(folder)
+    )
+
+
+def _read_table(folder: Path) -> list[list[str]]:
+    """[utterance, name of the chunk, variant] of every row of waveforms."""
+    table: list[list[str]] = json.loads((folder / "chunks.json").read_text(encoding="utf-8"))
+    return table
+
+
+def _read(data: bytes, path: Path, settings: AudioSettings) -> tuple[np.ndarray, MeasuredFile]:
+    """One channel at the wanted rate, not yet of one length."""
     samples, sample_rate = decode_audio(data, path)
     measured = MeasuredFile(
         hashlib.sha256(data).hexdigest(), sample_rate, samples.shape[1], len(samples)
@@ -248,6 +285,11 @@ def _waveform(data: bytes, path: Path, settings: AudioSettings) -> tuple[np.ndar
     x = resample(to_mono(samples, settings.channel), sample_rate, settings.sample_rate)
     if not len(x):
         raise DamagedAudioError(path, f"{len(samples)} samples are too few to resample")
+    return x, measured
+
+
+def _waveform(data: bytes, path: Path, settings: AudioSettings) -> tuple[np.ndarray, MeasuredFile]:
+    x, measured = _read(data, path, settings)
     x = unify_length(x, settings.num_samples, settings.length)
     return np.clip(x, -1.0, 1.0).astype(np.float32), measured
 
@@ -293,8 +335,47 @@ def _write_at(descriptor: int, data: bytes, offset: int) -> None:
         view, offset = view[written:], offset + written
 
 
-def _finish(file: Path, sound: Sequence[bool], num_samples: int) -> None:
-    """Close the gaps of damaged rows, write the header of the .npy format, and sync."""
+def _write_chunks(
+    file: Path,
+    utterances: Sequence[Utterance],
+    settings: AudioSettings,
+    workers: int | None,
+    progress: bool,
+) -> list[MeasuredFile]:
+    """Write the chunks of all utterances in order after a gap for the header, and their table."""
+    table: list[list[str]] = []
+
+    def work(utterance: Utterance) -> tuple[MeasuredFile, list[Chunk]]:
+        data = b""
+        try:
+            data = read_bytes(utterance.path)
+            x, measured = _read(data, utterance.path, settings)
+        except DamagedAudioError as error:
+            return MeasuredFile(hashlib.sha256(data).hexdigest(), 0, 0, 0, error.reason), []
+        assert settings.chunking is not None
+        chunks = chunks_of(x, settings.sample_rate, settings.num_samples, settings.chunking)
+        return measured, list(chunks)
+
+    def write(out: BinaryIO, utterance: Utterance, chunks: Sequence[Chunk]) -> None:
+        for chunk in chunks:
+            out.write(np.clip(chunk.samples, -1.0, 1.0).tobytes())
+            table.append([utterance.id, chunk.name, chunk.variant])
+
+    known = []
+    with file.open("wb") as out:
+        out.seek(_HEADER_BYTES)
+        results = stream_files(
+            work, utterances, workers=workers, progress=progress, description="preparing"
+        )
+        for utterance, (measured, chunks) in zip(utterances, results, strict=True):
+            write(out, utterance, chunks)
+            known.append(measured)
+    write_text(file.parent / "chunks.json", json.dumps(table, ensure_ascii=False))
+    return known
+
+
+def _close_gaps(file: Path, sound: Sequence[bool], num_samples: int) -> int:
+    """Move rows over those of damaged files; returns how many are left."""
     row_bytes = 4 * num_samples
     with file.open("r+b") as out:
         rows = [row for row, is_sound in enumerate(sound) if is_sound]
@@ -305,8 +386,14 @@ def _finish(file: Path, sound: Sequence[bool], num_samples: int) -> None:
                 out.seek(_HEADER_BYTES + row_bytes * new)
                 out.write(data)
         out.truncate(_HEADER_BYTES + row_bytes * len(rows))
+    return len(rows)
+
+
+def _write_header(file: Path, rows: int, num_samples: int) -> None:
+    """Write the header of the .npy format, and sync."""
+    with file.open("r+b") as out:
         header = io.BytesIO()
-        shape = (len(rows), num_samples)
+        shape = (rows, num_samples)
         np.lib.format.write_array_header_1_0(
             header, {"descr": "<f4", "fortran_order": False, "shape": shape}
         )
@@ -326,7 +413,7 @@ def _description(
     description = {
         "corpus": corpus.name,
         "root": str(corpus.root),
-        "settings": dataclasses.asdict(settings),
+        "settings": _settings(settings),
         "skipped": [list(pair) for pair in skipped],
         "files": [[utterance.id, measured.sha256] for utterance, measured in kept],
     }

@@ -6,12 +6,15 @@ prepared.waveforms[rows], label_indices(prepared.corpus)[rows]
 """
 
 import dataclasses
+from collections import defaultdict
 
 import numpy as np
 from jaxtyping import Int
 
 from jaxser.config import CorpusConfig
 from jaxser.corpora import AudioSettings, Prepared, assign_split, load, prepare, synthetic
+from jaxser.corpora.chunks import Chunking
+from jaxser.corpora.splits import warn_once
 from jaxser.corpora.table import Corpus, Split
 from jaxser.errors import UsageError
 from jaxser.files import cache_folder
@@ -33,24 +36,58 @@ def select(config: CorpusConfig) -> Prepared:
                 f"corpus.root is missing: say where {config.name} lies, --corpus.root FOLDER."
             )
         root = cache_folder() / f"synthetic-{synthetic.VERSION}"
+    if config.augment and not config.chunks:
+        raise UsageError("corpus.augment adds versions of chunks; set corpus.chunks too.")
     settings = AudioSettings(
-        sample_rate=config.sample_rate, seconds=config.seconds, channel=config.channel
+        sample_rate=config.sample_rate,
+        seconds=config.seconds,
+        channel=config.channel,
+        chunking=Chunking(augment=config.augment) if config.chunks else None,
     )
     prepared = prepare(
-        load(config.name, root),
+        load(config.name, root, labels=config.labels or None),
         settings,
         cache_dir=config.cache_dir,
         skip_damaged=config.skip_damaged,
     )
+    paper = config.protocol == "paper"
     corpus = assign_split(
         prepared.corpus,
-        config.split,
+        "random_64_16_20" if paper and config.split in ("standard", "speaker") else config.split,
         seed=config.split_seed,
         fold=config.fold,
         folds=config.folds,
         file=config.split_file,
     )
+    corpus = _with_leaks_noted(corpus) if paper else _augmented_in_training_alone(corpus)
     return dataclasses.replace(prepared, corpus=corpus)
+
+
+def _augmented_in_training_alone(corpus: Corpus) -> Corpus:
+    """Augmented speech of the other parts belongs to no part."""
+    utterances = tuple(
+        dataclasses.replace(u, split=None) if u.variant and u.split != "train" else u
+        for u in corpus.utterances
+    )
+    return dataclasses.replace(corpus, utterances=utterances)
+
+
+def _with_leaks_noted(corpus: Corpus) -> Corpus:
+    """Say what the published protocol leaks, beside what the split does."""
+    leaks = ["feature statistics are fitted on all parts"]
+    parts: dict[str, set[Split | None]] = defaultdict(set)
+    for u in corpus.utterances:
+        if u.source:
+            parts[u.source].add(u.split)
+    shared = sum(len(each) > 1 for each in parts.values())
+    if shared:
+        leaks.append(
+            f"{shared:,} of {len(parts):,} utterances have chunks or augmented versions in "
+            "training and in another part"
+        )
+    note = f"leaky protocol: {'; '.join(leaks)}; results are optimistic"
+    warn_once(f"{corpus.title}: {note}.")
+    return dataclasses.replace(corpus, notes=(*corpus.notes, note))
 
 
 def split_rows(corpus: Corpus, split: Split) -> Int[np.ndarray, " rows"]:

@@ -29,7 +29,7 @@ from jaxser.corpora.table import Corpus, Split
 from jaxser.errors import InputError, UsageError, nearest_name
 from jaxser.files import write_text
 
-__all__ = ["SPLITS", "assign_split", "read_split", "write_split"]
+__all__ = ["SPLITS", "assign_split", "read_split", "warn_once", "write_split"]
 
 _PARTS: tuple[Split, ...] = ("train", "val", "test")
 _ATTEMPTS = 200
@@ -80,7 +80,7 @@ def assign_split(
     _check_parts(corpus, name, split, _planned_parts(corpus, name, options))
     leaks = tuple(_leaks(corpus, name, split))
     for leak in leaks:
-        _warn_once(f"{corpus.title}: {leak}.")
+        warn_once(f"{corpus.title}: {leak}.")
     # What an earlier split leaked is no longer so.
     notes = tuple(note for note in corpus.notes if not note.startswith(_LEAK))
     utterances = tuple(dataclasses.replace(u, split=split[u.id]) for u in corpus.utterances)
@@ -97,7 +97,8 @@ class _Options:
 
 
 @functools.cache
-def _warn_once(sentence: str) -> None:
+def warn_once(sentence: str) -> None:
+    """Log a warning, but not twice in one process."""
     logging.getLogger("jaxser.corpora").warning(sentence)
 
 
@@ -308,7 +309,7 @@ def _check_parts(corpus: Corpus, name: str, split: Parts, planned: set[str]) -> 
         )
     for part in ("val", "test"):
         if missing[part] and len(missing[part]) < len(corpus.labels):
-            _warn_once(f"{where} has no {', '.join(missing[part])} in {part}.")
+            warn_once(f"{where} has no {', '.join(missing[part])} in {part}.")
 
 
 def _planned_parts(corpus: Corpus, name: str, options: _Options) -> set[str]:
@@ -341,18 +342,19 @@ def _leaks(corpus: Corpus, name: str, split: Parts) -> Iterable[str]:
 
 
 def write_split(corpus: Corpus, path: Path | str) -> None:
-    """Write ``id,split`` of every utterance to a CSV file.
+    """Write ``id,split`` of every utterance that is in a part to a CSV file.
 
     Raises:
       InputError: the corpus has no split yet.
     """
+    if all(utterance.split is None for utterance in corpus.utterances):
+        raise InputError(f"{corpus.title} has no split to write; assign one first.")
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(("id", "split"))
     for utterance in corpus.utterances:
-        if utterance.split is None:
-            raise InputError(f"{corpus.title} has no split to write; assign one first.")
-        writer.writerow((utterance.id, utterance.split))
+        if utterance.split is not None:
+            writer.writerow((utterance.id, utterance.split))
     write_text(path, table.getvalue())
 
 

@@ -28,6 +28,8 @@ class Utterance:
       gender: of the speaker.
       group: the session or other unit that a named split goes by, or "".
       split: "train", "val" or "test", or None where no split was assigned.
+      source: id of the whole utterance that this is a chunk of, or "" for a whole one.
+      variant: what was done to it ("pitch-3", "stretch0.9"), or "" for speech as it was recorded.
     """
 
     id: str
@@ -37,6 +39,8 @@ class Utterance:
     gender: Gender = "unknown"
     group: str = ""
     split: Split | None = None
+    source: str = ""
+    variant: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,31 +4,49 @@
     variables = model.init(jax.random.key(0), jnp.zeros((1, 16_000)), train=False)
     logits = model.apply(variables, x, train=False)              # x [batch, time] -> [batch, 7]
 
-Every module is called as ``module(x [batch, time] float32, train: bool)`` and returns float32
-logits; its file is imported when it is first built.
+Every module is called as ``module(x, train: bool)`` and returns float32 logits; ``x`` is a waveform
+``[batch, time]`` or a spectrogram ``[batch, frames, bins]``, see :func:`input_of`. A module's file
+is imported when it is first built.
 """
 
 import dataclasses
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from jaxser.errors import UsageError, nearest_name
 
 if TYPE_CHECKING:
     from flax import linen as nn
 
-__all__ = ["build", "names"]
+__all__ = ["Input", "build", "input_of", "names"]
 
-# name -> (module of this package, class)
-_ARCHITECTURES = {
-    "emo18": ("emo18", "Emo18"),
-    "zhao19": ("zhao19", "Zhao19"),
+Input = Literal["waveform", "spectrogram"]
+
+# name -> (module of this package, class, what it reads)
+_ARCHITECTURES: dict[str, tuple[str, str, Input]] = {
+    "cnn_lstm": ("cnn_lstm", "CnnLstm", "spectrogram"),
+    "cnn_lstm_m0": ("cnn_lstm", "CnnLstmM0", "spectrogram"),
+    "cnn_lstm_m1": ("cnn_lstm", "CnnLstmM1", "spectrogram"),
+    "cnn_lstm_m2": ("cnn_lstm", "CnnLstmM2", "spectrogram"),
+    "emo18": ("emo18", "Emo18", "waveform"),
+    "zhao19": ("zhao19", "Zhao19", "waveform"),
 }
 
 
 def names() -> tuple[str, ...]:
     """Names that :func:`build` knows."""
     return tuple(sorted(_ARCHITECTURES))
+
+
+def input_of(name: str) -> Input:
+    """What architecture ``name`` reads; UsageError for an unknown one."""
+    return _known(name)[2]
+
+
+def _known(name: str) -> tuple[str, str, Input]:
+    if name not in _ARCHITECTURES:
+        raise UsageError(f"there is no model {name!r}; {nearest_name(name, names())}")
+    return _ARCHITECTURES[name]
 
 
 def build(name: str, num_classes: int, **config: Any) -> "nn.Module":
@@ -43,9 +61,7 @@ def build(name: str, num_classes: int, **config: Any) -> "nn.Module":
     Raises:
       UsageError: unknown name or field.
     """
-    if name not in _ARCHITECTURES:
-        raise UsageError(f"there is no model {name!r}; {nearest_name(name, names())}")
-    module, cls = _ARCHITECTURES[name]
+    module, cls, _ = _known(name)
     architecture = getattr(importlib.import_module(f"{__name__}.{module}"), cls)
     fields = {field.name for field in dataclasses.fields(architecture)}
     fields -= {"parent", "name", "num_classes"}

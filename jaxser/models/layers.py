@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
+from jax.nn.initializers import Initializer
 from jaxtyping import Array, Float, Int8
 
 from jaxser.errors import InputError
@@ -450,17 +451,21 @@ class LSTM(nn.Module):
     features: int
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
+    kernel_init: Initializer = _KERNEL
+    bias_init: Initializer = _BIAS
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "batch steps channels"]
     ) -> Float[Array, "batch steps features"]:
         gates = 4 * self.features
-        input_kernel = self.param("input_kernel", _KERNEL, (x.shape[-1], gates), self.param_dtype)
+        input_kernel = self.param(
+            "input_kernel", self.kernel_init, (x.shape[-1], gates), self.param_dtype
+        )
         recurrent_kernel = self.param(
             "recurrent_kernel", _recurrent_kernel, (self.features, gates), self.param_dtype
         )
-        bias = self.param("bias", _BIAS, (gates,), self.param_dtype)
+        bias = self.param("bias", self.bias_init, (gates,), self.param_dtype)
         x, input_kernel, recurrent_kernel, bias = (
             a.astype(self.dtype) for a in (x.swapaxes(0, 1), input_kernel, recurrent_kernel, bias)
         )
@@ -473,10 +478,13 @@ class Dense(nn.Module):
 
     features: int
     param_dtype: Any = jnp.float32
+    kernel_init: Initializer = _KERNEL
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch channels"]) -> Float[Array, "batch features"]:
-        kernel = self.param("kernel", _KERNEL, (x.shape[-1], self.features), self.param_dtype)
+        kernel = self.param(
+            "kernel", self.kernel_init, (x.shape[-1], self.features), self.param_dtype
+        )
         bias = self.param("bias", _BIAS, (self.features,), self.param_dtype)
         return x @ kernel + bias[None]
 

@@ -12,7 +12,7 @@ import functools
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import grain
@@ -28,6 +28,7 @@ from jaxser.writer import RunWriter
 __all__ = ["LoopSettings", "Record", "run_loop", "termination"]
 
 Record = dict[str, Any]
+History = Sequence[Mapping[str, float]]
 
 
 class StopFlag(Protocol):
@@ -89,6 +90,7 @@ def run_loop(
     writer: RunWriter,
     settings: LoopSettings,
     stop: StopFlag,
+    after_epoch: Callable[[TrainState, History], TrainState] | None = None,
 ) -> tuple[TrainState, Record]:
     """Train to the end, or until ``stop`` is set.
 
@@ -102,6 +104,8 @@ def run_loop(
       writer: of the run.
       settings: see :class:`LoopSettings`.
       stop: checked after each update.
+      after_epoch: (state, history) -> state, such as one with a learning rate that depends on the
+        figures so far.
 
     Returns:
       (state, record): ``record["finished"]`` is False where ``stop`` ended it; everything so far
@@ -117,6 +121,8 @@ def run_loop(
         writer.advance(settings.batch_size, functools.partial(_figures, state.metrics))
         if step % settings.steps_per_epoch == 0:
             state = _end_epoch(step, state, evaluate, checkpoints, writer, settings, record)
+            if after_epoch is not None:
+                state = after_epoch(state, record["history"])
         due = time.monotonic() - saved_at > settings.checkpoint_seconds
         if due or stop.is_set() or step % settings.steps_per_epoch == 0:
             checkpoints.save_last(step, state, batches, record)

@@ -12,39 +12,42 @@ import dataclasses
 import fcntl
 import functools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import numpy as np
 import yaml
 from flax import linen as nn
 
-from jaxser import models
 from jaxser.checkpoint import Checkpoints, load_variables
-from jaxser.config import TrainConfig, to_mapping
+from jaxser.config import TrainConfig, TrainingConfig, to_mapping
 from jaxser.corpora import Prepared, read_split, write_split
 from jaxser.corpora.selection import label_indices, select, split_rows
+from jaxser.corpora.table import Split
 from jaxser.errors import InputError, UsageError
 from jaxser.figures import confusion_figure, save_figure
 from jaxser.files import write_text
 from jaxser.input_pipeline import WaveformSource, evaluation_batches, training_batches
 from jaxser.metrics import accuracy, bootstrap_interval, confusion_matrix, macro_f1, uar
+from jaxser.models.front_end import WithFrontEnd, fit_statistics
 from jaxser.provenance import environment
 from jaxser.sharding import batch_sharding, make_mesh, replicated
 from jaxser.training.loop import LoopSettings, run_loop, termination
 from jaxser.training.victim import (
+    TrainState,
     class_weights,
     init_state,
     make_evaluation_step,
     make_optimizer,
     make_train_step,
+    with_plateau_rate,
 )
-from jaxser.victim import read_run
+from jaxser.victim import build_module, features_of, read_run
 from jaxser.writer import RunWriter
 
-__all__ = ["TrainingOutcome", "train_victim"]
+__all__ = ["TrainingOutcome", "Watch", "train_victim"]
 
 # What may differ between a run and its continuation without changing the result.
 _FREE_KEYS = ("out", "corpus.root", "corpus.cache_dir", "training.checkpoint_minutes")
@@ -74,8 +77,16 @@ class TrainingOutcome:
     notes: tuple[str, ...]
 
 
-def train_victim(config: TrainConfig) -> TrainingOutcome:
+Watch = Callable[[Sequence[Mapping[str, float]]], None]
+
+
+def train_victim(config: TrainConfig, watch: Watch | None = None) -> TrainingOutcome:
     """Train, or go on training, the victim that ``config`` describes.
+
+    Args:
+      config: of the run.
+      watch: called after every epoch with the figures of all epochs so far; what it raises ends
+        the training.
 
     Raises:
       UsageError: the folder holds a run with another config, or something else.
@@ -85,21 +96,24 @@ def train_victim(config: TrainConfig) -> TrainingOutcome:
     prepared = select(config.corpus)
     with _run_folder(config.out):
         _describe_run(config, prepared)
-        return _train(config, prepared)
+        return _train(config, prepared, watch)
 
 
-def _train(config: TrainConfig, prepared: Prepared) -> TrainingOutcome:
+def _train(config: TrainConfig, prepared: Prepared, watch: Watch | None) -> TrainingOutcome:
     corpus, mesh = prepared.corpus, make_mesh()
-    source = functools.partial(WaveformSource, prepared.waveforms, label_indices(corpus))
+    model = build_module(config, len(corpus.labels))
+    statistics, inputs = _inputs(config, model, prepared)
+    source = functools.partial(WaveformSource, inputs, label_indices(corpus))
     train = source(split_rows(corpus, "train"))
-    model = models.build(
-        config.model.name, num_classes=len(corpus.labels), dtype=config.model.dtype
-    )
+    validation = source(split_rows(corpus, "val"))
+    _check_settings(config, len(validation))
     evaluate = _Evaluation(model, len(corpus.labels))
     settings = _loop_settings(config, len(train))
     optimizer = make_optimizer(config.training, settings.steps_per_epoch)
     init_key, step_key = jax.random.split(jax.random.key(config.seed))
-    state = init_state(model, optimizer, init_key, config.corpus.num_samples, len(corpus.labels))
+    state = init_state(
+        model, optimizer, init_key, config.corpus.num_samples, len(corpus.labels), statistics
+    )
     weights = (
         class_weights(train.labels[train.rows], len(corpus.labels))
         if config.training.class_weights
@@ -120,7 +134,6 @@ def _train(config: TrainConfig, prepared: Prepared) -> TrainingOutcome:
         mesh=mesh,
         random_shift=config.training.random_shift,
     )
-    validation = source(split_rows(corpus, "val"))
     with contextlib.closing(checkpoints), contextlib.closing(batches), termination() as stop:
         state, record = run_loop(
             update,
@@ -131,6 +144,7 @@ def _train(config: TrainConfig, prepared: Prepared) -> TrainingOutcome:
             writer,
             settings,
             stop,
+            functools.partial(_after_epoch, config.training, watch),
         )
     results: dict[str, Any] = {}
     if record["finished"]:
@@ -143,6 +157,67 @@ def _train(config: TrainConfig, prepared: Prepared) -> TrainingOutcome:
         title=corpus.title,
         notes=corpus.notes,
     )
+
+
+def _check_settings(config: TrainConfig, validation_rows: int) -> None:
+    """Refuse what cannot work together."""
+    if config.training.mixup > 0 and config.features.kind != "waveform":
+        raise UsageError("training.mixup mixes waveforms; set it to 0 for spectrograms.")
+    if config.training.schedule == "plateau" and not validation_rows:
+        raise UsageError(
+            f"the split {config.corpus.split} has no validation part, which the schedule plateau "
+            "needs; take another one."
+        )
+
+
+def _after_epoch(
+    config: TrainingConfig,
+    watch: Watch | None,
+    state: TrainState,
+    history: Sequence[Mapping[str, float]],
+) -> TrainState:
+    if watch is not None:
+        watch(history)
+    return with_plateau_rate(state, config, history) if config.schedule == "plateau" else state
+
+
+def _inputs(
+    config: TrainConfig, model: nn.Module, prepared: Prepared
+) -> tuple[dict[str, np.ndarray] | None, np.ndarray]:
+    """Statistics of the front end, and what the network reads of every utterance.
+
+    A victim that reads spectrograms is trained on its features, found once; the front end has
+    nothing to learn. Utterances that are in no part are left as they happen to be.
+    """
+    if not isinstance(model, WithFrontEnd):
+        return None, prepared.waveforms
+    corpus = prepared.corpus
+    rows = {part: split_rows(corpus, part) for part in get_args(Split)}
+    everything = np.sort(np.concatenate(list(rows.values())))
+    fitted_on = everything if config.corpus.protocol == "paper" else rows["train"]
+    statistics = fit_statistics(model, _Waveforms(prepared.waveforms, fitted_on))
+    features = jax.jit(features_of(model))
+    shape = (len(prepared.waveforms), model.frames, model.front_end.bins)
+    inputs = np.empty(shape, np.float32)
+    for start, x in zip(
+        range(0, len(everything), _EVALUATION_ROWS),
+        _Waveforms(prepared.waveforms, everything),
+        strict=True,
+    ):
+        inputs[everything[start : start + len(x)]] = features({"batch_stats": statistics}, x)
+    return statistics, inputs
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Waveforms:
+    """Some rows of a memory-mapped array, batch by batch, as often as wanted."""
+
+    waveforms: np.ndarray
+    rows: np.ndarray
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for start in range(0, len(self.rows), _EVALUATION_ROWS):
+            yield np.array(self.waveforms[self.rows[start : start + _EVALUATION_ROWS]])
 
 
 def _loop_settings(config: TrainConfig, rows: int) -> LoopSettings:
@@ -206,7 +281,9 @@ def _final_results(
             continue
         losses, predictions = evaluate.predict(source, variables)
         truth = source.labels[source.rows]
-        speakers = [corpus.utterances[row].speaker for row in source.rows]
+        utterances = [corpus.utterances[row] for row in source.rows]
+        speakers = [utterance.speaker for utterance in utterances]
+        genders = np.array([utterance.gender for utterance in utterances])
         matrix = confusion_matrix(truth, predictions, len(corpus.labels))
         results[part] = {
             "utterances": len(source),
@@ -214,6 +291,18 @@ def _final_results(
             "loss": float(losses.mean()),
             "confusion": matrix.tolist(),
             **_metrics_with_intervals(truth, predictions, speakers, len(corpus.labels)),
+            "by_gender": {
+                gender: {
+                    "utterances": int((genders == gender).sum()),
+                    **_metrics_with_intervals(
+                        truth[genders == gender],
+                        predictions[genders == gender],
+                        [s for s, g in zip(speakers, genders, strict=True) if g == gender],
+                        len(corpus.labels),
+                    ),
+                }
+                for gender in sorted(set(genders) - {"unknown"})
+            },
         }
         figure = confusion_figure(
             matrix, corpus.labels, f"{config.model.name}, {corpus.title}, {part}"
@@ -303,7 +392,7 @@ def _check_same_run(config: TrainConfig, prepared: Prepared) -> None:
             f"{config.out} holds a run with {key} {old[key]}, not {new[key]}; give another --out, "
             "or the run's own config to go on with it."
         )
-    split = {u.id: u.split for u in prepared.corpus.utterances}
+    split = {u.id: u.split for u in prepared.corpus.utterances if u.split is not None}
     if read_split(config.out / "split.csv") != split:
         raise InputError(
             f"the split {config.corpus.split} no longer gives the parts that are recorded in "

@@ -7,7 +7,7 @@
 Source: STAA-Net (arXiv 2402.01227), section 4.3, trains its victims so.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.struct
@@ -30,9 +30,13 @@ __all__ = [
     "make_optimizer",
     "make_train_step",
     "mix_pairs",
+    "plateau_rate",
+    "with_plateau_rate",
 ]
 
 Batch = dict[str, Array]
+
+_PLATEAU_DELTA = 1e-4
 
 
 @flax.struct.dataclass
@@ -75,8 +79,15 @@ class TrainState:
 
 
 def make_optimizer(config: TrainingConfig, steps_per_epoch: int) -> optax.GradientTransformation:
-    """Adam with the configured schedule; weight decay is an L2 penalty, as torch's Adam has it."""
-    adam = optax.adam(_schedule(config, steps_per_epoch))
+    """Adam with the configured schedule; weight decay is an L2 penalty, as torch's Adam has it.
+
+    Under the plateau schedule the rate is part of the optimiser's state, see
+    :func:`with_plateau_rate`.
+    """
+    if config.schedule == "plateau":
+        adam = optax.inject_hyperparams(optax.adam)(learning_rate=config.learning_rate)
+    else:
+        adam = optax.adam(_schedule(config, steps_per_epoch))
     if config.weight_decay == 0:
         return adam
     return optax.chain(optax.add_decayed_weights(config.weight_decay), adam)
@@ -101,6 +112,38 @@ def _schedule(config: TrainingConfig, steps_per_epoch: int) -> optax.Schedule:
     return optax.join_schedules([warmup, main], [config.warmup_steps])
 
 
+def plateau_rate(config: TrainingConfig, val_losses: Sequence[float]) -> float:
+    """Learning rate after epochs with these validation losses.
+
+    It is multiplied by ``decay`` after ``decay_epochs`` epochs in a row that did not lower the
+    loss by 1e-4, as Keras' ReduceLROnPlateau does.
+    """
+    rate, best, waited = config.learning_rate, float("inf"), 0
+    for loss in val_losses:
+        if loss < best - _PLATEAU_DELTA:
+            best, waited = loss, 0
+            continue
+        waited += 1
+        if waited >= config.decay_epochs:
+            rate, waited = rate * config.decay, 0
+    return rate
+
+
+def with_plateau_rate(
+    state: "TrainState", config: TrainingConfig, history: Sequence[Mapping[str, float]]
+) -> "TrainState":
+    """``state`` with the learning rate that follows from the epochs so far."""
+    rate = plateau_rate(config, [figures["val_loss"] for figures in history])
+
+    def replaced(path: Any, leaf: Array) -> Array:
+        if "'learning_rate'" not in jax.tree_util.keystr(path):
+            return leaf
+        return jax.device_put(jnp.asarray(rate, leaf.dtype), leaf.sharding)
+
+    opt_state = jax.tree_util.tree_map_with_path(replaced, state.opt_state)
+    return state.replace(opt_state=opt_state)  # type: ignore[attr-defined]
+
+
 def class_weights(
     labels: Int[np.ndarray, " rows"], num_classes: int
 ) -> Float[np.ndarray, " classes"]:
@@ -115,15 +158,25 @@ def init_state(
     key: jax.Array,
     num_samples: int,
     num_classes: int,
+    statistics: Mapping[str, Any] | None = None,
 ) -> TrainState:
-    """Fresh parameters and optimiser state for inputs ``[batch, num_samples]``."""
+    """Fresh parameters and optimiser state for waveforms ``[batch, num_samples]``.
+
+    Args:
+      model: the victim's module.
+      optimizer: from :func:`make_optimizer`.
+      key: of the initialisation.
+      num_samples: per waveform.
+      num_classes: of the victim.
+      statistics: of the front end (``fit_statistics``), where the model has one.
+    """
     initialise = jax.jit(model.init, static_argnames="train")
     variables = initialise(key, jnp.zeros((1, num_samples), jnp.float32), train=False)
     params = variables["params"]
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        batch_stats=variables.get("batch_stats", {}),
+        batch_stats={**variables.get("batch_stats", {}), **(statistics or {})},
         opt_state=optimizer.init(params),
         metrics=EpochMetrics.zeros(num_classes),
     )
@@ -136,7 +189,7 @@ def make_train_step(
     weights: Float[np.ndarray, " classes"] | None = None,
     mixup: float = 0.0,
 ) -> Callable[[TrainState, Batch], TrainState]:
-    """The update ``(state, {"x": [batch, time], "y": [batch]}) -> state``; jit and donate it.
+    """The update ``(state, {"x": [batch, ...], "y": [batch]}) -> state``; jit and donate it.
 
     Args:
       model: ``apply(variables, x, train=True, mutable=["batch_stats"])``.

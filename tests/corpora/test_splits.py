@@ -163,7 +163,7 @@ def test_speaker_split_looks_for_one_with_every_class_in_every_part():
     ("name", "expected"), [("random_64_16_20", (128, 32, 40)), ("random_80_20", (160, 0, 40))]
 )
 def test_random_splits_are_stratified_and_say_that_they_leak(name, expected, caplog):
-    splits._warn_once.cache_clear()
+    splits.warn_once.cache_clear()
     with caplog.at_level(logging.WARNING, logger="jaxser.corpora"):
         split = assign_split(balanced_table(), name, seed=3)
         assign_split(balanced_table(), name, seed=3)
@@ -312,7 +312,7 @@ def test_a_class_that_is_never_trained_on_is_refused():
 
 
 def test_a_class_missing_from_a_test_part_is_a_warning(caplog):
-    splits._warn_once.cache_clear()
+    splits.warn_once.cache_clear()
     labels = ("anger", "fear", "neutral")
     rows = [(s, "male", label, 3) for s in "abc" for label in ("anger", "neutral")]
     rows.append(("c", "male", "fear", 3))

@@ -44,7 +44,10 @@ def distance(a, b):
 
 
 def test_names():
-    assert models.names() == NAMES
+    spectrograms = ("cnn_lstm", "cnn_lstm_m0", "cnn_lstm_m1", "cnn_lstm_m2")
+    assert models.names() == (*spectrograms, *NAMES)
+    assert {models.input_of(name) for name in NAMES} == {"waveform"}
+    assert {models.input_of(name) for name in spectrograms} == {"spectrogram"}
 
 
 def test_an_unknown_name_is_refused_with_the_nearest():

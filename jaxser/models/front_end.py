@@ -1,0 +1,146 @@
+"""A victim that reads spectrograms, with the front end inside: it takes speech or its features.
+
+    model = WithFrontEnd(Spectrogram(kind="log_mel"), frames=261, network=build("cnn_lstm", 5))
+    model.apply(variables, waveforms, train=False)              # [batch, time]: all of it
+    features = model.apply(variables, waveforms, method="features")
+    model.apply(variables, features, train=False)               # [batch, frames, bins]: the rest
+
+An attacker of the real world changes the waveform and has to go through the front end; the papers
+let theirs change the standardised spectrogram. Both are attacks on the same variables.
+
+Source of the normalisations: Facchinetti et al., 2024, section 2.2.2 and table 1.
+"""
+
+from collections.abc import Iterable
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from jaxser.errors import InputError
+from jaxser.features import Spectrogram
+
+__all__ = ["Normalisation", "WithFrontEnd", "fit_statistics"]
+
+Normalisation = Literal["original", "sum", "max_global", "max_local"]
+
+
+class WithFrontEnd(nn.Module):
+    """``network`` behind a spectrogram, a normalisation and a standardisation of every cell.
+
+    The statistics are variables of the collection ``batch_stats`` that no training step changes;
+    :func:`fit_statistics` finds them.
+
+    Attributes:
+      front_end: from waveforms to spectrograms.
+      frames: of the spectrograms.
+      network: reads ``[batch, frames, bins]``.
+      normalisation: what a spectrogram is divided by: nothing, its sum, the largest value of the
+        training part, or its own largest value.
+      standardise: subtract the mean of every cell over the training part and divide by its
+        deviation.
+    """
+
+    front_end: Spectrogram
+    frames: int
+    network: nn.Module
+    normalisation: Normalisation = "original"
+    standardise: bool = True
+
+    def setup(self) -> None:
+        shape = (self.frames, self.front_end.bins)
+        self.mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
+        self.std = self.variable("batch_stats", "std", jnp.ones, shape, jnp.float32)
+        self.largest = self.variable("batch_stats", "largest", jnp.ones, (), jnp.float32)
+
+    def __call__(self, x: Float[Array, "batch ..."], train: bool) -> Float[Array, "batch classes"]:
+        """Logits of waveforms ``[batch, time]`` or of features ``[batch, frames, bins]``.
+
+        Raises:
+          InputError: features, or waveforms whose features are, of another size than the victim's.
+        """
+        if x.ndim == 2:
+            x = self.features(x)
+        self._check(x.shape[1:])
+        return self.network(x, train=train)
+
+    def features(self, x: Float[Array, "batch time"]) -> Float[Array, "batch frames bins"]:
+        """What ``network`` reads of waveforms."""
+        y = self.spectrogram(x)
+        return (y - self.mean.value[None]) / self.std.value[None]
+
+    def spectrogram(self, x: Float[Array, "batch time"]) -> Float[Array, "batch frames bins"]:
+        """The normalised spectrogram, not standardised."""
+        y = self.front_end(x)
+        self._check(y.shape[1:])
+        if self.normalisation == "sum":
+            return _divide(y, y.sum(axis=(1, 2), keepdims=True))
+        if self.normalisation == "max_local":
+            return _divide(y, y.max(axis=(1, 2), keepdims=True))
+        return y / self.largest.value
+
+    def unstandardised(
+        self, features: Float[Array, "batch frames bins"]
+    ) -> Float[Array, "batch frames bins"]:
+        """The spectrogram that ``features`` stand for, up to what its own sum or maximum was."""
+        y = features * self.std.value[None] + self.mean.value[None]
+        return y * self.largest.value
+
+    def _check(self, shape: tuple[int, ...]) -> None:
+        expected = (self.frames, self.front_end.bins)
+        if shape != expected:
+            raise InputError(
+                f"this victim reads spectrograms of {expected[0]} frames and {expected[1]} bands, "
+                f"but was given {' x '.join(map(str, shape))}; give speech of its own length."
+            )
+
+
+def _divide(y: Array, by: Array) -> Array:
+    """``y / by``, and ``y`` where that is not defined."""
+    return y / jnp.where(by == 0, 1.0, by)
+
+
+def fit_statistics(
+    model: WithFrontEnd, batches: Iterable[Float[np.ndarray, "batch time"]]
+) -> dict[str, Float[np.ndarray, "..."]]:
+    """The statistics of ``model`` over waveforms, in float64: the "batch_stats" it adds.
+
+    Args:
+      model: its normalisation and standardisation say what is needed.
+      batches: waveforms; gone through up to three times, so a list or the like.
+    """
+    frames, bins = model.frames, model.front_end.bins
+    fitted = {
+        "mean": np.zeros((frames, bins)),
+        "std": np.ones((frames, bins)),
+        "largest": np.ones(()),
+    }
+
+    @jax.jit
+    def spectrogram(largest: Array, x: Array) -> Array:
+        held = {"mean": jnp.zeros((frames, bins)), "std": jnp.ones((frames, bins))}
+        variables = {"batch_stats": {**held, "largest": largest}}
+        return jnp.asarray(model.apply(variables, x, method="spectrogram"))
+
+    def each(largest: Array) -> Iterable[np.ndarray]:
+        for x in batches:
+            yield np.asarray(spectrogram(largest, x), np.float64)
+
+    one = jnp.ones((), jnp.float32)
+    if model.normalisation == "max_global":
+        largest = max(float(y.max()) for y in each(one))
+        fitted["largest"] = np.array(largest if largest else 1.0)
+    if model.standardise:
+        scale = jnp.asarray(fitted["largest"], jnp.float32)
+        count, total = 0, np.zeros((frames, bins))
+        for y in each(scale):
+            count, total = count + len(y), total + y.sum(axis=0)
+        fitted["mean"] = total / count
+        squares = sum(np.square(y - fitted["mean"]).sum(axis=0) for y in each(scale))
+        deviation = np.sqrt(squares / count)
+        # A cell that never changes is as good as none.
+        fitted["std"] = np.where(deviation > 0, deviation, 1.0)
+    return {name: value.astype(np.float32) for name, value in fitted.items()}

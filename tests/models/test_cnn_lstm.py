@@ -1,0 +1,145 @@
+"""The CNN-LSTM on spectrograms: sizes, PyTorch's golden outputs, pooling, dropout, odd input."""
+
+import functools
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import linen as nn
+
+from jaxser import models
+from jaxser.errors import InputError
+from jaxser.models.cnn_lstm import max_pool
+from jaxser.params import cnn_lstm_table, from_torch
+from scripts.golden_cnn_lstm import CLASSES, INPUT_STRIDE, seeded_batch, seeded_state
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "models_cnn_lstm.npz"
+
+
+def distance(a, b):
+    """Relative, over the whole array; absolute where the reference is rounding noise."""
+    return np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-4)
+
+
+@pytest.fixture(scope="module")
+def variables():
+    return jax.tree.map(jnp.asarray, from_torch(seeded_state(), cnn_lstm_table()))
+
+
+# Keras counts the statistics of batch norm too: 3,960,389 is the paper's figure. The others are
+# 4 (inputs + units + 1) units per direction, (units or twice as many + 1) 5, and the same
+# convolutions, 416 + 64 + 4,640 + 18,496.
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("cnn_lstm", 3_960_389),
+        ("cnn_lstm_m0", 23_616 + 4 * 1668 * 3 + 20),
+        ("cnn_lstm_m1", 23_616 + 8 * 1668 * 3 + 35),
+        ("cnn_lstm_m2", 23_616 + 4 * 1671 * 6 + 35),
+    ],
+)
+def test_sizes(name, count):
+    init = functools.partial(models.build(name, CLASSES).init, train=False)
+    shapes = jax.eval_shape(init, jax.random.key(0), jnp.zeros((1, 261, 128)))
+    assert sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes)) == count
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_golden_outputs(variables, train):
+    model = models.build("cnn_lstm", CLASSES, dropout=0.0, lstm_dropout=0.0)
+    x, y = map(jnp.asarray, seeded_batch())
+
+    @jax.jit
+    def run(params, x):
+        def loss(params, x):
+            logits, _ = model.apply(
+                {**variables, "params": params}, x, train=train, mutable=["batch_stats"]
+            )
+            return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean(), logits
+
+        return jax.grad(loss, argnums=(0, 1), has_aux=True)(params, x)
+
+    (by_params, by_input), logits = run(variables["params"], x)
+    with np.load(GOLDEN) as file:
+        prefix = "train/" if train else "eval/"
+        golden = {key.removeprefix(prefix): file[key] for key in file if key.startswith(prefix)}
+    np.testing.assert_allclose(logits, golden["logits"], atol=1e-4)
+    assert distance(by_input[:, ::INPUT_STRIDE], golden["input"]) < 1e-3
+    compared = 0
+    for entry in cnn_lstm_table():
+        if entry.target[0] == "params" and f"gradient/{entry.sources[0]}" in golden:
+            expected = golden[f"gradient/{entry.sources[0]}"]
+            # The two biases of PyTorch's LSTM have the same gradient, and one is ours.
+            expected = expected if len(entry.sources) == 2 else entry.convert(expected)
+            assert distance(by_params[entry.target[1]][entry.target[2]], expected) < 1e-3
+            compared += 1
+    assert compared >= 8
+
+
+@pytest.mark.parametrize(("window", "stride"), [(4, 2), (2, 2), (2, 1), (3, 3)])
+@pytest.mark.parametrize("size", [11, 12])
+def test_max_pool_is_flax_max_pool(window, stride, size):
+    y = jax.random.normal(jax.random.key(0), (2, size, size + 1, 3))
+
+    def theirs(y):
+        return nn.max_pool(y, (window, window), (stride, stride))
+
+    np.testing.assert_array_equal(max_pool(y, window, stride), theirs(y))
+    weights = jax.random.normal(jax.random.key(1), theirs(y).shape)
+    ours, flax = (
+        jax.grad(lambda y, pool=pool: (pool(y) * weights).sum())(y)
+        for pool in (lambda y: max_pool(y, window, stride), theirs)
+    )
+    np.testing.assert_allclose(ours, flax, atol=1e-5)
+
+
+def test_dropout_masks_the_same_features_at_every_step_of_the_lstm():
+    """Without the dropout of the slices, a slice moved in time keeps its mask."""
+    model = models.build("cnn_lstm_m0", CLASSES, lstm_dropout=0.5)
+    x = jnp.tile(jax.random.normal(jax.random.key(0), (1, 29, 128)), (1, 2, 1))
+    variables = model.init(jax.random.key(1), x, train=False)
+
+    def read(seed):
+        _, intermediates = model.apply(
+            variables,
+            x,
+            train=True,
+            rngs={"dropout": jax.random.key(seed)},
+            mutable=["batch_stats", "intermediates"],
+            capture_intermediates=lambda module, _: isinstance(module, nn.Dropout),
+        )
+        return intermediates["intermediates"]["Dropout_1"]["__call__"][0]
+
+    first, second = read(0)[0]
+    np.testing.assert_array_equal(first, second)
+    assert (first == 0).mean() > 0.4
+    assert (read(0) != read(1)).any()
+
+
+def test_too_small_a_spectrogram_is_refused():
+    model = models.build("cnn_lstm", CLASSES)
+    for shape in ((1, 28, 128), (1, 261, 25)):
+        with pytest.raises(InputError, match="too small for this CNN-LSTM"):
+            model.init(jax.random.key(0), jnp.zeros(shape), train=False)
+    model.init(jax.random.key(0), jnp.zeros((1, 29, 26)), train=False)
+
+
+def test_rows_do_not_see_each_other_in_evaluation(variables):
+    model = models.build("cnn_lstm", CLASSES)
+    x, _ = seeded_batch()
+    apply = jax.jit(lambda x: model.apply(variables, x, train=False))
+    np.testing.assert_allclose(apply(x)[::-1], apply(x[::-1]), atol=1e-6)
+    np.testing.assert_allclose(apply(x)[:1], apply(x[:1]), atol=1e-5)
+
+
+def test_bfloat16_answers_in_float32(variables):
+    half = models.build("cnn_lstm", CLASSES, dtype="bfloat16")
+    x, _ = seeded_batch()
+    logits = half.apply(variables, x, train=False)
+    assert logits.dtype == jnp.float32
+    exact = models.build("cnn_lstm", CLASSES).apply(variables, x, train=False)
+    np.testing.assert_allclose(logits, exact, atol=0.2)
+    assert np.abs(logits - exact).max() > 1e-6

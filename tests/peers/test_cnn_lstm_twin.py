@@ -1,0 +1,52 @@
+"""The CNN-LSTM against PyTorch on the same weights, in single and double precision."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxser import models
+from jaxser.params import cnn_lstm_table, from_torch
+from scripts.golden_cnn_lstm import CLASSES, reference, seeded_batch, seeded_state
+
+pytestmark = pytest.mark.peers
+
+
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize(
+    ("dtype", "logits_within", "gradients_within"),
+    [("float32", 1e-4, 1e-3), ("float64", 1e-12, 1e-10)],
+)
+def test_same_logits_and_gradients(train, dtype, logits_within, gradients_within):
+    expected = reference(train)
+    x, y = seeded_batch()
+    with jax.enable_x64(dtype == "float64"):
+        model = models.build("cnn_lstm", CLASSES, dropout=0.0, lstm_dropout=0.0, dtype=dtype)
+        variables = from_torch(
+            {key: array.astype(dtype) for key, array in seeded_state().items()}, cnn_lstm_table()
+        )
+        variables = jax.tree.map(jnp.asarray, variables)
+
+        @jax.jit
+        def run(params, x):
+            def loss(params, x):
+                logits, _ = model.apply(
+                    {**variables, "params": params}, x, train=train, mutable=["batch_stats"]
+                )
+                return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean(), logits
+
+            return jax.grad(loss, argnums=(0, 1), has_aux=True)(params, x)
+
+        (by_params, by_input), logits = run(variables["params"], jnp.asarray(x, dtype))
+
+    def distance(a, b):
+        return np.linalg.norm(a - b) / np.linalg.norm(b)
+
+    np.testing.assert_allclose(logits, expected["logits"], atol=logits_within)
+    assert distance(by_input, expected["input"]) < gradients_within
+    for entry in cnn_lstm_table():
+        if entry.target[0] == "params":
+            theirs = expected[f"gradient/{entry.sources[0]}"]
+            theirs = theirs if len(entry.sources) == 2 else entry.convert(theirs)
+            assert distance(by_params[entry.target[1]][entry.target[2]], theirs) < gradients_within

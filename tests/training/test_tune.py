@@ -1,0 +1,63 @@
+"""The search: what it tries, that it goes on, and what it says."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from jaxser import tune
+from jaxser.errors import report_errors
+from jaxser.victim import read_run
+
+
+def tiny(root: Path, out: Path, *more: str) -> list[str]:
+    return [
+        *("--corpus.name", "csv", "--corpus.root", str(root), "--corpus.split", "given"),
+        *("--corpus.sample_rate", "8000", "--corpus.seconds", "0.1"),
+        *("--features.kind", "log_mel", "--features.n_fft", "64", "--features.hop_length", "16"),
+        *("--features.n_mels", "26", "--model.name", "cnn_lstm_m0", "--training.epochs", "2"),
+        *("--search.out", str(out), "--search.batch_size", "6", "10"),
+        *("--search.learning_rate", "0.01", "--search.lstm_dropout", "0", *more),
+    ]
+
+
+@pytest.fixture(autouse=True)
+def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JAXSER_CACHE", str(tmp_path / "cache"))
+
+
+def test_a_search_finds_the_least_validation_loss_and_goes_on(
+    tiny_corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "search"
+    assert tune.main(tiny(tiny_corpus, out, "--search.trials", "2")) == 0
+    printed = capsys.readouterr().out
+    assert "2 trials finished, 0 stopped early" in printed
+    losses = {}
+    for folder in sorted(out.glob("trial-*")):
+        config, _ = read_run(folder)
+        assert config.training.batch_size in (6, 10)
+        assert config.training.learning_rate == 0.01
+        assert config.model.lstm_dropout == 0.0
+        losses[folder.name] = json.loads((folder / "results.json").read_text())["val"]["loss"]
+    assert sorted(losses) == ["trial-0000", "trial-0001"]
+    best = min(losses, key=lambda name: losses[name])
+    dropout = yaml.safe_load((out / best / "config.yaml").read_text())["model"]["dropout"]
+    assert f"train the best with --model.dropout {dropout:g}" in printed
+
+    assert tune.main(tiny(tiny_corpus, out, "--search.trials", "3")) == 0
+    assert "3 trials finished" in capsys.readouterr().out
+    assert len(list(out.glob("trial-*"))) == 3
+
+    argv = tiny(tiny_corpus, out, "--seed", "1")
+    assert report_errors(lambda: tune.main(argv)) == 2
+    assert "holds a search over another config" in capsys.readouterr().err
+
+
+def test_a_search_needs_a_validation_part(
+    tiny_corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = tiny(tiny_corpus, tmp_path / "search", "--corpus.split", "random_80_20")
+    assert report_errors(lambda: tune.main(argv)) == 2
+    assert "no validation part to search by" in capsys.readouterr().err
