@@ -29,7 +29,8 @@ class WaveformSource:
     """Random access to labelled rows of a (memory-mapped) waveform array, as grain wants it.
 
     Attributes:
-      waveforms: ``[utterances, samples]`` float32, memory-mapped or not.
+      waveforms: ``[utterances, samples]`` float32, memory-mapped or not; or the features that a
+        spectrogram victim reads of them, ``[utterances, frames, bins]``.
       labels: class index of every utterance.
       rows: the utterances that belong to this source.
     """
@@ -76,7 +77,7 @@ def training_batches(
       random_shift: rotate each waveform by a random amount.
 
     Returns:
-      Iterator of ``{"x": [batch, time] float32, "y": [batch] int32}``; close it after use.
+      Iterator of ``{"x": [batch, ...] float32, "y": [batch] int32}``; close it after use.
 
     Raises:
       InputError: a batch is larger than the training part, or cannot be split over the devices.

@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -191,3 +192,29 @@ def test_labels_choose_the_classes(speech, tmp_path):
     prepared = chosen(speech, tmp_path, labels=("sadness", "boredom"))
     assert prepared.corpus.labels == ("sadness", "boredom")
     assert {u.label for u in prepared.corpus.utterances} == {"sadness", "boredom"}
+
+
+@pytest.mark.filterwarnings("ignore:.*is deprecated and slated for removal in Python 3.13")
+@pytest.mark.parametrize(
+    ("name", "labels", "utterances", "chunks"),
+    [
+        ("emodb", ("boredom", "disgust", "happiness", "neutral", "sadness"), 339, 339),
+        ("emovo", ("disgust", "fear", "happiness", "neutral", "surprise"), 60, 91),
+        ("ravdess", ("disgust", "fear", "happiness", "sadness", "surprise"), 123, 125),
+    ],
+)
+def test_real_speech_gives_as_many_chunks_as_the_papers_steps_do(
+    name, labels, utterances, chunks, request, tmp_path
+):
+    """Counts of the copies here (EmoDB's is cut to 2 s); single files by librosa alone."""
+    import librosa
+
+    corpus = corpora.load(name, request.getfixturevalue(f"{name}_root"), labels=labels)
+    papers = AudioSettings(seconds=3.0, channel="mean", chunking=Chunking())
+    prepared = prepare(corpus, papers, cache_dir=tmp_path)
+    assert (len(corpus.utterances), len(prepared.waveforms)) == (utterances, chunks)
+    found = Counter(u.source for u in prepared.corpus.utterances)
+    for utterance in corpus.utterances[:: utterances // 20]:
+        x, _ = librosa.load(utterance.path, sr=16_000)
+        trimmed, _ = librosa.effects.trim(x, top_db=30, frame_length=512, hop_length=64)
+        assert found[utterance.id] == -(-len(trimmed) // 48_000), utterance.id
