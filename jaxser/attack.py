@@ -43,18 +43,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv,
     )
     # JAX and the rest take seconds to import: after --help and after a mistyped flag.
-    from jaxser.attacks import from_parameters
     from jaxser.compilation import enable_compilation_cache
     from jaxser.results import format_table, summarise
 
-    name, parameters = _named_attack(config.attack)
-    parameters |= _parameters(config)
-    attack = from_parameters(name, parameters)
     enable_compilation_cache()
     run = None
     try:
-        run = _load_run(config, attack, bounds_given="bounds" in parameters)
-        throughput = _attack_missing_rows(run)
+        run = prepare_run(config)
+        throughput = attack_missing_rows(run)
     except KeyboardInterrupt:
         kept = f"{len(run.rows())} rows are kept in {run.out}" if run else "no row is made yet"
         print(f"interrupted: {kept}; the same command goes on from there.", file=sys.stderr)
@@ -68,6 +64,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(_speed(throughput, len(rows)))
     print(f"rows in {run.out}")
     return 0
+
+
+def prepare_run(config: AttackCommandConfig) -> "Run":
+    """Check what ``config`` asks for, and load the victim and the speech.
+
+    Raises:
+      UsageError, InputError: see the message.
+    """
+    from jaxser.attacks import from_parameters
+
+    name, parameters = _named_attack(config.attack)
+    parameters |= _parameters(config)
+    return _load_run(config, from_parameters(name, parameters), "bounds" in parameters)
 
 
 def _named_attack(attack: str) -> tuple[str, dict[str, Any]]:
@@ -106,7 +115,7 @@ def _parameter_value(text: str) -> Any:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Run:
+class Run:
     """Everything a run of the command needs, checked and loaded."""
 
     config: AttackCommandConfig
@@ -214,7 +223,7 @@ class _Run:
 _RowKey = tuple[str, float, str]
 
 
-def _load_run(config: AttackCommandConfig, attack: "Attack", bounds_given: bool) -> _Run:
+def _load_run(config: AttackCommandConfig, attack: "Attack", bounds_given: bool) -> Run:
     import numpy as np
 
     from jaxser.attacks import parameters
@@ -301,7 +310,7 @@ def _load_run(config: AttackCommandConfig, attack: "Attack", bounds_given: bool)
         "device": device_name(),
     }
     default = config.victim / "attacks" / f"{attack.name}-{parameters_hash(identity)}"
-    return _Run(
+    return Run(
         config=config,
         victim=victim,
         prepared=prepared,
@@ -427,8 +436,8 @@ def _fingerprint(variables: Any) -> str:
     return digest.hexdigest()[:16]
 
 
-def _attack_missing_rows(run: _Run) -> "Throughput":
-    """Make the rows that are not there yet."""
+def attack_missing_rows(run: Run) -> "Throughput":
+    """Make the rows that are not there yet; KeyboardInterrupt after Ctrl-C, the rows kept."""
     import numpy as np
 
     from jaxser.driver import Throughput, attack_rows
@@ -484,9 +493,7 @@ def _attack_missing_rows(run: _Run) -> "Throughput":
     return throughput
 
 
-def _columns(
-    run: _Run, where: "np.ndarray", block: "RowBlock", new: "np.ndarray"
-) -> dict[str, Any]:
+def _columns(run: Run, where: "np.ndarray", block: "RowBlock", new: "np.ndarray") -> dict[str, Any]:
     """The block's rows that are ``new``, as columns of the row schema."""
     from jaxser.attacks.base import FLAG_NAMES
 
@@ -530,7 +537,7 @@ def _keys(rows: "pa.Table") -> list[_RowKey]:
     return list(zip(*columns, strict=True))
 
 
-def _write_wav(run: _Run, where: "np.ndarray", block: "RowBlock") -> None:
+def _write_wav(run: Run, where: "np.ndarray", block: "RowBlock") -> None:
     """The very samples that fooled the victim, none rounded to 16 bits; or what features sound
     like."""
     from jaxser.audio import write_wav

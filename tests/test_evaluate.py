@@ -1,0 +1,150 @@
+"""Tables of attacks: grids, the best setting, figures by gender, and going on."""
+
+import csv
+from pathlib import Path
+
+import pytest
+import yaml
+from untrained_run import make_run
+
+from jaxser import evaluate
+from jaxser.attacks import ATTACKS, from_parameters
+from jaxser.config import load_yaml
+from jaxser.errors import report_errors
+from jaxser.evaluate import Line, Published, best_lines, format_lines, load_table, settings
+from jaxser.results import read_rows
+
+
+@pytest.fixture(scope="module")
+def untrained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(tmp_path_factory.mktemp("evaluate"))
+
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+
+
+def line(attack: str, accuracy: float, change: float, setting: str = "") -> Line:
+    return Line(
+        attack=attack,
+        setting=setting,
+        rows=4,
+        accuracy={"all": accuracy, "female": accuracy},
+        mean_abs={"all": change, "female": change},
+        interval=(0.0, 1.0),
+        seconds=1.0,
+        compile_seconds=2.0,
+    )
+
+
+def test_a_grid_is_every_combination() -> None:
+    entry = evaluate.Attacked(grid={"steps": [1, 5], "theta": [-1.0, 1.0]})
+    assert list(settings(entry)) == [
+        {"steps": 1, "theta": -1.0},
+        {"steps": 1, "theta": 1.0},
+        {"steps": 5, "theta": -1.0},
+        {"steps": 5, "theta": 1.0},
+    ]
+    assert list(settings(evaluate.Attacked())) == [{}]
+
+
+def test_the_best_has_the_least_accuracy_then_the_smallest_change() -> None:
+    lines = [line("a", 0.5, 1.0, "1"), line("a", 0.2, 3.0, "2"), line("a", 0.2, 2.0, "3")]
+    lines += [line("b", 0.9, 0.1, "4")]
+    assert [each.setting for each in best_lines(lines)] == ["3", "4"]
+
+
+def test_the_papers_figures_stand_beside_ours() -> None:
+    published = {"a": Published((0.1, 0.2, 0.3), (0.5,)), "original": Published((0.9,))}
+    text = format_lines([line("a", 0.25, 1.5)], {"all": 0.75, "female": 1.0}, published)
+    head, original, attacked = text.split("\n")
+    assert head.split()[:4] == ["attack", "setting", "rows", "accuracy"]
+    assert original.split() == ["original", "4", "0.750", "1.000", "0.9"]
+    assert attacked.split()[2:] == (
+        ["0.250", "(0.000–1.000)", "0.250", "0.1/0.2/0.3", "1.5", "1.5", "0.5", "1.0", "2.0"]
+    )
+
+
+@pytest.mark.parametrize("path", sorted((CONFIGS / "tables").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_setting_of_the_tables_is_a_valid_attack(path: Path) -> None:
+    table = load_table(path)
+    assert table.attacks
+    for entry in table.attacks:
+        name, parameters = entry.attack, {}
+        if entry.attack.endswith(".yaml"):
+            content = load_yaml(CONFIGS.parent / entry.attack)
+            name, parameters = content["name"], content.get("parameters", {})
+        assert name in ATTACKS
+        for setting in settings(entry):
+            from_parameters(name, {**parameters, **entry.parameters, **setting})
+
+
+def table_file(path: Path, **changes: object) -> Path:
+    content = {
+        "title": "A table",
+        "y": "prediction",
+        "attacks": [
+            {"name": "steps", "attack": "bim", "grid": {"steps": [1, 2]}, "epsilon": [0.01, 0.2]},
+            {"attack": "deepfool", "parameters": {"steps": 3}},
+        ],
+        "published": {"csv": {"steps": {"accuracy": [0.1, 0.2, 0.3]}}},
+        **changes,
+    }
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def test_a_table_of_a_victim(
+    untrained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = table_file(tmp_path / "table.yaml")
+    argv = [str(table), "--victim", str(untrained_run), "--out", str(tmp_path / "all.csv")]
+    assert evaluate.main(argv) == 0
+    printed = capsys.readouterr().out
+    assert "A table:" in printed
+    assert "0.1/0.2/0.3" in printed
+    with (tmp_path / "all.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert [each["attack"] for each in lines] == ["steps"] * 4 + ["deepfool"]
+    assert lines[1]["setting"] == "steps 1 epsilon 0.2"
+    # The rows say the same.
+    folders = sorted((untrained_run / "attacks").glob("bim-*"))
+    assert len(folders) == 2
+    rows = [row for folder in folders for row in read_rows(folder).to_pylist()]
+    first = [row for row in rows if '"steps": 1,' in row["parameters"] and row["epsilon"] == 0.2]
+    female = [row for row in first if row["gender"] == "female"]
+    right = sum(row["prediction"] == row["label"] for row in female) / len(female)
+    assert float(lines[1]["accuracy_female"]) == pytest.approx(right)
+    assert {row["label_source"] for row in rows} == {"prediction"}
+
+    # Again: nothing is attacked twice.
+    before = {path: path.stat().st_mtime_ns for path in untrained_run.glob("attacks/*/*")}
+    assert evaluate.main([*argv, "--attacks", "steps"]) == 0
+    assert {path: path.stat().st_mtime_ns for path in untrained_run.glob("attacks/*/*")} == before
+    assert "deepfool" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("changes", "more", "sentence"),
+    [
+        ({"attacks": []}, [], "must list attacks"),
+        ({"attacks": [{"atack": "bim"}]}, [], "did you mean 'attack'"),
+        ({"titel": "x"}, [], "did you mean 'title'"),
+        ({"published": {"csv": {"stepz": {}}}}, [], "did you mean 'steps'"),
+        ({}, ["--attacks", "deepfol"], "did you mean 'deepfool'"),
+        ({"attacks": [{"attack": "deepfol"}], "published": {}}, [], "did you mean 'deepfool'"),
+    ],
+)
+def test_one_sentence_for_each_mistake(
+    changes: dict[str, object],
+    more: list[str],
+    sentence: str,
+    untrained_run: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    table = table_file(tmp_path / "table.yaml", **changes)
+    argv = [str(table), "--victim", str(untrained_run), *more]
+    assert report_errors(lambda: evaluate.main(argv)) == 2
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert "Traceback" not in error
