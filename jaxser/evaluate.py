@@ -16,11 +16,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from jaxser.config import AttackCommandConfig, from_mapping, load_yaml
+from jaxser.config import AttackCommandConfig, AttackedCorpusConfig, from_mapping, load_yaml
 from jaxser.errors import UsageError, nearest_name, report_errors
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from jaxser.corpora import Corpus
 
 __all__ = [
     "Attacked",
@@ -142,25 +144,7 @@ def load_table(path: Path) -> Table:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, attack, print; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m jaxser.evaluate", description=(__doc__ or "").split("\n\n")[-1]
-    )
-    parser.add_argument("table", type=Path, metavar="TABLE.yaml")
-    parser.add_argument(
-        "--victim", type=Path, nargs="+", required=True, metavar="RUN", help="run folders"
-    )
-    parser.add_argument("--attacks", nargs="+", metavar="NAME", help="of the table; all by default")
-    parser.add_argument("--root", type=Path, help="folder of the corpus, where it has moved")
-    parser.add_argument(
-        "--domain", choices=("waveform", "features"), help="another than the table's"
-    )
-    parser.add_argument(
-        "--limit", type=int, help="attack this many utterances, spread over the part"
-    )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--batch_size", type=int, help="rows per batch; found by memory by default")
-    parser.add_argument("--out", type=Path, help="CSV file of every setting")
-    args = parser.parse_args(argv)
+    args = _arguments(argv)
     table = load_table(args.table)
     titles = [entry.title for entry in table.attacks]
     for name in args.attacks or ():
@@ -171,35 +155,50 @@ def main(argv: Sequence[str] | None = None) -> int:
     from jaxser.compilation import enable_compilation_cache
 
     enable_compilation_cache()
-    everything = []
+    pairs = [(entry, setting) for entry in chosen for setting in settings(entry)]
+    everything: list[tuple[Path, Line]] = []
     for victim in args.victim:
+        common = AttackCommandConfig(
+            victim=victim,
+            domain=args.domain or table.domain,
+            y=table.y,
+            limit=args.limit,
+            seed=args.seed,
+            batch_size=args.batch_size,
+            corpus=AttackedCorpusConfig(root=args.root),
+        )
         lines: list[Line] = []
-        clean: dict[str, float] = {}
-        corpus = title = ""
-        for entry in chosen:
-            for setting in settings(entry):
-                config = AttackCommandConfig(
-                    victim=victim,
-                    attack=entry.attack,
-                    epsilon=tuple(entry.epsilon),
-                    params=_params({**entry.parameters, **setting}),
-                    domain=args.domain or table.domain,
-                    y=table.y,
-                    limit=args.limit,
-                    seed=args.seed,
-                    batch_size=args.batch_size,
-                    corpus=_corpus(args.root),
-                )
-                rows, corpus, title = _attack(config)
-                clean = _accuracy(rows, "clean_prediction")
-                lines += _lines(entry, setting, rows)
+        for entry, setting in pairs:
+            rows, corpus = _attack(common, entry, setting)
+            lines += _lines(entry, setting, rows)
         everything += [(victim, line) for line in lines]
-        print(f"{table.title}: {victim}, {title}")
-        print(format_lines(best_lines(lines), clean, table.published.get(corpus, {})))
+        clean = _accuracy(rows, "clean_prediction")
+        print(f"{table.title}: {victim}, {corpus.title}")
+        print(format_lines(best_lines(lines), clean, table.published.get(corpus.name, {})))
     if args.out is not None:
         _write_csv(args.out, everything)
         print(f"every setting in {args.out}")
     return 0
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m jaxser.evaluate",
+        description="Attack victims with all attacks of a table file, and show the strongest "
+        "setting of each beside what the paper printed.",
+    )
+    parser.add_argument("table", type=Path, metavar="TABLE.yaml")
+    parser.add_argument(
+        "--victim", type=Path, nargs="+", required=True, metavar="RUN", help="run folders"
+    )
+    parser.add_argument("--attacks", nargs="+", metavar="NAME", help="of the table; all by default")
+    parser.add_argument("--root", type=Path, help="folder of the corpus, where it has moved")
+    parser.add_argument("--domain", choices=("waveform", "features"), help="not the table's own")
+    parser.add_argument("--limit", type=int, help="utterances to attack, spread over the part")
+    parser.add_argument("--seed", type=int, default=0, help="of random starts")
+    parser.add_argument("--batch_size", type=int, help="rows per batch; found by memory by default")
+    parser.add_argument("--out", type=Path, help="CSV file of every setting")
+    return parser.parse_args(argv)
 
 
 def _params(values: Mapping[str, Any]) -> tuple[str, ...]:
@@ -209,20 +208,21 @@ def _params(values: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(f"{name}={text(value)}" for name, value in values.items())
 
 
-def _corpus(root: Path | None) -> Any:
-    from jaxser.config import AttackedCorpusConfig
-
-    return AttackedCorpusConfig(root=root)
-
-
-def _attack(config: AttackCommandConfig) -> tuple["pa.Table", str, str]:
-    """Rows of one setting, and the corpus' name and title."""
+def _attack(
+    common: AttackCommandConfig, entry: Attacked, setting: Mapping[str, Any]
+) -> tuple["pa.Table", "Corpus"]:
+    """Rows of one setting, made now where they are missing."""
     from jaxser.attack import attack_missing_rows, prepare_run
 
+    config = dataclasses.replace(
+        common,
+        attack=entry.attack,
+        epsilon=tuple(entry.epsilon),
+        params=_params({**entry.parameters, **setting}),
+    )
     run = prepare_run(config)
     attack_missing_rows(run)
-    corpus = run.prepared.corpus
-    return run.rows(), corpus.name, corpus.title
+    return run.rows(), run.prepared.corpus
 
 
 def _accuracy(rows: "pa.Table", column: str) -> dict[str, float]:

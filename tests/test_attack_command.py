@@ -227,7 +227,7 @@ def test_odd_victims_are_pointed_out(
         return jax.nn.softmax(plain.apply(variables, x + 0.1 * noise))
 
     odd = dataclasses.replace(plain, apply=noisy, randomised=True)
-    monkeypatch.setattr(jaxser.victim, "load_victim", lambda _: odd)
+    monkeypatch.setattr(jaxser.victim, "load_victim", lambda *_: odd)
     status, text, _ = run(
         capsys, "--victim", victim, "--attack", "fgsm", "--epsilon", 0.01, "--out", tmp_path
     )
