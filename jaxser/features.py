@@ -13,6 +13,7 @@ import functools
 import math
 from typing import Literal
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -28,6 +29,9 @@ __all__ = [
     "to_db",
     "window_function",
 ]
+
+# Utterances at a time on a CPU at least, and pieces of a batch at most.
+_PIECE, _PIECES = 8, 8
 
 Kind = Literal["linear", "mel", "log_mel", "mfcc", "cqt"]
 Window = Literal["hann", "hamming", "blackman", "ones"]
@@ -50,21 +54,25 @@ def window_function(name: Window, length: int) -> Float[np.ndarray, " length"]:
     ) * np.ones(length)
 
 
-def frames_of(
-    x: Float[Array, "batch time"], frame_length: int, hop_length: int
+def windowed_frames(
+    x: Float[Array, "batch time"], window: Float[np.ndarray, " frame_length"], hop_length: int
 ) -> Float[Array, "batch frames frame_length"]:
-    """Overlapping frames, without a gather where the hop divides the frame.
+    """Overlapping frames times ``window``, without a gather where the hop divides the frame.
 
-    The gradient of slices and a concatenation is a sum of padded slices; that of a gather is a
-    scatter, which is many times slower.
+    The gradient of slices and a stack is a sum of padded slices; that of a gather is a scatter,
+    which is many times slower.
     """
-    count = 1 + (x.shape[1] - frame_length) // hop_length
-    if frame_length % hop_length:
-        index = np.arange(count)[:, None] * hop_length + np.arange(frame_length)[None]
-        return x[:, index]
-    parts = frame_length // hop_length
+    length = len(window)
+    count = 1 + (x.shape[1] - length) // hop_length
+    weights = jnp.asarray(window, x.dtype)
+    if length % hop_length:
+        index = np.arange(count)[:, None] * hop_length + np.arange(length)[None]
+        return x[:, index] * weights[None, None]
+    parts = length // hop_length
     blocks = x[:, : (count + parts - 1) * hop_length].reshape(x.shape[0], -1, hop_length)
-    return jnp.concatenate([blocks[:, i : i + count] for i in range(parts)], axis=2)
+    weights = weights.reshape(parts, hop_length)
+    frames = [blocks[:, i : i + count] * weights[i][None, None] for i in range(parts)]
+    return jnp.stack(frames, axis=2).reshape(x.shape[0], count, length)
 
 
 def stft(
@@ -85,8 +93,7 @@ def stft(
     """
     if center:
         x = jnp.pad(x, ((0, 0), (n_fft // 2, n_fft // 2)))
-    frames = frames_of(x, n_fft, hop_length)
-    return jnp.fft.rfft(frames * jnp.asarray(window, x.dtype)[None, None], axis=-1)
+    return jnp.fft.rfft(windowed_frames(x, window, hop_length), axis=-1)
 
 
 def mel_filters(
@@ -318,6 +325,14 @@ class Spectrogram:
     def __call__(self, x: Float[Array, "batch time"]) -> Float[Array, "batch frames bins"]:
         """The spectrogram of each waveform."""
         self.frames(x.shape[1])
+        if jax.default_backend() != "cpu":
+            return self._of(x)
+        # Pieces that stay in the cache between the stages; written out, since loops are slower.
+        piece = max(_PIECE, -(-x.shape[0] // _PIECES))
+        parts = [self._of(x[i : i + piece]) for i in range(0, x.shape[0], piece)]
+        return jnp.concatenate(parts)
+
+    def _of(self, x: Float[Array, "batch time"]) -> Float[Array, "batch frames bins"]:
         if self.kind == "cqt":
             power = constant_q(
                 x, self.sample_rate, self.hop_length, self.fmin, self.n_bins, self.bins_per_octave
