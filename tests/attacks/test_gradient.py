@@ -339,7 +339,7 @@ def test_the_expected_gradient_is_the_mean_over_draws() -> None:
     each = [one_draw(x, draw) for draw in range(3)]
     gradients = np.stack([one.gradient for one in each])
     assert np.abs(gradients[0] - gradients[1]).max() > 0.01
-    np.testing.assert_allclose(found.gradient, gradients.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(found.gradient, gradients.mean(axis=0), rtol=1e-6, atol=1e-6)
     most = np.stack([one.reached for one in each]).mean(axis=0) > 0.5
     np.testing.assert_array_equal(found.reached, most)
 
