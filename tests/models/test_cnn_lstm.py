@@ -12,7 +12,7 @@ from flax import linen as nn
 
 from jaxser import models
 from jaxser.errors import InputError
-from jaxser.models.cnn_lstm import max_pool
+from jaxser.models.cnn_lstm import few_channel_conv, max_pool
 from jaxser.params import cnn_lstm_table, from_torch
 from scripts.golden_cnn_lstm import CLASSES, INPUT_STRIDE, seeded_batch, seeded_state
 
@@ -94,6 +94,26 @@ def test_max_pool_is_flax_max_pool(window, stride, size):
         for pool in (lambda y: max_pool(y, window, stride), theirs)
     )
     np.testing.assert_allclose(ours, flax, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(2, 9, 13, 1), (1, 6, 12, 2), (2, 5, 8, 1)])
+def test_the_convolution_of_few_channels_is_a_convolution(shape):
+    x = jax.random.normal(jax.random.key(0), shape)
+    kernel = jax.random.normal(jax.random.key(1), (5, 3, shape[3], 4))
+
+    def theirs(x, kernel):
+        numbers = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=numbers)
+
+    expected = theirs(x, kernel)
+    np.testing.assert_allclose(few_channel_conv(x, kernel), expected, atol=1e-5)
+    weights = jax.random.normal(jax.random.key(2), expected.shape)
+    for argnums in (0, 1, (0, 1)):
+        ours, lax_s = (
+            jax.grad(lambda x, k, f=f: (f(x, k) * weights).sum(), argnums)(x, kernel)
+            for f in (few_channel_conv, theirs)
+        )
+        jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-4), ours, lax_s)
 
 
 def test_dropout_masks_the_same_features_at_every_step_of_the_lstm():
