@@ -29,9 +29,6 @@ _NO_LIMIT = (float("inf"),)
 
 _INTERRUPTED = 130
 
-# Utterances whose spectrograms are found at a time.
-_FEATURE_ROWS = 32
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, attack, print; returns the exit status."""
@@ -335,13 +332,12 @@ def _features(victim: "Victim", waveforms: "np.ndarray", positions: "np.ndarray"
     import jax
     import numpy as np
 
+    from jaxser.models.front_end import RowBatches
+
     assert victim.front_end is not None
     features = jax.jit(victim.front_end.features)
-    parts = [
-        np.asarray(features(victim.variables, waveforms[positions[start : start + _FEATURE_ROWS]]))
-        for start in range(0, len(positions), _FEATURE_ROWS)
-    ]
-    return np.concatenate(parts)
+    batches = RowBatches(waveforms, positions)
+    return np.concatenate([np.asarray(features(victim.variables, x)) for x in batches])
 
 
 def _epsilons(config: AttackCommandConfig, unlimited: bool) -> tuple[float, ...]:

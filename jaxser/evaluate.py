@@ -31,6 +31,7 @@ __all__ = [
     "Table",
     "best_lines",
     "format_lines",
+    "load_table",
     "main",
     "settings",
 ]

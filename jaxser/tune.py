@@ -121,7 +121,6 @@ def _study(config: TuneConfig) -> "optuna.Study":
     study = optuna.create_study(
         study_name="jaxser",
         storage=JournalStorage(JournalFileBackend(str(file))),
-        sampler=optuna.samplers.TPESampler(seed=config.seed),
         pruner=optuna.pruners.HyperbandPruner(
             min_resource=config.search.min_epochs,
             max_resource=config.training.epochs,
@@ -138,6 +137,8 @@ def _study(config: TuneConfig) -> "optuna.Study":
             "or that search's own config to go on with it."
         )
     study.set_user_attr("config", asked)
+    # A search that goes on must not draw what it drew before.
+    study.sampler = optuna.samplers.TPESampler(seed=config.seed + len(study.trials))
     return study
 
 

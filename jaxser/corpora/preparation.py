@@ -276,22 +276,23 @@ def _read_table(folder: Path) -> list[list[str]]:
     return table
 
 
-def _read(data: bytes, path: Path, settings: AudioSettings) -> tuple[np.ndarray, MeasuredFile]:
-    """One channel at the wanted rate, not yet of one length."""
-    samples, sample_rate = decode_audio(data, path)
-    measured = MeasuredFile(
-        hashlib.sha256(data).hexdigest(), sample_rate, samples.shape[1], len(samples)
-    )
-    x = resample(to_mono(samples, settings.channel), sample_rate, settings.sample_rate)
-    if not len(x):
-        raise DamagedAudioError(path, f"{len(samples)} samples are too few to resample")
-    return x, measured
+def _read(path: Path, settings: AudioSettings) -> tuple[np.ndarray | None, MeasuredFile]:
+    """One channel at the wanted rate, not yet of one length; None where the file is damaged."""
+    data = b""
+    try:
+        data = read_bytes(path)
+        samples, sample_rate = decode_audio(data, path)
+        x = resample(to_mono(samples, settings.channel), sample_rate, settings.sample_rate)
+        if not len(x):
+            raise DamagedAudioError(path, f"{len(samples)} samples are too few to resample")
+    except DamagedAudioError as error:
+        return None, MeasuredFile(hashlib.sha256(data).hexdigest(), 0, 0, 0, error.reason)
+    digest = hashlib.sha256(data).hexdigest()
+    return x, MeasuredFile(digest, sample_rate, samples.shape[1], len(samples))
 
 
-def _waveform(data: bytes, path: Path, settings: AudioSettings) -> tuple[np.ndarray, MeasuredFile]:
-    x, measured = _read(data, path, settings)
-    x = unify_length(x, settings.num_samples, settings.length)
-    return np.clip(x, -1.0, 1.0).astype(np.float32), measured
+def _full_scale(x: np.ndarray) -> np.ndarray:
+    return np.clip(x, -1.0, 1.0).astype(np.float32)
 
 
 def _write_waveforms(
@@ -309,14 +310,10 @@ def _write_waveforms(
             os.posix_fallocate(out.fileno(), 0, _HEADER_BYTES + row_bytes * len(utterances))
 
         def work(row: int) -> MeasuredFile:
-            path = utterances[row].path
-            data = b""
-            try:
-                data = read_bytes(path)
-                x, measured = _waveform(data, path, settings)
-            except DamagedAudioError as error:
-                return MeasuredFile(hashlib.sha256(data).hexdigest(), 0, 0, 0, error.reason)
-            _write_at(out.fileno(), x.tobytes(), _HEADER_BYTES + row_bytes * row)
+            x, measured = _read(utterances[row].path, settings)
+            if x is not None:
+                x = _full_scale(unify_length(x, settings.num_samples, settings.length))
+                _write_at(out.fileno(), x.tobytes(), _HEADER_BYTES + row_bytes * row)
             return measured
 
         return map_files(
@@ -346,19 +343,16 @@ def _write_chunks(
     table: list[list[str]] = []
 
     def work(utterance: Utterance) -> tuple[MeasuredFile, list[Chunk]]:
-        data = b""
-        try:
-            data = read_bytes(utterance.path)
-            x, measured = _read(data, utterance.path, settings)
-        except DamagedAudioError as error:
-            return MeasuredFile(hashlib.sha256(data).hexdigest(), 0, 0, 0, error.reason), []
+        x, measured = _read(utterance.path, settings)
+        if x is None:
+            return measured, []
         assert settings.chunking is not None
         chunks = chunks_of(x, settings.sample_rate, settings.num_samples, settings.chunking)
         return measured, list(chunks)
 
     def write(out: BinaryIO, utterance: Utterance, chunks: Sequence[Chunk]) -> None:
         for chunk in chunks:
-            out.write(np.clip(chunk.samples, -1.0, 1.0).tobytes())
+            out.write(_full_scale(chunk.samples).tobytes())
             table.append([utterance.id, chunk.name, chunk.variant])
 
     known = []

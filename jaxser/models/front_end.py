@@ -11,19 +11,26 @@ let theirs change the standardised spectrogram. Both are attacks on the same var
 Source of the normalisations: Facchinetti et al., 2024, section 2.2.2 and table 1.
 """
 
-from collections.abc import Iterable
+import dataclasses
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from jaxser.errors import InputError
 from jaxser.features import Spectrogram
 
-__all__ = ["Normalisation", "WithFrontEnd", "fit_statistics"]
+__all__ = ["Normalisation", "RowBatches", "WithFrontEnd", "fit_statistics"]
+
+# Of a value: float32 does not tell smaller changes.
+_NO_CHANGE = 1e-7
+
+# Utterances whose spectrograms are found at a time.
+_BATCH_ROWS = 32
 
 Normalisation = Literal["original", "sum", "max_global", "max_local"]
 
@@ -103,6 +110,18 @@ def _divide(y: Array, by: Array) -> Array:
     return y / jnp.where(by == 0, 1.0, by)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class RowBatches:
+    """Some rows of a (memory-mapped) array of waveforms, batch by batch, as often as wanted."""
+
+    waveforms: Float[np.ndarray, "utterances samples"]
+    rows: Int[np.ndarray, " rows"]
+
+    def __iter__(self) -> Iterator[Float[np.ndarray, "batch samples"]]:
+        for start in range(0, len(self.rows), _BATCH_ROWS):
+            yield np.array(self.waveforms[self.rows[start : start + _BATCH_ROWS]])
+
+
 def fit_statistics(
     model: WithFrontEnd, batches: Iterable[Float[np.ndarray, "batch time"]]
 ) -> dict[str, Float[np.ndarray, "..."]]:
@@ -110,7 +129,7 @@ def fit_statistics(
 
     Args:
       model: its normalisation and standardisation say what is needed.
-      batches: waveforms; gone through up to three times, so a list or the like.
+      batches: waveforms; gone through up to three times, so a list or :class:`RowBatches`.
     """
     frames, bins = model.frames, model.front_end.bins
     fitted = {
@@ -141,6 +160,7 @@ def fit_statistics(
         fitted["mean"] = total / count
         squares = sum(np.square(y - fitted["mean"]).sum(axis=0) for y in each(scale))
         deviation = np.sqrt(squares / count)
-        # A cell that never changes is as good as none.
-        fitted["std"] = np.where(deviation > 0, deviation, 1.0)
+        # A cell that never changes has the deviation of its mean's rounding.
+        changes = deviation > _NO_CHANGE * np.abs(fitted["mean"])
+        fitted["std"] = np.where(changes, deviation, 1.0)
     return {name: value.astype(np.float32) for name, value in fitted.items()}

@@ -31,7 +31,7 @@ from jaxser.figures import confusion_figure, save_figure
 from jaxser.files import write_text
 from jaxser.input_pipeline import WaveformSource, evaluation_batches, training_batches
 from jaxser.metrics import accuracy, bootstrap_interval, confusion_matrix, macro_f1, uar
-from jaxser.models.front_end import WithFrontEnd, fit_statistics
+from jaxser.models.front_end import RowBatches, WithFrontEnd, fit_statistics
 from jaxser.provenance import environment
 from jaxser.sharding import batch_sharding, make_mesh, replicated
 from jaxser.training.loop import LoopSettings, run_loop, termination
@@ -195,29 +195,15 @@ def _inputs(
     rows = {part: split_rows(corpus, part) for part in get_args(Split)}
     everything = np.sort(np.concatenate(list(rows.values())))
     fitted_on = everything if config.corpus.protocol == "paper" else rows["train"]
-    statistics = fit_statistics(model, _Waveforms(prepared.waveforms, fitted_on))
+    statistics = fit_statistics(model, RowBatches(prepared.waveforms, fitted_on))
     features = jax.jit(features_of(model))
     shape = (len(prepared.waveforms), model.frames, model.front_end.bins)
     inputs = np.empty(shape, np.float32)
-    for start, x in zip(
-        range(0, len(everything), _EVALUATION_ROWS),
-        _Waveforms(prepared.waveforms, everything),
-        strict=True,
-    ):
-        inputs[everything[start : start + len(x)]] = features({"batch_stats": statistics}, x)
+    done = 0
+    for x in RowBatches(prepared.waveforms, everything):
+        inputs[everything[done : done + len(x)]] = features({"batch_stats": statistics}, x)
+        done += len(x)
     return statistics, inputs
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Waveforms:
-    """Some rows of a memory-mapped array, batch by batch, as often as wanted."""
-
-    waveforms: np.ndarray
-    rows: np.ndarray
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        for start in range(0, len(self.rows), _EVALUATION_ROWS):
-            yield np.array(self.waveforms[self.rows[start : start + _EVALUATION_ROWS]])
 
 
 def _loop_settings(config: TrainConfig, rows: int) -> LoopSettings:
