@@ -26,9 +26,6 @@ from jaxser.features import Spectrogram
 
 __all__ = ["Normalisation", "RowBatches", "WithFrontEnd", "fit_statistics"]
 
-# Of a value: float32 does not tell smaller changes.
-_NO_CHANGE = 1e-7
-
 # Utterances whose spectrograms are found at a time.
 _BATCH_ROWS = 32
 
@@ -160,7 +157,6 @@ def fit_statistics(
         fitted["mean"] = total / count
         squares = sum(np.square(y - fitted["mean"]).sum(axis=0) for y in each(scale))
         deviation = np.sqrt(squares / count)
-        # A cell that never changes has the deviation of its mean's rounding.
-        changes = deviation > _NO_CHANGE * np.abs(fitted["mean"])
-        fitted["std"] = np.where(changes, deviation, 1.0)
+        # Of a cell that never changes it is exactly 0: float64 sums equal float32 values exactly.
+        fitted["std"] = np.where(deviation > 0, deviation, 1.0)
     return {name: value.astype(np.float32) for name, value in fitted.items()}

@@ -108,19 +108,6 @@ def test_a_cell_that_never_changes_stays_zero():
     np.testing.assert_allclose(features, 0, atol=1e-3)
 
 
-@pytest.mark.parametrize("rows", [5, 7, 11])
-def test_a_constant_whose_mean_is_rounded_stays_zero(rows):
-    """Without a floor, the rounding of the mean would be the deviation to divide by."""
-    model = WithFrontEnd(
-        Spectrogram(sample_rate=8_000, n_fft=64, hop_length=32, n_mels=10, amin=0.3, top_db=None),
-        frames=FRAMES,
-        network=Linear(),
-    )
-    x = 1e-4 * speech(rows)
-    features = model.apply(fitted(model, x), x, method="features")
-    np.testing.assert_allclose(features, 0, atol=1e-3)
-
-
 def test_silence_has_finite_gradients():
     model = module(normalisation="sum")
     variables = fitted(model, speech())
