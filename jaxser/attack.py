@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxser.config import AttackCommandConfig, CorpusConfig, load_yaml, parse_command
-from jaxser.errors import InputError, UsageError, nearest_name, report_errors
+from jaxser.errors import INTERRUPTED, InputError, UsageError, nearest_name, report_errors
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 _DEFAULT_EPSILONS = (0.005, 0.01)
 _NO_LIMIT = (float("inf"),)
-
-_INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         kept = f"{len(run.rows())} rows are kept in {run.out}" if run else "no row is made yet"
         print(f"interrupted: {kept}; the same command goes on from there.", file=sys.stderr)
-        return _INTERRUPTED
+        return INTERRUPTED
     rows = run.rows()
     print(run.headline())
     print(format_table(summarise(rows, interval_over=config.interval_over)))

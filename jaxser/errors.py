@@ -35,10 +35,14 @@ def nearest_name(name: str, valid: Iterable[str]) -> str:
     return "valid names are " + ", ".join(names)
 
 
+# As a shell reports a process that Ctrl-C ended.
+INTERRUPTED = 130
+
+
 def report_errors(command: Callable[[], int | None]) -> int:
     """Run ``command`` and return its exit status; user errors become one line on stderr.
 
-    Warnings that are logged are one line each, too.
+    Warnings that are logged are one line each, too, and so is Ctrl-C.
 
     A full disk is reported too: it is nobody's defect, and every writer here writes to a
     temporary name first, so nothing that was whole before is lost.
@@ -49,6 +53,9 @@ def report_errors(command: Callable[[], int | None]) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_status
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from what was saved.", file=sys.stderr)
+        return INTERRUPTED
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

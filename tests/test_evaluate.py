@@ -148,3 +148,18 @@ def test_one_sentence_for_each_mistake(
     error = capsys.readouterr().err
     assert sentence in error
     assert "Traceback" not in error
+
+
+def test_ctrl_c_is_one_sentence(
+    untrained_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluate, "_attack", stopped)
+    argv = [str(table_file(tmp_path / "table.yaml")), "--victim", str(untrained_run)]
+    assert report_errors(lambda: evaluate.main(argv)) == 130
+    assert capsys.readouterr().err.startswith("interrupted; the same command goes on")
