@@ -13,14 +13,13 @@ that every row needs work. Where the peer is slow, both sides get fewer rows.
 
 import argparse
 import dataclasses
-import json
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.machine import hold_to_threads
+from benchmarks.machine import hold_to_threads, write_report
 from jaxser.errors import InputError, UsageError, report_errors
 
 if TYPE_CHECKING:
@@ -449,8 +448,6 @@ def main(argv: list[str] | None = None) -> int:
 
     from benchmarks.torch_twins import twin_of
     from jaxser.driver import predict
-    from jaxser.files import write_text
-    from jaxser.provenance import environment
 
     table = cases()[args.peer]
     names = args.attacks or list(table)
@@ -477,19 +474,15 @@ def main(argv: list[str] | None = None) -> int:
         print(comparison.row(), flush=True)
         comparisons.append(comparison)
         if args.out is not None:
-            report = {
-                "environment": {
-                    **environment(),
-                    "torch": torch.__version__,
-                    "threads": args.threads,
-                },
-                "busy_cores_before": busy,
-                "victim": str(args.victim),
-                "logits_apart": apart,
-                "pairs": args.pairs,
-                "comparisons": [dataclasses.asdict(each) for each in comparisons],
-            }
-            write_text(args.out, json.dumps(report, indent=1) + "\n")
+            write_report(
+                args.out,
+                busy,
+                args.threads,
+                victim=str(args.victim),
+                logits_apart=apart,
+                pairs=args.pairs,
+                comparisons=[dataclasses.asdict(each) for each in comparisons],
+            )
     return 0
 
 

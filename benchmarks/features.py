@@ -11,7 +11,6 @@ it.
 
 import argparse
 import dataclasses
-import json
 import statistics
 import time
 import warnings
@@ -19,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import hold_to_threads
+from benchmarks.machine import hold_to_threads, write_report
 from jaxser.errors import report_errors
 
 RATE = 16_000
@@ -122,10 +121,6 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="JSON file to write")
     args = parser.parse_args(argv)
     busy = hold_to_threads(args.threads)
-    import torch
-
-    from jaxser.files import write_text
-    from jaxser.provenance import environment
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Empty filters detected", UserWarning)
@@ -140,15 +135,15 @@ def main(argv: list[str] | None = None) -> int:
             f"({min(ratios):.2f}–{max(ratios):.2f})  {side.apart:12.1e} dB"
         )
     if args.out is not None:
-        report = {
-            "environment": {**environment(), "torch": torch.__version__, "threads": args.threads},
-            "busy_cores_before": busy,
-            "settings": SETTINGS,
-            "batch": args.batch,
-            "seconds": args.seconds,
-            "measured": [dataclasses.asdict(side) for side in measured],
-        }
-        write_text(args.out, json.dumps(report, indent=1) + "\n")
+        write_report(
+            args.out,
+            busy,
+            args.threads,
+            settings=SETTINGS,
+            batch=args.batch,
+            seconds=args.seconds,
+            measured=[dataclasses.asdict(side) for side in measured],
+        )
     return 0
 
 

@@ -1,8 +1,10 @@
 """Equal terms for both sides of a comparison."""
 
+import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 from jaxser.errors import UsageError
 
@@ -52,3 +54,26 @@ def busy_cores(seconds: float = 2.0) -> float:
     before, start = used(), time.perf_counter()
     time.sleep(seconds)
     return (used() - before) / os.sysconf("SC_CLK_TCK") / (time.perf_counter() - start)
+
+
+def write_report(out: Path, busy: float, threads: int, **content: Any) -> None:
+    """Write what was measured, with the machine and the versions it was measured on, as JSON.
+
+    Args:
+      out: the file.
+      busy: from :func:`hold_to_threads`.
+      threads: of each side.
+      **content: what was asked for and measured.
+    """
+    import torch
+
+    from jaxser.files import write_text
+    from jaxser.provenance import environment
+
+    report = {
+        "environment": {**environment(), "torch": torch.__version__, "threads": threads},
+        "glibc_tunables": os.environ.get("GLIBC_TUNABLES", ""),
+        "busy_cores_before": busy,
+        **content,
+    }
+    write_text(out, json.dumps(report, indent=1) + "\n")

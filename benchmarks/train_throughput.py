@@ -15,15 +15,13 @@ held at its initial value, so that both train the same parameters.
 import argparse
 import dataclasses
 import functools
-import json
-import os
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import hold_to_threads
+from benchmarks.machine import hold_to_threads, write_report
 from jaxser.errors import UsageError, report_errors
 
 CLASSES = 7
@@ -287,10 +285,6 @@ def main(argv: list[str] | None = None) -> int:
     settings = [Setting.parse(text) for text in args.settings]
 
     busy = hold_to_threads(args.threads)
-    import torch
-
-    from jaxser.provenance import environment
-
     print(HEADER)
     comparisons = []
     for name in args.models:
@@ -299,17 +293,14 @@ def main(argv: list[str] | None = None) -> int:
                 print(comparison.row(), flush=True)
                 comparisons.append(comparison)
     if args.out is not None:
-        from jaxser.files import write_text
-
-        report = {
-            "environment": {**environment(), "torch": torch.__version__, "threads": args.threads},
-            "glibc_tunables": os.environ.get("GLIBC_TUNABLES", ""),
-            "busy_cores_before": busy,
-            "pairs": args.pairs,
-            "steps_per_turn": args.steps,
-            "comparisons": [dataclasses.asdict(comparison) for comparison in comparisons],
-        }
-        write_text(args.out, json.dumps(report, indent=1) + "\n")
+        write_report(
+            args.out,
+            busy,
+            args.threads,
+            pairs=args.pairs,
+            steps_per_turn=args.steps,
+            comparisons=[dataclasses.asdict(comparison) for comparison in comparisons],
+        )
     return 0
 
 

@@ -11,7 +11,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterable
 
-__all__ = ["InputError", "UsageError", "nearest_name", "report_errors"]
+__all__ = ["INTERRUPTED", "InputError", "UsageError", "nearest_name", "report_errors"]
 
 
 class InputError(ValueError):
