@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from model_gradients import distance, logits_and_gradients
 
 from jaxser import models
 from jaxser.errors import InputError, UsageError
@@ -36,11 +37,6 @@ def seeded(request):
         model,
         jax.tree.map(jnp.asarray, from_torch(seeded_state(request.param), table)),
     )
-
-
-def distance(a, b):
-    """Relative, over the whole array; absolute where the reference is rounding noise."""
-    return np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-4)
 
 
 def test_names():
@@ -80,18 +76,7 @@ def test_golden_outputs(seeded, train):
     name, model, variables = seeded
     x, y = map(jnp.asarray, seeded_batch())
 
-    @jax.jit
-    def run(params, x):
-        def loss(params, x):
-            logits, updated = model.apply(
-                {**variables, "params": params}, x, train=train, mutable=["batch_stats"]
-            )
-            losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)
-            return losses.mean(), (logits, updated)
-
-        return jax.grad(loss, argnums=(0, 1), has_aux=True)(params, x)
-
-    (by_params, by_input), (logits, updated) = run(variables["params"], x)
+    logits, by_input, by_params, stats = logits_and_gradients(model, variables, x, y, train)
     with np.load(GOLDEN / f"models_{name}.npz") as file:
         prefix = "train/" if train else "eval/"
         golden = {key.removeprefix(prefix): file[key] for key in file if key.startswith(prefix)}
@@ -100,7 +85,7 @@ def test_golden_outputs(seeded, train):
     compared = 0
     for entry in conv_lstm_table(len(model.blocks)):
         collection, layer, leaf = entry.target
-        ours = (by_params if collection == "params" else updated["batch_stats"])[layer][leaf]
+        ours = (by_params if collection == "params" else stats)[layer][leaf]
         kind = "gradient" if collection == "params" else "state"
         if f"{kind}/{entry.sources[0]}" in golden:
             # Both biases of an LSTM layer have the gradient of their sum.

@@ -6,9 +6,9 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from flax import linen as nn
+from model_gradients import distance, logits_and_gradients
 
 from jaxser import models
 from jaxser.errors import InputError
@@ -17,11 +17,6 @@ from jaxser.params import cnn_lstm_table, from_torch
 from scripts.golden_cnn_lstm import CLASSES, INPUT_STRIDE, seeded_batch, seeded_state
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "models_cnn_lstm.npz"
-
-
-def distance(a, b):
-    """Relative, over the whole array; absolute where the reference is rounding noise."""
-    return np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-4)
 
 
 @pytest.fixture(scope="module")
@@ -52,17 +47,7 @@ def test_golden_outputs(variables, train):
     model = models.build("cnn_lstm", CLASSES, dropout=0.0, lstm_dropout=0.0)
     x, y = map(jnp.asarray, seeded_batch())
 
-    @jax.jit
-    def run(params, x):
-        def loss(params, x):
-            logits, _ = model.apply(
-                {**variables, "params": params}, x, train=train, mutable=["batch_stats"]
-            )
-            return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean(), logits
-
-        return jax.grad(loss, argnums=(0, 1), has_aux=True)(params, x)
-
-    (by_params, by_input), logits = run(variables["params"], x)
+    logits, by_input, by_params, _ = logits_and_gradients(model, variables, x, y, train)
     with np.load(GOLDEN) as file:
         prefix = "train/" if train else "eval/"
         golden = {key.removeprefix(prefix): file[key] for key in file if key.startswith(prefix)}

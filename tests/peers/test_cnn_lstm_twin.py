@@ -3,8 +3,8 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
+from model_gradients import distance, logits_and_gradients
 
 from jaxser import models
 from jaxser.params import cnn_lstm_table, from_torch
@@ -28,21 +28,9 @@ def test_same_logits_and_gradients(train, dtype, logits_within, gradients_within
         )
         variables = jax.tree.map(jnp.asarray, variables)
 
-        @jax.jit
-        def run(params, x):
-            def loss(params, x):
-                logits, _ = model.apply(
-                    {**variables, "params": params}, x, train=train, mutable=["batch_stats"]
-                )
-                return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean(), logits
-
-            return jax.grad(loss, argnums=(0, 1), has_aux=True)(params, x)
-
-        results = run(variables["params"], jnp.asarray(x, dtype))
-        (by_params, by_input), logits = jax.tree.map(np.asarray, results)
-
-    def distance(a, b):
-        return np.linalg.norm(a - b) / np.linalg.norm(b)
+        logits, by_input, by_params, _ = logits_and_gradients(
+            model, variables, jnp.asarray(x, dtype), y, train
+        )
 
     np.testing.assert_allclose(logits, expected["logits"], atol=logits_within)
     assert distance(by_input, expected["input"]) < gradients_within

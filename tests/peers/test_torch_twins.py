@@ -5,8 +5,8 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
+from model_gradients import distance, logits_and_gradients
 
 from jaxser import models
 from jaxser.params import conv_lstm_table, from_torch, torch_parameter_count
@@ -24,20 +24,8 @@ def ours(name, train, dtype):
     variables = from_torch(state, conv_lstm_table(len(model.blocks)))
     variables, x = jax.tree.map(lambda a: jnp.asarray(a, dtype), (variables, x))
 
-    @jax.jit
-    def run(params, x):
-        def loss(params, x):
-            logits, updated = model.apply(
-                {**variables, "params": params}, x, train=train, mutable=["batch_stats"]
-            )
-            losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)
-            return losses.mean(), (logits, updated["batch_stats"])
-
-        return jax.grad(loss, argnums=(0, 1), has_aux=True)(params, x)
-
-    (by_params, by_input), (logits, stats) = run(variables["params"], x)
-    results = logits, by_input, {"params": by_params, "batch_stats": stats}
-    return jax.tree.map(np.asarray, results)
+    logits, by_input, by_params, stats = logits_and_gradients(model, variables, x, y, train)
+    return logits, by_input, {"params": by_params, "batch_stats": stats}
 
 
 def theirs(name, train):
@@ -56,11 +44,6 @@ def theirs(name, train):
     blocks = len(models.build(name, CLASSES).blocks)
     tree = from_torch({**gradients, **states}, conv_lstm_table(blocks))
     return results["logits"], results["input"], tree
-
-
-def distance(a, b):
-    """Relative, over the whole array; absolute where the reference is rounding noise."""
-    return np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-4)
 
 
 @pytest.mark.parametrize("train", [False, True])
