@@ -1,205 +1,148 @@
 """Attack victims as a paper did: ``python -m jaxser.evaluate TABLE.yaml --victim runs/NAME ...``.
 
     python -m jaxser.evaluate configs/tables/systematic_table5.yaml --victim runs/cnn_lstm_emodb
+    python -m jaxser.evaluate configs/tables/systematic_*.yaml --out report --victim \\
+        runs/cnn_lstm_emodb_paper runs/cnn_lstm_emovo_paper runs/cnn_lstm_ravdess_paper
 
 A table file lists attacks, each with a grid of settings. Every setting is a run of python -m
 jaxser.attack with rows of its own; what is there already is not made again. The table shows the
 setting of each attack that leaves the least accuracy (of equals, the one with the smallest change),
-for all utterances and by gender, beside what the paper printed.
+for all utterances and by gender, beside what the paper printed. With --out: everything in a folder,
+with pictures, and what can be said about languages, genders, protocols and domains.
 """
 
 import argparse
 import dataclasses
-import itertools
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from jaxser.config import AttackCommandConfig, AttackedCorpusConfig, from_mapping, load_yaml
+from jaxser.config import AttackCommandConfig, AttackedCorpusConfig
 from jaxser.errors import UsageError, nearest_name, report_errors
+from jaxser.paper_table import Attacked, Table, load_table, settings
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    from jaxser.attack_run import Speech
+    from jaxser.evaluation import Evaluation, Line
 
-    from jaxser.corpora import Corpus
-
-__all__ = [
-    "Attacked",
-    "Line",
-    "Published",
-    "Table",
-    "best_lines",
-    "format_lines",
-    "load_table",
-    "main",
-    "settings",
-]
-
-_GROUPS = ("all", "female", "male")
-
-
-@dataclasses.dataclass(frozen=True)
-class Attacked:
-    """One attack of a table.
-
-    Attributes:
-      attack: name, or a YAML file of name and parameters.
-      name: what the table calls it; the attack by default.
-      parameters: hyper-parameters.
-      grid: hyper-parameters of which every value is tried, with every value of the others.
-      epsilon: budgets; each is a setting of its own.
-    """
-
-    attack: str = "fgsm"
-    name: str = ""
-    parameters: dict[str, Any] = dataclasses.field(default_factory=dict)
-    grid: dict[str, list[Any]] = dataclasses.field(default_factory=dict)
-    epsilon: tuple[float, ...] = ()
-
-    @property
-    def title(self) -> str:
-        return self.name or Path(self.attack).stem
-
-
-@dataclasses.dataclass(frozen=True)
-class Published:
-    """What a paper printed of one attack on one corpus: of all, female and male utterances.
-
-    Attributes:
-      accuracy: after the attack.
-      mean_abs: mean absolute change of a feature.
-    """
-
-    accuracy: tuple[float, ...] = ()
-    mean_abs: tuple[float, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True)
-class Table:
-    """A table file.
-
-    Attributes:
-      title: of the table.
-      domain: what is changed, as in python -m jaxser.attack.
-      y: label that is attacked: "truth" or "prediction".
-      attacks: its lines.
-      published: corpus name -> name of a line, or "original" for no attack -> figures.
-    """
-
-    title: str = ""
-    domain: Literal["waveform", "features"] = "waveform"
-    y: Literal["truth", "prediction"] = "truth"
-    attacks: list[Attacked] = dataclasses.field(default_factory=list)
-    published: dict[str, dict[str, Published]] = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass(frozen=True)
-class Line:
-    """One setting of one attack on one victim.
-
-    Attributes:
-      attack: title.
-      setting: of the grid, and ε.
-      rows: attacked.
-      accuracy, mean_abs: of "all", "female" and "male", where there are such utterances.
-      interval: of the accuracy of all, 95 % by bootstrap over utterances.
-      seconds: steady state, all rows.
-      compile_seconds: before that.
-    """
-
-    attack: str
-    setting: str
-    rows: int
-    accuracy: Mapping[str, float]
-    mean_abs: Mapping[str, float]
-    interval: tuple[float, float]
-    seconds: float
-    compile_seconds: float
-
-
-def settings(entry: Attacked) -> Iterator[dict[str, Any]]:
-    """The hyper-parameters of every setting of the grid."""
-    for values in itertools.product(*entry.grid.values()):
-        yield dict(zip(entry.grid, values, strict=True))
-
-
-def load_table(path: Path) -> Table:
-    """Read a table file; UsageError for what is not known or missing."""
-    values = load_yaml(path)
-    entries = values.get("attacks")
-    if not isinstance(entries, list) or not entries:
-        raise UsageError(f"{path} must list attacks: under 'attacks'.")
-    checked = [from_mapping(Attacked, entry, str(path)) for entry in entries]
-    table = from_mapping(Table, {**values, "attacks": []}, str(path))
-    titles = ["original", *(entry.title for entry in checked)]
-    for corpus in table.published.values():
-        for name in corpus:
-            if name not in titles:
-                raise UsageError(
-                    f"{path} has published figures of {name!r}, which is no attack there; "
-                    f"{nearest_name(name, titles)}"
-                )
-    return dataclasses.replace(table, attacks=checked)
+__all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, attack, print; returns the exit status."""
     args = _arguments(argv)
-    table = load_table(args.table)
-    titles = [entry.title for entry in table.attacks]
-    for name in args.attacks or ():
-        if name not in titles:
-            raise UsageError(f"{args.table} has no attack {name!r}; {nearest_name(name, titles)}")
-    chosen = [entry for entry in table.attacks if entry.title in (args.attacks or titles)]
+    tables = {path: _chosen(load_table(path), path, args.attacks) for path in args.table}
+    if args.attacks and not any(table.attacks for table in tables.values()):
+        titles = [title for path in args.table for title in load_table(path).titles]
+        raise UsageError(
+            f"no table has {args.attacks[0]!r}; {nearest_name(args.attacks[0], titles)}"
+        )
+    limits = _limits(args.limit, [title for table in tables.values() for title in table.titles])
+    _check_out(args.out)
 
     from jaxser.compilation import enable_compilation_cache
+    from jaxser.evaluation_report import format_evaluation, write_report
 
     enable_compilation_cache()
-    pairs = [(entry, setting) for entry in chosen for setting in settings(entry)]
-    everything: list[tuple[Path, Line]] = []
-    for victim in args.victim:
-        common = AttackCommandConfig(
-            victim=victim,
-            domain=args.domain or table.domain,
-            y=table.y,
-            limit=args.limit,
-            seed=args.seed,
-            batch_size=args.batch_size,
-            corpus=AttackedCorpusConfig(root=args.root),
-        )
-        lines: list[Line] = []
-        for entry, setting in pairs:
-            rows, corpus = _attack(common, entry, setting)
-            lines += _lines(entry, setting, rows)
-        everything += [(victim, line) for line in lines]
-        clean = _accuracy(rows, "clean_prediction")
-        print(f"{table.title}: {victim}, {corpus.title}")
-        print(format_lines(best_lines(lines), clean, table.published.get(corpus.name, {})))
+    done = []
+    for table in tables.values():
+        for victim in args.victim:
+            done.append(_evaluate(table, victim, limits, args))
+            print(format_evaluation(done[-1]), flush=True)
     if args.out is not None:
-        _write_csv(args.out, everything)
-        print(f"every setting in {args.out}")
+        write_report(args.out, done)
+        print(f"report in {args.out / 'report.md'}")
     return 0
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m jaxser.evaluate",
-        description="Attack victims with all attacks of a table file, and show the strongest "
+        description="Attack victims with all attacks of table files, and show the strongest "
         "setting of each beside what the paper printed.",
     )
-    parser.add_argument("table", type=Path, metavar="TABLE.yaml")
+    parser.add_argument("table", type=Path, nargs="+", metavar="TABLE.yaml")
     parser.add_argument(
         "--victim", type=Path, nargs="+", required=True, metavar="RUN", help="run folders"
     )
-    parser.add_argument("--attacks", nargs="+", metavar="NAME", help="of the table; all by default")
+    parser.add_argument(
+        "--attacks", nargs="+", metavar="NAME", help="of the tables; all by default"
+    )
     parser.add_argument("--root", type=Path, help="folder of the corpus, where it has moved")
-    parser.add_argument("--domain", choices=("waveform", "features"), help="not the table's own")
-    parser.add_argument("--limit", type=int, help="utterances to attack, spread over the part")
+    parser.add_argument(
+        "--limit",
+        nargs="+",
+        default=[],
+        metavar="[NAME=]N",
+        help="utterances to attack, spread over the part; of one attack with its name",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of random starts")
     parser.add_argument("--batch_size", type=int, help="rows per batch; found by memory by default")
-    parser.add_argument("--out", type=Path, help="CSV file of every setting")
+    parser.add_argument("--out", type=Path, help="folder of a report, every setting and pictures")
     return parser.parse_args(argv)
+
+
+def _chosen(table: Table, path: Path, names: Sequence[str] | None) -> Table:
+    """The table with the attacks that are asked for; those of one table may lack in another."""
+    if names is None:
+        return table
+    return dataclasses.replace(table, attacks=[a for a in table.attacks if a.title in names])
+
+
+def _limits(texts: Sequence[str], titles: Sequence[str]) -> dict[str | None, int]:
+    """``64 JSMA=16``: utterances by attack, and under None those of all others."""
+    limits: dict[str | None, int] = {}
+    for text in texts:
+        name, equals, count = text.rpartition("=")
+        if not count.isdigit() or int(count) < 1:
+            raise UsageError(f"--limit {text!r} is neither a number nor NAME=number, such as 64.")
+        if equals and name not in titles:
+            raise UsageError(
+                f"--limit {text!r}: no table has {name!r}; {nearest_name(name, titles)}"
+            )
+        limits[name if equals else None] = int(count)
+    return limits
+
+
+def _check_out(out: Path | None) -> None:
+    if out is not None and out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file; give --out a folder.")
+
+
+def _evaluate(
+    table: Table, victim: Path, limits: Mapping[str | None, int], args: argparse.Namespace
+) -> "Evaluation":
+    """All settings of a table on one victim, and the victim before any attack."""
+    from jaxser.attack_run import load_speech
+    from jaxser.evaluation import Evaluation
+    from jaxser.victim import read_run
+
+    trained, _ = read_run(victim)
+    common = AttackCommandConfig(
+        victim=victim,
+        domain=table.domain,
+        y=table.y,
+        seed=args.seed,
+        batch_size=args.batch_size,
+        corpus=AttackedCorpusConfig(root=args.root),
+    )
+    speech = load_speech(common)
+    lines: list[Line] = []
+    for entry in table.attacks:
+        limit = limits.get(entry.title, limits.get(None))
+        for setting in settings(entry):
+            config = dataclasses.replace(
+                common,
+                attack=entry.attack,
+                epsilon=tuple(entry.epsilon),
+                params=_params({**entry.parameters, **setting}),
+                limit=limit,
+            )
+            lines += _lines(config, speech, entry, setting)
+    return Evaluation(
+        victim=victim, trained=trained, table=table, speech=speech, lines=tuple(lines)
+    )
 
 
 def _params(values: Mapping[str, Any]) -> tuple[str, ...]:
@@ -209,145 +152,41 @@ def _params(values: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(f"{name}={text(value)}" for name, value in values.items())
 
 
-def _attack(
-    common: AttackCommandConfig, entry: Attacked, setting: Mapping[str, Any]
-) -> tuple["pa.Table", "Corpus"]:
-    """Rows of one setting, made now where they are missing."""
-    from jaxser.attack import attack_missing_rows, prepare_run
-
-    config = dataclasses.replace(
-        common,
-        attack=entry.attack,
-        epsilon=tuple(entry.epsilon),
-        params=_params({**entry.parameters, **setting}),
-    )
-    run = prepare_run(config)
-    attack_missing_rows(run)
-    return run.rows(), run.prepared.corpus
-
-
-def _accuracy(rows: "pa.Table", column: str) -> dict[str, float]:
-    """Share of rows whose ``column`` is the label, by group."""
-    import numpy as np
-
-    right = np.array(rows[column].to_pylist()) == np.array(rows["label"].to_pylist())
-    return _by_group(rows, right.astype(float))
-
-
-def _by_group(rows: "pa.Table", values: Any) -> dict[str, float]:
-    import numpy as np
-
-    genders = np.array(rows["gender"].to_pylist())
-    masks = {"all": np.ones(len(genders), bool)}
-    masks |= {gender: genders == gender for gender in _GROUPS[1:]}
-    return {group: float(values[mask].mean()) for group, mask in masks.items() if mask.any()}
-
-
-def _lines(entry: Attacked, setting: Mapping[str, Any], rows: "pa.Table") -> list[Line]:
-    """A line per ε of one run."""
+def _lines(
+    config: AttackCommandConfig, speech: "Speech", entry: Attacked, setting: Mapping[str, Any]
+) -> list["Line"]:
+    """A line per ε of one run, whose rows are made now where they are missing."""
     import numpy as np
     import pyarrow.compute as pc
 
-    from jaxser.results import summarise
+    from jaxser.attack_run import attack_missing_rows, prepare_run
+    from jaxser.evaluation import Line, outcomes_of
 
+    run = prepare_run(config, speech)
+    right = run.speech.clean.prediction == run.speech.labels
+    # A picture is of the first utterance that the victim knows; of the first where it knows none.
+    example = int(right.argmax())
+    run = dataclasses.replace(run, example=example)
+    attack_missing_rows(run)
+    rows = run.rows()
     lines = []
-    for summary in summarise(rows):
-        its = rows.filter(pc.equal(rows["epsilon"], summary.epsilon))
-        values = dict(setting)
-        if len(entry.epsilon) > 1:
-            values["epsilon"] = summary.epsilon
-        robust = summary.robust_accuracy
+    for epsilon in run.epsilons:
+        its = rows.filter(pc.equal(rows["epsilon"], epsilon))
+        values = dict(setting) | ({"epsilon": epsilon} if len(run.epsilons) > 1 else {})
         lines.append(
             Line(
                 attack=entry.title,
                 setting=" ".join(f"{name} {value}" for name, value in values.items()),
-                rows=len(its),
-                accuracy=_accuracy(its, "prediction"),
-                mean_abs=_by_group(its, np.array(its["mean_abs"].to_pylist(), float)),
-                interval=(robust.low, robust.high),
+                outcomes=outcomes_of(its),
                 seconds=float(np.sum(its["seconds"].to_numpy())),
-                compile_seconds=summary.compile_seconds,
+                compile_seconds=float(np.max(its["compile_seconds"].to_numpy())),
+                example=(
+                    run.utterances[example],
+                    run.example_path(run.utterances[example], epsilon),
+                ),
             )
         )
     return lines
-
-
-def best_lines(lines: Sequence[Line]) -> list[Line]:
-    """Of each attack the line with the least accuracy; of equals, the smallest change."""
-    best: dict[str, Line] = {}
-    for line in lines:
-        rank = (line.accuracy["all"], line.mean_abs["all"])
-        held = best.get(line.attack)
-        if held is None or rank < (held.accuracy["all"], held.mean_abs["all"]):
-            best[line.attack] = line
-    return list(best.values())
-
-
-def format_lines(
-    lines: Sequence[Line], clean: Mapping[str, float], published: Mapping[str, Published]
-) -> str:
-    """Aligned text: accuracy and mean change of all, female and male, with the paper's."""
-    head = ["attack", "setting", "rows", "accuracy (95 %)", "female", "male", "paper"]
-    head += ["mean |Δ|", "female", "male", "paper", "seconds", "compile"]
-    cells = [head]
-    if lines:
-        none = [""] * 6
-        paper = _published(published.get("original"), "accuracy")
-        groups = [_figure(clean.get(group)) for group in _GROUPS]
-        cells.append(["original", "", str(lines[0].rows), *groups, paper, *none])
-    for line in lines:
-        low, high = line.interval
-        figures = published.get(line.attack)
-        cells.append(
-            [
-                line.attack,
-                line.setting,
-                str(line.rows),
-                f"{line.accuracy['all']:.3f} ({low:.3f}–{high:.3f})",
-                *(_figure(line.accuracy.get(group)) for group in _GROUPS[1:]),
-                _published(figures, "accuracy"),
-                *(_figure(line.mean_abs.get(group), ".3g") for group in _GROUPS),
-                _published(figures, "mean_abs"),
-                f"{line.seconds:.1f}",
-                f"{line.compile_seconds:.1f}",
-            ]
-        )
-    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if place < 2 else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in cells
-    )
-
-
-def _figure(value: float | None, spec: str = ".3f") -> str:
-    return "" if value is None else format(value, spec)
-
-
-def _published(figures: Published | None, name: str) -> str:
-    values = getattr(figures, name) if figures is not None else ()
-    return "/".join(f"{value:.3g}" for value in values)
-
-
-def _write_csv(path: Path, everything: Sequence[tuple[Path, Line]]) -> None:
-    import csv
-    import io
-
-    from jaxser.files import write_text
-
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    names = [f"{figure}_{group}" for figure in ("accuracy", "mean_abs") for group in _GROUPS]
-    writer.writerow(["victim", "attack", "setting", "rows", *names, "seconds", "compile_seconds"])
-    for victim, line in everything:
-        figures = [
-            values.get(group, "") for values in (line.accuracy, line.mean_abs) for group in _GROUPS
-        ]
-        row = [victim, line.attack, line.setting, line.rows, *figures]
-        writer.writerow([*row, line.seconds, line.compile_seconds])
-    write_text(path, text.getvalue())
 
 
 if __name__ == "__main__":

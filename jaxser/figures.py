@@ -1,15 +1,16 @@
 """Figures for people, made with matplotlib from numbers alone."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib.figure
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from jaxser.files import atomic_file
 from jaxser.metrics import recalls, uar
 
-__all__ = ["confusion_figure", "save_figure"]
+__all__ = ["bars_figure", "confusion_figure", "save_figure", "spectrograms_figure"]
 
 
 def confusion_figure(
@@ -47,6 +48,99 @@ def confusion_figure(
     axes.set_ylabel("true (recall)")
     axes.set_title(f"{title}\nUAR {float(uar(matrix)):.1%}, {int(matrix.sum())} utterances")
     figure.colorbar(image, ax=axes, label="share of the true class", fraction=0.046)
+    return figure
+
+
+def bars_figure(
+    title: str,
+    axis: str,
+    names: Sequence[str],
+    series: Mapping[str, Sequence[float]],
+    published: Mapping[str, Sequence[float]],
+    log: bool = False,
+) -> matplotlib.figure.Figure:
+    """Groups of bars, and a diamond where a paper printed a figure.
+
+    Args:
+      title: shown above.
+      axis: what the height is.
+      names: of the groups.
+      series: a bar in every group; NaN: none.
+      published: by the name of a series, a diamond in every group; NaN: none.
+      log: logarithmic height.
+    """
+    width = 0.8 / max(1, len(series))
+    size = (max(6.0, 1.5 + 0.35 * len(names) * max(2, len(series))), 4.5)
+    figure = matplotlib.figure.Figure(figsize=size, layout="compressed", dpi=120)
+    axes = figure.subplots()
+    places = np.arange(len(names))
+    for index, (name, heights) in enumerate(series.items()):
+        where = places + (index - (len(series) - 1) / 2) * width
+        axes.bar(where, heights, width, label=name)
+        if name in published:
+            axes.plot(
+                where,
+                published[name],
+                "kD",
+                markersize=4,
+                label="paper" if name == next(iter(published)) else None,
+            )
+    if log:
+        axes.set_yscale("log")
+    axes.set_xticks(places, names, rotation=30, ha="right")
+    axes.set_ylabel(axis)
+    axes.set_title(title)
+    axes.grid(axis="y", alpha=0.3)
+    axes.set_axisbelow(True)
+    figure.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    return figure
+
+
+def spectrograms_figure(
+    title: str,
+    original: Float[np.ndarray, "frames bins"],
+    attacked: Mapping[str, Float[np.ndarray, "frames bins"]],
+    seconds: float,
+) -> matplotlib.figure.Figure:
+    """Original, attacked and difference side by side, a row per attack.
+
+    Args:
+      title: shown above.
+      original: spectrogram in dB.
+      attacked: the same after each attack.
+      seconds: length of the utterance.
+    """
+    rows = len(attacked)
+    size = (11, 0.6 + 2.1 * rows)
+    figure = matplotlib.figure.Figure(figsize=size, layout="compressed", dpi=100)
+    grid = figure.subplots(rows, 3, sharex=True, sharey=True, squeeze=False)
+    low, high = float(original.min()), float(original.max())
+    extent = (0.0, seconds, 0.0, float(original.shape[1]))
+    for axes, (name, values) in zip(grid, attacked.items(), strict=True):
+        change = values - original
+        reach = max(float(np.abs(change).max()), 1e-6)
+        shown = [(original, low, high, "magma"), (values, low, high, "magma")]
+        shown.append((change, -reach, reach, "RdBu_r"))
+        for place, (image, least, most, colours) in zip(axes, shown, strict=True):
+            drawn = place.imshow(
+                image.T,
+                origin="lower",
+                aspect="auto",
+                extent=extent,
+                vmin=least,
+                vmax=most,
+                cmap=colours,
+                interpolation="nearest",
+            )
+            figure.colorbar(drawn, ax=place, fraction=0.046)
+        axes[0].set_ylabel(f"{name}\nband")
+    for place, heading in zip(
+        grid[0], ("original (dB)", "attacked (dB)", "difference"), strict=True
+    ):
+        place.set_title(heading)
+    for place in grid[-1]:
+        place.set_xlabel("s")
+    figure.suptitle(title)
     return figure
 
 

@@ -46,11 +46,14 @@ class FrontEnd:
     Attributes:
       features: pure function ``(variables, waveforms [batch, time]) -> features [batch, frames,
         bins]``, normalised and standardised.
+      spectrogram: ``(variables, features) -> spectrograms`` in the front end's own units, such as
+        dB, for people to look at.
       speech: ``(variables, features [frames, bins]) -> waveform [samples]`` on the host: speech
         that sounds like the features, see :mod:`jaxser.inversion`.
     """
 
     features: Callable[..., Float[Array, "batch frames bins"]]
+    spectrogram: Callable[..., Float[Array, "batch frames bins"]]
     speech: Callable[..., Float[np.ndarray, " samples"]]
 
 
@@ -193,7 +196,11 @@ def load_victim(folder: Path | str, domain: Domain = "waveform") -> Victim:
         notes=tuple(facts["corpus"]["notes"]),
     )
     if isinstance(model, WithFrontEnd):
-        front_end = FrontEnd(features_of(model), functools.partial(_speech_of, model))
+        front_end = FrontEnd(
+            features=features_of(model),
+            spectrogram=functools.partial(model.apply, method="unstandardised"),  # type: ignore[arg-type]
+            speech=functools.partial(_speech_of, model),
+        )
         victim = dataclasses.replace(victim, front_end=front_end)
     if domain == "waveform":
         return victim

@@ -218,7 +218,7 @@ def test_a_composite_attack_says_who_succeeded(
 def test_odd_victims_are_pointed_out(
     victim: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
 ) -> None:
-    import jaxser.victim
+    import jaxser.attack_run
 
     plain = load_victim(victim)
 
@@ -227,7 +227,7 @@ def test_odd_victims_are_pointed_out(
         return jax.nn.softmax(plain.apply(variables, x + 0.1 * noise))
 
     odd = dataclasses.replace(plain, apply=noisy, randomised=True)
-    monkeypatch.setattr(jaxser.victim, "load_victim", lambda *_: odd)
+    monkeypatch.setattr(jaxser.attack_run, "load_victim", lambda *_: odd)
     status, text, _ = run(
         capsys, "--victim", victim, "--attack", "fgsm", "--epsilon", 0.01, "--out", tmp_path
     )

@@ -1,6 +1,7 @@
 """Tables of attacks: grids, the best setting, figures by gender, and going on."""
 
 import csv
+import re
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from jaxser import evaluate
 from jaxser.attacks import ATTACKS, from_parameters
 from jaxser.config import load_yaml
 from jaxser.errors import report_errors
-from jaxser.evaluate import Line, Published, best_lines, format_lines, load_table, settings
+from jaxser.paper_table import Attacked, load_table, settings
 from jaxser.results import read_rows
 
 
@@ -23,45 +24,15 @@ def untrained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 
-def line(attack: str, accuracy: float, change: float, setting: str = "") -> Line:
-    return Line(
-        attack=attack,
-        setting=setting,
-        rows=4,
-        accuracy={"all": accuracy, "female": accuracy},
-        mean_abs={"all": change, "female": change},
-        interval=(0.0, 1.0),
-        seconds=1.0,
-        compile_seconds=2.0,
-    )
-
-
 def test_a_grid_is_every_combination() -> None:
-    entry = evaluate.Attacked(grid={"steps": [1, 5], "theta": [-1.0, 1.0]})
+    entry = Attacked(grid={"steps": [1, 5], "theta": [-1.0, 1.0]})
     assert list(settings(entry)) == [
         {"steps": 1, "theta": -1.0},
         {"steps": 1, "theta": 1.0},
         {"steps": 5, "theta": -1.0},
         {"steps": 5, "theta": 1.0},
     ]
-    assert list(settings(evaluate.Attacked())) == [{}]
-
-
-def test_the_best_has_the_least_accuracy_then_the_smallest_change() -> None:
-    lines = [line("a", 0.5, 1.0, "1"), line("a", 0.2, 3.0, "2"), line("a", 0.2, 2.0, "3")]
-    lines += [line("b", 0.9, 0.1, "4")]
-    assert [each.setting for each in best_lines(lines)] == ["3", "4"]
-
-
-def test_the_papers_figures_stand_beside_ours() -> None:
-    published = {"a": Published((0.1, 0.2, 0.3), (0.5,)), "original": Published((0.9,))}
-    text = format_lines([line("a", 0.25, 1.5)], {"all": 0.75, "female": 1.0}, published)
-    head, original, attacked = text.split("\n")
-    assert head.split()[:4] == ["attack", "setting", "rows", "accuracy"]
-    assert original.split() == ["original", "4", "0.750", "1.000", "0.9"]
-    assert attacked.split()[2:] == (
-        ["0.250", "(0.000–1.000)", "0.250", "0.1/0.2/0.3", "1.5", "1.5", "0.5", "1.0", "2.0"]
-    )
+    assert list(settings(Attacked())) == [{}]
 
 
 @pytest.mark.parametrize("path", sorted((CONFIGS / "tables").glob("*.yaml")), ids=lambda p: p.stem)
@@ -96,13 +67,14 @@ def table_file(path: Path, **changes: object) -> Path:
 def test_a_table_of_a_victim(
     untrained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    table = table_file(tmp_path / "table.yaml")
-    argv = [str(table), "--victim", str(untrained_run), "--out", str(tmp_path / "all.csv")]
+    table = table_file(tmp_path / "table.yaml", snr=[20, 0])
+    out = tmp_path / "report"
+    argv = [str(table), "--victim", str(untrained_run), "--out", str(out)]
     assert evaluate.main(argv) == 0
     printed = capsys.readouterr().out
     assert "A table:" in printed
     assert "0.1/0.2/0.3" in printed
-    with (tmp_path / "all.csv").open() as file:
+    with (out / "settings.csv").open() as file:
         lines = list(csv.DictReader(file))
     assert [each["attack"] for each in lines] == ["steps"] * 4 + ["deepfool"]
     assert lines[1]["setting"] == "steps 1 epsilon 0.2"
@@ -115,12 +87,35 @@ def test_a_table_of_a_victim(
     right = sum(row["prediction"] == row["label"] for row in female) / len(female)
     assert float(lines[1]["accuracy_female"]) == pytest.approx(right)
     assert {row["label_source"] for row in rows} == {"prediction"}
+    # So does the report; at 0 dB each utterance has the best of all settings.
+    report = (out / "report.md").read_text()
+    for heading in ("## Victims", "## A table", "Accuracy lost: female less male"):
+        assert heading in report
+    for picture in re.findall(r"\]\((.*png)\)", report):
+        assert (out / picture).stat().st_size > 1_000
+    standing = {row["utterance"]: row["clean_prediction"] == row["label"] for row in rows}
+    for row in rows:
+        standing[row["utterance"]] &= row["prediction"] == row["label"] or row["snr_power"] < 0
+    at_zero = sum(standing.values()) / len(standing)
+    assert re.search(rf"\| steps \| 6 \| [0-9.]+ \| {at_zero:.3f} \|", report)
 
     # Again: nothing is attacked twice.
     before = {path: path.stat().st_mtime_ns for path in untrained_run.glob("attacks/*/*")}
     assert evaluate.main([*argv, "--attacks", "steps"]) == 0
     assert {path: path.stat().st_mtime_ns for path in untrained_run.glob("attacks/*/*")} == before
     assert "deepfool" not in capsys.readouterr().out
+
+
+def test_an_attack_may_have_a_limit_of_its_own(
+    untrained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = str(table_file(tmp_path / "table.yaml"))
+    limits = ["--limit", "4", "deepfool=2"]
+    assert evaluate.main([table, "--victim", str(untrained_run), *limits]) == 0
+    lines = capsys.readouterr().out.split("\n")
+    rows = {line.split()[0]: line for line in lines if line.startswith(("steps", "deepfool"))}
+    assert "  4  " in rows["steps"]
+    assert rows["deepfool"].split()[1] == "2"
 
 
 @pytest.mark.parametrize(
@@ -130,7 +125,10 @@ def test_a_table_of_a_victim(
         ({"attacks": [{"atack": "bim"}]}, [], "did you mean 'attack'"),
         ({"titel": "x"}, [], "did you mean 'title'"),
         ({"published": {"csv": {"stepz": {}}}}, [], "did you mean 'steps'"),
+        ({"published_seconds": {"stepz": [1, 2]}}, [], "did you mean 'steps'"),
         ({}, ["--attacks", "deepfol"], "did you mean 'deepfool'"),
+        ({}, ["--limit", "many"], "neither a number nor NAME=number"),
+        ({}, ["--limit", "deepfol=3"], "did you mean 'deepfool'"),
         ({"attacks": [{"attack": "deepfol"}], "published": {}}, [], "did you mean 'deepfool'"),
     ],
 )
@@ -159,7 +157,7 @@ def test_ctrl_c_is_one_sentence(
     def stopped(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(evaluate, "_attack", stopped)
+    monkeypatch.setattr(evaluate, "_evaluate", stopped)
     argv = [str(table_file(tmp_path / "table.yaml")), "--victim", str(untrained_run)]
     assert report_errors(lambda: evaluate.main(argv)) == 130
     assert capsys.readouterr().err.startswith("interrupted; the same command goes on")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jaxser.attack import _named_attack
+from jaxser.attack_run import _named_attack
 from jaxser.attacks import ATTACKS, from_parameters, parameters
 from jaxser.errors import UsageError
 

@@ -1,6 +1,7 @@
 """A victim that reads spectrograms, trained and attacked in both domains by the real commands."""
 
 import json
+import shutil
 from pathlib import Path
 
 import jax
@@ -11,7 +12,7 @@ import soundfile
 import yaml
 from flax import linen as nn
 
-from jaxser import attack, load_victim, train
+from jaxser import attack, evaluate, load_victim, train
 from jaxser.config import TrainingConfig
 from jaxser.corpora.selection import select, split_rows
 from jaxser.errors import report_errors
@@ -103,6 +104,47 @@ def test_both_domains_are_attacked(trained: Path, capsys: pytest.CaptureFixture[
         {row["utterance"]: row["clean_prediction"] for row in rows} for rows in tables.values()
     ]
     assert clean[0] == clean[1]
+
+
+def test_a_report_sets_the_domains_side_by_side(trained: Path, tmp_path: Path) -> None:
+    tables = []
+    for domain, epsilon in (("features", 1.0), ("waveform", 0.1)):
+        content = {"title": f"{domain} table", "domain": domain, "snr": [20, 0]}
+        content["attacks"] = [{"name": "FGSM", "attack": "fgsm", "epsilon": [epsilon]}]
+        tables.append(tmp_path / f"{domain}.yaml")
+        tables[-1].write_text(yaml.safe_dump(content))
+    out = tmp_path / "report"
+    argv = [*map(str, tables), "--victim", str(trained), "--out", str(out)]
+    assert evaluate.main(argv) == 0
+    report = (out / "report.md").read_text()
+    assert "## Features against waveform" in report
+    assert "| attack | before | features | waveform, 20 dB | waveform, 0 dB |" in report
+    pictures = sorted(path.name for path in out.glob("*spectrograms*.png"))
+    assert pictures == [
+        f"{d}_table_spectrograms_csv_clean_run.png" for d in ("features", "waveform")
+    ]
+
+
+def test_statistics_of_another_corpus_are_refused(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["--victim", str(trained), "--corpus.name", "synthetic", "--domain", "features"]
+    assert "standardised with statistics of csv" in fail(attack, argv, capsys)
+
+
+def test_no_table_by_gender_without_genders(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, _ = read_run(trained)
+    assert config.corpus.root is not None
+    root = tmp_path / "nameless"
+    shutil.copytree(config.corpus.root, root)
+    (table,) = root.glob("*.csv")
+    header, *lines = [line.split(",") for line in table.read_text().splitlines()]
+    keep = [i for i, name in enumerate(header) if name != "gender"]
+    table.write_text("\n".join(",".join(row[i] for i in keep) for row in (header, *lines)) + "\n")
+    argv = ["--victim", str(trained), "--corpus.root", str(root), "--by", "gender"]
+    assert "does not say its speakers' gender" in fail(attack, argv, capsys)
 
 
 def test_features_stay_within_their_bounds(trained: Path) -> None:

@@ -1,0 +1,603 @@
+"""One attack on a victim's held-out speech: what it needs, and the rows that it leaves.
+
+    run = prepare_run(AttackCommandConfig(victim=Path("runs/emo18_emodb"), attack="pgd"))
+    attack_missing_rows(run)
+    run.rows()                                  # pyarrow, one row per utterance and ε
+
+    speech = load_speech(config)                # several attacks on the same speech
+    runs = [prepare_run(each, speech) for each in configs]
+
+Rows that are there already stay, so a run that was stopped goes on when it is asked for again.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from jaxser.attacks import Attack, from_parameters, parameters
+from jaxser.attacks.base import FLAG_NAMES, PROBABILITIES, RANDOMISED
+from jaxser.audio import write_wav
+from jaxser.config import AttackCommandConfig, CorpusConfig, load_yaml
+from jaxser.corpora import Corpus, Prepared, Utterance
+from jaxser.corpora.selection import select, split_rows
+from jaxser.driver import (
+    AttackSequence,
+    CleanPass,
+    Progress,
+    RowBlock,
+    Throughput,
+    attack_rows,
+    check_budgets,
+    clean_pass,
+    members,
+)
+from jaxser.errors import InputError, UsageError, nearest_name
+from jaxser.files import atomic_file
+from jaxser.models.front_end import RowBatches
+from jaxser.progress import AttackBar, Interruption
+from jaxser.provenance import device_name
+from jaxser.results import SCHEMA, RowWriter, parameters_hash, read_rows
+from jaxser.victim import Victim, load_victim, read_run
+
+__all__ = ["Run", "Speech", "attack_missing_rows", "load_speech", "prepare_run"]
+
+_DEFAULT_EPSILONS = (0.005, 0.01)
+_NO_LIMIT = (float("inf"),)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Speech:
+    """A victim and the utterances that it is attacked on; attacks on the same ones share it.
+
+    Attributes:
+      victim: in the domain that is attacked.
+      fingerprint: of its variables.
+      scheme: how the corpus was split.
+      prepared: the corpus.
+      positions: of the utterances in the corpus' table.
+      inputs: what attacks change: waveforms, or their features.
+      places: of the utterances in ``inputs``.
+      labels: class indices of the victim.
+      clean: predictions before any attack.
+    """
+
+    victim: Victim
+    fingerprint: str
+    scheme: tuple[Any, ...]
+    prepared: Prepared
+    positions: np.ndarray
+    inputs: np.ndarray
+    places: np.ndarray
+    labels: np.ndarray
+    clean: CleanPass
+
+    @property
+    def utterances(self) -> list[Utterance]:
+        return [self.prepared.corpus.utterances[i] for i in self.positions]
+
+    def spread(self, limit: int | None) -> "Speech":
+        """At most so many of the utterances, spread over all."""
+        rows = _spread(len(self.positions), limit)
+        return dataclasses.replace(
+            self,
+            positions=self.positions[rows],
+            places=self.places[rows],
+            labels=self.labels[rows],
+            clean=self.clean.take(rows),
+        )
+
+
+def load_speech(config: AttackCommandConfig) -> Speech:
+    """The victim of ``config`` and the utterances to attack it on.
+
+    Raises:
+      UsageError, InputError: see the message.
+    """
+    return _load_speech(config, load_victim(config.victim, config.domain))
+
+
+def prepare_run(config: AttackCommandConfig, speech: Speech | None = None) -> "Run":
+    """Check what ``config`` asks for, and load the victim and the speech.
+
+    Args:
+      config: what to attack, and how.
+      speech: of :func:`load_speech` with the same victim, part, target and domain and without a
+        limit; not loaded again.
+
+    Raises:
+      UsageError, InputError: see the message.
+    """
+    name, values = _named_attack(config.attack)
+    values |= _parameters(config)
+    attack = from_parameters(name, values)
+    victim = load_victim(config.victim, config.domain) if speech is None else speech.victim
+    if "bounds" not in values:
+        attack = dataclasses.replace(attack, bounds=victim.bounds)  # type: ignore[type-var]
+    parts = members(attack, len(victim.labels))
+    epsilons = _epsilons(config, all(part.minimal_norm for part in parts))
+    norm = check_budgets(attack, epsilons, config.epsilon_unit, len(victim.labels))
+    speech = _load_speech(config, victim) if speech is None else speech.spread(config.limit)
+    values = parameters(attack)
+    identity = {
+        "attack": attack.name,
+        "parameters": values,
+        "seed": config.seed,
+        "y": config.y,
+        "target": config.target,
+        "split": config.split,
+        "domain": config.domain,
+        "scheme": list(speech.scheme),
+        "victim": speech.fingerprint,
+        "corpus": speech.prepared.fingerprint,
+        "columns": SCHEMA.names,
+    }
+    corpus = speech.prepared.corpus
+    facts = {
+        "victim": f"{victim.name} {config.victim}",
+        "victim_fingerprint": speech.fingerprint,
+        "corpus": corpus.title,
+        "language": corpus.language,
+        "synthetic": corpus.synthetic,
+        "notes": list(dict.fromkeys([*victim.notes, *corpus.notes])),
+        "split": config.split,
+        "domain": config.domain,
+        "label_source": "target" if config.target is not None else config.y,
+        "targeted": config.target is not None,
+        "attack": attack.name,
+        "parameters": json.dumps(values),
+        "parameters_hash": parameters_hash(values),
+        "epsilon_unit": config.epsilon_unit,
+        "epsilon_norm": norm,
+        "seed": config.seed,
+        "device": device_name(),
+    }
+    default = config.victim / "attacks" / f"{attack.name}-{parameters_hash(identity)}"
+    return Run(
+        config=config,
+        speech=speech,
+        attack=attack,
+        epsilons=epsilons,
+        members=_distinct([part.name for part in parts])
+        if isinstance(attack, AttackSequence)
+        else (),
+        attacked=_attacked_labels(config, speech),
+        facts=facts,
+        out=_checked_out(config.out, default, facts),
+    )
+
+
+def _named_attack(attack: str) -> tuple[str, dict[str, Any]]:
+    """Name and hyper-parameters: of a YAML file, or the name alone."""
+    if not attack.endswith((".yaml", ".yml")):
+        return attack, {}
+    content = load_yaml(Path(attack))
+    known = {"name", "paper", "parameters"}
+    for key in content:
+        if key not in known:
+            raise UsageError(f"{attack} has an unknown key {key!r}; {nearest_name(key, known)}")
+    if not isinstance(content.get("name"), str) or not isinstance(
+        content.get("parameters", {}), dict
+    ):
+        raise UsageError(f"{attack} must have a name: and, as a mapping, parameters:.")
+    return content["name"], dict(content.get("parameters", {}))
+
+
+def _parameters(config: AttackCommandConfig) -> dict[str, Any]:
+    """``steps=40`` ... as a mapping."""
+    values: dict[str, Any] = {}
+    for text in config.params:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"--params {text!r} is not of the form name=value, such as steps=40.")
+        values[name.strip()] = _parameter_value(value.strip())
+    if "targeted" in values:
+        raise UsageError("--params cannot set targeted; give --target LABEL.")
+    return values | ({"targeted": True} if config.target is not None else {})
+
+
+def _parameter_value(text: str) -> Any:
+    if text.lower() in ("none", "null"):
+        return None
+    return tuple(text.split(",")) if "," in text else text
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Everything a run of the command needs, checked and loaded."""
+
+    config: AttackCommandConfig
+    speech: Speech
+    attack: Attack | AttackSequence
+    epsilons: tuple[float, ...]
+    members: tuple[str, ...]  # names of a composite attack's members; empty for others
+    attacked: np.ndarray  # labels to leave or reach
+    facts: Mapping[str, Any]  # columns that are the same in all rows
+    out: Path
+    example: int | None = None  # of the utterances, whose attacked input is kept
+
+    @property
+    def corpus(self) -> Corpus:
+        return self.speech.prepared.corpus
+
+    @property
+    def utterances(self) -> list[Utterance]:
+        return self.speech.utterances
+
+    def headline(self) -> str:
+        utterances = self.utterances
+        speakers = len({utterance.speaker for utterance in utterances})
+        goal = f"towards {self.config.target}" if self.config.target else f"from {self.config.y}"
+        of = "the features of " if self.config.domain == "features" else ""
+        lines = [
+            f"{self.attack.name} ({goal}) on {of}{self.speech.victim.name} of "
+            f"{self.config.victim}; {self.corpus.title}, {self.config.split}: {len(utterances)} "
+            f"utterances, {speakers} speakers",
+            "hyper-parameters: "
+            + ", ".join(f"{k} {v}" for k, v in json.loads(self.facts["parameters"]).items()),
+        ]
+        lines += [f"note: {note}" for note in [*self.facts["notes"], *self._oddities()]]
+        return "\n".join(lines)
+
+    def _oddities(self) -> list[str]:
+        """What the clean pass found that makes attacks mean something else."""
+        notes = []
+        flags = self.speech.clean.flags
+        if (flags & RANDOMISED).any():
+            notes.append(
+                "the victim is randomised (two passes over the same speech differ): its gradients "
+                "are noisy, and the same row may come out differently under another seed"
+            )
+        alike = int((flags & PROBABILITIES != 0).sum())
+        if alike:
+            notes.append(
+                f"the victim's outputs look like probabilities for {alike} of {len(flags)} "
+                "utterances: attacks need logits, and their gradients are weak without"
+            )
+        return notes
+
+    def key(self, utterance: str, epsilon: float) -> "_RowKey":
+        return utterance, epsilon, self.config.epsilon_unit
+
+    def stored(self) -> pa.Table:
+        """All rows of the folder; an empty table where there is none."""
+        if not any(self.out.glob("rows-*.parquet")):
+            return SCHEMA.empty_table()
+        return read_rows(self.out)
+
+    def rows(self) -> pa.Table:
+        """The rows asked for: one per utterance and ε."""
+        table = self.stored()
+        wanted = {self.key(u.id, epsilon) for u in self.utterances for epsilon in self.epsilons}
+        first: dict[_RowKey, int] = {}
+        for index, key in enumerate(_keys(table)):
+            if key in wanted:
+                first.setdefault(key, index)
+        return table.take(pa.array(sorted(first.values()), pa.int64()))
+
+    def missing(self) -> np.ndarray:
+        """Positions in ``utterances`` that lack a row or a file at some ε."""
+        have = set(_keys(self.stored()))
+        lacking = [
+            i
+            for i, utterance in enumerate(self.utterances)
+            for epsilon in self.epsilons
+            if self.key(utterance.id, epsilon) not in have
+            or (self.config.save_wav and not self.wav_path(utterance, epsilon).exists())
+            or (i == self.example and not self.example_path(utterance, epsilon).exists())
+        ]
+        return np.unique(np.array(lacking, np.int64))
+
+    def wav_path(self, utterance: Utterance, epsilon: float) -> Path:
+        # Speech that was made from attacked features is not what the victim was given.
+        kind = "wav" if self.config.domain == "waveform" else "wav-inverted"
+        return self._path(kind, utterance, epsilon, ".wav")
+
+    def example_path(self, utterance: Utterance, epsilon: float) -> Path:
+        return self._path("example", utterance, epsilon, ".npy")
+
+    def _path(self, kind: str, utterance: Utterance, epsilon: float, suffix: str) -> Path:
+        unit = self.config.epsilon_unit
+        name = "epsilon" if unit == "amplitude" else unit
+        folder = (self.out / kind / f"{name}-{epsilon:g}").resolve()
+        path = folder / f"{utterance.id}{suffix}"
+        if not path.resolve().is_relative_to(folder):
+            raise InputError(f"the utterance id {utterance.id!r} leads out of {folder}; rename it.")
+        return path
+
+
+_RowKey = tuple[str, float, str]
+
+
+def _load_speech(config: AttackCommandConfig, victim: Victim) -> Speech:
+    trained, _ = read_run(config.victim)
+    corpus_config = _attacked_corpus(trained.corpus, config)
+    if config.domain == "features" and corpus_config.name != trained.corpus.name:
+        raise UsageError(
+            f"the features of {victim.name} in {config.victim} are standardised with statistics of "
+            f"{trained.corpus.name}, so those of {corpus_config.name} are of another scale; attack "
+            "its own corpus, or the waveforms."
+        )
+    prepared = select(corpus_config)
+    corpus = prepared.corpus
+    labels = _victim_labels(corpus, victim.labels, config.victim)
+    positions = split_rows(corpus, config.split)
+    target = _target(config, victim.labels)
+    if target is not None:
+        positions = positions[labels[positions] != target]
+    if len(positions) == 0:
+        raise InputError(
+            f"{corpus.name} has no utterance to attack in its {config.split} part; give another "
+            "--split."
+        )
+    if config.by == "gender" and all(u.gender == "unknown" for u in corpus.utterances):
+        raise UsageError(
+            f"{corpus.name} does not say its speakers' gender, so there is no table by gender; "
+            "leave --by out."
+        )
+    positions = positions[_spread(len(positions), config.limit)]
+    inputs: np.ndarray = prepared.waveforms
+    places = positions
+    if config.domain == "features":
+        inputs, places = _features(victim, prepared.waveforms, positions), np.arange(len(positions))
+    return Speech(
+        victim=victim,
+        fingerprint=_fingerprint(victim.variables),
+        scheme=(corpus_config.split, corpus_config.split_seed, corpus_config.fold),
+        prepared=prepared,
+        positions=positions,
+        inputs=inputs,
+        places=places,
+        labels=labels[positions],
+        clean=clean_pass(
+            victim,
+            inputs,
+            subset=places,
+            seed=config.seed,
+            ids=[corpus.utterances[i].id for i in positions],
+            batch_size=config.batch_size,
+        ),
+    )
+
+
+def _spread(count: int, limit: int | None) -> np.ndarray:
+    """Places of at most ``limit`` of ``count`` things, spread evenly."""
+    if limit is None or limit >= count:
+        return np.arange(count)
+    return np.linspace(0, count - 1, limit).round().astype(int)
+
+
+def _attacked_labels(config: AttackCommandConfig, speech: Speech) -> np.ndarray:
+    """Class indices to leave, or to reach."""
+    target = _target(config, speech.victim.labels)
+    if target is not None:
+        return np.full(len(speech.positions), target, np.int32)
+    attacked = speech.labels if config.y == "truth" else speech.clean.prediction
+    if (attacked < 0).any():
+        name = speech.utterances[int((attacked < 0).argmax())].id
+        raise InputError(
+            f"the victim's logits for {name} are not finite, so there is no prediction to attack; "
+            "use --y truth or leave the file out."
+        )
+    return attacked
+
+
+def _features(victim: Victim, waveforms: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """What a spectrogram victim reads of some utterances."""
+    import jax
+
+    assert victim.front_end is not None
+    features = jax.jit(victim.front_end.features)
+    batches = RowBatches(waveforms, positions)
+    return np.concatenate([np.asarray(features(victim.variables, x)) for x in batches])
+
+
+def _epsilons(config: AttackCommandConfig, unlimited: bool) -> tuple[float, ...]:
+    """The budgets, or what they are without any given."""
+    if config.epsilon:
+        if len(set(config.epsilon)) < len(config.epsilon):
+            raise UsageError("the same epsilon is given twice; give each once.")
+        return config.epsilon
+    if config.epsilon_unit != "amplitude":
+        raise UsageError(
+            f"--epsilon_unit {config.epsilon_unit} needs an --epsilon in dB, such as 30."
+        )
+    return _NO_LIMIT if unlimited else _DEFAULT_EPSILONS
+
+
+def _distinct(names: Sequence[str]) -> tuple[str, ...]:
+    """Names of a composite attack's members, numbered where one comes twice."""
+    return tuple(
+        name if names.count(name) == 1 else f"{name} {names[: i + 1].count(name)}"
+        for i, name in enumerate(names)
+    )
+
+
+def _checked_out(asked: Path | None, default: Path, facts: Mapping[str, Any]) -> Path:
+    """The folder of the rows; rows of another run that lie there are refused."""
+
+    if asked is None:
+        return default
+    if asked.exists() and not asked.is_dir():
+        raise UsageError(f"{asked} is a file; give another --out.")
+    if any(asked.glob("rows-*.parquet")):
+        first = read_rows(asked).slice(0, 1).to_pylist()[0]
+        for name in facts:
+            if (
+                name not in ("device", "victim", "notes", "epsilon_unit")
+                and first[name] != facts[name]
+            ):
+                raise UsageError(
+                    f"{asked} holds rows with {name} {first[name]}, not {facts[name]}; give "
+                    "another --out."
+                )
+    return asked
+
+
+def _attacked_corpus(trained: CorpusConfig, config: AttackCommandConfig) -> CorpusConfig:
+    """The victim's own corpus section, with what the command says otherwise."""
+    asked = config.corpus
+    changes: dict[str, Any] = {"skip_damaged": asked.skip_damaged or trained.skip_damaged}
+    if asked.name is not None and asked.name != trained.name:
+        changes |= {"root": None, "split": "standard", "split_file": None}
+    for name in ("name", "root", "split", "split_file", "cache_dir"):
+        if getattr(asked, name) is not None:
+            changes[name] = getattr(asked, name)
+    return dataclasses.replace(trained, **changes)
+
+
+def _victim_labels(corpus: Corpus, known: Sequence[str], folder: Path) -> np.ndarray:
+    """The victim's class index of every utterance."""
+
+    strange = sorted(set(corpus.labels) - set(known))
+    if strange:
+        raise InputError(
+            f"{corpus.name} has labels that the victim in {folder} was not trained on: "
+            f"{', '.join(strange)} (it knows {', '.join(known)}); attack the victim's own corpus."
+        )
+    return np.array([known.index(u.label) for u in corpus.utterances], np.int32)
+
+
+def _target(config: AttackCommandConfig, known: Sequence[str]) -> int | None:
+    if config.target is None:
+        return None
+    if config.target not in known:
+        raise UsageError(
+            f"there is no label {config.target!r} to reach; {nearest_name(config.target, known)}"
+        )
+    return known.index(config.target)
+
+
+def _fingerprint(variables: Any) -> str:
+    """SHA-256 of the victim's parameters and statistics, shortened."""
+    import hashlib
+
+    import jax
+
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
+        digest.update(jax.tree_util.keystr(path).encode())
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def attack_missing_rows(run: Run) -> Throughput:
+    """Make the rows that are not there yet; KeyboardInterrupt after Ctrl-C, the rows kept."""
+
+    lacking = run.missing()
+    throughput = Throughput()
+    if len(lacking) == 0:
+        return throughput
+    have = set(_keys(run.stored()))
+    config, utterances = run.config, run.utterances
+    with (
+        RowWriter(run.out) as writer,
+        AttackBar(run.attack.name, len(lacking) * len(run.epsilons)) as bar,
+        Interruption() as interruption,
+    ):
+
+        def watch(progress: Progress) -> bool:
+            bar.watch(progress)
+            return not interruption.asked
+
+        for block in attack_rows(
+            run.speech.victim,
+            run.speech.inputs,
+            run.attacked[lacking],
+            run.attack,
+            run.epsilons,
+            epsilon_unit=config.epsilon_unit,
+            subset=run.speech.places[lacking],
+            seed=config.seed,
+            ids=[utterances[i].id for i in lacking],
+            batch_size=config.batch_size,
+            keep_x_adv=config.save_wav or run.example is not None,
+            clean=run.speech.clean.take(lacking),
+            watch=watch,
+        ):
+            throughput = block.throughput
+            where = lacking[block.utterance]
+            if config.save_wav:
+                _write_wav(run, where, block)
+            if run.example is not None:
+                _write_example(run, where, block)
+            keys = [
+                run.key(utterances[i].id, run.epsilons[e])
+                for i, e in zip(where, block.epsilon_index, strict=True)
+            ]
+            new = np.array([key not in have for key in keys], bool)
+            if new.any():
+                writer.add(_columns(run, where, block, new))
+            bar.add(block)
+    # Only now are the rows written.
+    if interruption.asked:
+        raise KeyboardInterrupt
+    return throughput
+
+
+def _columns(run: Run, where: np.ndarray, block: RowBlock, new: np.ndarray) -> dict[str, Any]:
+    """The block's rows that are ``new``, as columns of the row schema."""
+
+    names = run.speech.victim.labels
+    count = int(new.sum())
+    utterances = [run.utterances[i] for i in where[new]]
+    flags = [
+        [name for bit, name in FLAG_NAMES.items() if value & bit] for value in block.flags[new]
+    ]
+    return {
+        **{name: [value] * count for name, value in run.facts.items()},
+        "utterance": [utterance.id for utterance in utterances],
+        "speaker": [utterance.speaker for utterance in utterances],
+        "gender": [utterance.gender for utterance in utterances],
+        "label": [names[i] for i in run.speech.labels[where[new]]],
+        "attacked_label": [names[i] for i in run.attacked[where[new]]],
+        "clean_prediction": [_name(names, i) for i in run.speech.clean.prediction[where[new]]],
+        "prediction": [_name(names, i) for i in block.prediction[new]],
+        "epsilon": [run.epsilons[i] for i in block.epsilon_index[new]],
+        "epsilon_amplitude": block.epsilon_amplitude[new].astype("float64"),
+        "success": block.success[new],
+        "stage": [_name(run.members, i) for i in block.stage[new]],
+        "found_norm": block.found_norm[new].astype("float64"),
+        **{name: values[new].astype("float64") for name, values in block.measures.items()},
+        "steps": block.steps[new].astype("int64"),
+        "queries": block.queries[new].astype("int64"),
+        "gradients": block.gradients[new].astype("int64"),
+        "flags": flags,
+        "seconds": block.seconds[new],
+        "compile_seconds": [block.throughput.compile_seconds] * count,
+        "compile_count": [block.throughput.compile_count] * count,
+    }
+
+
+def _name(names: Sequence[str], index: int) -> str | None:
+    return names[index] if index >= 0 else None
+
+
+def _keys(rows: pa.Table) -> list[_RowKey]:
+    columns = (rows[name].to_pylist() for name in ("utterance", "epsilon", "epsilon_unit"))
+    return list(zip(*columns, strict=True))
+
+
+def _write_wav(run: Run, where: np.ndarray, block: RowBlock) -> None:
+    """The very samples that fooled the victim, none rounded to 16 bits; or what features sound
+    like."""
+    assert block.x_adv is not None
+    victim = run.speech.victim
+    for i, e, samples in zip(where, block.epsilon_index, block.x_adv, strict=True):
+        path = run.wav_path(run.utterances[i], run.epsilons[e])
+        if run.config.domain == "features":
+            assert victim.front_end is not None
+            samples = victim.front_end.speech(victim.variables, samples)
+        write_wav(path, samples, victim.sample_rate)
+
+
+def _write_example(run: Run, where: np.ndarray, block: RowBlock) -> None:
+    assert block.x_adv is not None
+    for i, e, x in zip(where, block.epsilon_index, block.x_adv, strict=True):
+        if i == run.example:
+            with atomic_file(run.example_path(run.utterances[i], run.epsilons[e])) as temporary:
+                np.save(temporary, x)
