@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from jaxser.params import cnn_lstm_table, conv_lstm_table
+from jaxser.params import Entry, cnn_lstm_table, conv_lstm_table
 
-__all__ = ["TorchCnnLstm", "TorchVictim", "twin_of"]
+__all__ = ["TorchCnnLstm", "TorchVictim", "fresh_twin", "table_of", "twin_of"]
 
 # name: activation, then (channels, kernel, padding, pool) of every block
 _BLOCKS: dict[str, tuple[Callable[[], nn.Module], list[tuple[int, int, int, int]]]] = {
@@ -89,20 +89,28 @@ class TorchCnnLstm(nn.Module):
         return self.head(torch.cat(list(last), dim=1))
 
 
+def table_of(name: str) -> tuple[Entry, ...]:
+    """The key table between the twin of architecture ``name`` and its Linen module."""
+    return cnn_lstm_table() if name == "cnn_lstm" else conv_lstm_table(len(_BLOCKS[name][1]))
+
+
+def fresh_twin(name: str, num_classes: int) -> nn.Module:
+    """The twin of architecture ``name`` with PyTorch's initial weights."""
+    return TorchCnnLstm(num_classes) if name == "cnn_lstm" else TorchVictim(name, num_classes)
+
+
 def twin_of(name: str, variables: Any) -> nn.Module:
     """The twin with the weights of a trained victim, in evaluation mode.
 
     The LSTM's one bias goes to the first of PyTorch's two; the second is zero. A victim with a
     front end gives the twin of its network, which reads features.
     """
-    twin: nn.Module
+    head = "head"
     if name == "cnn_lstm":
         variables = {collection: tree["network"] for collection, tree in variables.items()}
-        twin = TorchCnnLstm(num_classes=variables["params"]["Dense_0"]["bias"].shape[0])
-        table = cnn_lstm_table()
-    else:
-        twin = TorchVictim(name, num_classes=variables["params"]["head"]["bias"].shape[0])
-        table = conv_lstm_table(len(_BLOCKS[name][1]))
+        head = "Dense_0"
+    twin = fresh_twin(name, num_classes=variables["params"][head]["bias"].shape[0])
+    table = table_of(name)
     state = twin.state_dict()
     for entry in table:
         leaf = variables

@@ -1,12 +1,14 @@
-"""Samples per second of training and attacking Emo18 and Zhao19, beside PyTorch.
+"""Samples per second of training and attacking the victims, beside PyTorch.
 
     python -m benchmarks.train_throughput                       # prints a table
     python -m benchmarks.train_throughput --models emo18 --pairs 9
+    python -m benchmarks.train_throughput --models cnn_lstm --settings 8x3 32x3
     python -m benchmarks.train_throughput --out benchmarks/results/train_throughput.json
 
 Three tasks: ``train`` is the project's own training step (forward, backward, Adam), ``gradient``
-the gradient of the loss by the waveform (what an attack step needs), ``forward`` logits alone,
-the latter two in evaluation mode. Both sides have the same batches, the same initial weights and
+the gradient of the loss by the input (what an attack step needs), ``forward`` logits alone, the
+latter two in evaluation mode. Inputs are waveforms, or for the CNN-LSTM, without its dropouts, the
+standardised log-mels of 3 s. Both sides have the same batches, the same initial weights and
 as many threads, and take turns (A B A B) within one run; a ratio is that of two neighbouring
 turns. Compilation and the first step are not counted. A second LSTM bias that PyTorch has is
 held at its initial value, so that both train the same parameters.
@@ -26,6 +28,7 @@ from jaxser.errors import UsageError, report_errors
 
 CLASSES = 7
 SAMPLE_RATE = 16_000
+LOG_MEL = (261, 128)  # frames and bands of 3 s
 LEARNING_RATE = 1e-3
 TASKS = ("train", "gradient", "forward")
 
@@ -89,18 +92,22 @@ class Comparison:
 HEADER = f"{'model':8} {'batch':10} {'task':9} {'jax /s':>9} {'torch /s':>9}  ratio (min–max)"
 
 
-def batches(setting: Setting, count: int) -> list[tuple[Any, Any]]:
-    """``count`` batches (waveforms, labels): noise with a hum whose pitch tells the class."""
+def batches(name: str, setting: Setting, count: int) -> list[tuple[Any, Any]]:
+    """``count`` batches (inputs, labels): noise with a hum whose pitch tells the class."""
     import numpy as np
 
     rng = np.random.default_rng(0)
-    samples = int(setting.seconds * SAMPLE_RATE)
     made = []
     for _ in range(count):
         y = rng.integers(0, CLASSES, setting.batch)
-        pitch = 100.0 * (1 + y[:, None])
-        hum = np.sin(2 * np.pi * pitch * np.arange(samples)[None] / SAMPLE_RATE)
-        x = 0.1 * hum + 0.1 * rng.normal(size=(setting.batch, samples))
+        if name == "cnn_lstm":
+            x = rng.normal(size=(setting.batch, *LOG_MEL))
+            x += 2.0 * (np.arange(LOG_MEL[1])[None] // 16 == y[:, None])[:, None]
+        else:
+            samples = int(setting.seconds * SAMPLE_RATE)
+            pitch = 100.0 * (1 + y[:, None])
+            hum = np.sin(2 * np.pi * pitch * np.arange(samples)[None] / SAMPLE_RATE)
+            x = 0.1 * hum + 0.1 * rng.normal(size=(setting.batch, samples))
         made.append((x.astype(np.float32), y.astype(np.int32)))
     return made
 
@@ -113,18 +120,21 @@ def jax_turns(
     import jax.numpy as jnp
     import optax
 
+    from benchmarks.torch_twins import table_of
     from jaxser import models
     from jaxser.config import TrainingConfig
-    from jaxser.params import conv_lstm_table, from_torch
+    from jaxser.params import from_torch
     from jaxser.training.victim import init_state, make_optimizer, make_train_step
 
-    model = models.build(name, CLASSES)
-    variables = jax.tree.map(jnp.asarray, from_torch(state, conv_lstm_table(len(model.blocks))))
+    without = {"dropout": 0.0, "lstm_dropout": 0.0} if name == "cnn_lstm" else {}
+    model = models.build(name, CLASSES, **without)
+    variables = jax.tree.map(jnp.asarray, from_torch(state, table_of(name)))
     data = [(jnp.asarray(x), jnp.asarray(y)) for x, y in data]
     settings = TrainingConfig(learning_rate=LEARNING_RATE, schedule="constant", warmup_steps=0)
     optimizer = make_optimizer(settings, steps_per_epoch=1)
+    shape = LOG_MEL if name == "cnn_lstm" else (2000,)
     fresh = jax.jit(
-        functools.partial(init_state, model, optimizer, num_samples=2000, num_classes=CLASSES)
+        functools.partial(init_state, model, optimizer, input_shape=shape, num_classes=CLASSES)
     )
     train_state = fresh(jax.random.key(0)).replace(**jax.tree.map(jnp.copy, variables))
     step = make_train_step(model, optimizer, jax.random.key(0))
@@ -182,10 +192,10 @@ def torch_turns(name: str, state: dict[str, Any], data: list[tuple[Any, Any]]) -
     """Task → turn on PyTorch's side."""
     import torch
 
-    from benchmarks.torch_twins import TorchVictim
+    from benchmarks.torch_twins import fresh_twin
 
-    def twin(train: bool) -> TorchVictim:
-        model = TorchVictim(name, CLASSES)
+    def twin(train: bool) -> torch.nn.Module:
+        model = fresh_twin(name, CLASSES)
         model.load_state_dict({key: torch.from_numpy(array) for key, array in state.items()})
         for key, parameter in model.named_parameters():
             parameter.requires_grad_(train and "bias_hh" not in key)
@@ -226,12 +236,12 @@ def compare(
     """Take turns at every task; the first turn of each side warms up and is not counted."""
     import torch
 
-    from benchmarks.torch_twins import TorchVictim
+    from benchmarks.torch_twins import fresh_twin
 
     torch.manual_seed(0)
-    initial = TorchVictim(name, CLASSES).state_dict()
+    initial = fresh_twin(name, CLASSES).state_dict()
     state = {key: tensor.numpy().copy() for key, tensor in initial.items()}
-    data = batches(setting, steps)
+    data = batches(name, setting, steps)
     ours, theirs = jax_turns(name, state, data, tasks), torch_turns(name, state, data)
 
     def timed(turn: Turn) -> tuple[float, Any]:

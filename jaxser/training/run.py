@@ -111,9 +111,8 @@ def _train(config: TrainConfig, prepared: Prepared, watch: Watch | None) -> Trai
     settings = _loop_settings(config, len(train))
     optimizer = make_optimizer(config.training, settings.steps_per_epoch)
     init_key, step_key = jax.random.split(jax.random.key(config.seed))
-    state = init_state(
-        model, optimizer, init_key, config.corpus.num_samples, len(corpus.labels), statistics
-    )
+    shape = (config.corpus.num_samples,)
+    state = init_state(model, optimizer, init_key, shape, len(corpus.labels), statistics)
     weights = (
         class_weights(train.labels[train.rows], len(corpus.labels))
         if config.training.class_weights

@@ -1,7 +1,7 @@
 """Pure steps that train a victim: Adam on (weighted) cross-entropy.
 
     optimizer = make_optimizer(config.training, steps_per_epoch)
-    state = init_state(model, optimizer, key, num_samples)
+    state = init_state(model, optimizer, key, (num_samples,), num_classes)
     state = jax.jit(make_train_step(model, optimizer, key))(state, batch)
 
 Source: STAA-Net (arXiv 2402.01227), section 4.3, trains its victims so.
@@ -156,22 +156,22 @@ def init_state(
     model: nn.Module,
     optimizer: optax.GradientTransformation,
     key: jax.Array,
-    num_samples: int,
+    input_shape: tuple[int, ...],
     num_classes: int,
     statistics: Mapping[str, Any] | None = None,
 ) -> TrainState:
-    """Fresh parameters and optimiser state for waveforms ``[batch, num_samples]``.
+    """Fresh parameters and optimiser state for inputs ``[batch, *input_shape]``.
 
     Args:
       model: the victim's module.
       optimizer: from :func:`make_optimizer`.
       key: of the initialisation.
-      num_samples: per waveform.
+      input_shape: of one input; ``(samples,)`` for waveforms.
       num_classes: of the victim.
       statistics: of the front end (``fit_statistics``), where the model has one.
     """
     initialise = jax.jit(model.init, static_argnames="train")
-    variables = initialise(key, jnp.zeros((1, num_samples), jnp.float32), train=False)
+    variables = initialise(key, jnp.zeros((1, *input_shape), jnp.float32), train=False)
     params = variables["params"]
     return TrainState(
         step=jnp.zeros((), jnp.int32),

@@ -9,7 +9,7 @@ from jaxser.errors import UsageError
 pytestmark = pytest.mark.peers
 
 
-@pytest.mark.parametrize("name", ["emo18", "zhao19"])
+@pytest.mark.parametrize("name", ["emo18", "zhao19", "cnn_lstm"])
 def test_both_sides_train_alike(name):
     (comparison,) = compare(name, Setting(batch=4, seconds=0.5), ["train"], pairs=2, steps=2)
     losses = comparison.losses

@@ -81,7 +81,7 @@ def test_a_step_learns_counts_and_drops_out_by_step() -> None:
     y = (x[:, 0] > 0).astype(np.int32) + (x[:, 1] > 0)
     batch = {"x": jnp.asarray(x), "y": jnp.asarray(y)}
     model, optimizer = Linear(), optax.adam(0.05)
-    state = init_state(model, optimizer, jax.random.key(0), 5, 3)
+    state = init_state(model, optimizer, jax.random.key(0), (5,), 3)
     step = jax.jit(make_train_step(model, optimizer, jax.random.key(1)))
     evaluate = make_evaluation_step(model)
     before = evaluate(state.variables, batch)[0].mean()
@@ -123,7 +123,7 @@ def test_mixup_trains_on_both_labels() -> None:
             return model.copy()(x)
 
     victim = Victim()
-    state = init_state(victim, optimizer, jax.random.key(0), 5, 3)
+    state = init_state(victim, optimizer, jax.random.key(0), (5,), 3)
     after = make_train_step(victim, optimizer, key, mixup=0.4)(state, {"x": x, "y": y})
     step_key = jax.random.fold_in(jax.random.fold_in(key, 0), 1)
     mixed, partner, share = mix_pairs(step_key, x, 0.4)
