@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from jaxser.evaluate import Attacked
     from jaxser.victim import Victim
 
-_TABLE = Path("configs/tables/systematic_table5.yaml")
+TABLE = Path("configs/tables/systematic_table5.yaml")
 
 # The authors' batch.
 _ART_BATCH = 256
@@ -75,7 +75,7 @@ def peers() -> dict[str, Peer]:
                 "max_iter": a.steps,
                 "batch_size": _ART_BATCH,
             },
-            rows=16,
+            rows=8,
         ),
         "DeepFool": Peer(
             "DeepFool",
@@ -85,11 +85,12 @@ def peers() -> dict[str, Peer]:
                 "nb_grads": a.candidates,
                 "batch_size": _ART_BATCH,
             },
+            rows=16,
         ),
         "JSMA": Peer(
             "SaliencyMapMethod",
             lambda a, e: {"theta": a.theta, "gamma": a.gamma, "batch_size": _ART_BATCH},
-            rows=16,
+            rows=3,
         ),
         "C&W L2": Peer(
             "CarliniL2Method",
@@ -100,7 +101,7 @@ def peers() -> dict[str, Peer]:
                 "initial_const": a.initial_const,
                 "batch_size": _ART_BATCH,
             },
-            rows=8,
+            rows=4,
         ),
         "C&W": Peer(
             "CarliniLInfMethod",
@@ -120,7 +121,7 @@ def peers() -> dict[str, Peer]:
             # ART's 1 is differential evolution.
             lambda a, e: {"th": a.count, "es": 1, "max_iter": a.generations},
             slots=2,
-            rows=4,
+            rows=2,
             by_chance=True,
         ),
         "BoundaryAttack": Peer(
@@ -137,7 +138,7 @@ def peers() -> dict[str, Peer]:
                 "batch_size": _ART_BATCH,
             },
             slots=4,
-            rows=8,
+            rows=4,
             by_chance=True,
         ),
     }
@@ -426,24 +427,24 @@ def main(argv: list[str] | None = None) -> int:
     victim, x, labels = load_victim_and_features(args.victim, args.root, args.rows)
     table = Table(victim, twin_of(victim.name, victim.variables), x, labels, args.seed)
     cells: list[Cell] = []
-    print(_HEADER)
-    for entry in load_table(_TABLE).attacks:
+    print(_HEADER, flush=True)
+    for entry in load_table(TABLE).attacks:
         if entry.title not in (args.attacks or names):
             continue
         peer = peers()[entry.title]
         for cell in table.line(entry, peer, args.most or peer.rows):
             print(cell.line(), flush=True)
             cells.append(cell)
+        if args.out is not None:  # line by line: it takes long, and may be stopped
+            write_report(
+                args.out,
+                busy,
+                args.threads,
+                victim=args.victim.name,
+                seed=args.seed,
+                cells=[{**dataclasses.asdict(cell), "same": cell.same} for cell in cells],
+            )
     print(totals(cells))
-    if args.out is not None:
-        write_report(
-            args.out,
-            busy,
-            args.threads,
-            victim=str(args.victim),
-            seed=args.seed,
-            cells=[{**dataclasses.asdict(cell), "same": cell.same} for cell in cells],
-        )
     return 0
 
 

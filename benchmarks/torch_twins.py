@@ -98,8 +98,16 @@ def twin_of(name: str, variables: Any) -> nn.Module:
     twin: nn.Module
     if name == "cnn_lstm":
         variables = {collection: tree["network"] for collection, tree in variables.items()}
-        twin = TorchCnnLstm(num_classes=variables["params"]["Dense_0"]["bias"].shape[0])
-        table = cnn_lstm_table()
+        params = variables["params"]
+        inputs, gates = params["forward"]["input_kernel"].shape
+        twin = TorchCnnLstm(
+            num_classes=params["Dense_0"]["bias"].shape[0],
+            units=gates // 4,
+            bidirectional="backward" in params,
+            # The fewest that leave so many bands.
+            mels=26 + 4 * (inputs // 64 - 1),
+        )
+        table = cnn_lstm_table("backward" in params)
     else:
         twin = TorchVictim(name, num_classes=variables["params"]["head"]["bias"].shape[0])
         table = conv_lstm_table(len(_BLOCKS[name][1]))
