@@ -75,7 +75,7 @@ def peers() -> dict[str, Peer]:
                 "max_iter": a.steps,
                 "batch_size": _ART_BATCH,
             },
-            rows=8,
+            rows=2,
         ),
         "DeepFool": Peer(
             "DeepFool",
@@ -85,12 +85,12 @@ def peers() -> dict[str, Peer]:
                 "nb_grads": a.candidates,
                 "batch_size": _ART_BATCH,
             },
-            rows=16,
+            rows=6,
         ),
         "JSMA": Peer(
             "SaliencyMapMethod",
             lambda a, e: {"theta": a.theta, "gamma": a.gamma, "batch_size": _ART_BATCH},
-            rows=3,
+            rows=2,
         ),
         "C&W L2": Peer(
             "CarliniL2Method",
@@ -101,7 +101,7 @@ def peers() -> dict[str, Peer]:
                 "initial_const": a.initial_const,
                 "batch_size": _ART_BATCH,
             },
-            rows=4,
+            rows=2,
         ),
         "C&W": Peer(
             "CarliniLInfMethod",
@@ -121,7 +121,7 @@ def peers() -> dict[str, Peer]:
             # ART's 1 is differential evolution.
             lambda a, e: {"th": a.count, "es": 1, "max_iter": a.generations},
             slots=2,
-            rows=2,
+            rows=1,
             by_chance=True,
         ),
         "BoundaryAttack": Peer(
@@ -138,7 +138,7 @@ def peers() -> dict[str, Peer]:
                 "batch_size": _ART_BATCH,
             },
             slots=4,
-            rows=4,
+            rows=2,
             by_chance=True,
         ),
     }

@@ -7,14 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from benchmarks import systematic
 from jaxser import models
 from jaxser.evaluate import load_table
 from jaxser.victim import Victim
-
-torch = pytest.importorskip("torch")
-
-from benchmarks import systematic
-from benchmarks.torch_twins import twin_of
 
 pytestmark = [
     pytest.mark.peers,
@@ -27,6 +23,9 @@ CLASSES, FRAMES, MELS, ROWS = 5, 58, 34, 10
 @pytest.fixture(scope="module")
 def table() -> systematic.Table:
     """An untrained CNN-LSTM whose classes all come up, on noise within −5 … 7."""
+    torch = pytest.importorskip("torch")
+    from benchmarks.torch_twins import twin_of
+
     # A small victim: more threads only wait for each other.
     torch.set_num_threads(1)
     model = models.build("cnn_lstm", CLASSES, units=16)
@@ -74,7 +73,6 @@ def cells(table: systematic.Table, name: str) -> list[systematic.Cell]:
 @pytest.mark.parametrize("name", ["FGSM", "BIM", "DeepFool", "JSMA", "C&W L2", "C&W"])
 def test_lines_that_chance_does_not_decide_agree_with_art(table, name):
     for cell in cells(table, name):
-        print(cell.line())
         assert cell.same
         assert cell.agreement == 1
         np.testing.assert_allclose(cell.mean_abs, cell.peer_mean_abs, rtol=0.02)
@@ -83,5 +81,4 @@ def test_lines_that_chance_does_not_decide_agree_with_art(table, name):
 @pytest.mark.parametrize("name", ["PixelAttack", "BoundaryAttack"])
 def test_lines_that_chance_decides_are_within_it(table, name):
     for cell in cells(table, name):
-        print(cell.line())
         assert cell.same
