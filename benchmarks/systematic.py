@@ -15,7 +15,8 @@ label: ART's gets the softmax, as the authors' models end in one.
 
 Where ART is slow both sides get fewer rows (the column "rows"; ``--most`` for all lines at once);
 the total is given as it ran, and per utterance over all lines, where each line counts the same.
-Compilation is not counted.
+Compilation is not counted. On a machine that others use too, --threads 1 is the fairer comparison:
+PyTorch's threads wait for each other, so that it loses more than its share.
 """
 
 import argparse
@@ -235,6 +236,10 @@ class Table:
     labels: "np.ndarray"
     seed: int = 0
 
+    def warm_up(self) -> None:
+        """ART is slow to import and in its first call."""
+        self._art("FastGradientMethod", {"eps": 0.1}, self.x[:2], None)
+
     def line(self, entry: "Attacked", peer: Peer, most: int) -> Iterator[Cell]:
         """All settings of one attack, on at most so many rows."""
         from jaxser.driver import predict
@@ -426,6 +431,7 @@ def main(argv: list[str] | None = None) -> int:
     enable_compilation_cache()
     victim, x, labels = load_victim_and_features(args.victim, args.root, args.rows)
     table = Table(victim, twin_of(victim.name, victim.variables), x, labels, args.seed)
+    table.warm_up()
     cells: list[Cell] = []
     print(_HEADER, flush=True)
     for entry in load_table(TABLE).attacks:
