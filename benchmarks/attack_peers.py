@@ -1,4 +1,4 @@
-"""The other side of ``benchmarks.attacks``: attacks of torchattacks, ART, Foolbox and SciPy.
+"""The other side of the benchmarks of attacks: those of torchattacks, ART, Foolbox and SciPy.
 
     victim = PeerVictim(twin)                       # counts forward and backward passes
     x_adv = PEERS["torchattacks"]["pgd"](victim, x, y, work, batch_size)
@@ -17,7 +17,15 @@ import numpy as np
 import torch
 from torch import nn
 
-__all__ = ["PEERS", "PeerVictim", "Work"]
+__all__ = [
+    "PEERS",
+    "ImageShape",
+    "PeerVictim",
+    "Work",
+    "art_attack",
+    "art_classifier",
+    "as_images",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,9 +58,9 @@ class PeerVictim(nn.Module):
         self.forward_rows = 0
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Waveforms [batch, time] in [-1, 1] to logits."""
+        """What the twin reads to logits; ART makes some of it in double precision."""
         self.forward_rows += len(x)
-        return self.twin(x)
+        return self.twin(x.float())
 
 
 class _UnitRange(nn.Module):
@@ -169,17 +177,29 @@ def torchattacks_fgsm_sweep(
 # --- ART -----------------------------------------------------------------------------------------
 
 
-def _art_classifier(model: nn.Module, shape: tuple[int, ...], victim: PeerVictim) -> Any:
+def art_classifier(
+    model: nn.Module, shape: tuple[int, ...], classes: int, bounds: tuple[float, float]
+) -> Any:
+    """ART's view of a torch model whose inputs have ``shape`` and lie within ``bounds``."""
     from art.estimators.classification import PyTorchClassifier
 
     return PyTorchClassifier(
         model,
         loss=nn.CrossEntropyLoss(),
         input_shape=shape,
-        nb_classes=victim.twin.head.out_features,
-        clip_values=(-1.0, 1.0),
+        nb_classes=classes,
+        clip_values=bounds,
         device_type="cpu",
     )
+
+
+def art_attack(name: str, classifier: Any, **parameters: Any) -> Any:
+    """An attack of ``art.attacks.evasion`` by the name of its class, silent."""
+    from art.attacks import evasion
+
+    # FastGradientMethod has no progress to show.
+    quiet = {} if name == "FastGradientMethod" else {"verbose": False}
+    return getattr(evasion, name)(classifier, **quiet, **parameters)
 
 
 def _art(make: Callable[[Any, Work, int], Any]) -> Callable[..., np.ndarray]:
@@ -188,43 +208,38 @@ def _art(make: Callable[[Any, Work, int], Any]) -> Callable[..., np.ndarray]:
     ) -> np.ndarray:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            classifier = _art_classifier(victim, x.shape[1:], victim)
+            classes = victim.twin.head.out_features
+            classifier = art_classifier(victim, x.shape[1:], classes, (-1.0, 1.0))
             made = make(classifier, work, size)
             # The label that is not to be left: ART wants none for untargeted attacks but takes it.
-            return made.generate(x, np.eye(classifier.nb_classes, dtype=np.float32)[y])
+            return made.generate(x, np.eye(classes, dtype=np.float32)[y])
 
     return attack
 
 
 def _art_deepfool(classifier: Any, work: Work, size: int) -> Any:
-    from art.attacks.evasion import DeepFool
-
-    return DeepFool(classifier, max_iter=work.steps, batch_size=size, verbose=False)
+    return art_attack("DeepFool", classifier, max_iter=work.steps, batch_size=size)
 
 
 def _art_carlini_l2(classifier: Any, work: Work, size: int) -> Any:
-    from art.attacks.evasion import CarliniL2Method
-
-    return CarliniL2Method(
+    return art_attack(
+        "CarliniL2Method",
         classifier,
         binary_search_steps=work.binary_steps,
         max_iter=work.steps,
         learning_rate=work.step or 0.01,
         initial_const=0.01,
         batch_size=size,
-        verbose=False,
     )
 
 
 def _art_carlini_linf(classifier: Any, work: Work, size: int) -> Any:
-    from art.attacks.evasion import CarliniLInfMethod
-
-    return CarliniLInfMethod(
+    return art_attack(
+        "CarliniLInfMethod",
         classifier,
         max_iter=work.steps,
         learning_rate=work.step or 0.01,
         batch_size=size,
-        verbose=False,
     )
 
 
@@ -232,47 +247,53 @@ class _ArtSaliency:
     """ART's JSMA is targeted at the first given label, so it gets the next class."""
 
     def __init__(self, classifier: Any, work: Work, size: int) -> None:
-        from art.attacks.evasion import SaliencyMapMethod
-
-        self._classes = classifier.nb_classes
-        self._attack = SaliencyMapMethod(
-            classifier, theta=work.epsilons[0], gamma=work.step, batch_size=size, verbose=False
+        self._attack = art_attack(
+            "SaliencyMapMethod",
+            classifier,
+            theta=work.epsilons[0],
+            gamma=work.step,
+            batch_size=size,
         )
 
     def generate(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return self._attack.generate(x, np.roll(y, 1, axis=1))
 
 
-class _ImageShape(nn.Module):
-    """The victim for attacks on images: [batch, 1, 1, time]."""
+class ImageShape(nn.Module):
+    """A model for attacks on images: [batch, 1, height, width] to what ``model`` reads."""
 
-    def __init__(self, victim: "PeerVictim") -> None:
+    def __init__(self, model: nn.Module, shape: tuple[int, ...]) -> None:
         super().__init__()
-        self.victim = victim
+        self.model = model
+        self.shape = shape
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return self.victim(image[:, 0, 0, :])
+        return self.model(image.reshape(len(image), *self.shape))
+
+
+def as_images(x: np.ndarray) -> np.ndarray:
+    """Waveforms or spectrograms as images of one channel, [batch, 1, height, width]."""
+    return x.reshape(len(x), 1, -1, x.shape[-1])
 
 
 def art_one_pixel(
     victim: PeerVictim, x: np.ndarray, y: np.ndarray, work: Work, size: int
 ) -> np.ndarray:
     """PixelAttack by differential evolution; its population for one pixel is 399."""
+    del size  # It asks about a generation at a time.
+    images = as_images(x)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from art.attacks.evasion import PixelAttack
-
-        classifier = _art_classifier(_ImageShape(victim), (1, 1, x.shape[1]), victim)
-        attack = PixelAttack(classifier, th=1, es=1, max_iter=work.steps, verbose=False)
-        del size  # It asks about one candidate at a time.
-        return attack.generate(x[:, None, None, :], y)[:, 0, 0, :]
+        model = ImageShape(victim, x.shape[1:])
+        classes = victim.twin.head.out_features
+        classifier = art_classifier(model, images.shape[1:], classes, (-1.0, 1.0))
+        attack = art_attack("PixelAttack", classifier, th=1, es=1, max_iter=work.steps)
+        return attack.generate(images, y).reshape(x.shape)
 
 
 def _art_boundary(classifier: Any, work: Work, size: int) -> Any:
-    from art.attacks.evasion import BoundaryAttack
-
-    return BoundaryAttack(
-        classifier, targeted=False, max_iter=work.steps, batch_size=size, verbose=False
+    return art_attack(
+        "BoundaryAttack", classifier, targeted=False, max_iter=work.steps, batch_size=size
     )
 
 

@@ -105,12 +105,22 @@ def twin_of(name: str, variables: Any) -> nn.Module:
     The LSTM's one bias goes to the first of PyTorch's two; the second is zero. A victim with a
     front end gives the twin of its network, which reads features.
     """
-    head = "head"
+    twin: nn.Module
     if name == "cnn_lstm":
         variables = {collection: tree["network"] for collection, tree in variables.items()}
-        head = "Dense_0"
-    twin = fresh_twin(name, num_classes=variables["params"][head]["bias"].shape[0])
-    table = table_of(name)
+        params = variables["params"]
+        inputs, gates = params["forward"]["input_kernel"].shape
+        twin = TorchCnnLstm(
+            num_classes=params["Dense_0"]["bias"].shape[0],
+            units=gates // 4,
+            bidirectional="backward" in params,
+            # The fewest that leave so many bands.
+            mels=26 + 4 * (inputs // 64 - 1),
+        )
+        table = cnn_lstm_table("backward" in params)
+    else:
+        twin = fresh_twin(name, num_classes=variables["params"]["head"]["bias"].shape[0])
+        table = table_of(name)
     state = twin.state_dict()
     for entry in table:
         leaf = variables

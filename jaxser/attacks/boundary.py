@@ -192,7 +192,7 @@ class Boundary(MinimalNormAttack):
     @property
     def max_steps(self) -> int:
         if self.compat == "art":
-            return 1 + self.start_tries + 2 * self.iterations * self.trials
+            return 1 + -(-self.start_tries // self.samples) + 2 * self.iterations * self.trials
         return self.queries
 
     @property
@@ -374,24 +374,31 @@ class Boundary(MinimalNormAttack):
     # --- ART's schedule --------------------------------------------------------------------------
 
     def _art_step(self, logits_fn: LogitsFn, state: ARTBoundaryState) -> ARTBoundaryState:
-        """One trial: ``samples`` forward passes per row, not all of which a row may need."""
+        """One trial: ``samples`` forward passes per row, not all of which a row may need.
+
+        A row without a start tries as many points at once and takes the first that will do.
+        """
         x, phase = state.x, state.phase
         clean, starting = phase == _CLEAN, phase == _START
         spherical, source = phase == _SPHERICAL, phase == _SOURCE
         around = self._art_spherical(state)
         nearer = around + per_row(state.source_step, around) * (x[:, None] - around)
-        single = jnp.where(per_row(starting, x), self._art_start(state), x)
         samples = jnp.where(per_row(source, around), nearer, around)
-        samples = jnp.where(per_row(clean | starting, around), single[:, None], samples)
+        samples = jnp.where(per_row(starting, around), self._art_starts(state), samples)
+        samples = jnp.where(per_row(clean, around), x[:, None], samples)
         samples = _clip_samples(samples, x, self.bounds)
         flat = samples.reshape(-1, *x.shape[1:])
         hits, flags = decide(logits_fn, flat, jnp.repeat(state.y, self.samples), self.targeted)
         hits = hits.reshape(-1, self.samples)
         flags = jnp.bitwise_or.reduce(flags.reshape(-1, self.samples), axis=1)
 
-        counted = jnp.where(source[:, None], state.satisfied, True)
+        place = jnp.arange(self.samples)[None]
+        left = state.tries[:, None] + place < self.start_tries
+        counted = jnp.where(source[:, None], state.satisfied, left | ~starting[:, None])
         adversarial = hits & counted
-        used = jnp.where(clean | starting, 1, counted.sum(axis=1))
+        first = jnp.where(adversarial, place, self.samples).min(axis=1)
+        tried = jnp.minimum(first + 1, counted.sum(axis=1))
+        used = jnp.where(clean, 1, jnp.where(starting, tried, counted.sum(axis=1)))
         rate = adversarial.sum(axis=1) / counted.sum(axis=1).astype(jnp.float32)
         change = jnp.where(rate > 0.5, self.step_adaptation, 1.0)
         change = jnp.where(rate < 0.2, 1.0 / self.step_adaptation, change)
@@ -403,11 +410,12 @@ class Boundary(MinimalNormAttack):
         kept = jnp.where(per_row(settled, samples), around, samples)
         allowed = jnp.where(settled[:, None], state.satisfied, adversarial)
         distance = jnp.sqrt(jnp.square(kept - x[:, None]).sum(axis=tuple(range(2, kept.ndim))))
-        best = jnp.where(allowed, distance, jnp.inf).argmin(axis=1)
+        rank = jnp.where(starting[:, None], place.astype(distance.dtype), distance)
+        best = jnp.where(allowed, rank, jnp.inf).argmin(axis=1)
         chosen = jnp.take_along_axis(kept, per_row(best, kept), axis=1)[:, 0]
         found = starting & worked
         taken = found | (source & worked) | settled
-        tries = state.tries + starting
+        tries = state.tries + jnp.where(starting, tried, 0)
         iteration = state.iteration + (source & worked)
         next_phase = jnp.where(clean, _START, jnp.where(found, _SPHERICAL, phase))
         next_phase = jnp.where(spherical & worked, _SOURCE, next_phase)
@@ -434,10 +442,14 @@ class Boundary(MinimalNormAttack):
         )
         return freeze_done(state, new)
 
-    def _art_start(self, state: ARTBoundaryState) -> Float[Array, "batch ..."]:
-        """A uniform point of the valid range."""
-        bits = noise_bits(step_keys(state.keys, state.tries), state.x)
-        return random_point(bits, state.x, self.bounds)
+    def _art_starts(self, state: ARTBoundaryState) -> Float[Array, "batch samples ..."]:
+        """The next few uniform points of the valid range."""
+
+        def start(place: Int[Array, ""]) -> Float[Array, "batch ..."]:
+            bits = noise_bits(step_keys(state.keys, state.tries + place), state.x)
+            return random_point(bits, state.x, self.bounds)
+
+        return jax.vmap(start, out_axes=1)(jnp.arange(self.samples))
 
     def _art_spherical(self, state: ARTBoundaryState) -> Float[Array, "batch samples ..."]:
         """The samples of the current round: in a source trial, those of the spherical one again.

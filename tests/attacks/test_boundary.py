@@ -169,8 +169,9 @@ def test_a_start_that_is_not_there_is_reported(compat: Any) -> None:
 
     last = states(Boundary(start_tries=30, compat=compat), one_class, x, np.zeros(4))[-1]
     np.testing.assert_array_equal(last.x_adv, x)
-    # The clean input and thirty starts, one by one.
+    # The clean input and thirty starts, one by one or, as ART's samples are, twenty at a time.
     assert (np.asarray(last.queries) == 31).all()
+    assert (np.asarray(last.steps) == (3 if compat == "art" else 31)).all()
     assert (np.asarray(last.gradients) == 0).all()
 
 
