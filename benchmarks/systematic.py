@@ -381,27 +381,16 @@ def load_victim_and_features(
     folder: Path, root: Path | None, rows: int
 ) -> tuple["Victim", "np.ndarray", "np.ndarray"]:
     """The victim of features, features spread over the test part, and their classes."""
-    import jax
-    import numpy as np
+    from jaxser.attack_run import load_speech
+    from jaxser.config import AttackCommandConfig, AttackedCorpusConfig
 
-    from jaxser.corpora.selection import select, split_rows
-    from jaxser.models.front_end import RowBatches
-    from jaxser.victim import load_victim, read_run
-
-    corpus = read_run(folder)[0].corpus
-    victim = load_victim(folder, "features")
-    if root is not None:
-        corpus = dataclasses.replace(corpus, root=root)
-    if victim.bounds is None:
+    corpus = AttackedCorpusConfig(root=root)
+    speech = load_speech(
+        AttackCommandConfig(victim=folder, domain="features", limit=rows, corpus=corpus)
+    )
+    if speech.victim.bounds is None:
         raise UsageError(f"{folder} was trained without features.bounds, which ART needs.")
-    prepared = select(corpus)
-    (chosen,) = _spread(rows, split_rows(prepared.corpus, "test"))
-    assert victim.front_end is not None
-    features = jax.jit(victim.front_end.features)
-    batches = RowBatches(prepared.waveforms, chosen)
-    x = np.concatenate([np.asarray(features(victim.variables, each)) for each in batches])
-    labels = [victim.labels.index(prepared.corpus.utterances[i].label) for i in chosen]
-    return victim, x, np.array(labels, np.int32)
+    return speech.victim, speech.inputs, speech.labels
 
 
 def main(argv: list[str] | None = None) -> int:
