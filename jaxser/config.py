@@ -171,6 +171,9 @@ class TrainingConfig:
 
     epochs: Annotated[int, Positive, Field(description="passes over the training part")] = 10
     batch_size: Annotated[int, Positive, Field(description="over all devices")] = 16
+    accumulate: Annotated[
+        int, Positive, Field(description="batches whose mean gradient makes one update")
+    ] = 1
     learning_rate: Annotated[float, Positive, Field(description="peak of the schedule")] = 1e-3
     schedule: Annotated[
         Literal["constant", "cosine", "step", "plateau"],
@@ -186,6 +189,14 @@ class TrainingConfig:
     decay_epochs: Annotated[
         int, Positive, Field(description="of the step and plateau schedules")
     ] = 5
+    layer_decay: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=1,
+            description="factor of the learning rate from a transformer's block to the one below",
+        ),
+    ] = 1.0
     weight_decay: Annotated[
         float, NotNegative, Field(description="L2 penalty in the gradient, as torch's Adam has it")
     ] = 0.0

@@ -7,6 +7,7 @@
 Source: STAA-Net (arXiv 2402.01227), section 4.3, trains its victims so.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -64,10 +65,20 @@ class EpochMetrics:
 
 @flax.struct.dataclass
 class TrainState:
-    """All that a step changes."""
+    """All that a step changes, and the parameters that it does not.
+
+    Attributes:
+      step: batches so far.
+      params: that are trained.
+      frozen: groups of parameters that are not.
+      batch_stats: of the model.
+      opt_state: of the optimiser.
+      metrics: of the epoch.
+    """
 
     step: Int[Array, ""]
     params: Any
+    frozen: Any
     batch_stats: Any
     opt_state: optax.OptState
     metrics: EpochMetrics
@@ -75,22 +86,54 @@ class TrainState:
     @property
     def variables(self) -> dict[str, Any]:
         """What the victim is applied with."""
-        return {"params": self.params, "batch_stats": self.batch_stats}
+        return {"params": {**self.params, **self.frozen}, "batch_stats": self.batch_stats}
 
 
-def make_optimizer(config: TrainingConfig, steps_per_epoch: int) -> optax.GradientTransformation:
+def make_optimizer(
+    config: TrainingConfig, steps_per_epoch: int, blocks: int = 0
+) -> optax.GradientTransformation:
     """Adam with the configured schedule; weight decay is an L2 penalty, as torch's Adam has it.
 
     Under the plateau schedule the rate is part of the optimiser's state, see
     :func:`with_plateau_rate`.
+
+    Args:
+      config: of the run.
+      steps_per_epoch: batches; an update is made of ``config.accumulate`` of them.
+      blocks: of the transformer, for ``config.layer_decay``.
     """
     if config.schedule == "plateau":
         adam = optax.inject_hyperparams(optax.adam)(learning_rate=config.learning_rate)
     else:
-        adam = optax.adam(_schedule(config, steps_per_epoch))
-    if config.weight_decay == 0:
-        return adam
-    return optax.chain(optax.add_decayed_weights(config.weight_decay), adam)
+        adam = optax.adam(_schedule(config, max(steps_per_epoch // config.accumulate, 1)))
+    parts = [adam]
+    if config.weight_decay > 0:
+        parts.insert(0, optax.add_decayed_weights(config.weight_decay))
+    if config.layer_decay < 1:
+        parts.append(optax.stateless(functools.partial(_decay_layers, config.layer_decay, blocks)))
+    optimizer = optax.chain(*parts) if len(parts) > 1 else adam
+    if config.accumulate == 1:
+        return optimizer
+    return optax.MultiSteps(optimizer, config.accumulate).gradient_transformation()
+
+
+def _decay_layers(decay: float, blocks: int, updates: Any, params: Any) -> Any:
+    """Updates times ``decay`` for every block between them and the head (Clark et al., ELECTRA)."""
+    del params
+
+    def scaled(path: Any, update: Array) -> Array:
+        return update * decay ** (blocks + 1 - _height([part.key for part in path], blocks))
+
+    return jax.tree_util.tree_map_with_path(scaled, updates)
+
+
+def _height(path: Sequence[str], blocks: int) -> int:
+    """How many blocks up a parameter is: 0 below the first, ``blocks + 1`` in the head."""
+    if path[0] == "head":
+        return blocks + 1
+    block = next((part for part in path if part.startswith("layer")), "")
+    number = block.removeprefix("layer")
+    return int(number) + 1 if number.isdigit() else 0
 
 
 def _schedule(config: TrainingConfig, steps_per_epoch: int) -> optax.Schedule:
@@ -159,6 +202,8 @@ def init_state(
     input_shape: tuple[int, ...],
     num_classes: int,
     statistics: Mapping[str, Any] | None = None,
+    pretrained: Mapping[str, Any] | None = None,
+    frozen: Sequence[str] = (),
 ) -> TrainState:
     """Fresh parameters and optimiser state for inputs ``[batch, *input_shape]``.
 
@@ -169,13 +214,18 @@ def init_state(
       input_shape: of one input; ``(samples,)`` for waveforms.
       num_classes: of the victim.
       statistics: of the front end (``fit_statistics``), where the model has one.
+      pretrained: variables to begin with instead of fresh ones.
+      frozen: groups of parameters that are not trained.
     """
-    initialise = jax.jit(model.init, static_argnames="train")
-    variables = initialise(key, jnp.zeros((1, *input_shape), jnp.float32), train=False)
-    params = variables["params"]
+    variables = pretrained
+    if variables is None:
+        initialise = jax.jit(model.init, static_argnames="train")
+        variables = initialise(key, jnp.zeros((1, *input_shape), jnp.float32), train=False)
+    params = {name: group for name, group in variables["params"].items() if name not in frozen}
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
+        frozen={name: variables["params"][name] for name in frozen},
         batch_stats={**variables.get("batch_stats", {}), **(statistics or {})},
         opt_state=optimizer.init(params),
         metrics=EpochMetrics.zeros(num_classes),
@@ -208,7 +258,7 @@ def make_train_step(
 
         def loss_of(params: Any) -> tuple[Array, tuple[Array, Any]]:
             logits, updated = model.apply(
-                {"params": params, "batch_stats": state.batch_stats},
+                {"params": {**params, **state.frozen}, "batch_stats": state.batch_stats},
                 x,
                 train=True,
                 mutable=["batch_stats"],
@@ -227,6 +277,7 @@ def make_train_step(
         return TrainState(
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),
+            frozen=state.frozen,
             batch_stats=batch_stats,
             opt_state=opt_state,
             metrics=_accumulate(state.metrics, loss, logits, batch["y"]),

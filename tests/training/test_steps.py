@@ -75,6 +75,55 @@ def test_weight_decay_is_in_the_gradient() -> None:
     np.testing.assert_allclose(update, [-0.1, 0.1], rtol=1e-3)
 
 
+def test_updates_shrink_from_block_to_block() -> None:
+    config = TrainingConfig(learning_rate=0.1, schedule="constant", layer_decay=0.5)
+    optimizer = make_optimizer(config, steps_per_epoch=1, blocks=2)
+    params = {
+        "feature_projection": {"norm": jnp.ones(1)},
+        "encoder": {"layer0": {"norm": jnp.ones(1)}, "layer1": {"layer_norm": jnp.ones(1)}},
+        "head": {"classifier": jnp.ones(1)},
+    }
+    update, _ = optimizer.update(jax.tree.map(jnp.ones_like, params), optimizer.init(params))
+    sizes = [float(leaf[0]) for leaf in jax.tree.leaves(update)]
+    # Adam's first step has the full rate, whatever the gradient; leaves are sorted by name.
+    np.testing.assert_allclose(sizes, [-0.025, -0.05, -0.0125, -0.1], rtol=1e-4)
+
+
+def test_frozen_groups_stay_and_an_update_is_made_of_several_batches() -> None:
+    class TwoGroups(nn.Module):
+        @nn.compact
+        def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+            return nn.Dense(3, name="head")(nn.Dense(4, name="feature_encoder")(x))
+
+    rng = np.random.default_rng(0)
+    batches = [
+        {"x": jnp.asarray(rng.normal(size=(6, 5)), jnp.float32), "y": jnp.arange(6) % 3}
+        for _ in range(2)
+    ]
+    config = TrainingConfig(learning_rate=0.1, schedule="constant", accumulate=2)
+    model, optimizer = TwoGroups(), make_optimizer(config, steps_per_epoch=2)
+    frozen = ("feature_encoder",)
+    start = init_state(model, optimizer, jax.random.key(0), (5,), 3, frozen=frozen)
+    assert set(start.params) == {"head"}
+    step = make_train_step(model, optimizer, jax.random.key(1))
+    first = step(start, batches[0])
+    jax.tree.map(np.testing.assert_array_equal, first.params, start.params)
+    second = step(first, batches[1])
+    jax.tree.map(np.testing.assert_array_equal, second.frozen, start.frozen)
+
+    def loss(params: dict) -> jax.Array:
+        logits = [
+            model.apply({"params": {**params, **start.frozen}}, b["x"], True) for b in batches
+        ]
+        losses = [mean_cross_entropy(o, b["y"]) for o, b in zip(logits, batches, strict=True)]
+        return sum(losses) / 2
+
+    adam = optax.adam(0.1)
+    expected, _ = adam.update(jax.grad(loss)(start.params), adam.init(start.params))
+    moved = jax.tree.map(lambda a, b: a - b, second.params, start.params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), moved, expected)
+
+
 def test_a_step_learns_counts_and_drops_out_by_step() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(60, 5)).astype(np.float32)
