@@ -28,6 +28,8 @@ __all__ = [
     "conv_lstm_table",
     "from_torch",
     "hubert_table",
+    "lookup",
+    "place",
     "stack_layers",
     "to_torch",
     "torch_parameter_count",
@@ -329,6 +331,8 @@ def from_torch(
     *,
     shapes: Any = None,
     ignored: Sequence[str] = ("num_batches_tracked",),
+    faults: Sequence[str] = (),
+    where: str = "",
 ) -> dict[str, Any]:
     """Linen variables from a state dict.
 
@@ -337,12 +341,15 @@ def from_torch(
       table: the architecture's key table.
       shapes: variables of the model (or ``jax.eval_shape`` of its ``init``) to check against.
       ignored: last parts of keys that may be left over.
+      faults: what is already known to be wrong.
+      where: the file or folder, for the message.
 
     Raises:
       InputError: missing, left over or mis-shaped arrays; all of them are named.
     """
     wanted = [key for entry in table for key in entry.sources]
-    faults = [f"{key} is missing" for key in wanted if key not in state]
+    faults = list(faults)
+    faults += [f"{key} is missing" for key in wanted if key not in state]
     faults += [
         f"{key} is not part of this model"
         for key in state
@@ -352,22 +359,24 @@ def from_torch(
     for entry in table:
         if not all(key in state for key in entry.sources):
             continue
-        folder = variables
-        for part in entry.target[:-1]:
-            folder = folder.setdefault(part, {})
         arrays = [np.asarray(state[key]) for key in entry.sources]
         if len({a.shape for a in arrays}) > 1:
             faults.append(f"{' and '.join(entry.sources)} differ in shape")
             continue
-        array = entry.convert(*arrays)
-        folder[entry.target[-1]] = np.ascontiguousarray(array)
+        try:
+            array = entry.convert(*arrays)
+        except ValueError:
+            faults.append(f"{' + '.join(entry.sources)} cannot be {arrays[0].shape}")
+            continue
+        place(variables, entry.target, np.ascontiguousarray(array))
         if shapes is not None:
-            expected = _lookup(shapes, entry.target).shape
+            expected = lookup(shapes, entry.target).shape
             if array.shape != expected:
                 faults.append(f"{' + '.join(entry.sources)} gives {array.shape}, not {expected}")
     if faults:
         raise InputError(
-            f"the weights do not fit the model: {'; '.join(faults)}; "
+            f"the weights {f'in {where} ' if where else ''}do not fit the model: "
+            f"{'; '.join(faults)}; "
             "use a checkpoint of the same architecture and number of classes."
         )
     return variables
@@ -378,15 +387,23 @@ def to_torch(variables: Mapping[str, Any], table: Sequence[Entry]) -> dict[str, 
     state: dict[str, np.ndarray] = {}
     for entry in table:
         assert entry.restore is not None, f"{entry.target} has no way back"
-        arrays = entry.restore(np.asarray(_lookup(variables, entry.target)))
+        arrays = entry.restore(np.asarray(lookup(variables, entry.target)))
         state.update(zip(entry.sources, map(np.ascontiguousarray, arrays), strict=True))
     return state
 
 
-def _lookup(tree: Any, path: Sequence[str]) -> Any:
+def lookup(tree: Any, path: Sequence[str]) -> Any:
+    """What nested mappings hold at ``path``."""
     for part in path:
         tree = tree[part]
     return tree
+
+
+def place(tree: dict[str, Any], path: Sequence[str], leaf: Any) -> None:
+    """Put ``leaf`` into nested dicts at ``path``, making those that are missing."""
+    for part in path[:-1]:
+        tree = tree.setdefault(part, {})
+    tree[path[-1]] = leaf
 
 
 def torch_parameter_count(variables: Mapping[str, Any]) -> int:
@@ -395,7 +412,7 @@ def torch_parameter_count(variables: Mapping[str, Any]) -> int:
     count = 0
     for path, leaf in leaves:
         name = path[-1].key
-        lstm_bias = name == "bias" and "recurrent_kernel" in _lookup(
+        lstm_bias = name == "bias" and "recurrent_kernel" in lookup(
             variables["params"], [part.key for part in path[:-1]]
         )
         count += int(np.prod(leaf.shape)) * (2 if lstm_bias else 1)
