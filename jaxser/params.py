@@ -4,20 +4,39 @@
     variables = from_torch({key: tensor.numpy() for key, tensor in state.items()}, table)
     logits = model.apply(jax.tree.map(jnp.asarray, variables), x, train=False)
 
+    state = to_torch(variables, table)                          # and back, where the table can
+
 A table has one line per Linen array: where it goes, which keys it comes from and how they are
 laid out there. Every key must be used and every line satisfied, or one error names them all.
 """
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
 from jaxser.errors import InputError
 
-__all__ = ["Entry", "cnn_lstm_table", "conv_lstm_table", "from_torch", "torch_parameter_count"]
+if TYPE_CHECKING:
+    from jaxser.models.speech_transformer import SpeechConfig
+
+__all__ = [
+    "Entry",
+    "cnn_lstm_table",
+    "conv_lstm_table",
+    "from_torch",
+    "hubert_table",
+    "lookup",
+    "place",
+    "stack_layers",
+    "to_torch",
+    "torch_parameter_count",
+    "unstack_layers",
+    "wav2vec2_table",
+    "wavlm_table",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,11 +47,13 @@ class Entry:
       target: path of the array in the Linen variables, ``("params", "head", "kernel")``.
       sources: keys of the state dict.
       convert: from the arrays under ``sources`` to the Linen array.
+      restore: back from the Linen array to those under ``sources``; None where that is ambiguous.
     """
 
     target: tuple[str, ...]
     sources: tuple[str, ...]
     convert: Callable[..., np.ndarray]
+    restore: Callable[[np.ndarray], tuple[np.ndarray, ...]] | None = None
 
 
 def _same(a: np.ndarray) -> np.ndarray:
@@ -112,12 +133,206 @@ def cnn_lstm_table(bidirectional: bool = True) -> tuple[Entry, ...]:
     return tuple(entries)
 
 
+# --- speech transformers -------------------------------------------------------------------
+
+
+def _kept(target: tuple[str, ...], source: str) -> Entry:
+    return Entry(target, (source,), _same, lambda a: (a,))
+
+
+def _transposed(target: tuple[str, ...], source: str) -> Entry:
+    return Entry(target, (source,), _transpose, lambda a: (a.T,))
+
+
+def _linear(target: tuple[str, ...], source: str) -> list[Entry]:
+    return [
+        _transposed((*target, "kernel"), f"{source}.weight"),
+        _kept((*target, "bias"), f"{source}.bias"),
+    ]
+
+
+def _norm(target: tuple[str, ...], source: str) -> list[Entry]:
+    return [
+        _kept((*target, "scale"), f"{source}.weight"),
+        _kept((*target, "bias"), f"{source}.bias"),
+    ]
+
+
+def _side_by_side(*kernels: np.ndarray) -> np.ndarray:
+    return np.concatenate([kernel.T for kernel in kernels], axis=1)
+
+
+def _three_kernels(kernel: np.ndarray) -> tuple[np.ndarray, ...]:
+    return tuple(part.T for part in np.split(kernel, 3, axis=1))
+
+
+def _end_to_end(*biases: np.ndarray) -> np.ndarray:
+    return np.concatenate(biases)
+
+
+def _three_biases(bias: np.ndarray) -> tuple[np.ndarray, ...]:
+    return tuple(np.split(bias, 3))
+
+
+def wav2vec2_table(config: "SpeechConfig") -> tuple[Entry, ...]:
+    """Key table of transformers' Wav2Vec2ForSequenceClassification."""
+    return _speech_transformer_table(config)
+
+
+def hubert_table(config: "SpeechConfig") -> tuple[Entry, ...]:
+    """Key table of transformers' HubertForSequenceClassification."""
+    return _speech_transformer_table(config)
+
+
+def wavlm_table(config: "SpeechConfig") -> tuple[Entry, ...]:
+    """Key table of transformers' WavLMForSequenceClassification: also the relative positions."""
+    embedding = "wavlm.encoder.layers.0.attention.rel_attn_embed.weight"
+    entries = [_kept(("params", "encoder", "shared", "embedding"), embedding)]
+    for layer in range(config.num_hidden_layers):
+        here = ("params", "encoder", f"layer{layer}", "attention")
+        there = f"wavlm.encoder.layers.{layer}.attention"
+        entries += [
+            Entry(
+                (*here, "gate_constant"),
+                (f"{there}.gru_rel_pos_const",),
+                np.ravel,
+                lambda a: (a.reshape(1, -1, 1, 1),),
+            ),
+            _transposed((*here, "gate_kernel"), f"{there}.gru_rel_pos_linear.weight"),
+            _kept((*here, "gate_bias"), f"{there}.gru_rel_pos_linear.bias"),
+        ]
+    return _speech_transformer_table(config) + tuple(entries)
+
+
+def _speech_transformer_table(config: "SpeechConfig") -> tuple[Entry, ...]:
+    base = config.model_type
+    return (
+        *_feature_encoder_entries(config, f"{base}.feature_extractor.conv_layers"),
+        *_feature_projection_entries(config, f"{base}.feature_projection"),
+        *_encoder_entries(config, f"{base}.encoder"),
+        *([_kept(("params", "masked_frame"), f"{base}.masked_spec_embed")] if config.masks else []),
+        *_head_entries(config),
+    )
+
+
+def _feature_encoder_entries(config: "SpeechConfig", source: str) -> list[Entry]:
+    here = ("params", "feature_encoder")
+    entries = []
+    for layer in range(len(config.conv_dim)):
+        there = f"{source}.{layer}"
+        entries.append(_transposed((*here, f"kernel{layer}"), f"{there}.conv.weight"))
+        if config.conv_bias:
+            entries.append(_kept((*here, f"bias{layer}"), f"{there}.conv.bias"))
+        if layer == 0 or config.feat_extract_norm == "layer":
+            entries += [
+                _kept((*here, f"norm{layer}_scale"), f"{there}.layer_norm.weight"),
+                _kept((*here, f"norm{layer}_bias"), f"{there}.layer_norm.bias"),
+            ]
+    return entries
+
+
+def _feature_projection_entries(config: "SpeechConfig", source: str) -> list[Entry]:
+    here = ("params", "feature_projection")
+    entries = _linear((*here, "projection"), f"{source}.projection")
+    if config.feat_proj_layer_norm:
+        entries += _norm((*here, "norm"), f"{source}.layer_norm")
+    return entries
+
+
+def _encoder_entries(config: "SpeechConfig", source: str) -> list[Entry]:
+    here = ("params", "encoder")
+    entries = _norm((*here, "norm"), f"{source}.layer_norm")
+    position, there = (*here, "position"), f"{source}.pos_conv_embed"
+    entries.append(_kept((*position, "bias"), f"{there}.conv.bias"))
+    if config.conv_pos_batch_norm:
+        stats = ("batch_stats", "encoder", "position")
+        entries += [
+            _transposed((*position, "kernel"), f"{there}.conv.weight"),
+            _kept((*position, "norm_scale"), f"{there}.batch_norm.weight"),
+            _kept((*position, "norm_bias"), f"{there}.batch_norm.bias"),
+            _kept((*stats, "mean"), f"{there}.batch_norm.running_mean"),
+            _kept((*stats, "var"), f"{there}.batch_norm.running_var"),
+        ]
+    else:
+        weight = f"{there}.conv.parametrizations.weight"
+        entries += [
+            Entry(
+                (*position, "gain"),
+                (f"{weight}.original0",),
+                np.ravel,
+                lambda a: (a.reshape(1, 1, -1),),
+            ),
+            _transposed((*position, "direction"), f"{weight}.original1"),
+        ]
+    for layer in range(config.num_hidden_layers):
+        block, there = (*here, f"layer{layer}"), f"{source}.layers.{layer}"
+        projections = [f"{there}.attention.{part}_proj" for part in "qkv"]
+        entries += [
+            Entry(
+                (*block, "attention", "qkv", "kernel"),
+                tuple(f"{each}.weight" for each in projections),
+                _side_by_side,
+                _three_kernels,
+            ),
+            Entry(
+                (*block, "attention", "qkv", "bias"),
+                tuple(f"{each}.bias" for each in projections),
+                _end_to_end,
+                _three_biases,
+            ),
+            *_linear((*block, "attention", "out"), f"{there}.attention.out_proj"),
+            *_norm((*block, "attention_norm"), f"{there}.layer_norm"),
+            *_linear((*block, "intermediate"), f"{there}.feed_forward.intermediate_dense"),
+            *_linear((*block, "output"), f"{there}.feed_forward.output_dense"),
+            *_norm((*block, "norm"), f"{there}.final_layer_norm"),
+        ]
+    return entries
+
+
+def _head_entries(config: "SpeechConfig") -> list[Entry]:
+    here = ("params", "head")
+    entries = _linear((*here, "projector"), "projector") + _linear(
+        (*here, "classifier"), "classifier"
+    )
+    if config.use_weighted_layer_sum:
+        entries.append(_kept((*here, "layer_weights"), "layer_weights"))
+    return entries
+
+
+def stack_layers(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Variables of a speech transformer for ``scan_layers``: ``layer0`` ... in one ``layers``."""
+    encoder = dict(variables["params"]["encoder"])
+    blocks = [encoder.pop(f"layer{layer}") for layer in range(_layers(encoder))]
+    encoder["layers"] = jax.tree.map(lambda *leaves: np.stack(leaves), *blocks)
+    return {**variables, "params": {**variables["params"], "encoder": encoder}}
+
+
+def unstack_layers(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of :func:`stack_layers`; variables without ``layers`` stay as they are."""
+    encoder = dict(variables["params"]["encoder"])
+    if "layers" not in encoder:
+        return dict(variables)
+    stacked = jax.tree.map(np.asarray, encoder.pop("layers"))
+    for layer in range(len(jax.tree.leaves(stacked)[0])):
+        encoder[f"layer{layer}"] = jax.tree.map(lambda leaf, layer=layer: leaf[layer], stacked)
+    return {**variables, "params": {**variables["params"], "encoder": encoder}}
+
+
+def _layers(encoder: Mapping[str, Any]) -> int:
+    return sum(name.startswith("layer") for name in encoder)
+
+
+# --- from and to a state dict --------------------------------------------------------------
+
+
 def from_torch(
     state: Mapping[str, np.ndarray],
     table: Sequence[Entry],
     *,
     shapes: Any = None,
     ignored: Sequence[str] = ("num_batches_tracked",),
+    faults: Sequence[str] = (),
+    where: str = "",
 ) -> dict[str, Any]:
     """Linen variables from a state dict.
 
@@ -126,12 +341,15 @@ def from_torch(
       table: the architecture's key table.
       shapes: variables of the model (or ``jax.eval_shape`` of its ``init``) to check against.
       ignored: last parts of keys that may be left over.
+      faults: what is already known to be wrong.
+      where: the file or folder, for the message.
 
     Raises:
       InputError: missing, left over or mis-shaped arrays; all of them are named.
     """
     wanted = [key for entry in table for key in entry.sources]
-    faults = [f"{key} is missing" for key in wanted if key not in state]
+    faults = list(faults)
+    faults += [f"{key} is missing" for key in wanted if key not in state]
     faults += [
         f"{key} is not part of this model"
         for key in state
@@ -141,31 +359,51 @@ def from_torch(
     for entry in table:
         if not all(key in state for key in entry.sources):
             continue
-        folder = variables
-        for part in entry.target[:-1]:
-            folder = folder.setdefault(part, {})
         arrays = [np.asarray(state[key]) for key in entry.sources]
         if len({a.shape for a in arrays}) > 1:
             faults.append(f"{' and '.join(entry.sources)} differ in shape")
             continue
-        array = entry.convert(*arrays)
-        folder[entry.target[-1]] = np.ascontiguousarray(array)
+        try:
+            array = entry.convert(*arrays)
+        except ValueError:
+            faults.append(f"{' + '.join(entry.sources)} cannot be {arrays[0].shape}")
+            continue
+        place(variables, entry.target, np.ascontiguousarray(array))
         if shapes is not None:
-            expected = _lookup(shapes, entry.target).shape
+            expected = lookup(shapes, entry.target).shape
             if array.shape != expected:
                 faults.append(f"{' + '.join(entry.sources)} gives {array.shape}, not {expected}")
     if faults:
         raise InputError(
-            f"the weights do not fit the model: {'; '.join(faults)}; "
+            f"the weights {f'in {where} ' if where else ''}do not fit the model: "
+            f"{'; '.join(faults)}; "
             "use a checkpoint of the same architecture and number of classes."
         )
     return variables
 
 
-def _lookup(tree: Any, path: Sequence[str]) -> Any:
+def to_torch(variables: Mapping[str, Any], table: Sequence[Entry]) -> dict[str, np.ndarray]:
+    """The state dict that ``table`` makes ``variables`` of: the inverse of :func:`from_torch`."""
+    state: dict[str, np.ndarray] = {}
+    for entry in table:
+        assert entry.restore is not None, f"{entry.target} has no way back"
+        arrays = entry.restore(np.asarray(lookup(variables, entry.target)))
+        state.update(zip(entry.sources, map(np.ascontiguousarray, arrays), strict=True))
+    return state
+
+
+def lookup(tree: Any, path: Sequence[str]) -> Any:
+    """What nested mappings hold at ``path``."""
     for part in path:
         tree = tree[part]
     return tree
+
+
+def place(tree: dict[str, Any], path: Sequence[str], leaf: Any) -> None:
+    """Put ``leaf`` into nested dicts at ``path``, making those that are missing."""
+    for part in path[:-1]:
+        tree = tree.setdefault(part, {})
+    tree[path[-1]] = leaf
 
 
 def torch_parameter_count(variables: Mapping[str, Any]) -> int:
@@ -174,7 +412,7 @@ def torch_parameter_count(variables: Mapping[str, Any]) -> int:
     count = 0
     for path, leaf in leaves:
         name = path[-1].key
-        lstm_bias = name == "bias" and "recurrent_kernel" in _lookup(
+        lstm_bias = name == "bias" and "recurrent_kernel" in lookup(
             variables["params"], [part.key for part in path[:-1]]
         )
         count += int(np.prod(leaf.shape)) * (2 if lstm_bias else 1)

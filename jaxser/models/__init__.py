@@ -29,6 +29,15 @@ _ARCHITECTURES: dict[str, tuple[str, str, Input]] = {
     "cnn_lstm_m1": ("cnn_lstm", "CnnLstmM1", "spectrogram"),
     "cnn_lstm_m2": ("cnn_lstm", "CnnLstmM2", "spectrogram"),
     "emo18": ("emo18", "Emo18", "waveform"),
+    "hubert-base": ("hubert", "Hubert", "waveform"),
+    "hubert-large": ("hubert", "Hubert", "waveform"),
+    "hubert-xlarge": ("hubert", "Hubert", "waveform"),
+    "wav2vec2-base": ("wav2vec2", "Wav2Vec2", "waveform"),
+    "wav2vec2-large": ("wav2vec2", "Wav2Vec2", "waveform"),
+    "wav2vec2-large-robust": ("wav2vec2", "Wav2Vec2", "waveform"),
+    "wavlm-base": ("wavlm", "WavLM", "waveform"),
+    "wavlm-base-plus": ("wavlm", "WavLM", "waveform"),
+    "wavlm-large": ("wavlm", "WavLM", "waveform"),
     "zhao19": ("zhao19", "Zhao19", "waveform"),
 }
 
@@ -49,25 +58,33 @@ def _known(name: str) -> tuple[str, str, Input]:
     return _ARCHITECTURES[name]
 
 
-def build(name: str, num_classes: int, **config: Any) -> "nn.Module":
+def build(name: str, num_classes: int, **settings: Any) -> "nn.Module":
     """The Linen module of architecture ``name``.
 
     Args:
       name: one of :func:`names`.
       num_classes: length of a row of logits.
-      **config: the module's other fields; ``dtype`` (also as a string, "bfloat16") is the type
-        it computes in.
+      **settings: the module's other fields; ``dtype`` (also as a string, "bfloat16") is the type
+        it computes in. Of a speech transformer also the fields of its configuration, such as
+        ``layerdrop``.
 
     Raises:
       UsageError: unknown name or field.
     """
-    module, cls, _ = _known(name)
-    architecture = getattr(importlib.import_module(f"{__name__}.{module}"), cls)
+    file, cls, _ = _known(name)
+    module = importlib.import_module(f"{__name__}.{file}")
+    architecture = getattr(module, cls)
     fields = {field.name for field in dataclasses.fields(architecture)}
     fields -= {"parent", "name", "num_classes"}
-    for field in config:
-        if field not in fields:
+    config = getattr(module, "CONFIGURATIONS", {}).get(name)
+    of_config = set() if config is None else {field.name for field in dataclasses.fields(config)}
+    for setting in settings:
+        if setting not in fields | of_config:
             raise UsageError(
-                f"model {name!r} has no setting {field!r}; {nearest_name(field, fields)}"
+                f"model {name!r} has no setting {setting!r}; "
+                f"{nearest_name(setting, fields | of_config)}"
             )
-    return architecture(num_classes=num_classes, **config)
+    if config is not None:
+        changed = {key: settings.pop(key) for key in of_config & set(settings)}
+        settings.setdefault("config", dataclasses.replace(config, **changed))
+    return architecture(num_classes=num_classes, **settings)

@@ -41,8 +41,13 @@ def seeded(request):
 
 def test_names():
     spectrograms = ("cnn_lstm", "cnn_lstm_m0", "cnn_lstm_m1", "cnn_lstm_m2")
-    assert models.names() == (*spectrograms, *NAMES)
-    assert {models.input_of(name) for name in NAMES} == {"waveform"}
+    foundation = {
+        *("wav2vec2-base", "wav2vec2-large", "wav2vec2-large-robust"),
+        *("hubert-base", "hubert-large", "hubert-xlarge"),
+        *("wavlm-base", "wavlm-base-plus", "wavlm-large"),
+    }
+    assert set(models.names()) == {*spectrograms, *NAMES, *foundation}
+    assert {models.input_of(name) for name in (*NAMES, *foundation)} == {"waveform"}
     assert {models.input_of(name) for name in spectrograms} == {"spectrogram"}
 
 

@@ -1,0 +1,59 @@
+"""Write a victim for PyTorch: ``python -m jaxser.export FOLDER OUT``.
+
+FOLDER is a run of python -m jaxser.train with a wav2vec 2.0, HuBERT or WavLM victim, or such a
+model as Hugging Face keeps it. OUT is then a folder for transformers:
+
+    model = transformers.AutoModelForAudioClassification.from_pretrained("OUT")
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from jaxser.errors import UsageError, report_errors
+
+__all__ = ["export", "main"]
+
+
+def export(folder: Path | str, out: Path | str) -> None:
+    """Write the speech transformer in ``folder`` to ``out``, as transformers saves it.
+
+    Raises:
+      InputError: ``folder`` holds no finished victim.
+      UsageError: its victim is another architecture; ``out`` is not empty.
+    """
+    from jaxser.models.speech_transformer import SpeechTransformer
+    from jaxser.pretrained import is_pretrained_folder, read_pretrained, write_pretrained
+    from jaxser.victim import load_module
+
+    folder = Path(folder)
+    if is_pretrained_folder(folder) and not (folder / "config.yaml").is_file():
+        found = read_pretrained(folder)
+        write_pretrained(found.module, found.variables, found.labels, out)
+        return
+    module, variables, config, facts = load_module(folder)
+    if not isinstance(module, SpeechTransformer):
+        raise UsageError(
+            f"{config.model.name} in {folder} is no architecture of transformers; wav2vec2, hubert "
+            "and wavlm victims can be exported."
+        )
+    write_pretrained(module, variables, facts["labels"], out)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse, export, print; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m jaxser.export",
+        description="Write a wav2vec 2.0, HuBERT or WavLM victim for PyTorch (transformers).",
+    )
+    parser.add_argument("folder", type=Path, help="a run folder, or a folder of Hugging Face")
+    parser.add_argument("out", type=Path, help="folder to write; must not exist or be empty")
+    arguments = parser.parse_args(argv)
+    export(arguments.folder, arguments.out)
+    print(f"{arguments.out} is ready for transformers.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(report_errors(main))
