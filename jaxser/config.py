@@ -152,7 +152,11 @@ class ModelConfig:
     """Which victim."""
 
     name: Annotated[
-        str, Field(description="emo18, zhao19; on spectrograms: cnn_lstm, cnn_lstm_m0, _m1, _m2")
+        str,
+        Field(
+            description="emo18, zhao19, wav2vec2-base, hubert-base, wavlm-base and larger ones; on "
+            "spectrograms: cnn_lstm, cnn_lstm_m0, _m1, _m2"
+        ),
     ] = "emo18"
     dropout: Annotated[
         float | None, Field(ge=0, lt=1, description="where the model has it; its own by default")
@@ -163,6 +167,25 @@ class ModelConfig:
     dtype: Annotated[
         Literal["float32", "bfloat16"], Field(description="precision inside the victim")
     ] = "float32"
+    checkpoint: Annotated[
+        Path | None,
+        Field(
+            description="folder of Hugging Face (config.json, model.safetensors) with the wav2vec "
+            "2.0, HuBERT or WavLM to fine-tune, of any size"
+        ),
+    ] = None
+    freeze_feature_encoder: Annotated[
+        bool, Field(description="do not train the convolutions of a speech transformer")
+    ] = True
+    attention: Annotated[
+        Literal["xla", "cudnn"], Field(description="kernel of a speech transformer's attention")
+    ] = "xla"
+    scan_layers: Annotated[
+        bool, Field(description="one compiled loop over a speech transformer's blocks")
+    ] = False
+    remat: Annotated[
+        bool, Field(description="recompute its blocks for their gradients, to save memory")
+    ] = False
 
 
 @dataclasses.dataclass(frozen=True)

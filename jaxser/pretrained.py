@@ -35,8 +35,10 @@ from jaxser.models.wavlm import WavLM, WavLMConfig
 
 __all__ = [
     "Pretrained",
+    "copy_architecture",
     "fetch_from_hub",
     "is_pretrained_folder",
+    "pretrained_module",
     "read_pretrained",
     "write_pretrained",
 ]
@@ -161,6 +163,26 @@ def read_pretrained(
             len(names),
         )
     return Pretrained(module, variables, names, tuple(new))
+
+
+def pretrained_module(folder: Path | str, num_classes: int, **settings: Any) -> SpeechTransformer:
+    """The architecture in ``folder`` with a head for so many classes; no weights are read.
+
+    Raises:
+      InputError, UsageError: as :func:`read_pretrained`.
+    """
+    folder = Path(folder)
+    config = _configuration(folder, _read_json(folder / CONFIG))
+    family = _FAMILIES[config.model_type].module
+    config, settings = _with_settings(config, family, settings)
+    return family(num_classes=num_classes, config=config, **settings)
+
+
+def copy_architecture(folder: Path | str, out: Path | str) -> None:
+    """Copy what says how the model in ``folder`` is built, without its weights, to ``out``."""
+    for name in (CONFIG, PREPROCESSOR):
+        if (Path(folder) / name).is_file():
+            write_text(Path(out) / name, (Path(folder) / name).read_text(encoding="utf-8"))
 
 
 def _variables(

@@ -19,12 +19,18 @@ from jaxtyping import Array, Float, Key
 
 from jaxser import models
 from jaxser.checkpoint import load_variables
-from jaxser.config import FeaturesConfig, TrainConfig, from_mapping, load_yaml
+from jaxser.config import FeaturesConfig, ModelConfig, TrainConfig, from_mapping, load_yaml
 from jaxser.errors import InputError, UsageError
 from jaxser.features import Spectrogram
 from jaxser.inversion import speech_of_mels
 from jaxser.models.front_end import WithFrontEnd
-from jaxser.pretrained import fetch_from_hub, is_pretrained_folder, read_pretrained
+from jaxser.models.speech_transformer import SpeechTransformer
+from jaxser.pretrained import (
+    fetch_from_hub,
+    is_pretrained_folder,
+    pretrained_module,
+    read_pretrained,
+)
 
 __all__ = [
     "Domain",
@@ -39,6 +45,9 @@ __all__ = [
 ]
 
 Domain = Literal["waveform", "features"]
+
+# Folder of a run with what says how its fine-tuned model is built.
+ARCHITECTURE = "pretrained"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -107,12 +116,21 @@ def evaluation_logits(
     return functools.partial(model.apply, train=False)  # type: ignore[return-value]
 
 
-def build_module(config: TrainConfig, num_classes: int) -> nn.Module:
+def build_module(
+    config: TrainConfig, num_classes: int, architecture: Path | None = None
+) -> nn.Module:
     """The module that ``config`` describes: an architecture, behind its front end if it has one.
+
+    Args:
+      config: of the run.
+      num_classes: of the victim.
+      architecture: folder that says how a fine-tuned model is built; ``config.model.checkpoint``
+        by default.
 
     Raises:
       UsageError: the architecture reads something else than ``config.features`` gives, or has no
         such setting.
+      InputError: ``config.model.checkpoint`` is no checkpoint, or does not fit the speech.
     """
     name, kind = config.model.name, config.features.kind
     reads = models.input_of(name)
@@ -120,13 +138,14 @@ def build_module(config: TrainConfig, num_classes: int) -> nn.Module:
         raise UsageError(f"{name} reads spectrograms; give features.kind, such as log_mel.")
     if reads == "waveform" and kind != "waveform":
         raise UsageError(f"{name} reads waveforms, not {kind}; set features.kind to waveform.")
-    given = {"dropout": config.model.dropout, "lstm_dropout": config.model.lstm_dropout}
-    network = models.build(
-        name,
-        num_classes=num_classes,
-        dtype=config.model.dtype,
-        **{setting: value for setting, value in given.items() if value is not None},
-    )
+    settings = _settings(config.model)
+    if config.model.checkpoint is not None:
+        folder = config.model.checkpoint if architecture is None else architecture
+        network: nn.Module = _checkpoint_module(config, folder, num_classes, settings)
+    else:
+        network = models.build(name, num_classes=num_classes, **settings)
+    if isinstance(network, SpeechTransformer):
+        _check_speech(config, network)
     if kind == "waveform":
         return network
     front_end = _front_end(config.features, config.corpus.sample_rate)
@@ -137,6 +156,41 @@ def build_module(config: TrainConfig, num_classes: int) -> nn.Module:
         normalisation=config.features.normalisation,
         standardise=config.features.standardise,
     )
+
+
+def _settings(config: ModelConfig) -> dict[str, Any]:
+    """Fields of the module; those that only some modules have, where they are not the default."""
+    default = ModelConfig()
+    names = ("dropout", "lstm_dropout", "attention", "scan_layers", "remat")
+    special = {name: getattr(config, name) for name in names}
+    given = {name: value for name, value in special.items() if value != getattr(default, name)}
+    return {"dtype": jnp.dtype(config.dtype), **given}
+
+
+def _checkpoint_module(
+    config: TrainConfig, folder: Path, num_classes: int, settings: dict[str, Any]
+) -> SpeechTransformer:
+    module = pretrained_module(folder, num_classes, **settings)
+    family = module.config.model_type
+    if config.model.name.partition("-")[0] != family:
+        raise UsageError(
+            f"model.checkpoint {folder} holds a {family} model, not {config.model.name}; give "
+            f"--model.name {family}-base."
+        )
+    return module
+
+
+def _check_speech(config: TrainConfig, module: SpeechTransformer) -> None:
+    rate, shortest = module.config.sampling_rate, module.config.shortest_input()
+    if config.corpus.sample_rate != rate:
+        raise UsageError(
+            f"{config.model.name} is for speech at {rate} Hz; give --corpus.sample_rate {rate}."
+        )
+    if config.corpus.num_samples < shortest:
+        raise UsageError(
+            f"{config.model.name} needs utterances of at least {shortest} samples; give more "
+            f"--corpus.seconds than {config.corpus.seconds:g}."
+        )
 
 
 def _front_end(config: FeaturesConfig, sample_rate: int) -> Spectrogram:
@@ -267,7 +321,7 @@ def load_module(folder: Path | str) -> tuple[nn.Module, Any, TrainConfig, dict[s
     """
     folder = Path(folder)
     config, facts = read_run(folder)
-    model = build_module(config, len(facts["labels"]))
+    model = build_module(config, len(facts["labels"]), folder / ARCHITECTURE)
     x = jax.ShapeDtypeStruct((1, config.corpus.num_samples), jnp.float32)
     like = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), x)
     return model, load_variables(folder / "checkpoints", like), config, facts

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import yaml
 from flax import linen as nn
@@ -32,6 +33,8 @@ from jaxser.files import write_text
 from jaxser.input_pipeline import WaveformSource, evaluation_batches, training_batches
 from jaxser.metrics import accuracy, bootstrap_interval, confusion_matrix, macro_f1, uar
 from jaxser.models.front_end import RowBatches, WithFrontEnd, fit_statistics
+from jaxser.models.speech_transformer import SpeechTransformer
+from jaxser.pretrained import copy_architecture, read_pretrained
 from jaxser.provenance import environment
 from jaxser.sharding import batch_sharding, make_mesh, replicated
 from jaxser.training.loop import LoopSettings, run_loop, termination
@@ -44,13 +47,19 @@ from jaxser.training.victim import (
     make_train_step,
     with_plateau_rate,
 )
-from jaxser.victim import build_module, features_of, read_run
+from jaxser.victim import ARCHITECTURE, build_module, features_of, read_run
 from jaxser.writer import RunWriter
 
 __all__ = ["TrainingOutcome", "Watch", "train_victim"]
 
 # What may differ between a run and its continuation without changing the result.
-_FREE_KEYS = ("out", "corpus.root", "corpus.cache_dir", "training.checkpoint_minutes")
+_FREE_KEYS = (
+    "out",
+    "corpus.root",
+    "corpus.cache_dir",
+    "model.checkpoint",
+    "training.checkpoint_minutes",
+)
 
 _METRICS = {"accuracy": accuracy, "uar": uar, "macro_f1": macro_f1}
 
@@ -109,10 +118,20 @@ def _train(config: TrainConfig, prepared: Prepared, watch: Watch | None) -> Trai
     _check_settings(config, len(validation))
     evaluate = _Evaluation(model, len(corpus.labels))
     settings = _loop_settings(config, len(train))
-    optimizer = make_optimizer(config.training, settings.steps_per_epoch)
+    blocks = _blocks(config, model)
+    optimizer = make_optimizer(config.training, settings.steps_per_epoch, blocks)
     init_key, step_key = jax.random.split(jax.random.key(config.seed))
     shape = (config.corpus.num_samples,)
-    state = init_state(model, optimizer, init_key, shape, len(corpus.labels), statistics)
+    state = init_state(
+        model,
+        optimizer,
+        init_key,
+        shape,
+        len(corpus.labels),
+        statistics,
+        pretrained=_pretrained(config, corpus.labels),
+        frozen=("feature_encoder",) if blocks and config.model.freeze_feature_encoder else (),
+    )
     weights = (
         class_weights(train.labels[train.rows], len(corpus.labels))
         if config.training.class_weights
@@ -167,6 +186,28 @@ def _check_settings(config: TrainConfig, validation_rows: int) -> None:
             f"the split {config.corpus.split} has no validation part, which the schedule plateau "
             "needs; take another one."
         )
+
+
+def _blocks(config: TrainConfig, model: nn.Module) -> int:
+    """Of a speech transformer; 0 for other victims."""
+    blocks = model.config.num_hidden_layers if isinstance(model, SpeechTransformer) else 0
+    if config.training.layer_decay < 1 and (not blocks or config.model.scan_layers):
+        raise UsageError(
+            f"training.layer_decay needs the blocks of a speech transformer, each by itself, which "
+            f"{config.model.name} does not have here; set it to 1"
+            + (", or model.scan_layers to false." if blocks else ".")
+        )
+    return blocks
+
+
+def _pretrained(config: TrainConfig, labels: Sequence[str]) -> dict[str, Any] | None:
+    """Variables of the checkpoint to go on from, with a new classifier where classes differ."""
+    if config.model.checkpoint is None:
+        return None
+    found = read_pretrained(
+        config.model.checkpoint, labels, config.seed, scan_layers=config.model.scan_layers
+    )
+    return jax.tree.map(jnp.asarray, found.variables)
 
 
 def _after_epoch(
@@ -358,8 +399,14 @@ def _describe_run(config: TrainConfig, prepared: Prepared) -> None:
         },
         "environment": environment(),
     }
+    model = config.model
+    if model.checkpoint is not None:
+        copy_architecture(model.checkpoint, config.out / ARCHITECTURE)
+        model = dataclasses.replace(model, checkpoint=model.checkpoint.resolve())
     saved = dataclasses.replace(
-        config, corpus=dataclasses.replace(config.corpus, root=corpus.root.resolve())
+        config,
+        corpus=dataclasses.replace(config.corpus, root=corpus.root.resolve()),
+        model=model,
     )
     write_split(corpus, config.out / "split.csv")
     write_text(config.out / "run.json", json.dumps(facts, indent=1) + "\n")

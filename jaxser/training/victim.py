@@ -86,7 +86,9 @@ class TrainState:
     @property
     def variables(self) -> dict[str, Any]:
         """What the victim is applied with."""
-        return {"params": {**self.params, **self.frozen}, "batch_stats": self.batch_stats}
+        variables = {"params": {**self.params, **self.frozen}}
+        # A module without statistics has no such collection.
+        return {**variables, "batch_stats": self.batch_stats} if self.batch_stats else variables
 
 
 def make_optimizer(

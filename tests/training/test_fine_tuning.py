@@ -1,0 +1,145 @@
+"""Fine-tuning a checkpoint of Hugging Face's layout by the real commands, and giving it back."""
+
+import dataclasses
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxser import attack, export, load_victim, train
+from jaxser.errors import report_errors
+from jaxser.models.wav2vec2 import Wav2Vec2, Wav2Vec2Config
+from jaxser.pretrained import read_pretrained, write_pretrained
+
+CONFIG = Wav2Vec2Config(
+    hidden_size=16,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=24,
+    conv_dim=(8, 8),
+    conv_kernel=(10, 3),
+    conv_stride=(5, 2),
+    num_conv_pos_embeddings=4,
+    num_conv_pos_embedding_groups=2,
+    classifier_proj_size=8,
+    mask_time_length=2,
+    sampling_rate=8000,
+)
+
+
+@pytest.fixture(autouse=True)
+def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JAXSER_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("hub") / "tiny"
+    module = Wav2Vec2(num_classes=2, config=CONFIG)
+    variables = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 800)))
+    write_pretrained(module, jax.device_get(variables), ("calm", "loud"), folder)
+    return folder
+
+
+def tiny(root: Path, out: Path, checkpoint: Path, *more: str) -> list[str]:
+    return [
+        *("--corpus.name", "csv", "--corpus.root", str(root), "--corpus.split", "given"),
+        *("--corpus.sample_rate", "8000", "--corpus.seconds", "0.1", "--out", str(out)),
+        *("--model.name", "wav2vec2-base", "--model.checkpoint", str(checkpoint)),
+        *("--training.epochs", "2", "--training.batch_size", "6", *more),
+    ]
+
+
+def test_a_checkpoint_is_fine_tuned_attacked_and_exported(
+    tiny_corpus: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, given = tmp_path / "run", tmp_path / "exported"
+    argv = tiny(tiny_corpus, out, checkpoint, "--training.layer_decay", "0.9")
+    assert train.main([*argv, "--training.accumulate", "2"]) == 0
+    victim = load_victim(out)
+    before = read_pretrained(checkpoint).variables["params"]
+    after = victim.variables["params"]
+    jax.tree.map(np.testing.assert_array_equal, after["feature_encoder"], before["feature_encoder"])
+    kernel = ("encoder", "layer1", "output", "kernel")
+    assert np.abs(_at(after, kernel) - _at(before, kernel)).max() > 1e-5
+
+    # The run folder stands by itself, the checkpoint may go.
+    checkpoint.rename(checkpoint.with_name("moved"))
+    try:
+        argv = ["--victim", str(out), "--attack", "fgsm", "--epsilon", "0.01"]
+        assert attack.main(argv) == 0
+        export.export(out, given)
+    finally:
+        checkpoint.with_name("moved").rename(checkpoint)
+    again = load_victim(given)
+    assert again.labels == victim.labels
+    x = np.random.default_rng(0).normal(0, 0.1, (3, 800)).astype(np.float32)
+    np.testing.assert_allclose(again.logits(x), victim.logits(x), atol=1e-6)
+    assert "wav2vec2-base" in capsys.readouterr().out
+
+
+def test_all_groups_are_trained_where_asked(
+    tiny_corpus: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    argv = tiny(tiny_corpus, out, checkpoint, "--model.freeze_feature_encoder", "false")
+    assert train.main(argv) == 0
+    before = read_pretrained(checkpoint).variables["params"]["feature_encoder"]["kernel1"]
+    after = load_victim(out).variables["params"]["feature_encoder"]["kernel1"]
+    assert np.abs(np.asarray(after) - before).max() > 1e-5
+
+
+def _at(tree: dict, path: tuple[str, ...]) -> np.ndarray:
+    for part in path:
+        tree = tree[part]
+    return np.asarray(tree)
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (["--model.name", "hubert-base"], "holds a wav2vec2 model, not hubert-base"),
+        (["--model.name", "emo18"], "holds a wav2vec2 model, not emo18"),
+        (["--corpus.sample_rate", "16000"], "is for speech at 8000 Hz"),
+        (["--corpus.seconds", "0.001"], "needs utterances of at least 20 samples"),
+        (["--model.dropout", "0.1"], "no setting 'dropout'"),
+        (["--model.checkpoint", "nowhere"], "nowhere has no config.json"),
+        (
+            ["--model.scan_layers", "true", "--training.layer_decay", "0.9"],
+            "or model.scan_layers to false",
+        ),
+    ],
+)
+def test_one_sentence_for_what_does_not_fit(
+    more: list[str],
+    sentence: str,
+    tiny_corpus: Path,
+    checkpoint: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    argv = tiny(tiny_corpus, tmp_path / "run", checkpoint, *more)
+    assert report_errors(lambda: train.main(argv)) in (1, 2)
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert "Traceback" not in error
+
+
+def test_rates_by_layer_need_a_transformer(
+    tiny_corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = [
+        *("--corpus.name", "csv", "--corpus.root", str(tiny_corpus), "--corpus.split", "given"),
+        *("--corpus.sample_rate", "8000", "--corpus.seconds", "0.1"),
+        *("--model.name", "emo18", "--training.layer_decay", "0.9"),
+        *("--out", str(tmp_path / "run")),
+    ]
+    assert report_errors(lambda: train.main(argv)) == 2
+    assert "needs the blocks of a speech transformer" in capsys.readouterr().err
+
+
+def test_the_tiny_architecture_is_the_one_of_the_checkpoint(checkpoint: Path) -> None:
+    module = read_pretrained(checkpoint).module
+    assert dataclasses.asdict(module.config) == dataclasses.asdict(CONFIG)
