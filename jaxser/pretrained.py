@@ -372,21 +372,22 @@ def _read_weights(folder: Path) -> dict[str, np.ndarray]:
 
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    with path.open("rb") as file:
-        start = file.read(64)
-    if start.startswith((b"PK", b"\x80")):
-        raise InputError(
-            f"{path} is a pickle under the name of a safetensors file, which is never read here; "
-            f"rename it to pytorch_model.bin and convert it with: {_CONVERTER} {path.parent}"
-        )
-    if start.startswith(b"version https://git-lfs"):
-        raise InputError(
-            f"{path} is a pointer of Git LFS, not the weights; fetch them with git lfs pull."
-        )
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             return {key: _wide(file.get_tensor(key)) for key in file.keys()}  # noqa: SIM118
     except safetensors.SafetensorError as error:
+        with path.open("rb") as raw:
+            start = raw.read(32)
+        if start.startswith((b"PK", b"\x80")):
+            raise InputError(
+                f"{path} is a pickle under the name of a safetensors file, which is never read "
+                f"here; rename it to pytorch_model.bin and convert it with: {_CONVERTER} "
+                f"{path.parent}"
+            ) from error
+        if start.startswith(b"version https://git-lfs"):
+            raise InputError(
+                f"{path} is a pointer of Git LFS, not the weights; fetch them with git lfs pull."
+            ) from error
         raise InputError(
             f"{path} is damaged or was not downloaded completely ({error}); download it again."
         ) from error

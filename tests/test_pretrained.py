@@ -109,7 +109,7 @@ def test_shards_and_the_old_spelling_of_weight_norm(tmp_path):
 
 
 def test_other_classes_get_a_new_classifier(tmp_path, caplog):
-    model, variables = write(tmp_path)
+    _, variables = write(tmp_path)
     with caplog.at_level(logging.WARNING):
         found = pretrained.read_pretrained(tmp_path, labels=("happy", "sad"))
     assert (found.labels, found.new) == (("happy", "sad"), ("classifier",))
