@@ -8,17 +8,16 @@ them again and only the results are stored. Needs torch and transformers.
 
 import dataclasses
 import itertools
-import sys
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.foundation import import_transformers
 from jaxser import models, params
 from jaxser.models.speech_transformer import SpeechTransformer
 
@@ -114,17 +113,6 @@ def seeded_batch(samples: int = 701, rows: int = 3) -> tuple[np.ndarray, np.ndar
     lengths = np.linspace(samples, samples // 3, rows).astype(int)
     x = rng.normal(size=(rows, samples)) + np.sin(np.arange(samples) / 9)[None]
     return (x * (np.arange(samples)[None] < lengths[:, None])).astype(np.float32), lengths
-
-
-def import_transformers() -> ModuleType:
-    """transformers, also beside a torchvision that was built for another torch."""
-    try:
-        import torchvision  # noqa: F401
-    except (ImportError, RuntimeError):
-        sys.modules["torchvision"] = None  # type: ignore[assignment]
-    import transformers
-
-    return transformers
 
 
 def torch_config(model: SpeechTransformer, **settings: Any) -> Any:
