@@ -97,10 +97,14 @@ def forward_flop(config: "SpeechConfig", samples: int) -> float:
 def jax_runs(module: "SpeechTransformer", variables: Any) -> dict[str, Run]:
     """Our side; compiled once per shape."""
     import jax
+    import jax.numpy as jnp
     import numpy as np
 
-    forward = jax.jit(lambda x: module.apply(variables, x))
-    gradient = jax.jit(jax.grad(lambda x: module.apply(variables, x)[:, 0].sum()))
+    def logits(x: Any) -> jax.Array:
+        return jnp.asarray(module.apply(variables, x))
+
+    forward = jax.jit(logits)
+    gradient = jax.jit(jax.grad(lambda x: logits(x)[:, 0].sum()))
     return {
         "forward": lambda x: np.asarray(forward(x)),
         "gradient": lambda x: np.asarray(gradient(x)),
