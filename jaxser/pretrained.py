@@ -195,7 +195,7 @@ def _variables(
     folder: Path,
 ) -> dict[str, Any]:
     """Variables from ``state``, and at random where a source begins with one of ``drawn``."""
-    plain = module.clone(scan_layers=False)
+    plain = module.clone(scan_layers=False, attention="xla")
     x = jnp.zeros((1, module.config.shortest_input()))
     shapes = jax.eval_shape(plain.init, jax.random.key(0), x)
     fresh = [entry for entry in table if drawn and entry.sources[0].startswith(drawn)]

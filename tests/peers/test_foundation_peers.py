@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from foundation_outputs import outputs_and_gradients
 from model_gradients import distance
 
 from jaxser import export, models, params, pretrained
@@ -37,25 +38,8 @@ pytestmark = [
 ONE_PER_FAMILY = ("wav2vec2-group-post", "hubert-layer-stable-sum", "wavlm-group-stable")
 
 
-def ours(model, variables, x, lengths=None):
-    """Logits, hidden states, and gradients by input and variables of the sum of their squares."""
-
-    @jax.jit
-    def run(variables, x):
-        def loss(variables, x):
-            logits = model.apply(variables, x, lengths=lengths)
-            return (logits**2).sum(), logits
-
-        grad = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)
-        (_, logits), (by_variables, by_input) = grad(variables, x)
-        states = model.apply(variables, x, lengths=lengths, method="hidden_states")
-        return logits, states, by_input, by_variables
-
-    return jax.tree.map(np.asarray, run(variables, jnp.asarray(x)))
-
-
 def compare(model, variables, twin, x, lengths=None):
-    logits, states, by_input, by_variables = ours(model, variables, x, lengths)
+    logits, states, by_input, by_variables = outputs_and_gradients(model, variables, x, lengths)
     expected = reference(twin, x, lengths)
     np.testing.assert_allclose(logits, expected["logits"], atol=1e-4)
     assert len(states) == model.config.num_hidden_layers + 1
@@ -91,6 +75,8 @@ def test_base_size(name):
 
 
 def test_batch_norm_in_training():
+    import torch
+
     model = small_model(
         "hubert-batch_norm",
         **dict.fromkeys(("hidden_dropout", "activation_dropout", "attention_dropout"), 0.0),
@@ -100,9 +86,9 @@ def test_batch_norm_in_training():
     variables = seeded_variables(model)
     x, _ = seeded_batch()
     twin = torch_model(model, variables).train()
-    expected = reference(twin, x)
+    expected = twin(torch.from_numpy(x)).logits.detach().numpy()
     logits, updated = model.apply(variables, x, train=True, mutable=["batch_stats"])
-    np.testing.assert_allclose(logits, expected["logits"], atol=1e-4)
+    np.testing.assert_allclose(logits, expected, atol=1e-4)
     norm = twin.hubert.encoder.pos_conv_embed.batch_norm
     stats = updated["batch_stats"]["encoder"]["position"]
     np.testing.assert_allclose(stats["mean"], norm.running_mean.numpy(), atol=1e-5)
@@ -153,6 +139,18 @@ def test_masked_share_of_spec_augment(probability, span, fewest):
     mine = np.asarray(jax.vmap(lambda key: draw(key, jnp.asarray(lengths)))(keys)).mean(axis=0)
     np.testing.assert_allclose(mine.mean(axis=1), theirs.mean(axis=1), atol=0.02)
     np.testing.assert_allclose(mine, theirs, atol=0.15)
+
+
+@pytest.mark.parametrize("name", [name for name in models.names() if "-" in name])
+def test_as_many_parameters_as_the_torch_class(name):
+    import torch
+
+    model = models.build(name, 7)
+    with torch.device("meta"):
+        twin = torch_model(model)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 400)))["params"]
+    count = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes))
+    assert count == sum(parameter.numel() for parameter in twin.parameters())
 
 
 @pytest.mark.parametrize("family", TABLES)
