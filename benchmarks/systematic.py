@@ -242,10 +242,12 @@ class Table:
 
     def line(self, entry: "Attacked", peer: Peer, most: int) -> Iterator[Cell]:
         """All settings of one attack, on at most so many rows."""
+        from jaxser.attack_run import spread_rows
         from jaxser.driver import predict
         from jaxser.paper_table import settings
 
-        x, truth = _spread(most, self.x, self.labels)
+        rows = spread_rows(len(self.x), most)
+        x, truth = self.x[rows], self.labels[rows]
         y = predict(self.victim, x)
         for setting in settings(entry):
             attack = self._attack(entry, setting)
@@ -366,15 +368,6 @@ def random_targets(y: "np.ndarray", classes: int, seed: int) -> "np.ndarray":
 
     steps = np.random.default_rng(seed).integers(1, classes, len(y))
     return ((y + steps) % classes).astype(y.dtype)
-
-
-def _spread(most: int, *arrays: "np.ndarray") -> "list[np.ndarray]":
-    """At most so many rows, spread over all of them."""
-    import numpy as np
-
-    count = len(arrays[0])
-    rows = np.linspace(0, count - 1, min(most, count)).round().astype(int)
-    return [array[rows] for array in arrays]
 
 
 def load_victim_and_features(

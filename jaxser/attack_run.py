@@ -44,7 +44,7 @@ from jaxser.provenance import device_name
 from jaxser.results import SCHEMA, RowWriter, parameters_hash, read_rows
 from jaxser.victim import Victim, load_victim, read_run
 
-__all__ = ["Run", "Speech", "attack_missing_rows", "load_speech", "prepare_run"]
+__all__ = ["Run", "Speech", "attack_missing_rows", "load_speech", "prepare_run", "spread_rows"]
 
 _DEFAULT_EPSILONS = (0.005, 0.01)
 _NO_LIMIT = (float("inf"),)
@@ -80,9 +80,14 @@ class Speech:
     def utterances(self) -> list[Utterance]:
         return [self.prepared.corpus.utterances[i] for i in self.positions]
 
+    @property
+    def notes(self) -> list[str]:
+        """Remarks on the victim and the corpus that results must carry."""
+        return list(dict.fromkeys([*self.victim.notes, *self.prepared.corpus.notes]))
+
     def spread(self, limit: int | None) -> "Speech":
         """At most so many of the utterances, spread over all."""
-        rows = _spread(len(self.positions), limit)
+        rows = spread_rows(len(self.positions), limit)
         return dataclasses.replace(
             self,
             positions=self.positions[rows],
@@ -98,7 +103,7 @@ def load_speech(config: AttackCommandConfig) -> Speech:
     Raises:
       UsageError, InputError: see the message.
     """
-    return _load_speech(config, load_victim(config.victim, config.domain))
+    return _load_speech(config, _load_victim(config))
 
 
 def prepare_run(config: AttackCommandConfig, speech: Speech | None = None) -> "Run":
@@ -115,7 +120,7 @@ def prepare_run(config: AttackCommandConfig, speech: Speech | None = None) -> "R
     name, values = _named_attack(config.attack)
     values |= _parameters(config)
     attack = from_parameters(name, values)
-    victim = load_victim(config.victim, config.domain) if speech is None else speech.victim
+    victim = _load_victim(config) if speech is None else speech.victim
     if "bounds" not in values:
         attack = dataclasses.replace(attack, bounds=victim.bounds)  # type: ignore[type-var]
     parts = members(attack, len(victim.labels))
@@ -143,7 +148,7 @@ def prepare_run(config: AttackCommandConfig, speech: Speech | None = None) -> "R
         "corpus": corpus.title,
         "language": corpus.language,
         "synthetic": corpus.synthetic,
-        "notes": list(dict.fromkeys([*victim.notes, *corpus.notes])),
+        "notes": speech.notes,
         "split": config.split,
         "domain": config.domain,
         "label_source": "target" if config.target is not None else config.y,
@@ -313,6 +318,11 @@ class Run:
 _RowKey = tuple[str, float, str]
 
 
+def _load_victim(config: AttackCommandConfig) -> Victim:
+    read_run(config.victim)  # a mistyped run folder must not be looked for on the hub
+    return load_victim(config.victim, config.domain)
+
+
 def _load_speech(config: AttackCommandConfig, victim: Victim) -> Speech:
     trained, _ = read_run(config.victim)
     corpus_config = _attacked_corpus(trained.corpus, config)
@@ -339,7 +349,7 @@ def _load_speech(config: AttackCommandConfig, victim: Victim) -> Speech:
             f"{corpus.name} does not say its speakers' gender, so there is no table by gender; "
             "leave --by out."
         )
-    positions = positions[_spread(len(positions), config.limit)]
+    positions = positions[spread_rows(len(positions), config.limit)]
     inputs: np.ndarray = prepared.waveforms
     places = positions
     if config.domain == "features":
@@ -364,7 +374,7 @@ def _load_speech(config: AttackCommandConfig, victim: Victim) -> Speech:
     )
 
 
-def _spread(count: int, limit: int | None) -> np.ndarray:
+def spread_rows(count: int, limit: int | None) -> np.ndarray:
     """Places of at most ``limit`` of ``count`` things, spread evenly."""
     if limit is None or limit >= count:
         return np.arange(count)

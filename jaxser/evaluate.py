@@ -32,13 +32,10 @@ __all__ = ["main"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, attack, print; returns the exit status."""
     args = _arguments(argv)
-    tables = {path: _chosen(load_table(path), path, args.attacks) for path in args.table}
-    if args.attacks and not any(table.attacks for table in tables.values()):
-        titles = [title for path in args.table for title in load_table(path).titles]
-        raise UsageError(
-            f"no table has {args.attacks[0]!r}; {nearest_name(args.attacks[0], titles)}"
-        )
-    limits = _limits(args.limit, [title for table in tables.values() for title in table.titles])
+    tables = [load_table(path) for path in args.table]
+    titles = list(dict.fromkeys(title for table in tables for title in table.titles))
+    limits = _limits(args.limit, titles)
+    tables = _chosen(tables, titles, args.attacks)
     _check_out(args.out)
 
     from jaxser.compilation import enable_compilation_cache
@@ -46,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     enable_compilation_cache()
     done = []
-    for table in tables.values():
+    for table in tables:
         for victim in args.victim:
             done.append(_evaluate(table, victim, limits, args))
             print(format_evaluation(done[-1]), flush=True)
@@ -83,11 +80,20 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _chosen(table: Table, path: Path, names: Sequence[str] | None) -> Table:
-    """The table with the attacks that are asked for; those of one table may lack in another."""
+def _chosen(
+    tables: Sequence[Table], titles: Sequence[str], names: Sequence[str] | None
+) -> list[Table]:
+    """The tables with the attacks that are asked for; one table may lack those of another."""
     if names is None:
-        return table
-    return dataclasses.replace(table, attacks=[a for a in table.attacks if a.title in names])
+        return list(tables)
+    for name in names:
+        if name not in titles:
+            raise UsageError(f"no table has {name!r}; {nearest_name(name, titles)}")
+    chosen = [
+        dataclasses.replace(table, attacks=[a for a in table.attacks if a.title in names])
+        for table in tables
+    ]
+    return [table for table in chosen if table.attacks]
 
 
 def _limits(texts: Sequence[str], titles: Sequence[str]) -> dict[str | None, int]:

@@ -10,6 +10,7 @@ of an attack is paired: of the same utterance before and after.
 """
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,7 @@ class Line:
         """Mean absolute change."""
         return _mean(self.outcomes.only(group).mean_abs)
 
+    @functools.cached_property
     def interval(self) -> tuple[float, float]:
         """95 % of the accuracy of all."""
         return _interval(clustered_means(self.outcomes.after, self.outcomes.speakers))
@@ -183,7 +185,7 @@ class Evaluation:
         """What tells it from others in tables and pictures."""
         return f"{self.corpus.name}, {self.protocol}, {self.victim.name}"
 
-    @property
+    @functools.cached_property
     def clean(self) -> Clean:
         """Before any attack, on the whole part."""
         utterances = self.speech.utterances
@@ -195,12 +197,7 @@ class Evaluation:
             num_classes=len(self.speech.victim.labels),
         )
 
-    @property
-    def notes(self) -> list[str]:
-        """Remarks that results must carry."""
-        return list(dict.fromkeys([*self.speech.victim.notes, *self.corpus.notes]))
-
-    @property
+    @functools.cached_property
     def best(self) -> list[Line]:
         """The strongest setting of each attack."""
         return best_lines(self.lines)

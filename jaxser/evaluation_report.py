@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxser.errors import InputError
 from jaxser.evaluation import (
     GROUPS,
     METRICS,
@@ -46,7 +47,7 @@ def format_evaluation(evaluation: Evaluation) -> str:
 
 
 def _notes(evaluation: Evaluation) -> list[str]:
-    notes = evaluation.notes
+    notes = evaluation.speech.notes
     if not set(evaluation.clean.genders) & set(GROUPS):
         notes.append(
             f"{evaluation.corpus.name} does not say its speakers' gender, so there are no figures "
@@ -71,7 +72,7 @@ def _strongest(evaluation: Evaluation) -> Cells:
         ]
     )
     for line in evaluation.best:
-        low, high = line.interval()
+        low, high = line.interval
         figures = published.get(line.attack)
         spent = table.published_seconds.get(line.attack)
         cells.append(
@@ -157,7 +158,10 @@ def _victims(evaluations: Sequence[Evaluation]) -> Iterator[str]:
         ["run", "corpus", "protocol", "utterances", "speakers"]
         + [metric if group == "all" else f"{metric}, {group}" for metric, group in names]
     ]
-    kind = lambda each: (each.corpus.name, each.protocol, each.trained.model.name)  # noqa: E731
+
+    def kind(each: Evaluation) -> tuple[str, str, str]:
+        return each.corpus.name, each.protocol, each.trained.model.name
+
     for (corpus, protocol, _), group in _grouped(victims, kind).items():
         figures = []
         for each in group:
@@ -346,7 +350,7 @@ def _draw_example(path: Path, evaluation: Evaluation) -> str | None:
     utterance = best[0].example[0]
     kept = {line.attack: line.example[1] for line in best if line.example[0] == utterance}
     place = speech.places[speech.utterances.index(utterance)]
-    inputs = np.stack([speech.inputs[place], *(np.load(file) for file in kept.values())])
+    inputs = np.stack([speech.inputs[place], *(_read_example(file) for file in kept.values())])
     if evaluation.table.domain == "waveform":
         inputs = np.asarray(front_end.features(victim.variables, inputs))
     original, *attacked = np.asarray(front_end.spectrogram(victim.variables, inputs))
@@ -358,6 +362,15 @@ def _draw_example(path: Path, evaluation: Evaluation) -> str | None:
     )
     save_figure(figure, path)
     return f"![spectrograms of {utterance.id}]({path.name})"
+
+
+def _read_example(path: Path) -> np.ndarray:
+    try:
+        return np.asarray(np.load(path))
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(
+            f"{path} is damaged ({error}); delete it, and the same command makes it again."
+        ) from error
 
 
 def _settings_csv(evaluations: Iterable[Evaluation]) -> str:

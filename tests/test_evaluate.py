@@ -110,12 +110,19 @@ def test_an_attack_may_have_a_limit_of_its_own(
     untrained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = str(table_file(tmp_path / "table.yaml"))
-    limits = ["--limit", "4", "deepfool=2"]
-    assert evaluate.main([table, "--victim", str(untrained_run), *limits]) == 0
+    argv = [table, "--victim", str(untrained_run), "--limit", "4", "deepfool=2"]
+    assert evaluate.main(argv) == 0
     lines = capsys.readouterr().out.split("\n")
     rows = {line.split()[0]: line for line in lines if line.startswith(("steps", "deepfool"))}
     assert "  4  " in rows["steps"]
     assert rows["deepfool"].split()[1] == "2"
+    # Limits of attacks that are not asked for are no mistake, nor is a table that lacks them all.
+    assert evaluate.main([*argv, "--attacks", "steps"]) == 0
+    other = table_file(tmp_path / "other.yaml", title="Other", attacks=[{"attack": "fgsm"}])
+    other.write_text(other.read_text().replace("steps", "fgsm"))
+    capsys.readouterr()
+    assert evaluate.main([str(other), *argv, "--attacks", "steps"]) == 0
+    assert "Other" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -127,6 +134,7 @@ def test_an_attack_may_have_a_limit_of_its_own(
         ({"published": {"csv": {"stepz": {}}}}, [], "did you mean 'steps'"),
         ({"published_seconds": {"stepz": [1, 2]}}, [], "did you mean 'steps'"),
         ({}, ["--attacks", "deepfol"], "did you mean 'deepfool'"),
+        ({}, ["--attacks", "steps", "deepfol"], "did you mean 'deepfool'"),
         ({}, ["--limit", "many"], "neither a number nor NAME=number"),
         ({}, ["--limit", "deepfol=3"], "did you mean 'deepfool'"),
         ({"attacks": [{"attack": "deepfol"}], "published": {}}, [], "did you mean 'deepfool'"),

@@ -29,6 +29,7 @@ __all__ = [
     "ConvBlock",
     "ConvLSTM",
     "Dense",
+    "check_waveforms",
     "conv_max_pool",
     "conv_moments",
     "moments",
@@ -364,6 +365,24 @@ def _recurrence_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> 
 recurrence.defjvp(_recurrence_jvp, symbolic_zeros=True)
 
 
+def check_waveforms(name: str, x: Float[Array, "..."], shortest: int) -> None:
+    """Refuse what is no batch of waveforms, or shorter than ``shortest`` samples.
+
+    Raises:
+      InputError: it says so of the model ``name``.
+    """
+    if x.ndim != 2:
+        raise InputError(
+            f"{name} takes waveforms of shape [batch, time], but got an array of shape "
+            f"{tuple(x.shape)}; add a batch axis or mix the channels down."
+        )
+    if x.shape[1] < shortest:
+        raise InputError(
+            f"{name} needs waveforms of at least {shortest} samples, but got {x.shape[1]}; pad "
+            "them or use longer utterances."
+        )
+
+
 # --- modules -------------------------------------------------------------------------------
 
 
@@ -535,17 +554,7 @@ class ConvLSTM(nn.Module):
         Raises:
           InputError: ``x`` is not a batch of waveforms or is too short for the poolings.
         """
-        name = type(self).__name__
-        if x.ndim != 2:
-            raise InputError(
-                f"{name} takes waveforms of shape [batch, time], but got an array of shape "
-                f"{tuple(x.shape)}; add a batch axis or mix the channels down."
-            )
-        if x.shape[1] < self.shortest_input():
-            raise InputError(
-                f"{name} needs waveforms of at least {self.shortest_input()} samples, but got "
-                f"{x.shape[1]}; pad them or use longer utterances."
-            )
+        check_waveforms(type(self).__name__, x, self.shortest_input())
         wide = _wide(self.dtype)
         y = normalise_utterance(x.astype(wide))[..., None]
         for index, (features, kernel_size, padding, pool) in enumerate(self.blocks):

@@ -31,7 +31,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from jaxser.errors import InputError, UsageError
-from jaxser.models.layers import NORM_EPSILON, NORM_MOMENTUM, moments
+from jaxser.models.layers import NORM_EPSILON, NORM_MOMENTUM, check_waveforms, moments
 
 __all__ = [
     "ACTIVATIONS",
@@ -812,17 +812,8 @@ class SpeechTransformer(nn.Module):
         return self._encode(x, train, lengths, keep_states=True)[1]
 
     def _encode(self, x: Any, train: bool, lengths: Any, keep_states: bool) -> tuple[Any, Any, Any]:
-        config, name = self.config, type(self).__name__
-        if x.ndim != 2:
-            raise InputError(
-                f"{name} takes waveforms of shape [batch, time], but got an array of shape "
-                f"{tuple(x.shape)}; add a batch axis or mix the channels down."
-            )
-        if x.shape[1] < config.shortest_input():
-            raise InputError(
-                f"{name} needs waveforms of at least {config.shortest_input()} samples, but got "
-                f"{x.shape[1]}; pad them or use longer utterances."
-            )
+        config = self.config
+        check_waveforms(type(self).__name__, x, config.shortest_input())
         x = x.astype(jnp.promote_types(self.dtype, jnp.float32))
         if config.do_normalize:
             x = normalise_input(x, lengths)

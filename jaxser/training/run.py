@@ -110,7 +110,9 @@ def train_victim(config: TrainConfig, watch: Watch | None = None) -> TrainingOut
 
 def _train(config: TrainConfig, prepared: Prepared, watch: Watch | None) -> TrainingOutcome:
     corpus, mesh = prepared.corpus, make_mesh()
-    model = build_module(config, len(corpus.labels))
+    # A run that goes on needs the checkpoint that it began with no more.
+    begun = _begun(config.out)
+    model = build_module(config, len(corpus.labels), config.out / ARCHITECTURE if begun else None)
     statistics, inputs = _inputs(config, model, prepared)
     source = functools.partial(WaveformSource, inputs, label_indices(corpus))
     train = source(split_rows(corpus, "train"))
@@ -129,7 +131,7 @@ def _train(config: TrainConfig, prepared: Prepared, watch: Watch | None) -> Trai
         shape,
         len(corpus.labels),
         statistics,
-        pretrained=_pretrained(config, corpus.labels),
+        pretrained=None if begun else _pretrained(config, corpus.labels),
         frozen=("feature_encoder",) if blocks and config.model.freeze_feature_encoder else (),
     )
     weights = (
@@ -378,11 +380,16 @@ def _run_folder(out: Path) -> Iterator[None]:
         yield
 
 
+def _begun(out: Path) -> bool:
+    """Whether there is something to go on from."""
+    return any((out / "checkpoints" / "last").glob("[0-9]*"))
+
+
 def _describe_run(config: TrainConfig, prepared: Prepared) -> None:
     """Write what the run is, or check that the run already there is this one."""
     # Without a checkpoint there is nothing to lose: a run that failed at once, on an impossible
     # setting for instance, may be given again with other settings.
-    if any((config.out / "checkpoints" / "last").glob("[0-9]*")):
+    if _begun(config.out):
         _check_same_run(config, prepared)
         return
     corpus = prepared.corpus

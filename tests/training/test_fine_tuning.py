@@ -56,8 +56,9 @@ def test_a_checkpoint_is_fine_tuned_attacked_and_exported(
     tiny_corpus: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, given = tmp_path / "run", tmp_path / "exported"
-    argv = tiny(tiny_corpus, out, checkpoint, "--training.layer_decay", "0.9")
-    assert train.main([*argv, "--training.accumulate", "2"]) == 0
+    command = tiny(tiny_corpus, out, checkpoint, "--training.layer_decay", "0.9")
+    command += ["--training.accumulate", "2"]
+    assert train.main(command) == 0
     victim = load_victim(out)
     before = read_pretrained(checkpoint).variables["params"]
     after = victim.variables["params"]
@@ -70,6 +71,7 @@ def test_a_checkpoint_is_fine_tuned_attacked_and_exported(
     try:
         argv = ["--victim", str(out), "--attack", "fgsm", "--epsilon", "0.01"]
         assert attack.main(argv) == 0
+        assert train.main(command) == 0
         export.export(out, given)
     finally:
         checkpoint.with_name("moved").rename(checkpoint)

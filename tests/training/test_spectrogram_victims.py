@@ -106,7 +106,9 @@ def test_both_domains_are_attacked(trained: Path, capsys: pytest.CaptureFixture[
     assert clean[0] == clean[1]
 
 
-def test_a_report_sets_the_domains_side_by_side(trained: Path, tmp_path: Path) -> None:
+def test_a_report_sets_the_domains_side_by_side(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     tables = []
     for domain, epsilon in (("features", 1.0), ("waveform", 0.1)):
         content = {"title": f"{domain} table", "domain": domain, "snr": [20, 0]}
@@ -228,6 +230,7 @@ def test_the_optimiser_gets_the_rate() -> None:
         batch_stats={},
         opt_state=optimizer.init(params),
         metrics=EpochMetrics.zeros(2),
+        frozen={},
     )
     gradients = jax.tree.map(jnp.ones_like, params)
 
