@@ -16,15 +16,29 @@ if TYPE_CHECKING:
     from jaxser import corpora as corpora
     from jaxser import models as models
     from jaxser.driver import run_attack as run_attack
+    from jaxser.generator import load_generator as load_generator
     from jaxser.victim import Victim as Victim
     from jaxser.victim import load_victim as load_victim
 
 __version__ = "0.1.0"
 
-__all__ = ["Victim", "attacks", "corpora", "load_victim", "models", "run_attack"]
+__all__ = [
+    "Victim",
+    "attacks",
+    "corpora",
+    "load_generator",
+    "load_victim",
+    "models",
+    "run_attack",
+]
 
 _SUBMODULES = ("attacks", "corpora", "models")
-_FUNCTIONS = {"Victim": "victim", "load_victim": "victim", "run_attack": "driver"}
+_FUNCTIONS = {
+    "Victim": "victim",
+    "load_generator": "generator",
+    "load_victim": "victim",
+    "run_attack": "driver",
+}
 
 
 def __getattr__(name: str) -> Any:

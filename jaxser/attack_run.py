@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from jaxser.attacks import Attack, from_parameters, parameters
+from jaxser.attacks import Attack, StaaNet, from_parameters, parameters
 from jaxser.attacks.base import FLAG_NAMES, PROBABILITIES, RANDOMISED
 from jaxser.audio import write_wav
 from jaxser.config import AttackCommandConfig, CorpusConfig, load_yaml
@@ -38,10 +38,12 @@ from jaxser.driver import (
 )
 from jaxser.errors import InputError, UsageError, nearest_name
 from jaxser.files import atomic_file
+from jaxser.generator import load_generator
 from jaxser.models.front_end import RowBatches
 from jaxser.progress import AttackBar, Interruption
-from jaxser.provenance import device_name
+from jaxser.provenance import device_name, fingerprint_of
 from jaxser.results import SCHEMA, RowWriter, parameters_hash, read_rows
+from jaxser.staa_net import ALL_TARGETS, Generator
 from jaxser.victim import Victim, load_victim, read_run
 
 __all__ = ["Run", "Speech", "attack_missing_rows", "load_speech", "prepare_run", "spread_rows"]
@@ -119,12 +121,17 @@ def prepare_run(config: AttackCommandConfig, speech: Speech | None = None) -> "R
     """
     name, values = _named_attack(config.attack)
     values |= _parameters(config)
+    if isinstance(values.get("generator"), str):
+        values["generator"] = load_generator(values["generator"])
     attack = from_parameters(name, values)
     victim = _load_victim(config) if speech is None else speech.victim
+    generator = attack.generator if isinstance(attack, StaaNet) else None
+    if generator is not None:
+        _check_generator(generator, victim, config)
     if "bounds" not in values:
         attack = dataclasses.replace(attack, bounds=victim.bounds)  # type: ignore[type-var]
     parts = members(attack, len(victim.labels))
-    epsilons = _epsilons(config, all(part.minimal_norm for part in parts))
+    epsilons = _epsilons(config, all(part.minimal_norm for part in parts), generator)
     norm = check_budgets(attack, epsilons, config.epsilon_unit, len(victim.labels))
     speech = _load_speech(config, victim) if speech is None else speech.spread(config.limit)
     values = parameters(attack)
@@ -148,7 +155,7 @@ def prepare_run(config: AttackCommandConfig, speech: Speech | None = None) -> "R
         "corpus": corpus.title,
         "language": corpus.language,
         "synthetic": corpus.synthetic,
-        "notes": speech.notes,
+        "notes": [*speech.notes, *_generator_notes(generator, config, epsilons)],
         "split": config.split,
         "domain": config.domain,
         "label_source": "target" if config.target is not None else config.y,
@@ -356,7 +363,7 @@ def _load_speech(config: AttackCommandConfig, victim: Victim) -> Speech:
         inputs, places = _features(victim, prepared.waveforms, positions), np.arange(len(positions))
     return Speech(
         victim=victim,
-        fingerprint=_fingerprint(victim.variables),
+        fingerprint=fingerprint_of(victim.variables),
         scheme=(corpus_config.split, corpus_config.split_seed, corpus_config.fold),
         prepared=prepared,
         positions=positions,
@@ -406,7 +413,45 @@ def _features(victim: Victim, waveforms: np.ndarray, positions: np.ndarray) -> n
     return np.concatenate([np.asarray(features(victim.variables, x)) for x in batches])
 
 
-def _epsilons(config: AttackCommandConfig, unlimited: bool) -> tuple[float, ...]:
+def _check_generator(generator: Generator, victim: Victim, config: AttackCommandConfig) -> None:
+    """Refuse a generator that was trained for other speech or another goal than is asked for."""
+    if config.domain != "waveform":
+        raise UsageError("staanet changes speech; use the domain waveform.")
+    if victim.labels != generator.labels:
+        raise InputError(
+            f"the generator {generator.name} was trained for the labels "
+            f"{', '.join(generator.labels)}, but {config.victim} knows {', '.join(victim.labels)}; "
+            "give a victim of the same labels."
+        )
+    if victim.sample_rate != generator.sample_rate:
+        raise InputError(
+            f"the generator {generator.name} is for speech at {generator.sample_rate} Hz, but "
+            f"{config.victim} hears {victim.sample_rate} Hz; give a victim of the same rate."
+        )
+    generator.check_inputs((1, *victim.input_shape))
+    if generator.target not in (None, ALL_TARGETS, config.target):
+        raise UsageError(
+            f"the generator {generator.name} was trained to reach {generator.target}; give "
+            f"--target {generator.target}."
+        )
+
+
+def _generator_notes(
+    generator: Generator | None, config: AttackCommandConfig, epsilons: Sequence[float]
+) -> list[str]:
+    if generator is None or config.epsilon_unit != "amplitude":
+        return []
+    low, high = generator.epsilon
+    # A range that is met to the last digit of what the config says is met.
+    if all(low * (1 - 1e-6) <= epsilon <= high * (1 + 1e-6) for epsilon in epsilons):
+        return []
+    trained = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+    return [f"the generator was trained for ε {trained} alone"]
+
+
+def _epsilons(
+    config: AttackCommandConfig, unlimited: bool, generator: Generator | None
+) -> tuple[float, ...]:
     """The budgets, or what they are without any given."""
     if config.epsilon:
         if len(set(config.epsilon)) < len(config.epsilon):
@@ -416,6 +461,8 @@ def _epsilons(config: AttackCommandConfig, unlimited: bool) -> tuple[float, ...]
         raise UsageError(
             f"--epsilon_unit {config.epsilon_unit} needs an --epsilon in dB, such as 30."
         )
+    if generator is not None:
+        return tuple(sorted(set(generator.epsilon)))
     return _NO_LIMIT if unlimited else _DEFAULT_EPSILONS
 
 
@@ -480,19 +527,6 @@ def _target(config: AttackCommandConfig, known: Sequence[str]) -> int | None:
             f"there is no label {config.target!r} to reach; {nearest_name(config.target, known)}"
         )
     return known.index(config.target)
-
-
-def _fingerprint(variables: Any) -> str:
-    """SHA-256 of the victim's parameters and statistics, shortened."""
-    import hashlib
-
-    import jax
-
-    digest = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
-        digest.update(jax.tree_util.keystr(path).encode())
-        digest.update(np.ascontiguousarray(leaf).tobytes())
-    return digest.hexdigest()[:16]
 
 
 def attack_missing_rows(run: Run) -> Throughput:

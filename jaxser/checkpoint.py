@@ -96,6 +96,13 @@ class Checkpoints:
         )
         return step, restored["state"], dict(restored["record"])
 
+    def kept(self) -> str:
+        """What there is to go back to, for an error message."""
+        step = self._manager("last").latest_step()
+        if step is None:
+            return "there is no checkpoint yet"
+        return f"the last good checkpoint is {self._folder / 'last' / str(step)}"
+
     def close(self) -> None:
         """Release orbax's threads."""
         for manager in self._managers.values():

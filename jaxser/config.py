@@ -235,7 +235,11 @@ class TrainingConfig:
         bool, Field(description="rotate every training utterance in time by a random amount")
     ] = False
     monitor: Annotated[
-        Literal["uar", "loss"], Field(description="validation figure that picks the best epoch")
+        Literal["uar", "loss", "asr", "last"],
+        Field(
+            description="validation figure that picks the best epoch: uar of a victim, asr (attack "
+            "success rate) of a generator, the loss of both; last: none does"
+        ),
     ] = "uar"
     patience: Annotated[
         int, NotNegative, Field(description="epochs without a better one before stopping; 0: never")
@@ -246,6 +250,75 @@ class TrainingConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class GeneratorConfig:
+    """STAA-Net: a network that makes adversarial speech, and what it is trained for."""
+
+    widths: Annotated[
+        tuple[int, ...],
+        Field(min_length=1, description="channels of the Wave-U-Net's levels, multiples of 8"),
+    ] = (32, 64, 128, 256, 512, 1024)
+    padding: Annotated[
+        Literal["valid", "same"],
+        Field(description="valid: reflected input, as published; same: no sample is wasted"),
+    ] = "valid"
+    epsilon: Annotated[
+        tuple[float, ...],
+        Field(
+            min_length=1,
+            max_length=2,
+            description="largest amplitude of a change; a lowest and a highest one train for all "
+            "between, with epsilon as an input",
+        ),
+    ] = (0.05,)
+    target: Annotated[
+        str | None,
+        Field(description="label to reach instead of leaving the prediction; all: any, as asked"),
+    ] = None
+    magnitudes: Annotated[
+        Literal["tanh", "clip"],
+        Field(description="limit of the changes, as in the authors' code or as in their paper"),
+    ] = "tanh"
+    quantisation: Annotated[
+        Literal["random", "straight_through"], Field(description="of the mask in training")
+    ] = "random"
+    factorised: Annotated[
+        bool, Field(description="locations beside magnitudes; without, all samples change")
+    ] = True
+    confidence: Annotated[
+        float, NotNegative, Field(description="margin of the logits beyond which more is no better")
+    ] = 0.0
+    reduction: Annotated[
+        Literal["row", "batch"],
+        Field(
+            description="norms of each row and means over the rows; or of the whole batch and sums,"
+            " as published, which change with the batch size"
+        ),
+    ] = "row"
+    magnitude_weight: Annotated[float, NotNegative, Field(description="of the L2 norm")] = 1e-3
+    sparsity_weight: Annotated[float, NotNegative, Field(description="of the mask's L1 norm")] = (
+        1e-4
+    )
+    quantisation_weight: Annotated[
+        float, NotNegative, Field(description="of the distance to a mask of zeros and ones")
+    ] = 1e-4
+    keep_sparsity: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            lt=1,
+            description="share of changed samples to arrive at; replaces sparsity_weight",
+        ),
+    ] = None
+    keep_snr: Annotated[
+        float | None,
+        Field(description="least power SNR in dB, on average; replaces magnitude_weight"),
+    ] = None
+    multiplier_rate: Annotated[
+        float, Positive, Field(description="step of the multipliers that keep_... adapts")
+    ] = 0.05
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """One training run; the defaults are the demo."""
 
@@ -253,9 +326,17 @@ class TrainConfig:
         Path("runs/demo")
     )
     seed: Annotated[int, NotNegative, Field(description="of initialisation and data order")] = 0
+    threat: Annotated[
+        tuple[Path, ...],
+        Field(
+            description="run folders of victims to train a generator of adversarial speech against,"
+            " instead of a victim"
+        ),
+    ] = ()
     corpus: CorpusConfig = dataclasses.field(default_factory=CorpusConfig)
     features: FeaturesConfig = dataclasses.field(default_factory=FeaturesConfig)
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    generator: GeneratorConfig = dataclasses.field(default_factory=GeneratorConfig)
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
 
 

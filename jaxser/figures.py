@@ -10,7 +10,13 @@ from jaxtyping import Float, Int
 from jaxser.files import atomic_file
 from jaxser.metrics import recalls, uar
 
-__all__ = ["bars_figure", "confusion_figure", "save_figure", "spectrograms_figure"]
+__all__ = [
+    "bars_figure",
+    "confusion_figure",
+    "perturbation_figure",
+    "save_figure",
+    "spectrograms_figure",
+]
 
 
 def confusion_figure(
@@ -140,6 +146,40 @@ def spectrograms_figure(
         place.set_title(heading)
     for place in grid[-1]:
         place.set_xlabel("s")
+    figure.suptitle(title)
+    return figure
+
+
+def perturbation_figure(
+    title: str,
+    x: Float[np.ndarray, " time"],
+    x_adv: Float[np.ndarray, " time"],
+    sample_rate: int,
+) -> matplotlib.figure.Figure:
+    """Original, adversarial speech and their difference: waveforms above, spectrograms below.
+
+    As STAA-Net's Figure 3. The difference has a scale of its own, which its axis says.
+
+    Args:
+      title: shown above.
+      x: speech.
+      x_adv: the same after an attack.
+      sample_rate: of both, in Hz.
+    """
+    figure = matplotlib.figure.Figure(figsize=(12, 5), layout="compressed", dpi=100)
+    above, below = figure.subplots(2, 3, sharex=True)
+    seconds = np.arange(len(x)) / sample_rate
+    parts = {"original": x, "adversarial": x_adv, "difference": x_adv - x}
+    for axes, image, (name, samples) in zip(above, below, parts.items(), strict=True):
+        axes.plot(seconds, samples, linewidth=0.5)
+        axes.set_title(name)
+        reach = float(np.abs(samples if name == "difference" else [x, x_adv]).max())
+        axes.set_ylim(-1.05 * reach - 1e-9, 1.05 * reach + 1e-9)
+        # Silence, as most of a sparse difference is, must not be a logarithm of zero.
+        image.specgram(samples + 1e-12, NFFT=512, Fs=sample_rate, noverlap=384, vmin=-160)
+        image.set_xlabel("s")
+    above[0].set_ylabel("amplitude")
+    below[0].set_ylabel("Hz")
     figure.suptitle(title)
     return figure
 

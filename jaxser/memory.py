@@ -129,7 +129,7 @@ def rows_in_memory(probe: Machine, input_shape: tuple[int, ...], free: int) -> i
       free: bytes per device.
     """
     needed = _probe_bytes(probe, input_shape)
-    variables = sum(leaf.nbytes for leaf in jax.tree.leaves(probe.variables))
+    variables = sum(leaf.nbytes for leaf in jax.tree.leaves(probe.all_variables))
     per_row = max(1, needed - variables) / (probe.slots // probe.num_devices)
     return max(1, int(_MEMORY_SHARE * free / per_row))
 
@@ -150,13 +150,13 @@ def _probe_bytes(probe: Machine, input_shape: tuple[int, ...]) -> int:
     x, y, ids = rows(jnp.float32, *input_shape), rows(jnp.int32), rows(jnp.uint32)
     programs = probe.attack
     fresh = {"x": x, "y": y, "ids": ids, "epsilon": rows(jnp.float32), "real": rows(jnp.bool_)}
-    state = programs.init.result_shapes(probe.variables, key, fresh)
+    state = programs.init.result_shapes(probe.all_variables, key, fresh)
     state = jax.tree.map(
         lambda of: jax.ShapeDtypeStruct((probe.slots, *of.shape[1:]), of.dtype, sharding=along),
         state,
     )
     wanted = jax.ShapeDtypeStruct((), jnp.int32, sharding=whole)
-    return int(programs.advance.bytes_needed(probe.variables, wanted, state))
+    return int(programs.advance.bytes_needed(probe.all_variables, wanted, state))
 
 
 def _on_cpu(mesh: Mesh) -> bool:

@@ -1,7 +1,7 @@
 """The compiled programs of a run: one set per victim and one per attack, made once per shape.
 
     machine = make_machine(victim, (32_000,), attack=PGD(), mesh=mesh, slots=16, score_rows=16)
-    state, taken = machine.attack.advance(machine.variables, wanted, state)
+    state, taken = machine.attack.advance(machine.all_variables, wanted, state)
     scored = machine.victim.score(machine.variables, key, SCORE, ids, x, x_adv)
 
 Programs are compiled ahead of time on their first call, so that compilation can be told from
@@ -27,6 +27,7 @@ from jaxtyping import Array, Float, Int, Key, UInt
 from jaxser.attacks.base import (
     Attack,
     LogitsFn,
+    NetworkAttack,
     RandomLogits,
     SharedDirection,
     row_keys,
@@ -205,10 +206,14 @@ class _AttackPrograms:
     ) -> None:
         slots_per_device = slots // mesh.size
 
-        def init(variables: Any, key: Array, rows: dict[str, Array]) -> Any:
+        def with_variables(own: Any) -> Attack:
+            return attack.with_variables(own) if isinstance(attack, NetworkAttack) else attack
+
+        def init(variables: tuple[Any, Any], key: Array, rows: dict[str, Array]) -> Any:
+            of_victim, own = variables
             keys = row_keys(key, rows["ids"])
-            logits_fn = victim.logits_fn(variables, keys, jnp.zeros_like(rows["ids"]))
-            state = attack.init(logits_fn, keys, rows["x"], rows["y"], rows["epsilon"])
+            logits_fn = victim.logits_fn(of_victim, keys, jnp.zeros_like(rows["ids"]))
+            state = with_variables(own).init(logits_fn, keys, rows["x"], rows["y"], rows["epsilon"])
             return dataclasses.replace(state, done=state.done | ~rows["real"])
 
         def blank(new: Any) -> Any:
@@ -220,11 +225,12 @@ class _AttackPrograms:
             # A slot past the end is dropped, so the shapes are always the same.
             return jax.tree.map(lambda to, of: to.at[slot].set(of, mode="drop"), state, new)
 
-        def step(variables: Any, state: Any) -> Any:
-            logits_fn = victim.logits_fn(variables, state.keys, state.steps + 1)
-            return attack.step(logits_fn, state)
+        def step(variables: tuple[Any, Any], state: Any) -> Any:
+            of_victim, own = variables
+            logits_fn = victim.logits_fn(of_victim, state.keys, state.steps + 1)
+            return with_variables(own).step(logits_fn, state)
 
-        def advance(variables: Any, wanted: Array, state: Any) -> tuple[Any, Array]:
+        def advance(variables: tuple[Any, Any], wanted: Array, state: Any) -> tuple[Any, Array]:
             """Steps until ``wanted`` rows more are done; at most ``inner_steps``."""
             if inner_steps == 1:
                 return step(variables, state), jnp.ones(1, jnp.int32)
@@ -307,6 +313,7 @@ class Machine:
       victim: programs that do not depend on the attack.
       attack: programs of the attack (an ``_AttackPrograms``), or None where there is none.
       variables: of the victim, on every device.
+      attack_variables: of an attack that is a network, likewise; () of others.
       mesh: the devices.
       slots: rows that are attacked at a time, over all devices.
       fresh_rows: rows that are started at a time, over all devices.
@@ -317,6 +324,7 @@ class Machine:
     victim: _VictimPrograms
     attack: Any
     variables: Any
+    attack_variables: Any
     mesh: Mesh
     slots: int
     fresh_rows: int
@@ -326,6 +334,11 @@ class Machine:
     @property
     def num_devices(self) -> int:
         return int(self.mesh.size)
+
+    @property
+    def all_variables(self) -> tuple[Any, Any]:
+        """What ``attack.init`` and ``attack.advance`` are given."""
+        return self.variables, self.attack_variables
 
     def put(self, values: Any) -> Any:
         """Host arrays ``[batch, ...]`` on the devices, split along the batch."""
@@ -379,6 +392,7 @@ def make_machine(
         inner_steps = -(-attack.max_steps // calls)
     if attack is not None and attack.finishes_early:
         fresh_rows = mesh.size * max(1, int(_REFILL_SHARE * slots / mesh.size))
+    own = attack.variables if isinstance(attack, NetworkAttack) else ()
     leaves, structure = jax.tree.flatten(variables)
     shapes = tuple((np.shape(leaf), str(jnp.result_type(leaf))) for leaf in leaves)
     programs = _victim_programs(function, mesh, (score_rows, *input_shape), structure, shapes)
@@ -388,6 +402,7 @@ def make_machine(
         if attack is None
         else _attack_programs(programs, function, cast(Hashable, attack), mesh, slots, inner_steps),
         variables=jax.device_put(variables, replicated(mesh)),
+        attack_variables=jax.device_put(own, replicated(mesh)),
         mesh=mesh,
         slots=slots,
         fresh_rows=fresh_rows,

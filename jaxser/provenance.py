@@ -1,15 +1,18 @@
 """Where a result comes from: versions, device, code revision."""
 
+import hashlib
 import importlib.metadata
 import platform
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import jax
+import numpy as np
 
 import jaxser
 
-__all__ = ["environment"]
+__all__ = ["device_name", "environment", "fingerprint_of"]
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "soxr")
 
@@ -27,6 +30,15 @@ def environment() -> dict[str, object]:
         "device": device_name(),
         "platform": platform.platform(),
     }
+
+
+def fingerprint_of(variables: Any) -> str:
+    """SHA-256 of a network's parameters and statistics, shortened."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
+        digest.update(jax.tree_util.keystr(path).encode())
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def device_name() -> str:

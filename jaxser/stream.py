@@ -124,7 +124,7 @@ def _slot_stream(
             yield from pending.add(state, held, np.flatnonzero(done))
             held[done] = -1
             continue
-        state, taken_steps = machine.attack.advance(machine.variables, np.int32(wanted), state)
+        state, taken_steps = machine.attack.advance(machine.all_variables, np.int32(wanted), state)
         steps = 1 if machine.inner_steps == 1 else int(np.asarray(taken_steps).max())
         meter.row_steps += steps * machine.slots
         watcher.look(functools.partial(_spent, state, occupied, pending))
@@ -162,7 +162,7 @@ def _start(
         real = np.zeros(fresh, bool)
         real[position] = True
         arrays = machine.put(work.arrays(rows.utterance[which], rows.budget[which], real))
-        new = programs.init(machine.variables, work.key, arrays)
+        new = programs.init(machine.all_variables, work.key, arrays)
         if all_start and fresh == machine.slots:
             state = new  # each row is at its own slot already
             continue

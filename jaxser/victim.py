@@ -321,6 +321,11 @@ def load_module(folder: Path | str) -> tuple[nn.Module, Any, TrainConfig, dict[s
     """
     folder = Path(folder)
     config, facts = read_run(folder)
+    if config.threat:
+        raise InputError(
+            f"{folder} holds a generator of adversarial speech, not a victim; give the run folder "
+            "of a victim, and the generator as --attack staanet --params generator=FOLDER."
+        )
     model = build_module(config, len(facts["labels"]), folder / ARCHITECTURE)
     x = jax.ShapeDtypeStruct((1, config.corpus.num_samples), jnp.float32)
     like = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), x)

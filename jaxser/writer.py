@@ -25,6 +25,9 @@ __all__ = ["RunWriter"]
 # Reading figures off the device makes the host wait for it, so not at every step.
 _SECONDS_BETWEEN_READINGS = 1.0
 
+# Shares on the bar and in the line of an epoch, by their names among the figures.
+_SHOWN = {"uar": "UAR", "asr": "ASR", "mask_rate": "mask", "sparsity": "changed"}
+
 _BAR = "{desc} {percentage:3.0f}%|{bar:20}| {postfix}, {rate_fmt}, {elapsed} gone, {remaining} left"
 
 
@@ -72,9 +75,7 @@ class RunWriter:
         if not self._bar.disable and now - self._read_at > _SECONDS_BETWEEN_READINGS:
             self._read_at = now
             read = figures()
-            self._bar.set_postfix_str(
-                f"loss {read['loss']:.3f}, UAR {read['uar']:.1%}{self._validation}", refresh=False
-            )
+            self._bar.set_postfix_str(f"{_shown(read)}{self._validation}", refresh=False)
         self._bar.update(samples)
 
     def epoch(self, figures: dict[str, float], history: list[dict[str, float]], of: int) -> None:
@@ -82,8 +83,9 @@ class RunWriter:
         if self._bar is None:
             return
         epoch = int(figures["epoch"])
-        if "val_uar" in figures:
-            self._validation = f", val UAR {figures['val_uar']:.1%}"
+        validation = {name: figures[f"val_{name}"] for name in _SHOWN if f"val_{name}" in figures}
+        if validation:
+            self._validation = f", val {_shares(validation)}"
         self._bar.set_description_str(f"epoch {epoch}/{of}", refresh=False)
         if self._bar.disable:
             self._print_epoch(figures, of)
@@ -100,6 +102,11 @@ class RunWriter:
         if self._enabled:
             self._tensorboard(step).add_figure(name, figure, step, close=False)
 
+    def audio(self, name: str, samples: Any, sample_rate: int, step: int) -> None:
+        """Let people hear a waveform in TensorBoard."""
+        if self._enabled:
+            self._tensorboard(step).add_audio(name, samples, step, sample_rate)
+
     def finish(self) -> None:
         """Close the bar and the event file."""
         if self._bar is not None:
@@ -113,8 +120,8 @@ class RunWriter:
         rate = (self._done - self._done_before) / elapsed
         left = (self._total - self._done) / rate
         print(
-            f"epoch {int(figures['epoch'])}/{of}: loss {figures['loss']:.3f}, "
-            f"UAR {figures['uar']:.1%}{self._validation}, {rate:.0f} samples/s, "
+            f"epoch {int(figures['epoch'])}/{of}: {_shown(figures)}{self._validation}, "
+            f"{rate:.3g} samples/s, "
             f"{left:.0f} s left",
             flush=True,
         )
@@ -136,3 +143,14 @@ class RunWriter:
             rows = csv.DictWriter(file, fieldnames=list(history[0]))
             rows.writeheader()
             rows.writerows(history)
+
+
+def _shown(figures: dict[str, float]) -> str:
+    """The loss, and what else a person looks for."""
+    return f"loss {figures['loss']:.3f}, {_shares(figures)}"
+
+
+def _shares(figures: dict[str, float]) -> str:
+    return ", ".join(
+        f"{title} {figures[name]:.1%}" for name, title in _SHOWN.items() if name in figures
+    )

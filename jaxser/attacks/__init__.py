@@ -29,7 +29,9 @@ from jaxser.attacks.pixle import Pixle
 from jaxser.attacks.sparse_gradient import SparsePGD
 from jaxser.attacks.sparsefool import SparseFool
 from jaxser.attacks.square import Square
+from jaxser.attacks.staa_net import StaaNet
 from jaxser.errors import UsageError, nearest_name
+from jaxser.staa_net import Generator
 
 __all__ = [
     "APGD",
@@ -58,6 +60,7 @@ __all__ = [
     "SparseFool",
     "SparsePGD",
     "Square",
+    "StaaNet",
     "from_parameters",
     "parameters",
 ]
@@ -87,6 +90,7 @@ ATTACKS: dict[str, type[Any]] = {
         Boundary,
         HopSkipJump,
         Noise,
+        StaaNet,
     )
 }
 
@@ -125,8 +129,15 @@ def from_parameters(name: str, values: Mapping[str, Any]) -> Attack:
 
 
 def parameters(attack: Attack) -> dict[str, Any]:
-    """Hyper-parameters by name, ready for JSON (the inverse of :func:`from_parameters`)."""
-    return {
+    """Hyper-parameters by name, ready for JSON (the inverse of :func:`from_parameters`).
+
+    A generator is its name and fingerprint.
+    """
+    values = {
         field.name: getattr(attack, field.name)
         for field in dataclasses.fields(attack)  # type: ignore[arg-type]
+    }
+    return {
+        name: str(value) if isinstance(value, Generator) else value
+        for name, value in values.items()
     }

@@ -34,6 +34,7 @@ __all__ = [
     "BaseAttack",
     "LogitsFn",
     "MinimalNormAttack",
+    "NetworkAttack",
     "RandomLogits",
     "SharedDirection",
     "State",
@@ -289,6 +290,22 @@ class SharedDirection(Protocol):
         epsilon: Float[Array, "batch"],
     ) -> Float[Array, "batch ..."]:
         """The adversarial input at ``epsilon``."""
+        ...
+
+
+@runtime_checkable
+class NetworkAttack(Protocol):
+    """An attack that is a trained network, whose parameters are arguments of the programs.
+
+    Attributes:
+      variables: a pytree of arrays.
+    """
+
+    @property
+    def variables(self) -> Any: ...
+
+    def with_variables(self, variables: Any) -> Attack:
+        """The same attack with other parameters; traced ones, within a program."""
         ...
 
 

@@ -8,21 +8,20 @@ goes on from its last checkpoint to the same end: everything that decides what c
 
 import contextlib
 import dataclasses
-import functools
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import grain
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxser.checkpoint import Checkpoints
+from jaxser.config import TrainingConfig
 from jaxser.errors import InputError
-from jaxser.metrics import accuracy, uar
-from jaxser.training.victim import EpochMetrics, TrainState
 from jaxser.writer import RunWriter
 
 __all__ = ["LoopSettings", "Record", "run_loop", "termination"]
@@ -35,6 +34,34 @@ class StopFlag(Protocol):
     def is_set(self) -> bool: ...
 
 
+class Metrics(Protocol):
+    """Sums on the device since the start of the epoch; a pytree."""
+
+    def figures(self) -> dict[str, float]:
+        """What they come to, by name; "loss" is one of them."""
+        ...
+
+
+class State(Protocol):
+    """All that an update changes; a pytree.
+
+    Attributes:
+      metrics: of the epoch so far.
+      variables: what is kept of the best epoch.
+    """
+
+    @property
+    def metrics(self) -> Metrics: ...
+
+    @property
+    def variables(self) -> Any: ...
+
+    def replace(self, **changes: Any) -> Any: ...
+
+
+S = TypeVar("S", bound=State)
+
+
 @dataclasses.dataclass(frozen=True)
 class LoopSettings:
     """When to evaluate, save and stop.
@@ -43,7 +70,8 @@ class LoopSettings:
       epochs: at most.
       steps_per_epoch: updates.
       batch_size: rows of an update, for the progress figures.
-      monitor: "uar" (higher is better) or "loss" (lower) of the validation part.
+      monitor: "uar" or "asr" (higher is better) or "loss" (lower) of the validation part; "last"
+        keeps the last epoch.
       patience: epochs without a better one before stopping; 0 never stops.
       checkpoint_seconds: also save within an epoch this often.
     """
@@ -54,6 +82,18 @@ class LoopSettings:
     monitor: str
     patience: int
     checkpoint_seconds: float
+
+    @classmethod
+    def of(cls, config: TrainingConfig, rows: int) -> "LoopSettings":
+        """Those of a run with so many training rows."""
+        return cls(
+            epochs=config.epochs,
+            steps_per_epoch=max(rows // config.batch_size, 1),
+            batch_size=config.batch_size,
+            monitor=config.monitor,
+            patience=config.patience,
+            checkpoint_seconds=60 * config.checkpoint_minutes,
+        )
 
     @property
     def total_steps(self) -> int:
@@ -82,16 +122,16 @@ def termination() -> Iterator[threading.Event]:
 
 
 def run_loop(
-    update: Callable[[TrainState, Any], TrainState],
-    state: TrainState,
+    update: Callable[[S, Any], S],
+    state: S,
     batches: grain.DatasetIterator,
     evaluate: Callable[[Any], dict[str, float]] | None,
     checkpoints: Checkpoints,
     writer: RunWriter,
     settings: LoopSettings,
     stop: StopFlag,
-    after_epoch: Callable[[TrainState, History], TrainState] | None = None,
-) -> tuple[TrainState, Record]:
+    after_epoch: Callable[[S, History], S] | None = None,
+) -> tuple[S, Record]:
     """Train to the end, or until ``stop`` is set.
 
     Args:
@@ -118,13 +158,16 @@ def run_loop(
     while not record["finished"]:
         state = update(state, next(batches))
         step += 1
-        writer.advance(settings.batch_size, functools.partial(_figures, state.metrics))
-        if step % settings.steps_per_epoch == 0:
+        writer.advance(settings.batch_size, state.metrics.figures)
+        ends = step % settings.steps_per_epoch == 0
+        due = time.monotonic() - saved_at > settings.checkpoint_seconds
+        if ends or due or stop.is_set():
+            _check_finite(step, state, checkpoints, settings)
+        if ends:
             state = _end_epoch(step, state, evaluate, checkpoints, writer, settings, record)
             if after_epoch is not None:
                 state = after_epoch(state, record["history"])
-        due = time.monotonic() - saved_at > settings.checkpoint_seconds
-        if due or stop.is_set() or step % settings.steps_per_epoch == 0:
+        if due or stop.is_set() or ends:
             checkpoints.save_last(step, state, batches, record)
             saved_at = time.monotonic()
         if stop.is_set():
@@ -137,28 +180,35 @@ def _new_record() -> Record:
     return {"finished": False, "history": [], "best_epoch": None, "best_value": None}
 
 
+def _check_finite(
+    step: int, state: State, checkpoints: Checkpoints, settings: LoopSettings
+) -> None:
+    """Stop what has diverged before it is saved."""
+    loss = state.metrics.figures()["loss"]
+    if not np.isfinite(loss):
+        raise InputError(
+            f"the training loss became {loss} in epoch {(step - 1) // settings.steps_per_epoch + 1}"
+            f"; use a smaller training.learning_rate ({checkpoints.kept()})."
+        )
+
+
 def _end_epoch(
     step: int,
-    state: TrainState,
+    state: S,
     evaluate: Callable[[Any], dict[str, float]] | None,
     checkpoints: Checkpoints,
     writer: RunWriter,
     settings: LoopSettings,
     record: Record,
-) -> TrainState:
+) -> S:
     """Evaluate, note the figures in ``record``, keep the best; returns the state for the next."""
     epoch = step // settings.steps_per_epoch
-    figures: dict[str, float] = {"epoch": epoch, "step": step, **_figures(state.metrics)}
-    if not np.isfinite(figures["loss"]):
-        raise InputError(
-            f"the training loss became {figures['loss']} in epoch {epoch}; use a smaller "
-            "training.learning_rate (the checkpoint of the epoch before is kept)."
-        )
+    figures: dict[str, float] = {"epoch": epoch, "step": step, **state.metrics.figures()}
     if evaluate is not None:
         figures |= evaluate(state.variables)
     record["history"].append(figures)
     last = epoch == settings.epochs
-    if evaluate is None:
+    if evaluate is None or settings.monitor == "last":
         better = last
     else:
         value = figures[f"val_{settings.monitor}"]
@@ -177,15 +227,9 @@ def _end_epoch(
     record["finished"] = last
     writer.epoch(figures, record["history"], settings.epochs)
     # Put like the old ones, so that the next update finds the compiled program of the last.
-    zeros = EpochMetrics.zeros(state.metrics.confusion.shape[0])
-    return dataclasses.replace(state, metrics=jax.device_put(zeros, state.metrics.loss.sharding))
+    fresh: S = state.replace(metrics=jax.tree.map(_zeros_like, state.metrics))
+    return fresh
 
 
-def _figures(metrics: EpochMetrics) -> dict[str, float]:
-    """Training loss, accuracy and UAR so far in the epoch."""
-    confusion = np.asarray(metrics.confusion)
-    return {
-        "loss": float(metrics.loss) / max(int(metrics.steps), 1),
-        "accuracy": float(accuracy(confusion)),
-        "uar": float(uar(confusion)),
-    }
+def _zeros_like(array: jax.Array) -> jax.Array:
+    return jax.device_put(jnp.zeros_like(array), array.sharding)

@@ -9,34 +9,31 @@ revision), ``split.csv``, ``checkpoints/{best,last}``, ``history.csv``, ``result
 
 import contextlib
 import dataclasses
-import fcntl
 import functools
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import yaml
 from flax import linen as nn
 
 from jaxser.checkpoint import Checkpoints, load_variables
-from jaxser.config import TrainConfig, TrainingConfig, to_mapping
-from jaxser.corpora import Prepared, read_split, write_split
+from jaxser.config import TrainConfig, TrainingConfig
+from jaxser.corpora import Prepared
 from jaxser.corpora.selection import label_indices, select, split_rows
 from jaxser.corpora.table import Split
-from jaxser.errors import InputError, UsageError
+from jaxser.errors import UsageError
 from jaxser.figures import confusion_figure, save_figure
 from jaxser.files import write_text
 from jaxser.input_pipeline import WaveformSource, evaluation_batches, training_batches
 from jaxser.metrics import accuracy, bootstrap_interval, confusion_matrix, macro_f1, uar
 from jaxser.models.front_end import RowBatches, WithFrontEnd, fit_statistics
 from jaxser.models.speech_transformer import SpeechTransformer
-from jaxser.pretrained import copy_architecture, read_pretrained
-from jaxser.provenance import environment
+from jaxser.pretrained import read_pretrained
 from jaxser.sharding import batch_sharding, make_mesh, replicated
+from jaxser.training.folder import begun, describe_run, run_folder
 from jaxser.training.loop import LoopSettings, run_loop, termination
 from jaxser.training.victim import (
     TrainState,
@@ -47,19 +44,10 @@ from jaxser.training.victim import (
     make_train_step,
     with_plateau_rate,
 )
-from jaxser.victim import ARCHITECTURE, build_module, features_of, read_run
+from jaxser.victim import ARCHITECTURE, build_module, features_of
 from jaxser.writer import RunWriter
 
 __all__ = ["TrainingOutcome", "Watch", "train_victim"]
-
-# What may differ between a run and its continuation without changing the result.
-_FREE_KEYS = (
-    "out",
-    "corpus.root",
-    "corpus.cache_dir",
-    "model.checkpoint",
-    "training.checkpoint_minutes",
-)
 
 _METRICS = {"accuracy": accuracy, "uar": uar, "macro_f1": macro_f1}
 
@@ -103,23 +91,23 @@ def train_victim(config: TrainConfig, watch: Watch | None = None) -> TrainingOut
         run began; or the run is being trained by another process.
     """
     prepared = select(config.corpus)
-    with _run_folder(config.out):
-        _describe_run(config, prepared)
+    with run_folder(config.out):
+        describe_run(config, prepared)
         return _train(config, prepared, watch)
 
 
 def _train(config: TrainConfig, prepared: Prepared, watch: Watch | None) -> TrainingOutcome:
     corpus, mesh = prepared.corpus, make_mesh()
     # A run that goes on needs the checkpoint that it began with no more.
-    begun = _begun(config.out)
-    model = build_module(config, len(corpus.labels), config.out / ARCHITECTURE if begun else None)
+    resumed = begun(config.out)
+    model = build_module(config, len(corpus.labels), config.out / ARCHITECTURE if resumed else None)
     statistics, inputs = _inputs(config, model, prepared)
     source = functools.partial(WaveformSource, inputs, label_indices(corpus))
     train = source(split_rows(corpus, "train"))
     validation = source(split_rows(corpus, "val"))
     _check_settings(config, len(validation))
     evaluate = _Evaluation(model, len(corpus.labels))
-    settings = _loop_settings(config, len(train))
+    settings = LoopSettings.of(config.training, len(train))
     blocks = _blocks(config, model)
     optimizer = make_optimizer(config.training, settings.steps_per_epoch, blocks)
     init_key, step_key = jax.random.split(jax.random.key(config.seed))
@@ -131,7 +119,7 @@ def _train(config: TrainConfig, prepared: Prepared, watch: Watch | None) -> Trai
         shape,
         len(corpus.labels),
         statistics,
-        pretrained=None if begun else _pretrained(config, corpus.labels),
+        pretrained=None if resumed else _pretrained(config, corpus.labels),
         frozen=("feature_encoder",) if blocks and config.model.freeze_feature_encoder else (),
     )
     weights = (
@@ -183,6 +171,8 @@ def _check_settings(config: TrainConfig, validation_rows: int) -> None:
     """Refuse what cannot work together."""
     if config.training.mixup > 0 and config.features.kind != "waveform":
         raise UsageError("training.mixup mixes waveforms; set it to 0 for spectrograms.")
+    if config.training.monitor == "asr":
+        raise UsageError("a victim has no ASR; set training.monitor to uar, loss or last.")
     if config.training.schedule == "plateau" and not validation_rows:
         raise UsageError(
             f"the split {config.corpus.split} has no validation part, which the schedule plateau "
@@ -246,17 +236,6 @@ def _inputs(
         inputs[everything[done : done + len(x)]] = features({"batch_stats": statistics}, x)
         done += len(x)
     return statistics, inputs
-
-
-def _loop_settings(config: TrainConfig, rows: int) -> LoopSettings:
-    return LoopSettings(
-        epochs=config.training.epochs,
-        steps_per_epoch=max(rows // config.training.batch_size, 1),
-        batch_size=config.training.batch_size,
-        monitor=config.training.monitor,
-        patience=config.training.patience,
-        checkpoint_seconds=60 * config.training.checkpoint_minutes,
-    )
 
 
 class _Evaluation:
@@ -357,97 +336,3 @@ def _metrics_with_intervals(
         }
         for name, metric in _METRICS.items()
     }
-
-
-@contextlib.contextmanager
-def _run_folder(out: Path) -> Iterator[None]:
-    """Make the folder and hold its lock, so that two processes never train one run."""
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"{out} is a file; give another --out.")
-    strangers = [p.name for p in out.glob("[!.]*")] if out.is_dir() else []
-    if strangers and not (out / "config.yaml").exists():
-        raise UsageError(
-            f"{out} holds other things ({strangers[0]} ...) and no run; give a new --out."
-        )
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                f"{out} is being trained by another process; wait for it or give another --out."
-            ) from None
-        yield
-
-
-def _begun(out: Path) -> bool:
-    """Whether there is something to go on from."""
-    return any((out / "checkpoints" / "last").glob("[0-9]*"))
-
-
-def _describe_run(config: TrainConfig, prepared: Prepared) -> None:
-    """Write what the run is, or check that the run already there is this one."""
-    # Without a checkpoint there is nothing to lose: a run that failed at once, on an impossible
-    # setting for instance, may be given again with other settings.
-    if _begun(config.out):
-        _check_same_run(config, prepared)
-        return
-    corpus = prepared.corpus
-    facts = {
-        "labels": list(corpus.labels),
-        "corpus": {
-            "name": corpus.name,
-            "title": corpus.title,
-            "language": corpus.language,
-            "synthetic": corpus.synthetic,
-            "notes": list(corpus.notes),
-            "fingerprint": prepared.fingerprint,
-            "skipped": [list(each) for each in prepared.skipped],
-        },
-        "environment": environment(),
-    }
-    model = config.model
-    if model.checkpoint is not None:
-        copy_architecture(model.checkpoint, config.out / ARCHITECTURE)
-        model = dataclasses.replace(model, checkpoint=model.checkpoint.resolve())
-    saved = dataclasses.replace(
-        config,
-        corpus=dataclasses.replace(config.corpus, root=corpus.root.resolve()),
-        model=model,
-    )
-    write_split(corpus, config.out / "split.csv")
-    write_text(config.out / "run.json", json.dumps(facts, indent=1) + "\n")
-    # The config comes last: a folder with a config is a run that is described in full.
-    write_text(config.out / "config.yaml", yaml.safe_dump(to_mapping(saved), sort_keys=False))
-
-
-def _check_same_run(config: TrainConfig, prepared: Prepared) -> None:
-    before, facts = read_run(config.out)
-    old, new = _flat(to_mapping(before)), _flat(to_mapping(config))
-    differing = [key for key in new if key not in _FREE_KEYS and new[key] != old[key]]
-    if differing:
-        key = differing[0]
-        raise UsageError(
-            f"{config.out} holds a run with {key} {old[key]}, not {new[key]}; give another --out, "
-            "or the run's own config to go on with it."
-        )
-    split = {u.id: u.split for u in prepared.corpus.utterances if u.split is not None}
-    if read_split(config.out / "split.csv") != split:
-        raise InputError(
-            f"the split {config.corpus.split} no longer gives the parts that are recorded in "
-            f"{config.out / 'split.csv'}; give another --out, or restore the split file."
-        )
-    if facts["corpus"]["fingerprint"] != prepared.fingerprint:
-        raise InputError(
-            f"the speech of {prepared.corpus.name} at {prepared.corpus.root} has changed since the "
-            f"run in {config.out} began; give another --out, or restore the corpus."
-        )
-
-
-def _flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in mapping.items():
-        flat |= (
-            _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-        )
-    return flat

@@ -20,6 +20,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
 from jaxser.config import TrainingConfig
+from jaxser.metrics import accuracy, uar
 from jaxser.victim import evaluation_logits
 
 __all__ = [
@@ -61,6 +62,15 @@ class EpochMetrics:
             steps=jnp.zeros((), jnp.int32),
             confusion=jnp.zeros((num_classes, num_classes), jnp.int32),
         )
+
+    def figures(self) -> dict[str, float]:
+        """Training loss, accuracy and UAR so far in the epoch."""
+        confusion = np.asarray(self.confusion)
+        return {
+            "loss": float(self.loss) / max(int(self.steps), 1),
+            "accuracy": float(accuracy(confusion)),
+            "uar": float(uar(confusion)),
+        }
 
 
 @flax.struct.dataclass

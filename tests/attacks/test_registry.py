@@ -12,7 +12,8 @@ from jaxser.errors import UsageError
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs" / "attacks").glob("*.yaml"))
 
 
-@pytest.mark.parametrize("name", ATTACKS)
+# A generator is no text: it has tests of its own.
+@pytest.mark.parametrize("name", [name for name in ATTACKS if name != "staanet"])
 def test_every_attack_is_made_by_name_and_gives_its_parameters_back(name: str) -> None:
     attack = from_parameters(name.upper(), {})
     assert attack == ATTACKS[name]()

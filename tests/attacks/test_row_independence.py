@@ -36,8 +36,10 @@ from jaxser.attacks import (
     SparseFool,
     SparsePGD,
     Square,
+    StaaNet,
 )
 from jaxser.driver import AttackResult
+from jaxser.staa_net import Generator
 
 DEVICES = jax.devices()
 ROWS = 20
@@ -88,6 +90,24 @@ def victim(kind: str, classes: int) -> Any:
     return small_victims.small_victim(kind, classes=classes)
 
 
+def raised_where_positive(variables: Any, x: Any, target: Any, epsilon: Any) -> Any:
+    """A generator in one line: it makes crests higher."""
+    return 50 * x, variables * x
+
+
+# It takes one length of speech, so that it is in no test of other domains.
+STAA_NET = StaaNet(
+    generator=Generator(
+        apply=raised_where_positive,
+        variables=np.float32(3),
+        num_samples=small_victims.inputs("conv", 1).shape[1],
+        sample_rate=16_000,
+        labels=("a", "b"),
+        epsilon=(0.02, 0.1),
+    )
+)
+
+
 @functools.cache
 def labels(kind: str, classes: int) -> np.ndarray:
     """What the victim predicts, but for every third utterance."""
@@ -120,10 +140,10 @@ def attack_all(
 
 
 def test_every_attack_is_covered() -> None:
-    assert {type(case) for case in CASES} == set(ATTACKS.values())
+    assert {type(case) for case in (*CASES, STAA_NET)} == set(ATTACKS.values())
 
 
-@pytest.mark.parametrize("attack", CASES, ids=str)
+@pytest.mark.parametrize("attack", [*CASES, STAA_NET], ids=str)
 def test_a_row_is_its_own(attack: Any) -> None:
     """Wherever it sits, in whatever batch, on however many devices, refilled and looped or not."""
     straight = np.arange(ROWS)

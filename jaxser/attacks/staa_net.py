@@ -1,0 +1,103 @@
+"""STAA-Net: adversarial speech from a trained generator, in one pass and without the victim.
+
+    generator = jaxser.load_generator("runs/staa_net")
+    result = run_attack(victim, x, y, StaaNet(generator), epsilons=[0.05])
+
+The victim is asked nothing: no forward and no backward pass is spent. On another victim than the
+generator's threat model this is a transfer attack.
+
+Source: Chang et al., arXiv 2402.01227.
+"""
+
+import dataclasses
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+
+from jaxser.attacks.base import AttackState, BaseAttack, LogitsFn, freeze_done, new_state
+from jaxser.attacks.projections import clip_to_bounds
+from jaxser.errors import UsageError
+from jaxser.staa_net import ALL_TARGETS, Generator
+
+__all__ = ["StaaNet"]
+
+
+@dataclasses.dataclass(frozen=True)
+class StaaNet(BaseAttack):
+    """The perturbation that a generator makes, clipped to the bounds (the authors did not clip).
+
+    ε bounds the change of a sample. A generator gets ε as an input where it was trained for a
+    range of it; else ε scales what it makes. ``y`` is used by a generator of all targets alone.
+
+    Attributes:
+      generator: from :func:`jaxser.load_generator`.
+    """
+
+    name: ClassVar[str] = "staanet"
+
+    generator: Generator | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.generator is None:
+            raise UsageError(
+                "staanet needs a trained generator: give its run folder, as generator=FOLDER."
+            )
+        if self.targeted != (self.generator.target is not None):
+            raise UsageError(
+                f"the generator {self.generator.name} was trained to reach "
+                f"{'any label' if self.generator.target == ALL_TARGETS else self.generator.target};"
+                " give that target."
+                if self.generator.target is not None
+                else f"the generator {self.generator.name} was trained to leave the prediction; "
+                "leave the target out."
+            )
+
+    @property
+    def max_steps(self) -> int:
+        return 1
+
+    @property
+    def variables(self) -> Any:
+        assert self.generator is not None
+        return self.generator.variables
+
+    def with_variables(self, variables: Any) -> "StaaNet":
+        """See :class:`jaxser.attacks.base.NetworkAttack`."""
+        assert self.generator is not None
+        return dataclasses.replace(
+            self, generator=dataclasses.replace(self.generator, variables=variables)
+        )
+
+    def init(
+        self,
+        logits_fn: LogitsFn,
+        keys: Key[Array, "batch"],
+        x: Float[Array, "batch ..."],
+        y: Int[Array, "batch"],
+        epsilon: Float[Array, "batch"],
+    ) -> AttackState:
+        """The clean input.
+
+        Raises:
+          InputError: inputs of another length than the generator's.
+        """
+        del logits_fn
+        assert self.generator is not None
+        self.generator.check_inputs(x.shape)
+        return new_state(keys, x, y, epsilon)
+
+    def step(self, logits_fn: LogitsFn, state: AttackState) -> AttackState:
+        """The whole attack."""
+        del logits_fn
+        assert self.generator is not None
+        target = state.y if self.generator.target == ALL_TARGETS else None
+        delta = self.generator.perturbation(state.x, state.epsilon, target)
+        new = dataclasses.replace(
+            state,
+            x_adv=clip_to_bounds(state.x + delta, state.x, self.bounds),
+            done=jnp.ones_like(state.done),
+            steps=state.steps + 1,
+        )
+        return freeze_done(state, new)

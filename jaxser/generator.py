@@ -1,0 +1,105 @@
+"""Generators of adversarial speech: built from a config, loaded from a run folder.
+
+generator = jaxser.load_generator("runs/staa_net")
+attack = jaxser.attacks.StaaNet(generator)
+"""
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxser import models
+from jaxser.checkpoint import load_variables
+from jaxser.config import TrainConfig
+from jaxser.errors import InputError, UsageError, nearest_name
+from jaxser.provenance import fingerprint_of
+from jaxser.staa_net import ALL_TARGETS, Generator
+from jaxser.victim import read_run
+
+__all__ = ["build_generator", "generator_module", "load_generator"]
+
+
+def generator_module(config: TrainConfig, num_classes: int) -> nn.Module:
+    """The network that ``config`` describes.
+
+    Raises:
+      UsageError: see :class:`jaxser.models.wave_unet.WaveUNet`.
+    """
+    settings = config.generator
+    return models.build(
+        "waveunet",
+        num_classes=num_classes if settings.target == ALL_TARGETS else None,
+        num_samples=config.corpus.num_samples,
+        widths=settings.widths,
+        padding=settings.padding,
+        condition_epsilon=len(settings.epsilon) == 2,
+        dtype=jnp.dtype(config.model.dtype),
+    )
+
+
+def build_generator(
+    config: TrainConfig, labels: tuple[str, ...], variables: Any, name: str
+) -> Generator:
+    """What ``config`` describes, with these parameters.
+
+    Raises:
+      UsageError: ε is not positive, or the target is no label.
+    """
+    settings = config.generator
+    low, high = settings.epsilon[0], settings.epsilon[-1]
+    if not 0 < low <= high < float("inf") or (len(settings.epsilon) == 2 and low == high):
+        raise UsageError(
+            f"generator.epsilon must be one positive number, or a lowest and a highest one, not "
+            f"{' '.join(f'{value:g}' for value in settings.epsilon)}."
+        )
+    if settings.target not in (None, ALL_TARGETS, *labels):
+        raise UsageError(
+            f"there is no label {settings.target!r} for generator.target; "
+            f"{nearest_name(str(settings.target), (*labels, ALL_TARGETS))}"
+        )
+    return Generator(
+        apply=generator_module(config, len(labels)).apply,  # type: ignore[arg-type]
+        variables=variables,
+        num_samples=config.corpus.num_samples,
+        sample_rate=config.corpus.sample_rate,
+        labels=labels,
+        epsilon=(low, high),
+        target=settings.target,
+        magnitudes=settings.magnitudes,
+        factorised=settings.factorised,
+        name=name,
+    )
+
+
+def load_generator(folder: Path | str) -> Generator:
+    """The generator of a training run, at its best checkpoint.
+
+    Raises:
+      InputError: the folder is no run of a generator, or holds no finished checkpoint.
+    """
+    import dataclasses
+
+    folder = Path(folder)
+    config, facts = read_run(folder)
+    if not config.threat:
+        raise InputError(
+            f"{folder} holds a victim, not a generator; give the --out of a run with --threat."
+        )
+    labels = tuple(facts["labels"])
+    module = generator_module(config, len(labels))
+    like = jax.eval_shape(functools.partial(initialise, module, config), jax.random.key(0))
+    variables = jax.tree.map(jnp.asarray, load_variables(folder / "checkpoints", like))
+    generator = build_generator(config, labels, variables, str(folder))
+    return dataclasses.replace(generator, fingerprint=fingerprint_of(variables))
+
+
+def initialise(module: nn.Module, config: TrainConfig, key: jax.Array) -> Any:
+    """Fresh parameters."""
+    x = jnp.zeros((1, config.corpus.num_samples), jnp.float32)
+    target = jnp.zeros(1, jnp.int32) if config.generator.target == ALL_TARGETS else None
+    epsilon = jnp.ones(1) if len(config.generator.epsilon) == 2 else None
+    return module.init(key, x, target, epsilon)

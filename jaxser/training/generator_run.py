@@ -1,0 +1,323 @@
+"""One training run of a generator: from a config with threat models to a run folder.
+
+    outcome = train_generator(config)                       # config.threat names run folders
+    attack = jaxser.attacks.StaaNet(jaxser.load_generator(config.out))
+
+The folder holds what a victim's does (see :mod:`jaxser.training.run`), ``results.json`` with the
+attack success rate, SNR and sparsity on the validation and the test part, and of one utterance
+``example.png`` and the WAV files ``example/{original,adversarial,difference}.wav``.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxser.audio import write_wav
+from jaxser.checkpoint import Checkpoints, load_variables
+from jaxser.config import TrainConfig
+from jaxser.corpora import Prepared
+from jaxser.corpora.selection import select, split_rows
+from jaxser.driver import predict
+from jaxser.errors import InputError, UsageError
+from jaxser.figures import perturbation_figure, save_figure
+from jaxser.files import write_text
+from jaxser.generator import build_generator, generator_module, initialise
+from jaxser.input_pipeline import WaveformSource, evaluation_batches, training_batches
+from jaxser.metrics import clustered_means
+from jaxser.pretrained import is_pretrained_folder
+from jaxser.provenance import fingerprint_of
+from jaxser.sharding import batch_sharding, make_mesh, replicated
+from jaxser.staa_net import ALL_TARGETS, Generator
+from jaxser.training.folder import describe_run, run_folder
+from jaxser.training.generator import (
+    GeneratorState,
+    init_generator_state,
+    make_generator_evaluation,
+    make_generator_step,
+)
+from jaxser.training.loop import LoopSettings, run_loop, termination
+from jaxser.training.run import TrainingOutcome
+from jaxser.training.victim import make_optimizer
+from jaxser.victim import Victim, load_victim
+from jaxser.writer import RunWriter
+
+__all__ = ["train_generator"]
+
+# Rows of an evaluation batch.
+_EVALUATION_ROWS = 16
+
+
+def train_generator(config: TrainConfig) -> TrainingOutcome:
+    """Train, or go on training, a generator against the victims in ``config.threat``.
+
+    Raises:
+      UsageError: settings that contradict each other, or a folder that holds another run.
+      InputError: a threat model does not fit the corpus, or gives logits that are not finite; see
+        also :func:`jaxser.training.run.train_victim`.
+    """
+    _check_settings(config)
+    prepared = select(config.corpus)
+    threats = [_load_threat(folder, config, prepared) for folder in config.threat]
+    facts = {"threat models": [fingerprint_of(threat.variables) for threat in threats]}
+    with run_folder(config.out):
+        describe_run(config, prepared, facts)
+        return _Run(config, prepared, threats).train()
+
+
+def _check_settings(config: TrainConfig) -> None:
+    training, generator = config.training, config.generator
+    refused = {
+        "training.mixup": training.mixup > 0,
+        "training.random_shift": training.random_shift,
+        "training.class_weights": training.class_weights,
+        "training.layer_decay": training.layer_decay < 1,
+    }
+    for name, given in refused.items():
+        if given:
+            raise UsageError(f"{name} is for victims; leave it out where --threat is given.")
+    if training.monitor == "uar":
+        raise UsageError("a generator has no UAR; set training.monitor to asr, loss or last.")
+    if generator.keep_sparsity is not None and not generator.factorised:
+        raise UsageError(
+            "generator.keep_sparsity needs locations; leave generator.factorised true."
+        )
+
+
+def _load_threat(folder: Path, config: TrainConfig, prepared: Prepared) -> Victim:
+    """The victim in ``folder``, which must read this corpus."""
+    corpus, speech = prepared.corpus, config.corpus
+    if is_pretrained_folder(folder):
+        victim = load_victim(folder, samples=speech.num_samples, sample_rate=speech.sample_rate)
+    else:
+        victim = load_victim(folder)
+    if victim.labels != tuple(corpus.labels):
+        raise InputError(
+            f"the threat model {folder} knows the labels {', '.join(victim.labels)}, but "
+            f"{corpus.name} has {', '.join(corpus.labels)}; train the generator on the speech of "
+            "its threat model."
+        )
+    if victim.sample_rate != speech.sample_rate:
+        raise InputError(
+            f"the threat model {folder} hears {victim.sample_rate} Hz, but corpus.sample_rate is "
+            f"{speech.sample_rate}; give that of the threat model."
+        )
+    if tuple(victim.input_shape) != (speech.num_samples,):
+        seconds = victim.input_shape[0] / victim.sample_rate
+        raise InputError(
+            f"the threat model {folder} reads {seconds:g} s of speech, but corpus.seconds is "
+            f"{speech.seconds:g}; give that of the threat model."
+        )
+    return victim
+
+
+class _Run:
+    """A run under way."""
+
+    def __init__(self, config: TrainConfig, prepared: Prepared, threats: Sequence[Victim]) -> None:
+        corpus = prepared.corpus
+        self.config, self.prepared, self.threats = config, prepared, threats
+        self.labels = tuple(corpus.labels)
+        self.generator = build_generator(config, self.labels, None, str(config.out))
+        self.mesh = make_mesh()
+        self.threat_variables = [
+            jax.device_put(threat.variables, replicated(self.mesh)) for threat in threats
+        ]
+        self._evaluate = jax.jit(
+            make_generator_evaluation(self.generator, threats, config.generator)
+        )
+        self.source = functools.partial(
+            WaveformSource, prepared.waveforms, _clean_predictions(config, prepared, threats)
+        )
+        self.writer = RunWriter(config.out, enabled=jax.process_index() == 0)
+
+    def train(self) -> TrainingOutcome:
+        config, mesh = self.config, self.mesh
+        train, validation = (
+            self.source(split_rows(self.prepared.corpus, part)) for part in ("train", "val")
+        )
+        settings = LoopSettings.of(config.training, len(train))
+        optimizer = make_optimizer(config.training, settings.steps_per_epoch)
+        init_key, step_key = jax.random.split(jax.random.key(config.seed))
+        module = generator_module(config, len(self.labels))
+        variables = jax.jit(functools.partial(initialise, module, config))(init_key)
+        state = init_generator_state(variables, optimizer)
+        step = jax.jit(
+            make_generator_step(
+                self.generator, self.threats, config.generator, optimizer, step_key
+            ),
+            in_shardings=(replicated(mesh), batch_sharding(mesh), replicated(mesh)),
+            out_shardings=replicated(mesh),
+            donate_argnums=0,
+        )
+        checkpoints = Checkpoints(config.out / "checkpoints")
+        batches = training_batches(
+            train, batch_size=config.training.batch_size, seed=config.seed, mesh=mesh
+        )
+        with contextlib.closing(checkpoints), contextlib.closing(batches), termination() as stop:
+            state, record = run_loop(
+                lambda state, batch: step(state, batch, self.threat_variables),
+                jax.device_put(state, replicated(mesh)),
+                batches,
+                functools.partial(self.figures, validation) if len(validation) else None,
+                checkpoints,
+                self.writer,
+                settings,
+                stop,
+                functools.partial(self._show_example, validation),
+            )
+        results = self._results(record, state) if record["finished"] else {}
+        return TrainingOutcome(
+            finished=record["finished"],
+            step=int(state.step),
+            results=results,
+            title=self.prepared.corpus.title,
+            notes=self.prepared.corpus.notes,
+        )
+
+    def figures(self, source: WaveformSource, variables: Any) -> dict[str, float]:
+        """Validation figures of an epoch, at the middle of the range of ε."""
+        rows = self._rows(source, variables, _middle(self.generator))
+        return {f"val_{name}": value for name, value in _summary(rows).items()}
+
+    def _rows(
+        self, source: WaveformSource, variables: Any, epsilon: float
+    ) -> dict[str, np.ndarray]:
+        """Figures of every utterance of a part."""
+        found: list[dict[str, np.ndarray]] = []
+        for start, (batch, count) in enumerate(
+            evaluation_batches(source, batch_size=_EVALUATION_ROWS)
+        ):
+            batch["epsilon"] = np.full(_EVALUATION_ROWS, epsilon, np.float32)
+            batch |= self._asked(batch["y"][:, 0], start * _EVALUATION_ROWS)
+            of_batch = self._evaluate(variables, batch, self.threat_variables)
+            found.append({name: np.asarray(value)[:count] for name, value in of_batch.items()})
+        return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+
+    def _asked(self, y: np.ndarray, first: int) -> dict[str, np.ndarray]:
+        """Classes to reach: the one, or the others in turn."""
+        if self.generator.target is None:
+            return {}
+        if self.generator.target != ALL_TARGETS:
+            return {"target": np.full_like(y, self.labels.index(self.generator.target))}
+        turn = 1 + (first + np.arange(len(y))) % (len(self.labels) - 1)
+        return {"target": ((y + turn) % len(self.labels)).astype(y.dtype)}
+
+    def _example(
+        self, source: WaveformSource, variables: Any
+    ) -> tuple[str, np.ndarray, np.ndarray]:
+        """Id, speech and adversarial speech of the first utterance of a part."""
+        utterance = self.prepared.corpus.utterances[source.rows[0]]
+        x = jnp.asarray(source.waveforms[source.rows[:1]])
+        epsilon = jnp.full(1, _middle(self.generator))
+        target = self._asked(source.labels[source.rows[:1], 0], 0).get("target")
+        asked = None if self.generator.target != ALL_TARGETS else jnp.asarray(target)
+        ready = dataclasses.replace(self.generator, variables=variables)
+        delta = jax.jit(ready.perturbation)(x, epsilon, asked)
+        return utterance.id, np.asarray(x[0]), np.asarray(jnp.clip(x + delta, -1, 1)[0])
+
+    def _show_example(
+        self,
+        source: WaveformSource,
+        state: GeneratorState,
+        history: Sequence[Mapping[str, float]],
+    ) -> GeneratorState:
+        """One utterance to look at and to hear in TensorBoard."""
+        if len(source):
+            name, x, x_adv = self._example(source, state.variables)
+            rate, step = self.config.corpus.sample_rate, int(history[-1]["step"])
+            self.writer.figure("example", perturbation_figure(name, x, x_adv, rate), step)
+            self.writer.audio("example", x_adv, rate, step)
+        return state
+
+    def _results(self, record: dict[str, Any], state: GeneratorState) -> dict[str, Any]:
+        """Evaluate the best checkpoint on the held-out parts; write and return the figures."""
+        config, corpus = self.config, self.prepared.corpus
+        variables = load_variables(config.out / "checkpoints", state.variables)
+        results: dict[str, Any] = {
+            "corpus": corpus.title,
+            "synthetic": corpus.synthetic,
+            "notes": list(corpus.notes),
+            "threat": [str(folder) for folder in config.threat],
+            "best_epoch": record["best_epoch"],
+            "epochs": len(record["history"]),
+        }
+        for part in ("val", "test"):
+            source = self.source(split_rows(corpus, part))
+            if len(source) == 0:
+                continue
+            speakers = [corpus.utterances[row].speaker for row in source.rows]
+            results[part] = {"utterances": len(source), "speakers": len(set(speakers))}
+            for epsilon in sorted({*self.generator.epsilon, _middle(self.generator)}):
+                rows = self._rows(source, variables, epsilon)
+                low, high = np.percentile(
+                    clustered_means(rows["fooled"], speakers), [2.5, 97.5]
+                ).tolist()
+                results[part][f"{epsilon:g}"] = {
+                    **_summary(rows),
+                    "asr_interval_speakers": [low, high],
+                }
+            self._write_example(part, source, variables)
+        self.writer.finish()
+        write_text(config.out / "results.json", json.dumps(results, indent=1) + "\n")
+        return results
+
+    def _write_example(self, part: str, source: WaveformSource, variables: Any) -> None:
+        name, x, x_adv = self._example(source, variables)
+        rate, folder = self.config.corpus.sample_rate, self.config.out / f"example_{part}"
+        save_figure(perturbation_figure(name, x, x_adv, rate), folder / "figure.png")
+        for kind, samples in (("original", x), ("adversarial", x_adv), ("difference", x_adv - x)):
+            write_wav(folder / f"{kind}.wav", samples, rate)
+
+
+def _clean_predictions(
+    config: TrainConfig, prepared: Prepared, threats: Sequence[Victim]
+) -> np.ndarray:
+    """Classes that the threat models predict, ``[utterances, threats]``; -1 outside all parts."""
+    corpus = prepared.corpus
+    rows = np.sort(np.concatenate([split_rows(corpus, part) for part in ("train", "val", "test")]))
+    found = np.full((len(corpus.utterances), len(threats)), -1, np.int32)
+    for index, threat in enumerate(threats):
+        found[rows, index] = predict(threat, prepared.waveforms, subset=rows)
+        unknown = rows[found[rows, index] < 0]
+        if len(unknown):
+            raise InputError(
+                f"the threat model {config.threat[index]} gives logits that are not finite for "
+                f"{corpus.utterances[unknown[0]].id} ({len(unknown)} utterances); train it again, "
+                "or leave it out."
+            )
+    return found
+
+
+def _middle(generator: Generator) -> float:
+    """The geometric middle of the range of ε."""
+    return math.sqrt(generator.epsilon[0] * generator.epsilon[1])
+
+
+def _summary(rows: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Means over all rows; SNR and sparsity also over those that fooled some threat model alone,
+    as the paper has them."""
+    fooled = rows["fooled"] > 0
+    figures = {
+        "loss": float(rows["loss"].mean()),
+        "asr": float(rows["fooled"].mean()),
+        "sparsity": float(rows["sparsity"].mean()),
+        "snr_power": _mean(rows["snr_power"]),
+        "fooled_sparsity": _mean(rows["sparsity"][fooled]),
+        "fooled_snr_peak": _mean(rows["snr_peak"][fooled]),
+    }
+    return figures
+
+
+def _mean(values: np.ndarray) -> float:
+    """Of the defined ones; NaN without any."""
+    defined = values[np.isfinite(values)]
+    return float(defined.mean()) if len(defined) else float("nan")
