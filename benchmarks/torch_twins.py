@@ -8,6 +8,7 @@ architectures (Tzirakis et al. 2018, Zhao et al. 2019, as described in arXiv 240
 Facchinetti et al. 2024, section 2.3).
 """
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -134,7 +135,7 @@ class TorchWaveUNet(nn.Module):
 
         net = nn.Module()
         channels = [1, *widths[1:-1]]
-        pairs = list(zip(widths[:-1], widths[1:], strict=True))
+        pairs = list(itertools.pairwise(widths))
         net.downsampling_blocks = nn.ModuleList()
         for before, (width, wider) in zip(channels, pairs, strict=True):
             block = nn.Module()

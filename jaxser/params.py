@@ -34,8 +34,8 @@ __all__ = [
     "to_torch",
     "torch_parameter_count",
     "unstack_layers",
-    "wave_unet_table",
     "wav2vec2_table",
+    "wave_unet_table",
     "wavlm_table",
 ]
 
@@ -329,9 +329,7 @@ def wave_unet_table(levels: int = 6) -> tuple[Entry, ...]:
             ]
         there = f"{base}.output_conv{suffix}"
         entries += [
-            Entry(
-                (*here, "kernel"), (f"{there}.weight",), _pointwise, lambda a: (a.T[..., None],)
-            ),
+            Entry((*here, "kernel"), (f"{there}.weight",), _pointwise, lambda a: (a.T[..., None],)),
             _kept((*here, "bias"), f"{there}.bias"),
         ]
     return tuple(entries)

@@ -93,7 +93,7 @@ def build(name: str, num_classes: int | None = None, **settings: Any) -> "nn.Mod
     if num_classes is not None:
         settings["num_classes"] = num_classes
     for field in declared:
-        if field.default is field.default_factory is dataclasses.MISSING:
-            if field.name not in settings:
-                raise UsageError(f"model {name!r} needs {field.name}; give it to build.")
+        needed = field.default is field.default_factory is dataclasses.MISSING
+        if needed and field.name not in settings:
+            raise UsageError(f"model {name!r} cannot be built without {field.name}; give it.")
     return architecture(**settings)

@@ -178,9 +178,11 @@ def transposed_conv(
 
 
 def _transposed_jvp(stride: int, crop: tuple[int, int], primals: Any, tangents: Any) -> Any:
-    by_kernel = _transposed_blocks if jax.default_backend() == "cpu" else _transposed
-    forms = (functools.partial(form, stride=stride, crop=crop) for form in (_transposed, by_kernel))
-    return transposed_conv(*primals, stride, crop), _tangent(*forms, primals, tangents)
+    form = _transposed_blocks if jax.default_backend() == "cpu" else _transposed
+    by_input = functools.partial(_transposed, stride=stride, crop=crop)
+    by_kernel = functools.partial(form, stride=stride, crop=crop)
+    tangent = _tangent(by_input, by_kernel, primals, tangents)
+    return transposed_conv(*primals, stride, crop), tangent
 
 
 transposed_conv.defjvp(_transposed_jvp, symbolic_zeros=True)
@@ -241,7 +243,9 @@ class Geometry:
         faults = []
         if len(self.widths) < 2:
             faults.append("widths are fewer than two levels")
-        if any(width < 1 or width % self.group_size for width in self.widths):
+        if self.group_size < 1:
+            faults.append(f"group_size {self.group_size} is less than 1")
+        elif any(width < 1 or width % self.group_size for width in self.widths):
             faults.append(f"widths {self.widths} are not multiples of group_size {self.group_size}")
         if self.kernel_size % 2 == 0:
             faults.append(f"kernel_size {self.kernel_size} is even and would shift the shortcuts")
@@ -431,9 +435,7 @@ class WaveUNet(nn.Module):
         super().__post_init__()
 
     def _geometry(self) -> Geometry:
-        return Geometry(
-            self.widths, self.kernel_size, self.stride, self.group_size, self.padding
-        )
+        return Geometry(self.widths, self.kernel_size, self.stride, self.group_size, self.padding)
 
     @property
     def input_samples(self) -> int:
