@@ -1,4 +1,4 @@
-"""The victims in PyTorch, as their authors' framework would have them.
+"""The victims and STAA-Net's generator in PyTorch, as their authors' framework would have them.
 
     twin = TorchVictim("emo18", num_classes=7)
     logits = twin(torch.zeros(8, 96_000))          # [8, 7]
@@ -8,6 +8,7 @@ architectures (Tzirakis et al. 2018, Zhao et al. 2019, as described in arXiv 240
 Facchinetti et al. 2024, section 2.3).
 """
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch import nn
 
 from jaxser.params import Entry, cnn_lstm_table, conv_lstm_table
 
-__all__ = ["TorchCnnLstm", "TorchVictim", "fresh_twin", "table_of", "twin_of"]
+__all__ = ["TorchCnnLstm", "TorchVictim", "TorchWaveUNet", "fresh_twin", "table_of", "twin_of"]
 
 # name: activation, then (channels, kernel, padding, pool) of every block
 _BLOCKS: dict[str, tuple[Callable[[], nn.Module], list[tuple[int, int, int, int]]]] = {
@@ -87,6 +88,98 @@ class TorchCnnLstm(nn.Module):
         y = self.convolutions(y.reshape(batch * slices, 1, self.slice_frames, mels))
         _, (last, _) = self.lstm(y.permute(0, 2, 3, 1).reshape(batch, slices, -1))
         return self.head(torch.cat(list(last), dim=1))
+
+
+class _ConvNorm(nn.Module):
+    """Unpadded convolution, group norm, ReLU."""
+
+    def __init__(self, filter: nn.Module, features: int, group_size: int) -> None:
+        super().__init__()
+        self.filter = filter
+        self.norm = nn.GroupNorm(features // group_size, features)
+
+    def forward(self, y: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.norm(self.filter(y)))
+
+
+class TorchWaveUNet(nn.Module):
+    """STAA-Net's generator as published, with the keys of its public weights.
+
+    ``target`` samples are wanted, ``inputs`` are read and ``outputs`` made, as the architecture
+    has it: 96,000, 108,541 and 96,261 for 6 s.
+    """
+
+    def __init__(
+        self,
+        target: int,
+        inputs: int,
+        outputs: int,
+        widths: tuple[int, ...] = (32, 64, 128, 256, 512, 1024),
+        kernel_size: int = 5,
+        stride: int = 4,
+        group_size: int = 8,
+    ) -> None:
+        super().__init__()
+        self.target, self.left = target, (inputs - outputs) // 2
+        self.right = self.left + outputs - target
+
+        def conv(channels: int, features: int, step: int = 1) -> nn.Module:
+            filter = nn.Conv1d(channels, features, kernel_size, step)
+            return _ConvNorm(filter, features, group_size)
+
+        def up(features: int) -> nn.Module:
+            filter = nn.ConvTranspose1d(
+                features, features, kernel_size, stride, padding=kernel_size - 1
+            )
+            return _ConvNorm(filter, features, group_size)
+
+        net = nn.Module()
+        channels = [1, *widths[1:-1]]
+        pairs = list(itertools.pairwise(widths))
+        net.downsampling_blocks = nn.ModuleList()
+        for before, (width, wider) in zip(channels, pairs, strict=True):
+            block = nn.Module()
+            block.pre_shortcut_convs = nn.ModuleList([conv(before, width)])
+            block.post_shortcut_convs = nn.ModuleList([conv(width, wider)])
+            block.downconv = conv(wider, wider, stride)
+            net.downsampling_blocks.append(block)
+        for suffix in ("", "2"):
+            blocks = nn.ModuleList()
+            for width, wider in reversed(pairs):
+                block = nn.Module()
+                block.upconv = up(wider)
+                block.pre_shortcut_convs = nn.ModuleList([conv(wider, width)])
+                block.post_shortcut_convs = nn.ModuleList([conv(2 * width, width)])
+                blocks.append(block)
+            net.add_module(f"bottlenecks{suffix}", nn.ModuleList([conv(widths[-1], widths[-1])]))
+            net.add_module(f"upsampling_blocks{suffix}", blocks)
+            net.add_module(f"output_conv{suffix}", nn.Conv1d(widths[0], 1, 1))
+        self.waveunets = nn.ModuleDict({"ALL": net})
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Waveforms ``[batch, target]`` to locations and magnitudes before tanh, shaped alike."""
+        net: Any = self.waveunets["ALL"]
+        y = nn.functional.pad(x[:, None], (self.left, self.right), mode="reflect")
+        shortcuts = []
+        for block in net.downsampling_blocks:
+            shortcuts.append(block.pre_shortcut_convs[0](y))
+            y = block.downconv(block.post_shortcut_convs[0](shortcuts[-1]))
+        first = self._decode(net.bottlenecks, net.upsampling_blocks, net.output_conv, y, shortcuts)
+        second = self._decode(
+            net.bottlenecks2, net.upsampling_blocks2, net.output_conv2, y, shortcuts
+        )
+        return first, second
+
+    def _decode(
+        self, bottlenecks: Any, blocks: Any, output: Any, y: torch.Tensor, shortcuts: list[Any]
+    ) -> torch.Tensor:
+        y = bottlenecks[0](y)
+        for block, shortcut in zip(blocks, reversed(shortcuts), strict=True):
+            y = block.pre_shortcut_convs[0](block.upconv(y))
+            beyond = (shortcut.shape[2] - y.shape[2]) // 2
+            shortcut = shortcut[:, :, beyond : beyond + y.shape[2]]
+            y = block.post_shortcut_convs[0](torch.cat([shortcut, y], dim=1))
+        return output(y)[:, 0, : self.target]
 
 
 def table_of(name: str) -> tuple[Entry, ...]:

@@ -35,6 +35,7 @@ __all__ = [
     "torch_parameter_count",
     "unstack_layers",
     "wav2vec2_table",
+    "wave_unet_table",
     "wavlm_table",
 ]
 
@@ -297,6 +298,59 @@ def _head_entries(config: "SpeechConfig") -> list[Entry]:
     if config.use_weighted_layer_sum:
         entries.append(_kept((*here, "layer_weights"), "layer_weights"))
     return entries
+
+
+# --- generator -----------------------------------------------------------------------------
+
+
+def wave_unet_table(levels: int = 6) -> tuple[Entry, ...]:
+    """Key table of STAA-Net's generator with ``levels`` widths, as its authors published it.
+
+    There, blocks of the decoders count from the bottleneck, ``upsampling_blocks`` make the
+    locations and ``upsampling_blocks2`` the magnitudes.
+    """
+    base, entries = "waveunets.ALL", []
+    for level in range(levels - 1):
+        there = f"{base}.downsampling_blocks.{level}"
+        entries += [
+            *_conv_norm(("params", f"before{level}"), f"{there}.pre_shortcut_convs.0"),
+            *_conv_norm(("params", f"after{level}"), f"{there}.post_shortcut_convs.0"),
+            *_conv_norm(("params", f"down{level}"), f"{there}.downconv"),
+        ]
+    for decoder, suffix in (("locations", ""), ("magnitudes", "2")):
+        here = ("params", decoder)
+        entries += _conv_norm((*here, "bottleneck"), f"{base}.bottlenecks{suffix}.0")
+        for level in range(levels - 1):
+            there = f"{base}.upsampling_blocks{suffix}.{levels - 2 - level}"
+            entries += [
+                *_conv_norm((*here, f"up{level}"), f"{there}.upconv", transposed=True),
+                *_conv_norm((*here, f"before{level}"), f"{there}.pre_shortcut_convs.0"),
+                *_conv_norm((*here, f"after{level}"), f"{there}.post_shortcut_convs.0"),
+            ]
+        there = f"{base}.output_conv{suffix}"
+        entries += [
+            Entry((*here, "kernel"), (f"{there}.weight",), _pointwise, lambda a: (a.T[..., None],)),
+            _kept((*here, "bias"), f"{there}.bias"),
+        ]
+    return tuple(entries)
+
+
+def _pointwise(a: np.ndarray) -> np.ndarray:
+    """[out, in, 1] to [in, out]."""
+    return a.squeeze(2).T
+
+
+def _conv_norm(target: tuple[str, ...], source: str, transposed: bool = False) -> list[Entry]:
+    # [in, out, size] of a transposed convolution, [out, in, size] of others.
+    kernel = (*target, "kernel"), (f"{source}.filter.weight",)
+    return [
+        Entry(*kernel, lambda a: a.transpose(2, 0, 1), lambda a: (a.transpose(1, 2, 0),))
+        if transposed
+        else _transposed(kernel[0], kernel[1][0]),
+        _kept((*target, "bias"), f"{source}.filter.bias"),
+        _kept((*target, "norm_scale"), f"{source}.norm.weight"),
+        _kept((*target, "norm_bias"), f"{source}.norm.bias"),
+    ]
 
 
 def stack_layers(variables: Mapping[str, Any]) -> dict[str, Any]:

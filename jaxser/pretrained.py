@@ -1,4 +1,4 @@
-"""Folders of Hugging Face with a speech transformer: read into Linen, and written from it.
+"""Weights of others: folders of Hugging Face with a speech transformer, and STAA-Net's generator.
 
     found = read_pretrained("PATH/TO/wav2vec2-base-superb-er")
     logits = found.module.apply(found.variables, x)
@@ -7,6 +7,10 @@
 Read are ``config.json``, ``model.safetensors`` (also in shards) and ``preprocessor_config.json``;
 PyTorch is not needed, and nothing is unpickled. A checkpoint without a classification head gets a
 new one. What is written, transformers' PyTorch classes load without a missing or unexpected key.
+
+    generator = jaxser.models.build("waveunet", num_samples=96_000)
+    variables = read_generator("staanet.safetensors", generator)
+    write_generator("OUT.safetensors", generator, variables)
 """
 
 import dataclasses
@@ -31,6 +35,7 @@ from jaxser.files import atomic_file, write_text
 from jaxser.models.hubert import Hubert, HubertConfig
 from jaxser.models.speech_transformer import SpeechConfig, SpeechTransformer
 from jaxser.models.wav2vec2 import Wav2Vec2, Wav2Vec2Config
+from jaxser.models.wave_unet import WaveUNet
 from jaxser.models.wavlm import WavLM, WavLMConfig
 
 __all__ = [
@@ -39,7 +44,10 @@ __all__ = [
     "fetch_from_hub",
     "is_pretrained_folder",
     "pretrained_module",
+    "read_generator",
     "read_pretrained",
+    "read_safetensors",
+    "write_generator",
     "write_pretrained",
 ]
 
@@ -367,11 +375,14 @@ def _read_weights(folder: Path) -> dict[str, np.ndarray]:
         raise InputError(f"{folder} has no {WEIGHTS}; download it again.")
     state: dict[str, np.ndarray] = {}
     for name in files:
-        state.update(_read_safetensors(folder / name))
+        state.update(read_safetensors(folder / name))
     return state
 
 
-def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+def read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of a file, in float32; InputError for one that is missing or damaged."""
+    if not path.is_file():
+        raise InputError(f"there is no file {path}; give one of safetensors.")
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             return {key: _wide(file.get_tensor(key)) for key in file.keys()}  # noqa: SIM118
@@ -415,6 +426,44 @@ def _canonical(
             faults.append(f"{key} is there twice, in two spellings")
         named[name] = array
     return named, faults
+
+
+# --- STAA-Net's generator ------------------------------------------------------------------
+
+
+def read_generator(path: Path | str, module: WaveUNet) -> dict[str, Any]:
+    """Variables of ``module`` from a state dict of the authors' generator (safetensors).
+
+    Raises:
+      InputError: the file is missing or damaged, or does not fit; all keys that do not are named.
+      UsageError: ``module`` is conditioned.
+    """
+    table = _generator_table(module)
+    x = jax.ShapeDtypeStruct((1, module.num_samples), jnp.float32)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), x)
+    state = read_safetensors(Path(path))
+    variables = params.from_torch(state, table, shapes=shapes, ignored=(), where=str(path))
+    return jax.tree.map(jnp.asarray, variables)
+
+
+def write_generator(path: Path | str, module: WaveUNet, variables: Mapping[str, Any]) -> None:
+    """Write ``variables`` with the keys of the authors' state dict, as safetensors.
+
+    Raises:
+      UsageError: ``module`` is conditioned.
+    """
+    state = params.to_torch(variables, _generator_table(module))
+    with atomic_file(path) as temporary:
+        safetensors.numpy.save_file(state, temporary, metadata={"format": "pt"})
+
+
+def _generator_table(module: WaveUNet) -> tuple[params.Entry, ...]:
+    if module.num_classes is not None or module.condition_epsilon:
+        raise UsageError(
+            "the authors' generator knows neither target classes nor ε, so a conditioned one has "
+            "no such weights; build it without num_classes and condition_epsilon."
+        )
+    return params.wave_unet_table(len(module.widths))
 
 
 # --- writing -------------------------------------------------------------------------------

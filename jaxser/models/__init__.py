@@ -4,9 +4,10 @@
     variables = model.init(jax.random.key(0), jnp.zeros((1, 16_000)), train=False)
     logits = model.apply(variables, x, train=False)              # x [batch, time] -> [batch, 7]
 
-Every module is called as ``module(x, train: bool)`` and returns float32 logits; ``x`` is a waveform
-``[batch, time]`` or a spectrogram ``[batch, frames, bins]``, see :func:`input_of`. A module's file
-is imported when it is first built.
+Every module but a generator is called as ``module(x, train: bool)`` and returns float32 logits;
+``x`` is a waveform ``[batch, time]`` or a spectrogram ``[batch, frames, bins]``, see
+:func:`input_of`. A generator (``waveunet``) is no victim: it makes perturbations, and its class
+says how it is called. A module's file is imported when it is first built.
 """
 
 import dataclasses
@@ -38,6 +39,7 @@ _ARCHITECTURES: dict[str, tuple[str, str, Input]] = {
     "wavlm-base": ("wavlm", "WavLM", "waveform"),
     "wavlm-base-plus": ("wavlm", "WavLM", "waveform"),
     "wavlm-large": ("wavlm", "WavLM", "waveform"),
+    "waveunet": ("wave_unet", "WaveUNet", "waveform"),
     "zhao19": ("zhao19", "Zhao19", "waveform"),
 }
 
@@ -58,24 +60,25 @@ def _known(name: str) -> tuple[str, str, Input]:
     return _ARCHITECTURES[name]
 
 
-def build(name: str, num_classes: int, **settings: Any) -> "nn.Module":
+def build(name: str, num_classes: int | None = None, **settings: Any) -> "nn.Module":
     """The Linen module of architecture ``name``.
 
     Args:
       name: one of :func:`names`.
-      num_classes: length of a row of logits.
+      num_classes: length of a row of logits; every victim needs it. Of a generator the target
+        classes that it tells apart, none by default.
       **settings: the module's other fields; ``dtype`` (also as a string, "bfloat16") is the type
         it computes in. Of a speech transformer also the fields of its configuration, such as
         ``layerdrop``.
 
     Raises:
-      UsageError: unknown name or field.
+      UsageError: unknown name or field, or a field without a default is missing.
     """
     file, cls, _ = _known(name)
     module = importlib.import_module(f"{__name__}.{file}")
     architecture = getattr(module, cls)
-    fields = {field.name for field in dataclasses.fields(architecture)}
-    fields -= {"parent", "name", "num_classes"}
+    declared = dataclasses.fields(architecture)
+    fields = {field.name for field in declared} - {"parent", "name", "num_classes"}
     config = getattr(module, "CONFIGURATIONS", {}).get(name)
     of_config = set() if config is None else {field.name for field in dataclasses.fields(config)}
     for setting in settings:
@@ -87,4 +90,10 @@ def build(name: str, num_classes: int, **settings: Any) -> "nn.Module":
     if config is not None:
         changed = {key: settings.pop(key) for key in of_config & set(settings)}
         settings.setdefault("config", dataclasses.replace(config, **changed))
-    return architecture(num_classes=num_classes, **settings)
+    if num_classes is not None:
+        settings["num_classes"] = num_classes
+    for field in declared:
+        needed = field.default is field.default_factory is dataclasses.MISSING
+        if needed and field.name not in settings:
+            raise UsageError(f"model {name!r} cannot be built without {field.name}; give it.")
+    return architecture(**settings)

@@ -46,8 +46,9 @@ def test_names():
         *("hubert-base", "hubert-large", "hubert-xlarge"),
         *("wavlm-base", "wavlm-base-plus", "wavlm-large"),
     }
-    assert set(models.names()) == {*spectrograms, *NAMES, *foundation}
-    assert {models.input_of(name) for name in (*NAMES, *foundation)} == {"waveform"}
+    assert set(models.names()) == {*spectrograms, *NAMES, *foundation, "waveunet"}
+    waveforms = (*NAMES, *foundation, "waveunet")
+    assert {models.input_of(name) for name in waveforms} == {"waveform"}
     assert {models.input_of(name) for name in spectrograms} == {"spectrogram"}
 
 
@@ -59,6 +60,14 @@ def test_an_unknown_name_is_refused_with_the_nearest():
 def test_an_unknown_setting_is_refused_with_the_nearest():
     with pytest.raises(UsageError, match="did you mean 'dtype'"):
         models.build("emo18", 7, dtyp="bfloat16")
+
+
+@pytest.mark.parametrize(
+    ("name", "needed"), [("zhao19", "num_classes"), ("waveunet", "num_samples")]
+)
+def test_what_has_no_default_must_be_given(name, needed):
+    with pytest.raises(UsageError, match=f"'{name}' cannot be built without {needed}"):
+        models.build(name)
 
 
 def test_listing_names_imports_neither_jax_nor_flax():

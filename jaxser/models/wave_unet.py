@@ -1,0 +1,507 @@
+"""A Wave-U-Net with one encoder and two decoders: where to change a waveform, and by how much.
+
+    model = jaxser.models.build("waveunet", num_samples=96_000)
+    variables = model.init(jax.random.key(0), jnp.zeros((1, 96_000)))
+    locations, magnitudes = model.apply(variables, x)      # x [batch, 96_000] -> twice that shape
+
+The generator of Chang et al., "STAA-Net: A Sparse and Transferable Adversarial Attack for Speech
+Emotion Recognition", 2024, section 3.2.2, with learned resampling as in the Wave-U-Net (Stoller et
+al., ISMIR 2018) that its public weights belong to. Both outputs are those of the last 1x1
+convolutions; squashing, quantising and scaling them by ε is left to the attack.
+
+The generator can also be told whom to fool and how loudly: the class to reach and ε then scale and
+shift the channels of both decoders (Perez et al., "FiLM", AAAI 2018).
+"""
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import lax
+from jax.custom_derivatives import SymbolicZero
+from jaxtyping import Array, Float, Int
+
+from jaxser.errors import InputError, UsageError
+from jaxser.models.layers import NORM_EPSILON, check_waveforms
+
+__all__ = ["WaveUNet", "group_norm", "strided_conv", "transposed_conv"]
+
+_KERNEL = nn.initializers.lecun_normal()
+_ZEROS = nn.initializers.zeros
+
+# Numbers that describe a target class and an ε, and the ε described by the middle of their range.
+_CONDITION_WIDTH = 64
+_USUAL_EPSILON = 0.01
+
+
+# --- convolutions --------------------------------------------------------------------------
+#
+# What is below was chosen by timing all levels of the published generator on one core of an AMD
+# EPYC (6 s of speech, batch 1, jax 0.10.2). XLA's stride-1 convolutions reach 90 GFLOP/s there,
+# in gradients as well, and matrix products of shifted or Toeplitz blocks took twice as long. But
+# the kernel's gradient took 135 ms instead of 42 for the first strided convolution, and 1.2 to
+# 2.6 s instead of 20 ms for each transposed one.
+
+
+def _convolve(
+    x: Float[Array, "batch time inputs"],
+    kernel: Float[Array, "size inputs outputs"],
+    padding: tuple[int, int] = (0, 0),
+    stride: int = 1,
+    dilation: int = 1,
+) -> Float[Array, "batch steps outputs"]:
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride,),
+        [padding],
+        lhs_dilation=(dilation,),
+        dimension_numbers=("NWC", "WIO", "NWC"),
+    )
+
+
+def _strided(
+    x: Float[Array, "batch time inputs"],
+    kernel: Float[Array, "size inputs outputs"],
+    stride: int,
+    padding: tuple[int, int],
+) -> Float[Array, "batch steps outputs"]:
+    return _convolve(x, kernel, padding, stride)
+
+
+def _strided_products(
+    x: Float[Array, "batch time inputs"],
+    kernel: Float[Array, "size inputs outputs"],
+    stride: int,
+    padding: tuple[int, int],
+) -> Float[Array, "batch steps outputs"]:
+    """The same as one product for every ``stride`` taps and one for each tap that is left."""
+    size, inputs, outputs = kernel.shape
+    x = jnp.pad(x, ((0, 0), padding, (0, 0)))
+    steps = (x.shape[1] - size) // stride + 1
+    blocks = size // stride * stride
+    terms = [
+        x[:, start : start + steps * stride].reshape(-1, steps, stride * inputs)
+        @ kernel[start : start + stride].reshape(stride * inputs, outputs)
+        for start in range(0, blocks, stride)
+    ]
+    last = (steps - 1) * stride + 1
+    terms += [x[:, tap : tap + last : stride] @ kernel[tap] for tap in range(blocks, size)]
+    return functools.reduce(jnp.add, terms)
+
+
+def _transposed(
+    x: Float[Array, "batch steps inputs"],
+    kernel: Float[Array, "size inputs outputs"],
+    stride: int,
+    crop: tuple[int, int],
+) -> Float[Array, "batch time outputs"]:
+    size = kernel.shape[0]
+    around = (size - 1 - crop[0], size - 1 - crop[1])
+    return _convolve(x, kernel[::-1], around, dilation=stride)
+
+
+def _transposed_blocks(
+    x: Float[Array, "batch steps inputs"],
+    kernel: Float[Array, "size inputs outputs"],
+    stride: int,
+    crop: tuple[int, int],
+) -> Float[Array, "batch time outputs"]:
+    """The same as a convolution of the steps that gives ``stride`` samples at once."""
+    size, inputs, outputs = kernel.shape
+    batch, steps, _ = x.shape
+    taps = -(-size // stride)
+    kernel = jnp.pad(kernel, ((0, taps * stride - size), (0, 0), (0, 0)))
+    kernel = kernel.reshape(taps, stride, inputs, outputs).transpose(0, 2, 1, 3)
+    kernel = kernel.reshape(taps, inputs, stride * outputs)
+    # Padded apart: the gradient of a padded convolution's kernel is as slow as that of _transposed.
+    y = _convolve(jnp.pad(x, ((0, 0), (taps - 1, taps - 1), (0, 0))), kernel[::-1])
+    y = y.reshape(batch, (steps + taps - 1) * stride, outputs)
+    return y[:, crop[0] : (steps - 1) * stride + size - crop[1]]
+
+
+def _tangent(
+    by_input: Any, by_kernel: Any, primals: tuple[Array, Array], tangents: tuple[Any, Any]
+) -> Array:
+    """Of a convolution, by forms of it whose transposes are cheap.
+
+    Only what is differentiated is computed: attacks move x, training moves the kernel.
+    """
+    (x, kernel), (dx, dkernel) = primals, tangents
+    if isinstance(dkernel, SymbolicZero):
+        return by_input(jnp.zeros_like(x) if isinstance(dx, SymbolicZero) else dx, kernel)
+    of_kernel = by_kernel(x, dkernel)
+    return of_kernel if isinstance(dx, SymbolicZero) else by_input(dx, kernel) + of_kernel
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
+def strided_conv(
+    x: Float[Array, "batch time inputs"],
+    kernel: Float[Array, "size inputs outputs"],
+    stride: int,
+    padding: tuple[int, int] = (0, 0),
+) -> Float[Array, "batch steps outputs"]:
+    """A convolution of every ``stride``-th place, after zeros at both ends (``padding``).
+
+    On a CPU its gradients are matrix products. ``size`` must be ``stride`` at least.
+    """
+    return _strided(x, kernel, stride, padding)
+
+
+def _strided_jvp(stride: int, padding: tuple[int, int], primals: Any, tangents: Any) -> Any:
+    form = _strided_products if jax.default_backend() == "cpu" else _strided
+    form = functools.partial(form, stride=stride, padding=padding)
+    return strided_conv(*primals, stride, padding), _tangent(form, form, primals, tangents)
+
+
+strided_conv.defjvp(_strided_jvp, symbolic_zeros=True)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
+def transposed_conv(
+    x: Float[Array, "batch steps inputs"],
+    kernel: Float[Array, "size inputs outputs"],
+    stride: int,
+    crop: tuple[int, int] = (0, 0),
+) -> Float[Array, "batch time outputs"]:
+    """Every step laid down as ``size`` samples, ``stride`` apart, and what overlaps added.
+
+    ``(steps - 1) * stride + size`` samples, less ``crop`` at both ends. On a CPU the kernel's
+    gradient is that of a convolution of the steps.
+    """
+    return _transposed(x, kernel, stride, crop)
+
+
+def _transposed_jvp(stride: int, crop: tuple[int, int], primals: Any, tangents: Any) -> Any:
+    form = _transposed_blocks if jax.default_backend() == "cpu" else _transposed
+    by_input = functools.partial(_transposed, stride=stride, crop=crop)
+    by_kernel = functools.partial(form, stride=stride, crop=crop)
+    tangent = _tangent(by_input, by_kernel, primals, tangents)
+    return transposed_conv(*primals, stride, crop), tangent
+
+
+transposed_conv.defjvp(_transposed_jvp, symbolic_zeros=True)
+
+
+# --- normalisation -------------------------------------------------------------------------
+
+
+def group_norm(
+    y: Float[Array, "batch time channels"],
+    group_size: int,
+    scale: Float[Array, "#batch channels"],
+    shift: Float[Array, "#batch channels"],
+) -> Float[Array, "batch time channels"]:
+    """Every group of neighbouring channels with mean 0 and (biased) variance 1, over its time.
+
+    Statistics are taken in float32 at least and in one pass, of what is left after the mean of the
+    group's first samples: of numbers far from zero, squares alone would leave little. PyTorch's
+    epsilon.
+
+    Args:
+      y: of a whole number of groups.
+      group_size: channels of a group.
+      scale, shift: what the normalised channels are multiplied with and moved by.
+    """
+    dtype = y.dtype
+    y = y.astype(jnp.promote_types(dtype, jnp.float32))
+
+    def of_group(a: Float[Array, "batch channels"]) -> Float[Array, "batch channels"]:
+        means = a.reshape(a.shape[0], -1, group_size).mean(axis=2)
+        return jnp.repeat(means, group_size, axis=1)
+
+    origin = lax.stop_gradient(of_group(y[:, 0]))
+    left = y - origin[:, None]
+    mean = of_group(left.mean(axis=1))
+    variance = jnp.maximum(of_group((left**2).mean(axis=1)) - mean**2, 0.0)
+    slope = scale * lax.rsqrt(variance + NORM_EPSILON)
+    offset = shift - (origin + mean) * slope
+    slope, offset = slope[:, None], offset[:, None]
+    kept = y * slope + offset > 0
+    return (y * jnp.where(kept, slope, 0) + jnp.where(kept, offset, 0)).astype(dtype)
+
+
+# --- modules -------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Geometry:
+    """How a Wave-U-Net is laid out; see :class:`WaveUNet` for the fields."""
+
+    widths: tuple[int, ...]
+    kernel_size: int
+    stride: int
+    group_size: int
+    padding: Literal["valid", "same"]
+
+    def __post_init__(self) -> None:
+        faults = []
+        if len(self.widths) < 2:
+            faults.append("widths are fewer than two levels")
+        if self.group_size < 1:
+            faults.append(f"group_size {self.group_size} is less than 1")
+        elif any(width < 1 or width % self.group_size for width in self.widths):
+            faults.append(f"widths {self.widths} are not multiples of group_size {self.group_size}")
+        if self.kernel_size % 2 == 0:
+            faults.append(f"kernel_size {self.kernel_size} is even and would shift the shortcuts")
+        if not 2 <= self.stride <= self.kernel_size:
+            faults.append(f"stride {self.stride} is not between 2 and kernel_size")
+        if self.padding not in ("valid", "same"):
+            faults.append(f"padding is {self.padding!r}, not valid or same")
+        if faults:
+            raise UsageError(f"such a waveunet cannot be built: {'; '.join(faults)}.")
+
+    @property
+    def strided_ends(self) -> tuple[int, int]:
+        """Zeros around the input of a strided convolution; cropped off a transposed one."""
+        if self.padding == "valid":
+            return 0, 0
+        beyond = self.kernel_size - self.stride
+        return beyond // 2, beyond - beyond // 2
+
+    def samples(self, num_samples: int) -> tuple[int, int]:
+        """The samples that go in and come out, for ``num_samples`` that are wanted at least."""
+        levels = len(self.widths) - 1
+        if self.padding == "same":
+            whole = self.stride**levels
+            length = -(-num_samples // whole) * whole
+            return length, length
+        lost = self.kernel_size - 1
+        # The fewest steps at the bottleneck that are enough.
+        for bottleneck in itertools.count(1):
+            length = bottleneck
+            for _ in range(levels):
+                length = (length - 1) * self.stride + 1 - 3 * lost
+            if length >= num_samples:
+                break
+        needed = bottleneck + lost
+        for _ in range(levels):
+            needed = (needed - 1) * self.stride + 1 + 3 * lost
+        return needed, length
+
+
+class ConvNorm(nn.Module):
+    """Convolution, group norm, ReLU.
+
+    Attributes:
+      features: channels out.
+      geometry: says how large and how padded the kernel is.
+      resampling: the convolution keeps the rate, or divides ("down") or multiplies ("up") it by
+        the stride.
+      dtype: the convolution's type.
+    """
+
+    features: int
+    geometry: Geometry
+    resampling: Literal["keep", "down", "up"] = "keep"
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "batch time channels"],
+        condition: Float[Array, "batch width"] | None = None,
+    ) -> Float[Array, "batch steps features"]:
+        size, stride = self.geometry.kernel_size, self.geometry.stride
+        per_feature = (self.features,)
+        shape = (size, x.shape[-1], self.features)
+        kernel = self.param("kernel", _KERNEL, shape, self.param_dtype).astype(self.dtype)
+        bias = self.param("bias", _ZEROS, per_feature, self.param_dtype).astype(self.dtype)
+        scale = self.param("norm_scale", nn.initializers.ones, per_feature, self.param_dtype)[None]
+        shift = self.param("norm_bias", _ZEROS, per_feature, self.param_dtype)[None]
+        if condition is not None:
+            film = nn.Dense(
+                2 * self.features, kernel_init=_ZEROS, param_dtype=self.param_dtype, name="film"
+            )
+            gain, move = jnp.split(film(condition), 2, axis=1)
+            scale, shift = scale * (1 + gain), shift * (1 + gain) + move
+        same = self.geometry.padding == "same"
+        if self.resampling == "keep":
+            y = _convolve(x, kernel, (size // 2, size // 2) if same else (0, 0))
+        elif self.resampling == "down":
+            y = strided_conv(x, kernel, stride, self.geometry.strided_ends)
+        else:
+            # Unpadded, without the ends that fewer steps reach.
+            crop = self.geometry.strided_ends if same else (size - 1, size - 1)
+            y = transposed_conv(x, kernel, stride, crop)
+        y = y + bias[None, None]
+        return group_norm(y, self.geometry.group_size, scale, shift)
+
+
+class Decoder(nn.Module):
+    """From the encoder's last output and its shortcuts to one number per sample."""
+
+    geometry: Geometry
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "batch steps channels"],
+        shortcuts: Sequence[Float[Array, "batch _ _"]],
+        condition: Float[Array, "batch width"] | None,
+    ) -> Float[Array, "batch time"]:
+        layer = functools.partial(
+            ConvNorm, geometry=self.geometry, dtype=self.dtype, param_dtype=self.param_dtype
+        )
+        widths = self.geometry.widths
+        x = layer(widths[-1], name="bottleneck")(x, condition)
+        for level in reversed(range(len(widths) - 1)):
+            x = layer(widths[level + 1], resampling="up", name=f"up{level}")(x, condition)
+            x = layer(widths[level], name=f"before{level}")(x, condition)
+            beyond = (shortcuts[level].shape[1] - x.shape[1]) // 2
+            shortcut = shortcuts[level][:, beyond : beyond + x.shape[1]]
+            x = jnp.concatenate([shortcut, x], axis=2)
+            x = layer(widths[level], name=f"after{level}")(x, condition)
+        kernel = self.param("kernel", _KERNEL, (widths[0], 1), self.param_dtype)
+        bias = self.param("bias", _ZEROS, (1,), self.param_dtype)
+        wide = jnp.promote_types(self.dtype, jnp.float32)
+        return (x.astype(wide) @ kernel + bias[None, None])[..., 0]
+
+
+class Condition(nn.Module):
+    """The class to reach and ε as numbers for the decoders."""
+
+    num_classes: int | None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, target: Int[Array, " batch"] | None, epsilon: Float[Array, " batch"] | None
+    ) -> Float[Array, "batch width"]:
+        dense = functools.partial(nn.Dense, _CONDITION_WIDTH, param_dtype=self.param_dtype)
+        described = []
+        if self.num_classes is not None:
+            embed = nn.Embed(
+                self.num_classes,
+                _CONDITION_WIDTH,
+                embedding_init=nn.initializers.normal(1.0),
+                param_dtype=self.param_dtype,
+                name="target",
+            )
+            described.append(embed(target))
+        if epsilon is not None:
+            log = jnp.log(epsilon / _USUAL_EPSILON)[:, None]
+            described.append(dense(name="epsilon1")(nn.silu(dense(name="epsilon0")(log))))
+        return nn.silu(functools.reduce(jnp.add, described))
+
+
+class WaveUNet(nn.Module):
+    """STAA-Net's generator; 50,681,858 parameters as published.
+
+    Attributes:
+      num_samples: length of the waveforms, in samples.
+      widths: channels of the levels, the last is the bottleneck.
+      kernel_size: of all convolutions; odd.
+      stride: by which one level is slower than the last.
+      group_size: channels that are normalised together.
+      padding: "valid", as published: no convolution is padded, the waveform is reflected at both
+        ends instead and shortcuts are cropped to their centre; or "same": zeros around every
+        convolution, and the waveform is reflected at its end up to whole strides.
+      num_classes: classes that ``target`` may name; None for a generator without it.
+      condition_epsilon: whether the generator is told ε.
+      dtype: type of the convolutions; bfloat16 is allowed. Statistics and outputs are float32.
+      param_dtype: type of the parameters.
+
+    Raises:
+      UsageError: the fields contradict each other.
+    """
+
+    num_samples: int
+    widths: tuple[int, ...] = (32, 64, 128, 256, 512, 1024)
+    kernel_size: int = 5
+    stride: int = 4
+    group_size: int = 8
+    padding: Literal["valid", "same"] = "valid"
+    num_classes: int | None = None
+    condition_epsilon: bool = False
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    def __post_init__(self) -> None:
+        self.widths = tuple(self.widths)
+        if self.num_samples < 1:
+            raise UsageError(f"a waveunet for {self.num_samples} samples is none; give 1 or more.")
+        if self.num_classes is not None and self.num_classes < 1:
+            raise UsageError(f"a waveunet for {self.num_classes} classes is none; give 1 or more.")
+        self._geometry()
+        super().__post_init__()
+
+    def _geometry(self) -> Geometry:
+        return Geometry(self.widths, self.kernel_size, self.stride, self.group_size, self.padding)
+
+    @property
+    def input_samples(self) -> int:
+        """Length of what the first convolution sees: the waveform and its reflections."""
+        return self._geometry().samples(self.num_samples)[0]
+
+    @property
+    def output_samples(self) -> int:
+        """Length of what the last convolutions give, of which ``num_samples`` are kept."""
+        return self._geometry().samples(self.num_samples)[1]
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "batch time"],
+        target: Int[Array, " batch"] | None = None,
+        epsilon: Float[Array, " batch"] | None = None,
+    ) -> tuple[Float[Array, "batch time"], Float[Array, "batch time"]]:
+        """Locations and magnitudes for waveforms ``x``, before tanh, in float32.
+
+        Args:
+          x: waveforms of ``num_samples``.
+          target: class to reach, if and only if the generator has ``num_classes``.
+          epsilon: largest perturbation, above 0, if and only if it has ``condition_epsilon``.
+
+        Raises:
+          InputError: ``x`` has another shape, or a condition is missing or not known here.
+        """
+        geometry = self._geometry()
+        self._check(x, target, epsilon)
+        layer = functools.partial(
+            ConvNorm, geometry=geometry, dtype=self.dtype, param_dtype=self.param_dtype
+        )
+        inputs, outputs = geometry.samples(self.num_samples)
+        before = (inputs - outputs) // 2
+        after = inputs - before - self.num_samples
+        y = jnp.pad(x, ((0, 0), (before, after)), mode="reflect")[..., None].astype(self.dtype)
+        shortcuts = []
+        for level, width in enumerate(self.widths[:-1]):
+            shortcuts.append(layer(width, name=f"before{level}")(y))
+            wider = self.widths[level + 1]
+            y = layer(wider, name=f"after{level}")(shortcuts[-1])
+            y = layer(wider, resampling="down", name=f"down{level}")(y)
+        condition = None
+        if target is not None or epsilon is not None:
+            condition = Condition(self.num_classes, self.param_dtype)(target, epsilon)
+        locations, magnitudes = (
+            Decoder(geometry, self.dtype, self.param_dtype, name=name)(y, shortcuts, condition)
+            for name in ("locations", "magnitudes")
+        )
+        return locations[:, : self.num_samples], magnitudes[:, : self.num_samples]
+
+    def _check(self, x: Any, target: Any, epsilon: Any) -> None:
+        check_waveforms("waveunet", x, 1)
+        if x.shape[1] != self.num_samples:
+            raise InputError(
+                f"this generator makes perturbations of {self.num_samples} samples, but got "
+                f"waveforms of {x.shape[1]}; cut or pad them, or build one with num_samples "
+                f"{x.shape[1]}."
+            )
+        for name, given, wanted in (
+            ("target class", target is not None, self.num_classes is not None),
+            ("ε", epsilon is not None, self.condition_epsilon),
+        ):
+            if given != wanted:
+                raise InputError(
+                    f"this generator is {'' if wanted else 'not '}conditioned on the {name}; "
+                    f"{'give it' if wanted else 'call it without'}."
+                )

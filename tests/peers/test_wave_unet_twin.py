@@ -1,0 +1,67 @@
+"""STAA-Net's generator against PyTorch on the same weights."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from model_gradients import distance
+
+from jaxser import models, params
+from scripts.golden_generator import reference, seeded_batch, seeded_state, small_model
+
+pytestmark = pytest.mark.peers
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"widths": (8, 16, 24)},
+        {"widths": (8, 16), "kernel_size": 7, "stride": 3, "group_size": 8},
+    ],
+)
+def test_same_outputs_and_gradients(settings):
+    model = small_model(**settings)
+    table = params.wave_unet_table(len(model.widths))
+    state, x = seeded_state(model), seeded_batch()
+    expected = reference(model, state, x)
+    variables = jax.tree.map(jnp.asarray, params.from_torch(state, table))
+
+    @jax.jit
+    def run(variables, x):
+        def loss(variables, x):
+            outputs = model.apply(variables, x)
+            return sum((each**2).sum() for each in outputs), outputs
+
+        return jax.grad(loss, argnums=(0, 1), has_aux=True)(variables, x)
+
+    (by_variables, by_input), (locations, magnitudes) = run(variables, x)
+    np.testing.assert_allclose(locations, expected["locations"], atol=1e-4)
+    np.testing.assert_allclose(magnitudes, expected["magnitudes"], atol=1e-4)
+    assert distance(by_input, expected["input"]) < 1e-3
+    for key, gradient in params.to_torch(by_variables, table).items():
+        assert distance(gradient, expected[f"gradient/{key}"]) < 1e-3, key
+
+
+def test_published_size_and_keys():
+    import torch
+
+    from benchmarks.torch_twins import TorchWaveUNet
+
+    torch.manual_seed(0)
+    twin = TorchWaveUNet(96_000, 108_541, 96_261)
+    state = {key: tensor.numpy() for key, tensor in twin.state_dict().items()}
+    lines = (Path(__file__).parents[1] / "golden" / "staanet_keys.tsv").read_text().splitlines()
+    published = dict(line.split("\t") for line in lines[1:])
+    assert {key: "x".join(map(str, array.shape)) for key, array in state.items()} == published
+
+    model = models.build("waveunet", num_samples=96_000)
+    x = seeded_batch(96_000, rows=1)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), x)
+    variables = params.from_torch(state, params.wave_unet_table(), shapes=shapes)
+    assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, shapes)
+    with torch.no_grad():
+        expected = twin(torch.from_numpy(x))
+    for mine, theirs in zip(jax.jit(model.apply)(variables, x), expected, strict=True):
+        np.testing.assert_allclose(mine, theirs.numpy(), atol=1e-4)
