@@ -134,7 +134,7 @@ def torch_runs(twin: Any) -> dict[str, Run]:
         value = sum(torch.tanh(each).mean() for each in twin(torch.from_numpy(x)))
         value.backward()
         optimizer.step()
-        return float(value)
+        return value.item()
 
     return {"forward": forward, "train": train}
 

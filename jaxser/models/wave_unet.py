@@ -197,7 +197,7 @@ def group_norm(
     scale: Float[Array, "#batch channels"],
     shift: Float[Array, "#batch channels"],
 ) -> Float[Array, "batch time channels"]:
-    """Every group of neighbouring channels with mean 0 and (biased) variance 1, over its time.
+    """ReLU of groups of neighbouring channels with mean 0 and (biased) variance 1 over time.
 
     Statistics are taken in float32 at least and in one pass, of what is left after the mean of the
     group's first samples: of numbers far from zero, squares alone would leave little. PyTorch's
@@ -222,6 +222,8 @@ def group_norm(
     slope = scale * lax.rsqrt(variance + NORM_EPSILON)
     offset = shift - (origin + mean) * slope
     slope, offset = slope[:, None], offset[:, None]
+    # The ReLU is in the factors, so that the gradient by the slope is no sum of bare products,
+    # which takes XLA's CPU backend 54 ms instead of 3 for one row of the first level.
     kept = y * slope + offset > 0
     return (y * jnp.where(kept, slope, 0) + jnp.where(kept, offset, 0)).astype(dtype)
 
