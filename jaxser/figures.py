@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib.figure
+import matplotlib.mlab
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -175,8 +176,17 @@ def perturbation_figure(
         axes.set_title(name)
         reach = float(np.abs(samples if name == "difference" else [x, x_adv]).max())
         axes.set_ylim(-1.05 * reach - 1e-9, 1.05 * reach + 1e-9)
+        size = min(512, len(samples))
+        power, _, _ = matplotlib.mlab.specgram(samples, size, sample_rate, noverlap=3 * size // 4)
         # Silence, as most of a sparse difference is, must not be a logarithm of zero.
-        image.specgram(samples + 1e-12, NFFT=512, Fs=sample_rate, noverlap=384, vmin=-160)
+        image.imshow(
+            10 * np.log10(power + 1e-16),
+            origin="lower",
+            aspect="auto",
+            extent=(0.0, float(seconds[-1]), 0.0, sample_rate / 2),
+            vmin=-160,
+            cmap="magma",
+        )
         image.set_xlabel("s")
     above[0].set_ylabel("amplitude")
     below[0].set_ylabel("Hz")

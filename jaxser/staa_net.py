@@ -87,7 +87,7 @@ def magnitudes_of(
     return bound * jnp.tanh(raw) if kind == "tanh" else jnp.clip(raw, -bound, bound)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Generator:
     """A trained network that makes adversarial speech in one pass.
 
@@ -119,7 +119,7 @@ class Generator:
     name: str = "staanet"
     fingerprint: str = ""
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return f"{self.name} {self.fingerprint}".strip()
 
     @property

@@ -7,6 +7,7 @@ writes.
 """
 
 import csv
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -92,7 +93,7 @@ class RunWriter:
         self._write_history(history)
         events = self._tensorboard(int(figures["step"]))
         for name, value in figures.items():
-            if name not in ("epoch", "step"):
+            if name not in ("epoch", "step") and math.isfinite(value):
                 part, _, metric = name.rpartition("_")
                 events.add_scalar(f"{part or 'train'}/{metric}", value, int(figures["step"]))
         events.flush()

@@ -1,0 +1,205 @@
+"""Training a generator by the real command, its run folder, and its attack on victims."""
+
+import json
+from pathlib import Path
+
+import jax
+import matplotlib.image
+import numpy as np
+import pytest
+import soundfile
+import yaml
+
+import jaxser
+from jaxser import attack, train
+from jaxser.config import TrainConfig, parse_command
+from jaxser.errors import InputError, report_errors
+from jaxser.results import read_rows
+from jaxser.training import generator_run, loop
+
+SPEECH = ["--corpus.name", "csv", "--corpus.split", "given", "--corpus.sample_rate", "8000"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def private_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAXSER_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def threat(
+    tiny_corpus: Path, private_cache: None, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    out = tmp_path_factory.mktemp("threat") / "run"
+    argv = [*SPEECH, "--corpus.root", str(tiny_corpus), "--corpus.seconds", "0.1"]
+    argv += ["--model.name", "zhao19", "--training.epochs", "6", "--training.batch_size", "6"]
+    assert train.main([*argv, "--out", str(out)]) == 0
+    return out
+
+
+def tiny(root: Path, threat: Path, out: Path, *more: str) -> list[str]:
+    return [
+        *(*SPEECH, "--corpus.root", str(root), "--corpus.seconds", "0.1", "--out", str(out)),
+        *("--threat", str(threat), "--generator.widths", "8", "16", "--generator.epsilon", "0.2"),
+        *("--generator.padding", "same", "--training.batch_size", "6", "--training.epochs", "8"),
+        *("--training.monitor", "asr", "--training.learning_rate", "0.01", *more),
+    ]
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_corpus: Path, threat: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("generator") / "run"
+    assert train.main(tiny(tiny_corpus, threat, out)) == 0
+    return out
+
+
+def test_what_a_run_leaves(trained: Path, threat: Path) -> None:
+    results = json.loads((trained / "results.json").read_text())
+    for part, count in (("val", 6), ("test", 12)):
+        figures = results[part]
+        assert figures["utterances"] == count
+        low, high = figures["0.2"]["asr_interval_speakers"]
+        assert 0 <= low <= figures["0.2"]["asr"] <= high <= 1
+        folder = trained / f"example_{part}"
+        assert matplotlib.image.imread(folder / "figure.png").shape[2] == 4
+        x, x_adv, delta = (
+            soundfile.read(folder / f"{name}.wav", dtype="float32")[0]
+            for name in ("original", "adversarial", "difference")
+        )
+        np.testing.assert_allclose(x_adv - x, delta, atol=1e-6)
+        assert 0 < np.abs(delta).max() <= 0.2 + 1e-6
+    assert json.loads((trained / "run.json").read_text())["threat models"]
+    assert yaml.safe_load((trained / "config.yaml").read_text())["threat"] == [str(threat)]
+    assert list((trained / "tensorboard").glob("events*"))
+
+
+def test_it_fools_its_threat_model_as_the_results_say(
+    trained: Path, threat: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Through the attack command, on speech that it was not trained on."""
+    argv = ["--victim", str(threat), "--attack", "staanet", "--y", "prediction"]
+    assert attack.main([*argv, "--params", f"generator={trained}"]) == 0
+    printed = capsys.readouterr().out
+    assert "generator " + str(trained) in printed
+    (folder,) = (threat / "attacks").glob("staanet-*")
+    rows = read_rows(folder)
+    assert set(rows["epsilon"].to_pylist()) == {0.2}
+    fooled = np.array(rows["success"].to_pylist())
+    results = json.loads((trained / "results.json").read_text())["test"]["0.2"]
+    assert fooled.mean() == pytest.approx(results["asr"])
+    assert np.mean(rows["sparsity"].to_pylist()) == pytest.approx(results["sparsity"])
+    assert fooled.mean() >= 0.5
+    assert attack.main([*argv, "--params", f"generator={trained}", "--epsilon", "0.4"]) == 0
+    assert "trained for ε 0.2 alone" in capsys.readouterr().out
+
+
+def test_a_run_that_was_stopped_ends_as_one_that_was_not(
+    tiny_corpus: Path, threat: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    argv = tiny(tiny_corpus, threat, tmp_path / "run")
+    check, epochs = loop._end_epoch, []
+
+    def stopped(*arguments):  # type: ignore[no-untyped-def]
+        epochs.append(arguments[0])
+        if len(epochs) == 3:
+            raise KeyboardInterrupt
+        return check(*arguments)
+
+    monkeypatch.setattr(loop, "_end_epoch", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        train.main(argv)
+    monkeypatch.setattr(loop, "_end_epoch", check)
+    assert train.main(argv) == 0
+    before, after = (jaxser.load_generator(run).variables for run in (trained, tmp_path / "run"))
+    jax.tree.map(np.testing.assert_array_equal, before, after)
+
+
+def test_a_stated_sparsity_is_arrived_at(tiny_corpus: Path, threat: Path, tmp_path: Path) -> None:
+    """By dual ascent, from any side, within a tenth."""
+    for share in (0.1, 0.5):
+        out = tmp_path / f"{share}"
+        more = ["--generator.keep_sparsity", str(share), "--training.epochs", "30"]
+        more += ["--generator.multiplier_rate", "0.2", "--training.monitor", "last"]
+        assert train.main(tiny(tiny_corpus, threat, out, *more)) == 0
+        figures = json.loads((out / "results.json").read_text())["test"]["0.2"]
+        assert figures["sparsity"] == pytest.approx(share, rel=0.1)
+
+
+def test_one_generator_for_all_targets_and_a_range_of_epsilon(
+    tiny_corpus: Path, threat: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    more = ["--generator.target", "all", "--generator.epsilon", "0.1", "0.4"]
+    more += ["--threat", str(threat), str(threat)]
+    assert train.main(tiny(tiny_corpus, threat, out, *more)) == 0
+    results = json.loads((out / "results.json").read_text())
+    assert {"0.1", "0.2", "0.4"} <= set(results["test"])
+    argv = ["--victim", str(threat), "--attack", "staanet", "--params", f"generator={out}"]
+    assert attack.main([*argv, "--target", "low"]) == 0
+    assert "towards low" in capsys.readouterr().out
+    assert report_errors(lambda: attack.main(argv)) == 2
+    assert "give that target" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (["--corpus.seconds", "0.2"], "reads 0.1 s of speech, but corpus.seconds is 0.2"),
+        (["--corpus.sample_rate", "16000"], "hears 8000 Hz, but corpus.sample_rate is 16000"),
+        (["--corpus.labels", "high", "low"], "knows the labels high, low, noise, but csv has"),
+        (["--generator.epsilon", "0"], "must be one positive number"),
+        (["--generator.epsilon", "0.2", "0.1"], "must be one positive number"),
+        (["--generator.keep_sparsity", "1"], "less than 1"),
+        (["--generator.keep_sparsity", "0"], "greater than 0"),
+        (["--generator.target", "hihg"], "did you mean 'high'"),
+        (["--training.monitor", "uar"], "a generator has no UAR"),
+        (["--training.mixup", "0.4"], "training.mixup is for victims"),
+        (
+            ["--generator.keep_sparsity", "0.1", "--generator.factorised", "false"],
+            "needs locations",
+        ),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    tiny_corpus: Path,
+    threat: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    more: list[str],
+    sentence: str,
+) -> None:
+    assert report_errors(lambda: train.main(tiny(tiny_corpus, threat, tmp_path / "run", *more)))
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert "Traceback" not in error
+
+
+def test_a_generator_is_no_victim_and_a_victim_no_generator(
+    trained: Path, threat: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert report_errors(lambda: attack.main(["--victim", str(trained)])) == 1
+    assert "holds a generator of adversarial speech" in capsys.readouterr().err
+    argv = ["--victim", str(threat), "--attack", "staanet"]
+    assert report_errors(lambda: attack.main([*argv, "--params", f"generator={threat}"])) == 1
+    assert "holds a victim, not a generator" in capsys.readouterr().err
+    assert report_errors(lambda: attack.main(argv)) == 2
+    assert "needs a trained generator" in capsys.readouterr().err
+
+
+def test_a_victim_without_numbers_is_named(
+    tiny_corpus: Path, threat: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = generator_run.load_victim
+
+    def broken(folder):  # type: ignore[no-untyped-def]
+        victim = load(folder)
+        victim.variables["params"]["head"]["bias"] = victim.variables["params"]["head"][
+            "bias"
+        ] * float("nan")
+        return victim
+
+    monkeypatch.setattr(generator_run, "load_victim", broken)
+    config = parse_command(TrainConfig, "t", "t", tiny(tiny_corpus, threat, tmp_path / "run"))
+    with pytest.raises(InputError, match=r"gives logits that are not finite for 0\d"):
+        generator_run.train_generator(config)
