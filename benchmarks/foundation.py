@@ -157,12 +157,14 @@ def sides_of(name: str, attentions: list[str], compiled: bool) -> tuple[dict[str
         labels = [f"class{i}" for i in range(CLASSES)]
         write_pretrained(module, jax.device_get(variables), labels, out)
         for attention in attentions:
+            if attention == "sdpa" and module.config.model_type == "wavlm":
+                continue  # transformers has none for it
             sides[f"torch {attention}"] = torch_runs(
                 out, attention, module.config.do_normalize, compiled=False
             )
         if compiled:
             sides["torch compiled"] = torch_runs(
-                out, attentions[-1], module.config.do_normalize, compiled=True
+                out, "eager", module.config.do_normalize, compiled=True
             )
     return sides, module.config
 
@@ -175,11 +177,11 @@ def timed(run: Run, x: "np.ndarray") -> float:
 
 
 def best_batch(run: Run, x: "np.ndarray", sizes: list[int]) -> int:
-    """The batch size with most rows per second; the first call of each warms up."""
+    """The batch size with most rows per second, best of two; the first call of each warms up."""
     rates = {}
     for size in sizes:
         timed(run, x[:size])
-        rates[size] = timed(run, x[:size])
+        rates[size] = max(timed(run, x[:size]) for _ in range(2))
     return max(rates, key=lambda size: rates[size])
 
 

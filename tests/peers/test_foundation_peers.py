@@ -13,7 +13,8 @@ import pytest
 from foundation_outputs import outputs_and_gradients
 from model_gradients import distance
 
-from jaxser import export, models, params, pretrained
+from jaxser import attacks, export, load_victim, models, params, pretrained, run_attack
+from jaxser.driver import predict
 from jaxser.models.speech_transformer import normalise_input, span_mask
 from jaxser.models.wavlm import position_buckets
 from scripts.golden_foundation import (
@@ -219,8 +220,6 @@ def test_superb_style_folder_there_and_back(family, tmp_path):
     twin.save_pretrained(tmp_path / "theirs")
     transformers.Wav2Vec2FeatureExtractor().save_pretrained(tmp_path / "theirs")
 
-    from jaxser import load_victim
-
     victim = load_victim(tmp_path / "theirs", samples=8000, sample_rate=16_000)
     assert victim.labels == ("neu", "hap", "ang", "sad")
     assert victim.notes == ()
@@ -233,6 +232,35 @@ def test_superb_style_folder_there_and_back(family, tmp_path):
     assert export.main([str(tmp_path / "theirs"), str(tmp_path / "ours")]) == 0
     again = loaded_without_complaint(tmp_path / "ours")
     np.testing.assert_allclose(again(**inputs).logits.detach().numpy(), theirs, atol=1e-6)
+
+
+@pytest.mark.parametrize("case", ONE_PER_FAMILY)
+def test_an_exported_victim_is_attacked_in_torch_as_here(case, tmp_path):
+    """torchattacks on the written folder fools the rows that are fooled here, and no other."""
+    import torch
+
+    from benchmarks.attack_peers import PEERS, PeerVictim, Work
+
+    model = small_model(case, do_normalize=True)
+    labels = ("anger", "boredom", "disgust", "fear", "joy")
+    pretrained.write_pretrained(model, seeded_variables(model), labels, tmp_path / "out")
+    victim = load_victim(tmp_path / "out", samples=700, sample_rate=16_000)
+    x = np.random.default_rng(0).normal(0, 0.1, (12, 700)).astype(np.float32)
+    y = predict(victim, x)
+    work = Work(epsilons=(0.002,), steps=4)
+    attack = attacks.MIFGSM(steps=work.steps, relative_step_size=0.25, early_stop=False)
+    result = run_attack(victim, x, y, attack, work.epsilons)
+
+    twin = loaded_without_complaint(tmp_path / "out")
+
+    def logits(x):
+        x = x - x.mean(dim=1, keepdim=True)
+        return twin(x * (x.square().mean(dim=1, keepdim=True) + 1e-7).rsqrt()).logits
+
+    x_adv = PEERS["torchattacks"]["mifgsm"](PeerVictim(logits), x, y, work, len(x))
+    fooled = logits(torch.from_numpy(x_adv)).argmax(dim=1).numpy() != y
+    assert 0 < fooled.sum() < len(x)
+    np.testing.assert_array_equal(result.success[0], fooled)
 
 
 @pytest.mark.parametrize(
