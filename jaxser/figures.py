@@ -180,7 +180,7 @@ def perturbation_figure(
         power, _, _ = matplotlib.mlab.specgram(samples, size, sample_rate, noverlap=3 * size // 4)
         # Silence, as most of a sparse difference is, must not be a logarithm of zero.
         image.imshow(
-            10 * np.log10(power + 1e-16),
+            10 * np.log10(np.asarray(power, float) + 1e-16),
             origin="lower",
             aspect="auto",
             extent=(0.0, float(seconds[-1]), 0.0, sample_rate / 2),
