@@ -17,10 +17,10 @@ demo: $(VENV)/.installed ## train a victim on synthetic speech, attack it, print
 	$(BIN)/python -m jaxser.attack --victim runs/demo --attack pgd --epsilon 0.0005 0.001 0.002 0.005 --limit 100
 
 test: lint ## ruff, type checker, tests without torch
-	$(BIN)/python -m pytest -n $(JOBS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 test-peers: $(VENV)/.peers ## tests against torch, torchattacks, Foolbox and ART
-	$(BIN)/python -m pytest -n $(JOBS) -m peers
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m peers
 
 lint: $(VENV)/.test
 	$(BIN)/ruff format --check .

@@ -308,9 +308,12 @@ def _breaches(
         straight = made.d + jax.lax.stop_gradient(quantise(made.d) - made.d)
         found["sparsity"] = jnp.log((straight.mean() + 1e-6) / config.keep_sparsity)
     if config.keep_snr is not None:
-        noise = jnp.sum((made.x_adv - x) ** 2, axis=1) + 1e-12
-        ratio = jnp.log(noise) - jnp.log(jnp.sum(x**2, axis=1) + 1e-12)
-        found["snr"] = ratio.mean() + config.keep_snr * math.log(10.0) / 10.0
+        # The mean over rows is taken of the ratio: one of its logarithm would let silent changes of
+        # some rows pay for loud ones of others.
+        signal = jnp.sum(x**2, axis=1)
+        noise = jnp.sum((made.x_adv - x) ** 2, axis=1)
+        ratio = jnp.where(signal > 0, noise / jnp.where(signal > 0, signal, 1.0), 0.0).mean()
+        found["snr"] = jnp.log(ratio + 1e-12) + config.keep_snr * math.log(10.0) / 10.0
     return found
 
 

@@ -1,0 +1,148 @@
+"""The generator's pure steps, on a linear victim whose best perturbation is known."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxser.config import CorpusConfig, GeneratorConfig, TrainConfig
+from jaxser.generator import build_generator, generator_module, initialise
+from jaxser.sharding import batch_sharding, make_mesh, replicated
+from jaxser.training.generator import (
+    GeneratorState,
+    init_generator_state,
+    make_generator_evaluation,
+    make_generator_step,
+)
+from jaxser.victim import Victim
+
+SAMPLES, ROWS = 64, 8
+LABELS = ("left", "right")
+
+
+def linear(variables: Any, x: jax.Array) -> jax.Array:
+    score = x @ variables["direction"]
+    return jnp.stack([score, -score], axis=1)
+
+
+def victim(seed: int) -> Victim:
+    direction = np.random.default_rng(seed).normal(size=SAMPLES).astype(np.float32)
+    return Victim(
+        apply=linear,
+        variables={"direction": jnp.asarray(direction)},
+        labels=LABELS,
+        input_shape=(SAMPLES,),
+    )
+
+
+def speech(rows: int) -> np.ndarray:
+    return np.random.default_rng(9).normal(0, 0.1, (rows, SAMPLES)).astype(np.float32)
+
+
+@functools.cache
+def prepared(settings: GeneratorConfig, threats: int = 1) -> tuple[Any, ...]:
+    """(initial state, jitted step, jitted evaluation, variables of the threats, batch)."""
+    config = TrainConfig(
+        corpus=CorpusConfig(sample_rate=SAMPLES, seconds=1.0),
+        generator=dataclasses.replace(settings, widths=(8, 16), padding="same"),
+    )
+    victims = [victim(seed) for seed in range(threats)]
+    generator = build_generator(config, LABELS, None, "test")
+    module = generator_module(config, len(LABELS))
+    optimizer = optax.adam(3e-3)
+    state = init_generator_state(initialise(module, config, jax.random.key(0)), optimizer)
+    step = make_generator_step(generator, victims, config.generator, optimizer, jax.random.key(1))
+    evaluate = make_generator_evaluation(generator, victims, config.generator)
+    variables = [each.variables for each in victims]
+    x = speech(ROWS)
+    y = np.stack([np.asarray(each.logits(x)).argmax(axis=1) for each in victims], axis=1)
+    batch = {"x": x, "y": y.astype(np.int32)}
+    return state, jax.jit(step), jax.jit(evaluate), variables, batch
+
+
+def trained(settings: GeneratorConfig, steps: int, threats: int = 1) -> tuple[GeneratorState, Any]:
+    """The state after so many steps, and the evaluation at the middle ε."""
+    state, step, evaluate, variables, batch = prepared(settings, threats)
+    for _ in range(steps):
+        state = step(state, batch, variables)
+    epsilon = np.full(ROWS, np.sqrt(settings.epsilon[0] * settings.epsilon[-1]), np.float32)
+    more = {"epsilon": epsilon}
+    if settings.target is not None:
+        more["target"] = 1 - batch["y"][:, 0]
+    return state, jax.tree.map(np.asarray, evaluate(state.variables, {**batch, **more}, variables))
+
+
+def test_it_learns_to_fool() -> None:
+    config = GeneratorConfig(epsilon=(0.1,), confidence=1.0, sparsity_weight=0, magnitude_weight=0)
+    before = trained(config, 0)[1]
+    after = trained(config, 150)[1]
+    assert before["fooled"].mean() < 0.5
+    assert after["fooled"].mean() == 1
+    assert after["loss"].mean() < before["loss"].mean()
+
+
+@pytest.mark.parametrize("quantisation", ["random", "straight_through"])
+@pytest.mark.parametrize("share", [0.2, 0.6])
+def test_a_stated_sparsity_is_arrived_at(quantisation: Any, share: float) -> None:
+    """By dual ascent, from half of all samples, within a tenth; the weight plays no part."""
+    config = GeneratorConfig(
+        epsilon=(0.1,), keep_sparsity=share, quantisation=quantisation, sparsity_weight=1e9
+    )
+    _, figures = trained(config, 400)
+    assert figures["sparsity"].mean() == pytest.approx(share, rel=0.1)
+
+
+def test_a_stated_snr_is_kept() -> None:
+    quiet = GeneratorConfig(epsilon=(0.1,), keep_snr=20.0, confidence=5.0)
+    state, figures = trained(quiet, 300)
+    assert figures["snr_power"].mean() > 19.5
+    assert state.multipliers["snr"] > 0
+    loose = dataclasses.replace(quiet, keep_snr=-20.0)
+    state, figures = trained(loose, 300)
+    assert state.multipliers["snr"] == 0
+    assert figures["snr_power"].mean() < 15
+
+
+def test_an_ensemble_fools_all_of_its_victims() -> None:
+    config = GeneratorConfig(epsilon=(0.1,), confidence=1.0, sparsity_weight=0, magnitude_weight=0)
+    _, figures = trained(config, 200, threats=2)
+    assert figures["fooled"].mean() > 0.9
+
+
+def test_any_target_and_any_epsilon() -> None:
+    config = GeneratorConfig(
+        epsilon=(0.05, 0.2),
+        target="all",
+        confidence=1.0,
+        sparsity_weight=0,
+        magnitude_weight=0,
+    )
+    _, figures = trained(config, 200)
+    assert figures["fooled"].mean() == 1
+
+
+def test_two_devices_give_the_same_as_one() -> None:
+    state, step, _, variables, batch = prepared(GeneratorConfig(epsilon=(0.1,)))
+    results = []
+    for devices in (jax.devices()[:1], jax.devices()[:2]):
+        mesh = make_mesh(devices)
+        own = jax.device_put(state, replicated(mesh))
+        rows = jax.device_put(batch, batch_sharding(mesh))
+        threats = jax.device_put(variables, replicated(mesh))
+        for _ in range(3):
+            own = step(own, rows, threats)
+        results.append(jax.device_get(own))
+    assert len(jax.devices()) > 1
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4),
+        results[0].params,
+        results[1].params,
+    )
+    np.testing.assert_allclose(
+        results[0].metrics.losses["loss"], results[1].metrics.losses["loss"], rtol=1e-4
+    )
