@@ -113,6 +113,9 @@ def describe_run(
 
 def _check_same_run(config: TrainConfig, prepared: Prepared, facts: Mapping[str, Any]) -> None:
     before, recorded = read_run(config.out)
+    if bool(before.threat) != bool(config.threat):
+        kind = "generator" if before.threat else "victim"
+        raise UsageError(f"{config.out} holds the run of a {kind}; give another --out.")
     old, new = _flat(to_mapping(before)), _flat(to_mapping(config))
     differing = [key for key in new if key not in _FREE_KEYS and new[key] != old[key]]
     if differing:

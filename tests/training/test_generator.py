@@ -177,6 +177,16 @@ def test_a_generator_is_no_victim_and_a_victim_no_generator(
     assert "needs a trained generator" in capsys.readouterr().err
 
 
+def test_a_run_stays_what_it_is(
+    tiny_corpus: Path, trained: Path, threat: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert report_errors(lambda: train.main(tiny(tiny_corpus, threat, threat))) == 2
+    assert "holds the run of a victim" in capsys.readouterr().err
+    argv = [*SPEECH, "--corpus.root", str(tiny_corpus), "--corpus.seconds", "0.1"]
+    assert report_errors(lambda: train.main([*argv, "--out", str(trained)])) == 2
+    assert "holds the run of a generator" in capsys.readouterr().err
+
+
 def test_a_victim_without_numbers_is_named(
     tiny_corpus: Path, threat: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
