@@ -1,5 +1,6 @@
 """Training a generator by the real command, its run folder, and its attack on victims."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -11,8 +12,10 @@ import soundfile
 import yaml
 
 import jaxser
-from jaxser import attack, train
-from jaxser.config import TrainConfig, parse_command
+from jaxser import attack, train, transfer
+from jaxser.attack_run import load_speech
+from jaxser.config import AttackCommandConfig, TrainConfig, parse_command
+from jaxser.driver import predict
 from jaxser.errors import InputError, report_errors
 from jaxser.results import read_rows
 from jaxser.training import generator_run, loop
@@ -92,6 +95,60 @@ def test_it_fools_its_threat_model_as_the_results_say(
     assert fooled.mean() >= 0.5
     assert attack.main([*argv, "--params", f"generator={trained}", "--epsilon", "0.4"]) == 0
     assert "trained for ε 0.2 alone" in capsys.readouterr().out
+
+
+def test_what_is_made_on_one_victim_is_scored_on_another(
+    tiny_corpus: Path,
+    trained: Path,
+    threat: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One command; each figure is that of the attack and the victims by themselves."""
+    other = tmp_path / "other"
+    argv = [*SPEECH, "--corpus.root", str(tiny_corpus), "--corpus.seconds", "0.1", "--seed", "1"]
+    argv += ["--model.name", "zhao19", "--training.epochs", "4", "--training.batch_size", "6"]
+    assert train.main([*argv, "--out", str(other)]) == 0
+    table, out = tmp_path / "table.yaml", tmp_path / "out"
+    published = {"Emo18": {"PGD": {"snr": [10, 12], "asr": {"Zhao19": [0.5, 0.25]}}}}
+    attacks = [
+        {"name": "PGD", "attack": "pgd", "parameters": {"steps": 3}, "epsilon": [0.2]},
+        {"name": "STAA-Net", "attack": "staanet", "epsilon": [0.2]},
+    ]
+    content = {"title": "T", "corpus": "elsewhere", "attacks": attacks, "published": published}
+    table.write_text(yaml.safe_dump(content))
+    argv = [str(table), "--threat", str(threat), "--victim", str(threat), str(other)]
+    argv += ["--generator", str(trained), "--split", "test", "--out", str(out)]
+    assert transfer.main(argv) == 0
+    assert "as published, on elsewhere" in capsys.readouterr().out
+    assert "Emo18" in (out / "transfer.md").read_text()
+    lines = list(csv.DictReader((out / "transfer.csv").read_text().splitlines()))
+    assert [line["victim"] for line in lines] == [str(threat), str(other)] * 2
+
+    speech = load_speech(AttackCommandConfig(victim=threat, split="test"))
+    x = np.asarray(speech.inputs[speech.places])
+    generator = jaxser.load_generator(trained)
+    made = {
+        "PGD": jaxser.run_attack(
+            speech.victim,
+            x,
+            None,
+            jaxser.attacks.PGD(steps=3),
+            [0.2],
+            ids=[utterance.id for utterance in speech.utterances],
+        ).x_adv[0],
+        "STAA-Net": x + np.asarray(generator.perturbation(x, np.full(len(x), 0.2, np.float32))),
+    }
+    for line in lines:
+        victim = jaxser.load_victim(line["victim"])
+        fooled = predict(victim, made[line["attack"]].clip(-1, 1)) != predict(victim, x)
+        assert float(line["asr"]) == pytest.approx(fooled.mean())
+        assert float(line["asr_low"]) <= fooled.mean() <= float(line["asr_high"])
+    assert float(lines[0]["asr"]) > 0
+    files = [path for path in (threat / "attacks").rglob("*") if path.is_file()]
+    before = {path: path.stat().st_mtime_ns for path in files}
+    assert transfer.main(argv) == 0
+    assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(

@@ -1,0 +1,366 @@
+"""Attack threat models, and score what was made on other victims: ``python -m jaxser.transfer``.
+
+    python -m jaxser.transfer configs/tables/staa_net_table4.yaml \\
+        --threat runs/emo18_emodb --generator runs/staa_net_emodb \\
+        --victim runs/emo18_emodb runs/zhao19_emodb --split val test --out transfer
+
+A table file lists attacks. Each is run on every threat model as python -m jaxser.attack runs it
+(its rows and WAV files are kept there, and not made again), and the adversarial speech is given to
+every victim. The table has STAA-Net's columns: peak SNR, share of changed samples and seconds per
+utterance on the threat model, and on each victim the attack success rate: the share of all
+utterances whose prediction changes. With --out: the same as Markdown and CSV, with intervals.
+"""
+
+import argparse
+import csv
+import dataclasses
+import io
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jaxser.config import AttackCommandConfig, AttackedCorpusConfig, from_mapping, load_yaml
+from jaxser.errors import InputError, UsageError, report_errors
+from jaxser.paper_table import Attacked, settings
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from jaxser.attack_run import Run, Speech
+    from jaxser.victim import Victim
+
+__all__ = ["Line", "TransferTable", "load_transfer_table", "main"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Figures:
+    """What a paper printed of one attack on one threat model: one value per part, in order.
+
+    Attributes:
+      snr: peak SNR in dB.
+      sparsity: share of changed samples.
+      seconds: per utterance.
+      asr: attack success rate, by the name of a victim.
+    """
+
+    snr: tuple[float, ...] = ()
+    sparsity: tuple[float, ...] = ()
+    seconds: tuple[float, ...] = ()
+    asr: dict[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class TransferTable:
+    """A table file.
+
+    Attributes:
+      title: of the table.
+      corpus: that the paper's figures are of.
+      parts: of the corpus, in the order of the paper's figures.
+      attacks: its lines.
+      published: name of a threat model -> name of a line -> figures.
+    """
+
+    title: str = ""
+    corpus: str = ""
+    parts: tuple[str, ...] = ("val", "test")
+    attacks: list[Attacked] = dataclasses.field(default_factory=list)
+    published: dict[str, dict[str, Figures]] = dataclasses.field(default_factory=dict)
+
+
+def load_transfer_table(path: Path) -> TransferTable:
+    """Read a table file; UsageError for what is not known or missing."""
+    values = load_yaml(path)
+    entries = values.get("attacks")
+    if not isinstance(entries, list) or not entries:
+        raise UsageError(f"{path} must list attacks: under 'attacks'.")
+    checked = [from_mapping(Attacked, entry, str(path)) for entry in entries]
+    table = from_mapping(TransferTable, {**values, "attacks": []}, str(path))
+    for entry in checked:
+        if len(list(settings(entry))) > 1 or len(entry.epsilon) > 1:
+            raise UsageError(f"{path}: {entry.title} must have one setting; list it twice instead.")
+    return dataclasses.replace(table, attacks=checked)
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """One attack on one threat model and one part.
+
+    Attributes:
+      threat, attack, part: what was attacked, and with what.
+      utterances: attacked.
+      snr, sparsity: means over those that fooled the threat model; NaN without any.
+      seconds: per utterance, steady state.
+      asr: by victim: rate, and 95 % interval over speakers and utterances.
+      corpus: what the utterances are of.
+      notes: remarks that the figures must carry.
+    """
+
+    threat: str
+    attack: str
+    part: str
+    utterances: int
+    snr: float
+    sparsity: float
+    seconds: float
+    asr: dict[str, tuple[float, float, float]]
+    corpus: str
+    notes: tuple[str, ...]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse, attack, score, print; returns the exit status."""
+    args = _arguments(argv)
+    table = load_transfer_table(args.table)
+    if args.generator and len(args.generator) != len(args.threat):
+        raise UsageError("--generator needs one run for each --threat, in the same order.")
+    if args.out is not None and args.out.exists() and not args.out.is_dir():
+        raise UsageError(f"{args.out} is a file; give --out a folder.")
+
+    from jaxser.compilation import enable_compilation_cache
+    from jaxser.victim import load_victim, read_run
+
+    enable_compilation_cache()
+    victims = {}
+    for folder in args.victim:
+        read_run(folder)
+        victims[str(folder)] = load_victim(folder)
+    lines: list[Line] = []
+    for index, threat in enumerate(args.threat):
+        generator = args.generator[index] if args.generator else None
+        for part in args.split:
+            lines += _lines(table, threat, generator, part, victims, args)
+    print("\n".join([f"{table.title}; here on {_corpora(lines)}", *_notes(lines), *_text(lines)]))
+    if table.published:
+        print("\n".join(["", f"as published, on {table.corpus}:", *_published(table)]))
+    if args.out is not None:
+        _write(args.out, table, lines)
+        print(f"table in {args.out / 'transfer.md'}")
+    return 0
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m jaxser.transfer",
+        description="Attack threat models with all attacks of a table file, and score the "
+        "adversarial speech on other victims.",
+    )
+    parser.add_argument("table", type=Path, metavar="TABLE.yaml")
+    parser.add_argument("--threat", type=Path, nargs="+", required=True, metavar="RUN")
+    parser.add_argument(
+        "--generator", type=Path, nargs="+", metavar="RUN", help="of staanet, one for each threat"
+    )
+    parser.add_argument("--victim", type=Path, nargs="+", required=True, metavar="RUN")
+    parser.add_argument(
+        "--split", nargs="+", choices=["train", "val", "test"], default=["val", "test"]
+    )
+    parser.add_argument("--root", type=Path, help="folder of the corpus, where it has moved")
+    parser.add_argument("--limit", type=int, help="utterances of each part, spread over it")
+    parser.add_argument("--seed", type=int, default=0, help="of random starts")
+    parser.add_argument("--out", type=Path, help="folder for transfer.md and transfer.csv")
+    return parser.parse_args(argv)
+
+
+def _lines(
+    table: TransferTable,
+    threat: Path,
+    generator: Path | None,
+    part: str,
+    victims: "dict[str, Victim]",
+    args: argparse.Namespace,
+) -> Iterator[Line]:
+    """All attacks on one threat model and part."""
+    from jaxser.attack_run import attack_missing_rows, load_speech, prepare_run
+
+    common = AttackCommandConfig(
+        victim=threat,
+        y="prediction",
+        split=part,  # type: ignore[arg-type]
+        seed=args.seed,
+        save_wav=True,
+        corpus=AttackedCorpusConfig(root=args.root),
+    )
+    speech = load_speech(common)
+    clean = _clean_predictions(speech.spread(args.limit), victims)
+    for entry in table.attacks:
+        (setting,) = settings(entry)
+        values = {**entry.parameters, **setting}
+        if entry.attack == "staanet" and "generator" not in values:
+            if generator is None:
+                raise UsageError(f"{entry.title} needs a trained generator; give --generator RUN.")
+            values["generator"] = generator
+        config = dataclasses.replace(
+            common,
+            attack=entry.attack,
+            epsilon=tuple(entry.epsilon),
+            params=tuple(f"{name}={value}" for name, value in values.items()),
+            limit=args.limit,
+        )
+        run = prepare_run(config, speech)
+        attack_missing_rows(run)
+        yield _line(entry.title, run, clean, victims)
+
+
+def _clean_predictions(speech: "Speech", victims: "dict[str, Victim]") -> "dict[str, np.ndarray]":
+    """Of every victim, before the attack; victims must hear what the threat model hears."""
+    from jaxser.driver import predict
+
+    threat, found = speech.victim, {}
+    for name, victim in victims.items():
+        same = (
+            victim.labels == threat.labels
+            and victim.sample_rate == threat.sample_rate
+            and victim.input_shape == threat.input_shape
+        )
+        if not same:
+            raise InputError(
+                f"the victim {name} has other labels, another sample rate or another length than "
+                f"the threat model {threat.name}; train both on the same speech."
+            )
+        found[name] = predict(victim, speech.inputs, subset=speech.places)
+    return found
+
+
+def _line(
+    title: str, run: "Run", clean: "dict[str, np.ndarray]", victims: "dict[str, Victim]"
+) -> Line:
+    import numpy as np
+
+    from jaxser.driver import predict
+    from jaxser.metrics import clustered_means
+
+    rows = run.rows()
+    success = np.asarray(rows["success"].to_pylist(), bool)
+    x_adv = np.stack([_read(run, utterance) for utterance in run.utterances])
+    speakers = [utterance.speaker for utterance in run.utterances]
+    asr = {}
+    for name, victim in victims.items():
+        fooled = predict(victim, x_adv) != clean[name]
+        low, high = np.percentile(clustered_means(fooled, speakers), [2.5, 97.5])
+        asr[name] = (float(fooled.mean()), float(low), float(high))
+
+    def mean(column: str) -> float:
+        values = rows[column].to_numpy()[success]
+        values = values[np.isfinite(values)]
+        return float(values.mean()) if len(values) else float("nan")
+
+    return Line(
+        threat=str(run.config.victim),
+        attack=title,
+        part=run.config.split,
+        utterances=len(success),
+        snr=mean("snr_peak"),
+        sparsity=mean("sparsity"),
+        seconds=float(rows["seconds"].to_numpy().mean()),
+        asr=asr,
+        corpus=run.corpus.title,
+        notes=tuple(run.facts["notes"]),
+    )
+
+
+def _read(run: "Run", utterance: Any) -> "np.ndarray":
+    from jaxser.audio import read_audio
+
+    samples, _ = read_audio(run.wav_path(utterance, run.epsilons[0]))
+    return samples[:, 0]
+
+
+def _corpora(lines: Sequence[Line]) -> str:
+    return ", ".join(dict.fromkeys(line.corpus for line in lines))
+
+
+def _notes(lines: Sequence[Line]) -> list[str]:
+    return list(dict.fromkeys(f"note: {note}" for line in lines for note in line.notes))
+
+
+def _header(lines: Sequence[Line]) -> list[str]:
+    folders = [Path(name) for name in lines[0].asr]
+    # The last part of a path is what people look for, where it tells them apart.
+    short = len({folder.name for folder in folders}) == len(folders)
+    victims = [f"ASR {folder.name if short else folder}" for folder in folders]
+    return ["threat model", "attack", "part", "n", "SNR dB", "changed", "s", *victims]
+
+
+def _cells(line: Line, intervals: bool) -> list[str]:
+    def rate(value: float, low: float, high: float) -> str:
+        return f"{value:.1%}" + (f" ({low:.0%}–{high:.0%})" if intervals else "")
+
+    figures = [f"{line.snr:.2f}", f"{line.sparsity:.2%}", f"{line.seconds:.3g}"]
+    return [
+        *(line.threat, line.attack, line.part, str(line.utterances)),
+        *(figure.replace("nan%", "–").replace("nan", "–") for figure in figures),
+        *(rate(*each) for each in line.asr.values()),
+    ]
+
+
+def _text(lines: Sequence[Line]) -> list[str]:
+    cells = [_header(lines), *(_cells(line, intervals=True) for line in lines)]
+    return _aligned(cells)
+
+
+def _aligned(cells: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    ]
+
+
+def _published(table: TransferTable) -> list[str]:
+    """The paper's figures, a line per threat model, attack and part."""
+    names = list(
+        dict.fromkeys(
+            name
+            for attacks in table.published.values()
+            for figures in attacks.values()
+            for name in figures.asr
+        )
+    )
+    header = ["threat model", "attack", "part", "SNR dB", "changed", "s"]
+    cells = [[*header, *(f"ASR {name}" for name in names)]]
+    for threat, attacks in table.published.items():
+        for attack, figures in attacks.items():
+            for index, part in enumerate(table.parts):
+                its = (figures.snr, figures.sparsity, figures.seconds)
+                snr, sparsity, seconds = (v[index] if v else float("nan") for v in its)
+                shown = [f"{snr:.2f}", f"{sparsity:.2%}", f"{seconds:g}"]
+                cells.append(
+                    [
+                        *(threat, attack, part),
+                        *(each.replace("nan%", "–").replace("nan", "–") for each in shown),
+                        *(
+                            f"{figures.asr[name][index]:.1%}" if name in figures.asr else "–"
+                            for name in names
+                        ),
+                    ]
+                )
+    return _aligned(cells)
+
+
+def _write(out: Path, table: TransferTable, lines: Sequence[Line]) -> None:
+    from jaxser.files import write_text
+
+    cells = [_header(lines), *(_cells(line, intervals=True) for line in lines)]
+    rows = ["| " + " | ".join(row) + " |" for row in cells]
+    rows.insert(1, "|" + "---|" * len(cells[0]))
+    text = [f"# {table.title}", "", f"Here on {_corpora(lines)}.", ""]
+    text += [f"{note}\n" for note in _notes(lines)]
+    text += [*rows, ""]
+    if table.published:
+        text += [f"As published, on {table.corpus}:", "", "```"]
+        text += [*_published(table), "```", ""]
+    write_text(out / "transfer.md", "\n".join(text))
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    names = ["threat", "attack", "part", "utterances", "snr_peak", "sparsity", "seconds"]
+    writer.writerow([*names, "victim", "asr", "asr_low", "asr_high"])
+    for line in lines:
+        common = [line.threat, line.attack, line.part, line.utterances]
+        for name, rates in line.asr.items():
+            writer.writerow([*common, line.snr, line.sparsity, line.seconds, name, *rates])
+    write_text(out / "transfer.csv", file.getvalue())
+
+
+if __name__ == "__main__":
+    sys.exit(report_errors(main))
