@@ -15,13 +15,12 @@ import dataclasses
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.machine import hold_to_threads, write_report
+from benchmarks.machine import best_batch, hold_to_threads, rows_per_second, write_report
 from jaxser.errors import report_errors
 
 if TYPE_CHECKING:
@@ -169,22 +168,6 @@ def sides_of(name: str, attentions: list[str], compiled: bool) -> tuple[dict[str
     return sides, module.config
 
 
-def timed(run: Run, x: "np.ndarray") -> float:
-    """Rows per second of one call."""
-    start = time.perf_counter()
-    run(x)
-    return len(x) / (time.perf_counter() - start)
-
-
-def best_batch(run: Run, x: "np.ndarray", sizes: list[int]) -> int:
-    """The batch size with most rows per second, best of two; the first call of each warms up."""
-    rates = {}
-    for size in sizes:
-        timed(run, x[:size])
-        rates[size] = max(timed(run, x[:size]) for _ in range(2))
-    return max(rates, key=lambda size: rates[size])
-
-
 def compare(
     name: str, seconds: float, sides: dict[str, Any], config: Any, sizes: list[int], pairs: int
 ) -> list[Measured]:
@@ -201,7 +184,7 @@ def compare(
         rates: dict[str, list[float]] = {side: [] for side in sides}
         for _ in range(pairs):
             for side, runs in sides.items():
-                rates[side].append(timed(runs[task], x[: batch[side]]))
+                rates[side].append(rows_per_second(runs[task], x[: batch[side]]))
         # An input gradient costs a forward pass and the products by the inputs: as much again.
         flop = forward_flop(config, samples) * (1 if task == "forward" else 2)
         for side, runs in sides.items():

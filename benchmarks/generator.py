@@ -14,12 +14,11 @@ import argparse
 import dataclasses
 import itertools
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.machine import hold_to_threads, write_report
+from benchmarks.machine import best_batch, hold_to_threads, rows_per_second, write_report
 from jaxser.errors import report_errors
 
 if TYPE_CHECKING:
@@ -161,13 +160,6 @@ def sides_of(samples: int, dtype: str) -> tuple[dict[str, dict[str, Run]], dict[
     return sides, gflop
 
 
-def timed(run: Run, x: "np.ndarray") -> float:
-    """Seconds of one call."""
-    start = time.perf_counter()
-    run(x)
-    return time.perf_counter() - start
-
-
 def measure(
     task: str,
     sides: dict[str, dict[str, Run]],
@@ -177,11 +169,14 @@ def measure(
     pairs: int,
 ) -> list[Measured]:
     """Take turns at ``task``, every side at its own batch size."""
-    first = {side: timed(runs[task], x[: batch[side]]) for side, runs in sides.items()}
+    first = {
+        side: batch[side] / rows_per_second(runs[task], x[: batch[side]])
+        for side, runs in sides.items()
+    }
     rates: dict[str, list[float]] = {side: [] for side in sides}
     for _ in range(pairs):
         for side, runs in sides.items():
-            rates[side].append(batch[side] / timed(runs[task], x[: batch[side]]))
+            rates[side].append(rows_per_second(runs[task], x[: batch[side]]))
     return [
         Measured(
             task=task,
@@ -195,15 +190,6 @@ def measure(
         )
         for side in sides
     ]
-
-
-def best_batch(run: Run, x: "np.ndarray", sizes: list[int]) -> int:
-    """The batch size with most rows per second; the first call of each warms up."""
-    rates = {}
-    for size in sizes:
-        timed(run, x[:size])
-        rates[size] = size / timed(run, x[:size])
-    return max(rates, key=lambda size: rates[size])
 
 
 def main(argv: list[str] | None = None) -> int:

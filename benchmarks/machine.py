@@ -3,10 +3,14 @@
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jaxser.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def hold_to_threads(threads: int) -> float:
@@ -54,6 +58,22 @@ def busy_cores(seconds: float = 2.0) -> float:
     before, start = used(), time.perf_counter()
     time.sleep(seconds)
     return (used() - before) / os.sysconf("SC_CLK_TCK") / (time.perf_counter() - start)
+
+
+def rows_per_second(run: Callable[["np.ndarray"], Any], x: "np.ndarray") -> float:
+    """Of one call with all rows of ``x``."""
+    start = time.perf_counter()
+    run(x)
+    return len(x) / (time.perf_counter() - start)
+
+
+def best_batch(run: Callable[["np.ndarray"], Any], x: "np.ndarray", sizes: list[int]) -> int:
+    """The batch size with most rows per second, best of two; the first call of each warms up."""
+    rates = {}
+    for size in sizes:
+        run(x[:size])
+        rates[size] = max(rows_per_second(run, x[:size]) for _ in range(2))
+    return max(rates, key=lambda size: rates[size])
 
 
 def write_report(out: Path, busy: float, threads: int, **content: Any) -> None:

@@ -159,7 +159,8 @@ def perturbation_figure(
 ) -> matplotlib.figure.Figure:
     """Original, adversarial speech and their difference: waveforms above, spectrograms below.
 
-    As STAA-Net's Figure 3. The difference has a scale of its own, which its axis says.
+    After STAA-Net's Figure 3. The waveform of the difference has a scale of its own, which its axis
+    says; the colours mean the same in all spectrograms, 100 dB from the loudest.
 
     Args:
       title: shown above.
@@ -171,20 +172,26 @@ def perturbation_figure(
     above, below = figure.subplots(2, 3, sharex=True)
     seconds = np.arange(len(x)) / sample_rate
     parts = {"original": x, "adversarial": x_adv, "difference": x_adv - x}
+    size = min(512, len(x))
+    power = {
+        name: np.asarray(matplotlib.mlab.specgram(samples, size, noverlap=3 * size // 4)[0], float)
+        for name, samples in parts.items()
+    }
+    # Silence, as most of a sparse difference is, must not be a logarithm of zero.
+    loudness = {name: 10 * np.log10(values + 1e-16) for name, values in power.items()}
+    loudest = max(float(values.max()) for values in loudness.values())
     for axes, image, (name, samples) in zip(above, below, parts.items(), strict=True):
         axes.plot(seconds, samples, linewidth=0.5)
         axes.set_title(name)
         reach = float(np.abs(samples if name == "difference" else [x, x_adv]).max())
         axes.set_ylim(-1.05 * reach - 1e-9, 1.05 * reach + 1e-9)
-        size = min(512, len(samples))
-        power, _, _ = matplotlib.mlab.specgram(samples, size, sample_rate, noverlap=3 * size // 4)
-        # Silence, as most of a sparse difference is, must not be a logarithm of zero.
         image.imshow(
-            10 * np.log10(np.asarray(power, float) + 1e-16),
+            loudness[name],
             origin="lower",
             aspect="auto",
             extent=(0.0, float(seconds[-1]), 0.0, sample_rate / 2),
-            vmin=-160,
+            vmin=loudest - 100,
+            vmax=loudest,
             cmap="magma",
         )
         image.set_xlabel("s")

@@ -4,6 +4,7 @@ generator = jaxser.load_generator("runs/staa_net")
 attack = jaxser.attacks.StaaNet(generator)
 """
 
+import dataclasses
 import functools
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from jaxser.provenance import fingerprint_of
 from jaxser.staa_net import ALL_TARGETS, Generator
 from jaxser.victim import read_run
 
-__all__ = ["build_generator", "generator_module", "load_generator"]
+__all__ = ["build_generator", "generator_module", "initialise", "load_generator"]
 
 
 def generator_module(config: TrainConfig, num_classes: int) -> nn.Module:
@@ -81,8 +82,6 @@ def load_generator(folder: Path | str) -> Generator:
     Raises:
       InputError: the folder is no run of a generator, or holds no finished checkpoint.
     """
-    import dataclasses
-
     folder = Path(folder)
     config, facts = read_run(folder)
     if not config.threat:

@@ -42,6 +42,7 @@ __all__ = [
     "Pretrained",
     "copy_architecture",
     "fetch_from_hub",
+    "generator_shapes",
     "is_pretrained_folder",
     "pretrained_module",
     "read_generator",
@@ -438,12 +439,16 @@ def read_generator(path: Path | str, module: WaveUNet) -> dict[str, Any]:
       InputError: the file is missing or damaged, or does not fit; all keys that do not are named.
       UsageError: ``module`` is conditioned.
     """
-    table = _generator_table(module)
-    x = jax.ShapeDtypeStruct((1, module.num_samples), jnp.float32)
-    shapes = jax.eval_shape(module.init, jax.random.key(0), x)
+    table, shapes = _generator_table(module), generator_shapes(module)
     state = read_safetensors(Path(path))
     variables = params.from_torch(state, table, shapes=shapes, ignored=(), where=str(path))
     return jax.tree.map(jnp.asarray, variables)
+
+
+def generator_shapes(module: WaveUNet) -> Any:
+    """Shapes of the variables of an unconditioned generator."""
+    x = jax.ShapeDtypeStruct((1, module.num_samples), jnp.float32)
+    return jax.eval_shape(module.init, jax.random.key(0), x)
 
 
 def write_generator(path: Path | str, module: WaveUNet, variables: Mapping[str, Any]) -> None:

@@ -15,6 +15,7 @@ import argparse
 import csv
 import dataclasses
 import io
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -115,6 +116,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     table = load_transfer_table(args.table)
     if args.generator and len(args.generator) != len(args.threat):
         raise UsageError("--generator needs one run for each --threat, in the same order.")
+    if args.limit is not None and args.limit < 1:
+        raise UsageError(f"--limit {args.limit} leaves nothing to attack; give 1 or more.")
     if args.out is not None and args.out.exists() and not args.out.is_dir():
         raise UsageError(f"{args.out} is a file; give --out a folder.")
 
@@ -131,7 +134,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         generator = args.generator[index] if args.generator else None
         for part in args.split:
             lines += _lines(table, threat, generator, part, victims, args)
-    print("\n".join([f"{table.title}; here on {_corpora(lines)}", *_notes(lines), *_text(lines)]))
+    print(
+        "\n".join(
+            [f"{table.title}; here on {_corpora(lines)}", *_notes(lines), *_aligned(_table(lines))]
+        )
+    )
     if table.published:
         print("\n".join(["", f"as published, on {table.corpus}:", *_published(table)]))
     if args.out is not None:
@@ -282,21 +289,28 @@ def _header(lines: Sequence[Line]) -> list[str]:
     return ["threat model", "attack", "part", "n", "SNR dB", "changed", "s", *victims]
 
 
-def _cells(line: Line, intervals: bool) -> list[str]:
-    def rate(value: float, low: float, high: float) -> str:
-        return f"{value:.1%}" + (f" ({low:.0%}–{high:.0%})" if intervals else "")
-
-    figures = [f"{line.snr:.2f}", f"{line.sparsity:.2%}", f"{line.seconds:.3g}"]
+def _table(lines: Sequence[Line]) -> list[list[str]]:
+    """Cells of the figures made here, the header first; rates with their intervals."""
     return [
-        *(line.threat, line.attack, line.part, str(line.utterances)),
-        *(figure.replace("nan%", "–").replace("nan", "–") for figure in figures),
-        *(rate(*each) for each in line.asr.values()),
+        _header(lines),
+        *(
+            [
+                *(line.threat, line.attack, line.part, str(line.utterances)),
+                *(
+                    _shown(line.snr, ".2f"),
+                    _shown(line.sparsity, ".2%"),
+                    _shown(line.seconds, ".3g"),
+                ),
+                *(f"{asr:.1%} ({low:.0%}–{high:.0%})" for asr, low, high in line.asr.values()),
+            ]
+            for line in lines
+        ),
     ]
 
 
-def _text(lines: Sequence[Line]) -> list[str]:
-    cells = [_header(lines), *(_cells(line, intervals=True) for line in lines)]
-    return _aligned(cells)
+def _shown(value: float, form: str) -> str:
+    """A dash for what is not defined."""
+    return "–" if math.isnan(value) else format(value, form)
 
 
 def _aligned(cells: Sequence[Sequence[str]]) -> list[str]:
@@ -324,11 +338,11 @@ def _published(table: TransferTable) -> list[str]:
             for index, part in enumerate(table.parts):
                 its = (figures.snr, figures.sparsity, figures.seconds)
                 snr, sparsity, seconds = (v[index] if v else float("nan") for v in its)
-                shown = [f"{snr:.2f}", f"{sparsity:.2%}", f"{seconds:g}"]
+                shown = [_shown(snr, ".2f"), _shown(sparsity, ".2%"), _shown(seconds, "g")]
                 cells.append(
                     [
                         *(threat, attack, part),
-                        *(each.replace("nan%", "–").replace("nan", "–") for each in shown),
+                        *shown,
                         *(
                             f"{figures.asr[name][index]:.1%}" if name in figures.asr else "–"
                             for name in names
@@ -341,7 +355,7 @@ def _published(table: TransferTable) -> list[str]:
 def _write(out: Path, table: TransferTable, lines: Sequence[Line]) -> None:
     from jaxser.files import write_text
 
-    cells = [_header(lines), *(_cells(line, intervals=True) for line in lines)]
+    cells = _table(lines)
     rows = ["| " + " | ".join(row) + " |" for row in cells]
     rows.insert(1, "|" + "---|" * len(cells[0]))
     text = [f"# {table.title}", "", f"Here on {_corpora(lines)}.", ""]

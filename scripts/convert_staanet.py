@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxser.errors import InputError, report_errors
 from jaxser.files import atomic_file
 from jaxser.models.wave_unet import WaveUNet
-from jaxser.pretrained import read_generator, read_safetensors, write_generator
+from jaxser.pretrained import generator_shapes, read_generator, read_safetensors, write_generator
 
 __all__ = ["convert", "main", "read_linen", "write_linen"]
 
@@ -37,8 +36,7 @@ def read_linen(path: Path, module: WaveUNet) -> dict[str, Any]:
     Raises:
       InputError: missing, left over or mis-shaped arrays; all of them are named.
     """
-    x = jax.ShapeDtypeStruct((1, module.num_samples), jnp.float32)
-    shapes = jax.eval_shape(module.init, jax.random.key(0), x)
+    shapes = generator_shapes(module)
     found, wanted = read_safetensors(path), _paths(shapes)
     faults = [f"{key} is missing" for key in wanted if key not in found]
     faults += [f"{key} is not part of this model" for key in found if key not in wanted]

@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxser.models.wave_unet import WaveUNet
 from jaxser.params import to_torch, wave_unet_table
+from jaxser.pretrained import generator_shapes
 
 __all__ = ["GOLDEN", "SAMPLES", "reference", "seeded_batch", "seeded_state", "small_model"]
 
@@ -31,10 +32,8 @@ def seeded_state(model: WaveUNet) -> dict[str, np.ndarray]:
     """The authors' state dict for ``model``, with norms and biases that matter."""
     import jax
 
-    x = jax.ShapeDtypeStruct((1, model.num_samples), np.float32)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), x)
     table = wave_unet_table(len(model.widths))
-    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), generator_shapes(model))
     state = {}
     for key, array in to_torch(zeros, table).items():
         rng = np.random.default_rng(zlib.crc32(key.encode()))

@@ -13,9 +13,8 @@ import dataclasses
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
 
-from jaxser.attacks.base import AttackState, BaseAttack, LogitsFn, freeze_done, new_state
+from jaxser.attacks.base import AttackState, BaseAttack, LogitsFn, freeze_done
 from jaxser.attacks.projections import clip_to_bounds
 from jaxser.errors import UsageError
 from jaxser.staa_net import ALL_TARGETS, Generator
@@ -59,41 +58,28 @@ class StaaNet(BaseAttack):
         return 1
 
     @property
+    def _network(self) -> Generator:
+        assert self.generator is not None  # __post_init__ has seen to that
+        return self.generator
+
+    @property
     def variables(self) -> Any:
-        assert self.generator is not None
-        return self.generator.variables
+        return self._network.variables
 
     def with_variables(self, variables: Any) -> "StaaNet":
         """See :class:`jaxser.attacks.base.NetworkAttack`."""
-        assert self.generator is not None
-        return dataclasses.replace(
-            self, generator=dataclasses.replace(self.generator, variables=variables)
-        )
+        network = dataclasses.replace(self._network, variables=variables)
+        return dataclasses.replace(self, generator=network)
 
-    def init(
-        self,
-        logits_fn: LogitsFn,
-        keys: Key[Array, "batch"],
-        x: Float[Array, "batch ..."],
-        y: Int[Array, "batch"],
-        epsilon: Float[Array, "batch"],
-    ) -> AttackState:
-        """The clean input.
+    def step(self, logits_fn: LogitsFn, state: AttackState) -> AttackState:
+        """The whole attack.
 
         Raises:
           InputError: inputs of another length than the generator's.
         """
         del logits_fn
-        assert self.generator is not None
-        self.generator.check_inputs(x.shape)
-        return new_state(keys, x, y, epsilon)
-
-    def step(self, logits_fn: LogitsFn, state: AttackState) -> AttackState:
-        """The whole attack."""
-        del logits_fn
-        assert self.generator is not None
-        target = state.y if self.generator.target == ALL_TARGETS else None
-        delta = self.generator.perturbation(state.x, state.epsilon, target)
+        target = state.y if self._network.target == ALL_TARGETS else None
+        delta = self._network.perturbation(state.x, state.epsilon, target)
         new = dataclasses.replace(
             state,
             x_adv=clip_to_bounds(state.x + delta, state.x, self.bounds),

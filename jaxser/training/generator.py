@@ -37,6 +37,7 @@ from jaxser.staa_net import (
 from jaxser.victim import Victim
 
 __all__ = [
+    "BOUNDS",
     "GeneratorMetrics",
     "GeneratorState",
     "init_generator_state",
@@ -45,6 +46,9 @@ __all__ = [
 ]
 
 Batch = dict[str, Array]
+
+# Of speech, and of every victim that hears it.
+BOUNDS = (-1.0, 1.0)
 
 # Sums of the metrics: losses per step, the others per row.
 _LOSSES = ("loss", "adversarial", "magnitude", "sparsity_loss", "quantisation")
@@ -261,9 +265,7 @@ def _make(
         m = quantise(d)
     else:
         m = soft_mask(d, mask_key, config.quantisation)
-    return _Made(
-        x_adv=clip_to_bounds(x + (v if m is None else m * v), x, (-1.0, 1.0)), v=v, m=m, d=d
-    )
+    return _Made(x_adv=clip_to_bounds(x + (v if m is None else m * v), x, BOUNDS), v=v, m=m, d=d)
 
 
 def _on_threats(

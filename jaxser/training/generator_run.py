@@ -8,7 +8,6 @@ attack success rate, SNR and sparsity on the validation and the test part, and o
 ``example.png`` and the WAV files ``example/{original,adversarial,difference}.wav``.
 """
 
-import contextlib
 import dataclasses
 import functools
 import json
@@ -21,8 +20,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxser.attacks.projections import clip_to_bounds
 from jaxser.audio import write_wav
-from jaxser.checkpoint import Checkpoints, load_variables
+from jaxser.checkpoint import load_variables
 from jaxser.config import TrainConfig
 from jaxser.corpora import Prepared
 from jaxser.corpora.selection import select, split_rows
@@ -31,7 +31,7 @@ from jaxser.errors import InputError, UsageError
 from jaxser.figures import perturbation_figure, save_figure
 from jaxser.files import write_text
 from jaxser.generator import build_generator, generator_module, initialise
-from jaxser.input_pipeline import WaveformSource, evaluation_batches, training_batches
+from jaxser.input_pipeline import WaveformSource, evaluation_batches
 from jaxser.metrics import clustered_means
 from jaxser.pretrained import is_pretrained_folder
 from jaxser.provenance import fingerprint_of
@@ -39,12 +39,13 @@ from jaxser.sharding import batch_sharding, make_mesh, replicated
 from jaxser.staa_net import ALL_TARGETS, Generator
 from jaxser.training.folder import describe_run, run_folder
 from jaxser.training.generator import (
+    BOUNDS,
     GeneratorState,
     init_generator_state,
     make_generator_evaluation,
     make_generator_step,
 )
-from jaxser.training.loop import LoopSettings, run_loop, termination
+from jaxser.training.loop import LoopSettings, train_in_folder
 from jaxser.training.run import TrainingOutcome
 from jaxser.training.victim import make_optimizer
 from jaxser.victim import Victim, load_victim
@@ -80,6 +81,7 @@ def _check_settings(config: TrainConfig) -> None:
         "training.random_shift": training.random_shift,
         "training.class_weights": training.class_weights,
         "training.layer_decay": training.layer_decay < 1,
+        "training.schedule plateau": training.schedule == "plateau",
     }
     for name, given in refused.items():
         if given:
@@ -144,8 +146,8 @@ class _Run:
         train, validation = (
             self.source(split_rows(self.prepared.corpus, part)) for part in ("train", "val")
         )
-        settings = LoopSettings.of(config.training, len(train))
-        optimizer = make_optimizer(config.training, settings.steps_per_epoch)
+        steps_per_epoch = LoopSettings.of(config.training, len(train)).steps_per_epoch
+        optimizer = make_optimizer(config.training, steps_per_epoch)
         init_key, step_key = jax.random.split(jax.random.key(config.seed))
         module = generator_module(config, len(self.labels))
         variables = jax.jit(functools.partial(initialise, module, config))(init_key)
@@ -158,22 +160,16 @@ class _Run:
             out_shardings=replicated(mesh),
             donate_argnums=0,
         )
-        checkpoints = Checkpoints(config.out / "checkpoints")
-        batches = training_batches(
-            train, batch_size=config.training.batch_size, seed=config.seed, mesh=mesh
+        state, record = train_in_folder(
+            config,
+            lambda state, batch: step(state, batch, self.threat_variables),
+            state,
+            train,
+            mesh,
+            functools.partial(self.figures, validation) if len(validation) else None,
+            self.writer,
+            functools.partial(self._show_example, validation),
         )
-        with contextlib.closing(checkpoints), contextlib.closing(batches), termination() as stop:
-            state, record = run_loop(
-                lambda state, batch: step(state, batch, self.threat_variables),
-                jax.device_put(state, replicated(mesh)),
-                batches,
-                functools.partial(self.figures, validation) if len(validation) else None,
-                checkpoints,
-                self.writer,
-                settings,
-                stop,
-                functools.partial(self._show_example, validation),
-            )
         results = self._results(record, state) if record["finished"] else {}
         return TrainingOutcome(
             finished=record["finished"],
@@ -222,7 +218,8 @@ class _Run:
         asked = None if self.generator.target != ALL_TARGETS else jnp.asarray(target)
         ready = dataclasses.replace(self.generator, variables=variables)
         delta = jax.jit(ready.perturbation)(x, epsilon, asked)
-        return utterance.id, np.asarray(x[0]), np.asarray(jnp.clip(x + delta, -1, 1)[0])
+        x_adv = clip_to_bounds(x + delta, x, BOUNDS)
+        return utterance.id, np.asarray(x[0]), np.asarray(x_adv[0])
 
     def _show_example(
         self,

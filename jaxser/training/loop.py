@@ -18,13 +18,16 @@ import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from jaxser.checkpoint import Checkpoints
-from jaxser.config import TrainingConfig
+from jaxser.config import TrainConfig, TrainingConfig
 from jaxser.errors import InputError
+from jaxser.input_pipeline import WaveformSource, training_batches
+from jaxser.sharding import replicated
 from jaxser.writer import RunWriter
 
-__all__ = ["LoopSettings", "Record", "run_loop", "termination"]
+__all__ = ["LoopSettings", "Record", "run_loop", "termination", "train_in_folder"]
 
 Record = dict[str, Any]
 History = Sequence[Mapping[str, float]]
@@ -43,7 +46,7 @@ class Metrics(Protocol):
 
 
 class State(Protocol):
-    """All that an update changes; a pytree.
+    """All that an update changes; a dataclass and a pytree.
 
     Attributes:
       metrics: of the epoch so far.
@@ -55,8 +58,6 @@ class State(Protocol):
 
     @property
     def variables(self) -> Any: ...
-
-    def replace(self, **changes: Any) -> Any: ...
 
 
 S = TypeVar("S", bound=State)
@@ -119,6 +120,39 @@ def termination() -> Iterator[threading.Event]:
     finally:
         for number in signals:
             signal.signal(number, before[number])
+
+
+def train_in_folder(
+    config: TrainConfig,
+    update: Callable[[S, Any], S],
+    state: S,
+    train: WaveformSource,
+    mesh: Mesh,
+    evaluate: Callable[[Any], dict[str, float]] | None,
+    writer: RunWriter,
+    after_epoch: Callable[[S, History], S] | None = None,
+) -> tuple[S, Record]:
+    """:func:`run_loop` on the training rows of a run, with its checkpoints and its signals."""
+    checkpoints = Checkpoints(config.out / "checkpoints")
+    batches = training_batches(
+        train,
+        batch_size=config.training.batch_size,
+        seed=config.seed,
+        mesh=mesh,
+        random_shift=config.training.random_shift,
+    )
+    with contextlib.closing(checkpoints), contextlib.closing(batches), termination() as stop:
+        return run_loop(
+            update,
+            jax.device_put(state, replicated(mesh)),
+            batches,
+            evaluate,
+            checkpoints,
+            writer,
+            LoopSettings.of(config.training, len(train)),
+            stop,
+            after_epoch,
+        )
 
 
 def run_loop(
@@ -227,8 +261,8 @@ def _end_epoch(
     record["finished"] = last
     writer.epoch(figures, record["history"], settings.epochs)
     # Put like the old ones, so that the next update finds the compiled program of the last.
-    fresh: S = state.replace(metrics=jax.tree.map(_zeros_like, state.metrics))
-    return fresh
+    zeros = jax.tree.map(_zeros_like, state.metrics)
+    return dataclasses.replace(state, metrics=zeros)  # type: ignore[type-var]
 
 
 def _zeros_like(array: jax.Array) -> jax.Array:

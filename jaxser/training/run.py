@@ -7,7 +7,6 @@ revision), ``split.csv``, ``checkpoints/{best,last}``, ``history.csv``, ``result
 ``confusion_<part>.png`` and ``tensorboard/``.
 """
 
-import contextlib
 import dataclasses
 import functools
 import json
@@ -19,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from jaxser.checkpoint import Checkpoints, load_variables
+from jaxser.checkpoint import load_variables
 from jaxser.config import TrainConfig, TrainingConfig
 from jaxser.corpora import Prepared
 from jaxser.corpora.selection import label_indices, select, split_rows
@@ -27,14 +26,14 @@ from jaxser.corpora.table import Split
 from jaxser.errors import UsageError
 from jaxser.figures import confusion_figure, save_figure
 from jaxser.files import write_text
-from jaxser.input_pipeline import WaveformSource, evaluation_batches, training_batches
+from jaxser.input_pipeline import WaveformSource, evaluation_batches
 from jaxser.metrics import accuracy, bootstrap_interval, confusion_matrix, macro_f1, uar
 from jaxser.models.front_end import RowBatches, WithFrontEnd, fit_statistics
 from jaxser.models.speech_transformer import SpeechTransformer
 from jaxser.pretrained import read_pretrained
 from jaxser.sharding import batch_sharding, make_mesh, replicated
 from jaxser.training.folder import begun, describe_run, run_folder
-from jaxser.training.loop import LoopSettings, run_loop, termination
+from jaxser.training.loop import LoopSettings, train_in_folder
 from jaxser.training.victim import (
     TrainState,
     class_weights,
@@ -107,9 +106,9 @@ def _train(config: TrainConfig, prepared: Prepared, watch: Watch | None) -> Trai
     validation = source(split_rows(corpus, "val"))
     _check_settings(config, len(validation))
     evaluate = _Evaluation(model, len(corpus.labels))
-    settings = LoopSettings.of(config.training, len(train))
     blocks = _blocks(config, model)
-    optimizer = make_optimizer(config.training, settings.steps_per_epoch, blocks)
+    steps_per_epoch = LoopSettings.of(config.training, len(train)).steps_per_epoch
+    optimizer = make_optimizer(config.training, steps_per_epoch, blocks)
     init_key, step_key = jax.random.split(jax.random.key(config.seed))
     shape = (config.corpus.num_samples,)
     state = init_state(
@@ -134,26 +133,16 @@ def _train(config: TrainConfig, prepared: Prepared, watch: Watch | None) -> Trai
         donate_argnums=0,
     )
     writer = RunWriter(config.out, enabled=jax.process_index() == 0)
-    checkpoints = Checkpoints(config.out / "checkpoints")
-    batches = training_batches(
+    state, record = train_in_folder(
+        config,
+        update,
+        state,
         train,
-        batch_size=config.training.batch_size,
-        seed=config.seed,
-        mesh=mesh,
-        random_shift=config.training.random_shift,
+        mesh,
+        functools.partial(evaluate.figures, validation) if len(validation) else None,
+        writer,
+        functools.partial(_after_epoch, config.training, watch),
     )
-    with contextlib.closing(checkpoints), contextlib.closing(batches), termination() as stop:
-        state, record = run_loop(
-            update,
-            jax.device_put(state, replicated(mesh)),
-            batches,
-            functools.partial(evaluate.figures, validation) if len(validation) else None,
-            checkpoints,
-            writer,
-            settings,
-            stop,
-            functools.partial(_after_epoch, config.training, watch),
-        )
     results: dict[str, Any] = {}
     if record["finished"]:
         parts = {"val": validation, "test": source(split_rows(corpus, "test"))}

@@ -1,8 +1,11 @@
 """Training a generator by the real command, its run folder, and its attack on victims."""
 
+import contextlib
 import csv
 import json
+import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import matplotlib.image
@@ -14,11 +17,13 @@ import yaml
 import jaxser
 from jaxser import attack, train, transfer
 from jaxser.attack_run import load_speech
-from jaxser.config import AttackCommandConfig, TrainConfig, parse_command
+from jaxser.checkpoint import Checkpoints
+from jaxser.config import AttackCommandConfig, TrainConfig, TrainingConfig, parse_command
 from jaxser.driver import predict
 from jaxser.errors import InputError, report_errors
 from jaxser.results import read_rows
 from jaxser.training import generator_run, loop
+from jaxser.training.generator import GeneratorMetrics
 
 SPEECH = ["--corpus.name", "csv", "--corpus.split", "given", "--corpus.sample_rate", "8000"]
 
@@ -202,6 +207,7 @@ def test_one_generator_for_all_targets_and_a_range_of_epsilon(
         (["--generator.target", "hihg"], "did you mean 'high'"),
         (["--training.monitor", "uar"], "a generator has no UAR"),
         (["--training.mixup", "0.4"], "training.mixup is for victims"),
+        (["--training.schedule", "plateau"], "training.schedule plateau is for victims"),
         (
             ["--generator.keep_sparsity", "0.1", "--generator.factorised", "false"],
             "needs locations",
@@ -232,6 +238,25 @@ def test_a_generator_is_no_victim_and_a_victim_no_generator(
     assert "holds a victim, not a generator" in capsys.readouterr().err
     assert report_errors(lambda: attack.main(argv)) == 2
     assert "needs a trained generator" in capsys.readouterr().err
+
+
+def test_what_diverges_stops_and_names_the_last_good_checkpoint(
+    trained: Path, tmp_path: Path
+) -> None:
+    metrics = GeneratorMetrics.zeros()
+    losses = {**metrics.losses, "loss": np.float32("nan")}
+    state = SimpleNamespace(metrics=metrics.replace(losses=losses))
+    settings = loop.LoopSettings.of(TrainingConfig(batch_size=6), 30)
+    for folder, kept in (
+        (trained / "checkpoints", f"the last good checkpoint is {trained}/checkpoints/last/40"),
+        (tmp_path, "there is no checkpoint yet"),
+    ):
+        with contextlib.closing(Checkpoints(folder)) as checkpoints:
+            sentence = re.escape(
+                f"became nan in epoch 2; use a smaller training.learning_rate ({kept}"
+            )
+            with pytest.raises(InputError, match=sentence):
+                loop._check_finite(6, state, checkpoints, settings)
 
 
 def test_a_run_stays_what_it_is(

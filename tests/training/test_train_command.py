@@ -128,6 +128,7 @@ def test_no_root(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["--corpus.name", "emodbb"], 2, "did you mean 'emodb'?"),
         (["--corpus.split", "spaeker"], 2, "did you mean 'speaker'?"),
         (["--model.name", "emo81"], 2, "did you mean 'emo18'?"),
+        (["--training.monitor", "asr"], 2, "a victim has no ASR"),
         (["--corpus.seconds", "0.01"], 1, "at least 731 samples"),
         (["--training.batch_size", "1000"], 1, "smaller training.batch_size"),
         (["--training.learning_rate", "1e30", "--training.batch_size", "6"], 1, "learning_rate"),
