@@ -37,8 +37,10 @@ from jaxser.driver import (
     members,
 )
 from jaxser.errors import InputError, UsageError, nearest_name
+from jaxser.example import write_example
 from jaxser.files import atomic_file
 from jaxser.generator import load_generator
+from jaxser.intelligibility import short_time_intelligibility
 from jaxser.models.front_end import RowBatches
 from jaxser.progress import AttackBar, Interruption
 from jaxser.provenance import device_name, fingerprint_of
@@ -134,6 +136,7 @@ def prepare_run(config: AttackCommandConfig, speech: Speech | None = None) -> "R
     epsilons = _epsilons(config, all(part.minimal_norm for part in parts), generator)
     norm = check_budgets(attack, epsilons, config.epsilon_unit, len(victim.labels))
     speech = _load_speech(config, victim) if speech is None else speech.spread(config.limit)
+    shown = _shown(config, speech)
     values = parameters(attack)
     identity = {
         "attack": attack.name,
@@ -147,7 +150,7 @@ def prepare_run(config: AttackCommandConfig, speech: Speech | None = None) -> "R
         "victim": speech.fingerprint,
         "corpus": speech.prepared.fingerprint,
         "columns": SCHEMA.names,
-    }
+    } | ({"stoi": True} if config.stoi else {})
     corpus = speech.prepared.corpus
     facts = {
         "victim": f"{victim.name} {config.victim}",
@@ -178,6 +181,7 @@ def prepare_run(config: AttackCommandConfig, speech: Speech | None = None) -> "R
         if isinstance(attack, AttackSequence)
         else (),
         attacked=_attacked_labels(config, speech),
+        shown=shown,
         facts=facts,
         out=_checked_out(config.out, default, facts),
     )
@@ -197,6 +201,21 @@ def _named_attack(attack: str) -> tuple[str, dict[str, Any]]:
     ):
         raise UsageError(f"{attack} must have a name: and, as a mapping, parameters:.")
     return content["name"], dict(content.get("parameters", {}))
+
+
+def _shown(config: AttackCommandConfig, speech: Speech) -> tuple[int, ...]:
+    """Places of the utterances to be shown, among those that are attacked."""
+    for name, asked in (("--show", config.show), ("--stoi", config.stoi)):
+        if asked and config.domain != "waveform":
+            raise UsageError(f"{name} is of speech; leave it out with --domain {config.domain}.")
+    ids = [utterance.id for utterance in speech.utterances]
+    for name in config.show:
+        if name not in ids:
+            raise UsageError(
+                f"--show {name!r} is not among the {len(ids)} utterances attacked; "
+                f"{nearest_name(name, ids)}"
+            )
+    return tuple(ids.index(name) for name in config.show)
 
 
 def _parameters(config: AttackCommandConfig) -> dict[str, Any]:
@@ -231,6 +250,7 @@ class Run:
     facts: Mapping[str, Any]  # columns that are the same in all rows
     out: Path
     example: int | None = None  # of the utterances, whose attacked input is kept
+    shown: tuple[int, ...] = ()  # of the utterances, as files to look at and to listen to
 
     @property
     def corpus(self) -> Corpus:
@@ -301,6 +321,7 @@ class Run:
             if self.key(utterance.id, epsilon) not in have
             or (self.config.save_wav and not self.wav_path(utterance, epsilon).exists())
             or (i == self.example and not self.example_path(utterance, epsilon).exists())
+            or (i in self.shown and not self.picture_path(utterance, epsilon).exists())
         ]
         return np.unique(np.array(lacking, np.int64))
 
@@ -311,6 +332,10 @@ class Run:
 
     def example_path(self, utterance: Utterance, epsilon: float) -> Path:
         return self._path("example", utterance, epsilon, ".npy")
+
+    def picture_path(self, utterance: Utterance, epsilon: float) -> Path:
+        """Of a shown utterance; its WAV files lie beside it."""
+        return self._path("shown", utterance, epsilon, "") / "picture.png"
 
     def _path(self, kind: str, utterance: Utterance, epsilon: float, suffix: str) -> Path:
         unit = self.config.epsilon_unit
@@ -559,7 +584,7 @@ def attack_missing_rows(run: Run) -> Throughput:
             seed=config.seed,
             ids=[utterances[i].id for i in lacking],
             batch_size=config.batch_size,
-            keep_x_adv=config.save_wav or run.example is not None,
+            keep_x_adv=config.save_wav or config.stoi or bool(run.shown) or run.example is not None,
             clean=run.speech.clean.take(lacking),
             watch=watch,
         ):
@@ -569,6 +594,8 @@ def attack_missing_rows(run: Run) -> Throughput:
                 _write_wav(run, where, block)
             if run.example is not None:
                 _write_example(run, where, block)
+            if run.shown:
+                _show(run, where, block)
             keys = [
                 run.key(utterances[i].id, run.epsilons[e])
                 for i, e in zip(where, block.epsilon_index, strict=True)
@@ -607,6 +634,7 @@ def _columns(run: Run, where: np.ndarray, block: RowBlock, new: np.ndarray) -> d
         "stage": [_name(run.members, i) for i in block.stage[new]],
         "found_norm": block.found_norm[new].astype("float64"),
         **{name: values[new].astype("float64") for name, values in block.measures.items()},
+        "stoi": _stoi(run, where, block, new),
         "steps": block.steps[new].astype("int64"),
         "queries": block.queries[new].astype("int64"),
         "gradients": block.gradients[new].astype("int64"),
@@ -615,6 +643,14 @@ def _columns(run: Run, where: np.ndarray, block: RowBlock, new: np.ndarray) -> d
         "compile_seconds": [block.throughput.compile_seconds] * count,
         "compile_count": [block.throughput.compile_count] * count,
     }
+
+
+def _stoi(run: Run, where: np.ndarray, block: RowBlock, new: np.ndarray) -> np.ndarray:
+    if not run.config.stoi:
+        return np.full(int(new.sum()), np.nan)
+    assert block.x_adv is not None
+    x = run.speech.inputs[run.speech.places[where[new]]]
+    return short_time_intelligibility(x, block.x_adv[new], run.speech.victim.sample_rate)
 
 
 def _name(names: Sequence[str], index: int) -> str | None:
@@ -637,6 +673,17 @@ def _write_wav(run: Run, where: np.ndarray, block: RowBlock) -> None:
             assert victim.front_end is not None
             samples = victim.front_end.speech(victim.variables, samples)
         write_wav(path, samples, victim.sample_rate)
+
+
+def _show(run: Run, where: np.ndarray, block: RowBlock) -> None:
+    assert block.x_adv is not None
+    rate = run.speech.victim.sample_rate
+    for i, e, x_adv in zip(where, block.epsilon_index, block.x_adv, strict=True):
+        if i in run.shown:
+            utterance, x = run.utterances[i], run.speech.inputs[run.speech.places[i]]
+            picture = run.picture_path(utterance, run.epsilons[e])
+            title = f"{utterance.id}, {run.attack.name}, ε {run.epsilons[e]:g}"
+            write_example(picture.parent, title, x, x_adv, rate)
 
 
 def _write_example(run: Run, where: np.ndarray, block: RowBlock) -> None:

@@ -309,6 +309,11 @@ class GeneratorConfig:
             description="share of changed samples to arrive at; replaces sparsity_weight",
         ),
     ] = None
+    anneal_epochs: Annotated[
+        int,
+        NotNegative,
+        Field(description="over which the share of changed samples falls from 1 to keep_sparsity"),
+    ] = 0
     keep_snr: Annotated[
         float | None,
         Field(description="least power SNR in dB, on average; replaces magnitude_weight"),
@@ -425,6 +430,16 @@ class AttackCommandConfig:
             description="write the adversarial speech as float32 WAV files; of attacked features "
             "librosa's inverse, to listen to"
         ),
+    ] = False
+    show: Annotated[
+        tuple[str, ...],
+        Field(
+            description="ids of utterances to look at and to listen to: their speech, the "
+            "adversarial speech and the difference as WAV files and in a picture"
+        ),
+    ] = ()
+    stoi: Annotated[
+        bool, Field(description="measure intelligibility too, on the host, 10 ms for every second")
     ] = False
     out: Annotated[
         Path | None, Field(description="folder of the rows (VICTIM/attacks/ATTACK-HASH)")

@@ -8,6 +8,7 @@ import matplotlib.mlab
 import numpy as np
 from jaxtyping import Float, Int
 
+from jaxser.features import mel_filters
 from jaxser.files import atomic_file
 from jaxser.metrics import recalls, uar
 
@@ -18,6 +19,8 @@ __all__ = [
     "save_figure",
     "spectrograms_figure",
 ]
+
+_MEL_BANDS = 64
 
 
 def confusion_figure(
@@ -157,7 +160,7 @@ def perturbation_figure(
     x_adv: Float[np.ndarray, " time"],
     sample_rate: int,
 ) -> matplotlib.figure.Figure:
-    """Original, adversarial speech and their difference: waveforms above, spectrograms below.
+    """Original, adversarial speech and difference: waveforms above, log-mel spectrograms below.
 
     After STAA-Net's Figure 3. The waveform of the difference has a scale of its own, which its axis
     says; the colours mean the same in all spectrograms, 100 dB from the loudest.
@@ -172,13 +175,8 @@ def perturbation_figure(
     above, below = figure.subplots(2, 3, sharex=True)
     seconds = np.arange(len(x)) / sample_rate
     parts = {"original": x, "adversarial": x_adv, "difference": x_adv - x}
-    size = min(512, len(x))
-    power = {
-        name: np.asarray(matplotlib.mlab.specgram(samples, size, noverlap=3 * size // 4)[0], float)
-        for name, samples in parts.items()
-    }
-    # Silence, as most of a sparse difference is, must not be a logarithm of zero.
-    loudness = {name: 10 * np.log10(values + 1e-16) for name, values in power.items()}
+    filters = _mel_filters(sample_rate, _frame_length(len(x), sample_rate))
+    loudness = {name: _log_mel(samples, filters) for name, samples in parts.items()}
     loudest = max(float(values.max()) for values in loudness.values())
     for axes, image, (name, samples) in zip(above, below, parts.items(), strict=True):
         axes.plot(seconds, samples, linewidth=0.5)
@@ -189,16 +187,47 @@ def perturbation_figure(
             loudness[name],
             origin="lower",
             aspect="auto",
-            extent=(0.0, float(seconds[-1]), 0.0, sample_rate / 2),
+            extent=(0.0, float(seconds[-1]), -0.5, len(loudness[name]) - 0.5),
             vmin=loudest - 100,
             vmax=loudest,
             cmap="magma",
         )
+        image.set_yticks(*_mel_ticks(filters, sample_rate))
         image.set_xlabel("s")
     above[0].set_ylabel("amplitude")
-    below[0].set_ylabel("Hz")
+    below[0].set_ylabel("Hz (mel scale)")
+    figure.colorbar(below[-1].images[0], ax=below, label="dB")
     figure.suptitle(title)
     return figure
+
+
+def _frame_length(samples: int, sample_rate: int) -> int:
+    """About 32 ms, and even."""
+    return min(2 ** round(np.log2(0.032 * sample_rate)), samples // 2 * 2)
+
+
+def _mel_filters(sample_rate: int, n_fft: int) -> Float[np.ndarray, "bins bands"]:
+    return mel_filters(sample_rate, n_fft, _MEL_BANDS, 0.0, sample_rate / 2, htk=False, norm=False)
+
+
+def _log_mel(
+    samples: Float[np.ndarray, " time"], filters: Float[np.ndarray, "bins bands"]
+) -> Float[np.ndarray, "bands frames"]:
+    size = 2 * (len(filters) - 1)
+    power = np.asarray(matplotlib.mlab.specgram(samples, size, noverlap=3 * size // 4)[0], float)
+    # Silence, as most of a sparse difference is, must not be a logarithm of zero.
+    return 10 * np.log10(filters.T @ power + 1e-16)
+
+
+def _mel_ticks(
+    filters: Float[np.ndarray, "bins bands"], sample_rate: int
+) -> tuple[list[float], list[str]]:
+    """Places of round frequencies among the bands."""
+    centres = np.linspace(0, sample_rate / 2, len(filters))[filters.argmax(axis=0)]
+    named = [hertz for hertz in (250, 500, 1000, 2000, 4000, 8000) if hertz <= centres[-1]]
+    return [float(np.interp(hertz, centres, np.arange(len(centres)))) for hertz in named], [
+        f"{hertz:,}" for hertz in named
+    ]
 
 
 def save_figure(figure: matplotlib.figure.Figure, path: Path | str) -> None:

@@ -81,6 +81,7 @@ SCHEMA = pa.schema(
         ("sparsity", pa.float64()),
         ("snr_peak", pa.float64()),  # dB; NaN where undefined
         ("snr_power", pa.float64()),
+        ("stoi", pa.float64()),  # intelligibility; NaN where undefined or not asked for
         ("steps", pa.int64()),
         ("queries", pa.int64()),
         ("gradients", pa.int64()),
@@ -211,6 +212,7 @@ class Summary:
       successful: rows whose prediction changed to what the attack wanted; the figures below it
         are over these alone, as STAA-Net has them.
       snr_peak_mean, snr_peak_median, snr_power_mean, snr_power_median: dB.
+      stoi: mean intelligibility; NaN where it was not measured.
       snr_undefined: successful rows without an SNR (no signal, or no perturbation).
       sparsity: mean share of changed samples.
       linf, l2: mean norms of the perturbation.
@@ -244,6 +246,7 @@ class Summary:
     snr_peak_median: float
     snr_power_mean: float
     snr_power_median: float
+    stoi: float
     snr_undefined: int
     sparsity: float
     linf: float
@@ -295,9 +298,10 @@ def format_table(lines: Sequence[Summary]) -> str:
     split = any(line.part for line in lines)
     targeted = any(json.loads(line.parameters).get("targeted") for line in lines)
     found = any(line.found for line in lines)
+    heard = any(not math.isnan(line.stoi) for line in lines)
     cells = [
-        _header(split, targeted, found),
-        *(_cells(line, split, targeted, found) for line in lines),
+        _header(split, targeted, heard, found),
+        *(_cells(line, split, targeted, heard, found) for line in lines),
     ]
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
     text = [
@@ -309,8 +313,8 @@ def format_table(lines: Sequence[Summary]) -> str:
         "on correct: attack succeeded, of the rows that were right before"
     )
     text.append(
-        "SNR (dB, mean/median) and sparsity over the successful rows alone: "
-        "the prediction changed to what the attack wanted"
+        f"SNR (dB, mean/median){', STOI' if heard else ''} and sparsity over the successful rows "
+        "alone: the prediction changed to what the attack wanted"
     )
     if found:
         text.append(
@@ -363,6 +367,7 @@ def _summary(rows: pa.Table, part: str, interval_over: Literal["utterance", "spe
         snr_peak_median=_median(snr["snr_peak"]),
         snr_power_mean=_mean(snr["snr_power"]),
         snr_power_median=_median(snr["snr_power"]),
+        stoi=_mean(_column(rows, "stoi")[successful]),
         snr_undefined=int(np.isnan(snr["snr_peak"]).sum()),
         sparsity=_mean(_column(rows, "sparsity")[successful]),
         linf=_mean(_column(rows, "linf")[successful]),
@@ -412,7 +417,7 @@ def _ratio(above: float, below: float) -> float:
     return above / below if below > 0 else float("nan")
 
 
-def _header(split: bool, targeted: bool, found: bool) -> list[str]:
+def _header(split: bool, targeted: bool, heard: bool, found: bool) -> list[str]:
     return [
         "attack",
         "epsilon",
@@ -428,13 +433,14 @@ def _header(split: bool, targeted: bool, found: bool) -> list[str]:
         "SNR peak",
         "SNR power",
         "sparsity",
+        *(["STOI"] if heard else []),
         *(["found", "smallest"] if found else []),
         "passes",
         "rows/s",
     ]
 
 
-def _cells(line: Summary, split: bool, targeted: bool, found: bool) -> list[str]:
+def _cells(line: Summary, split: bool, targeted: bool, heard: bool, found: bool) -> list[str]:
     return [
         line.attack,
         f"{line.epsilon:g}{_UNITS[line.epsilon_unit]}",
@@ -450,10 +456,15 @@ def _cells(line: Summary, split: bool, targeted: bool, found: bool) -> list[str]
         f"{_number(line.snr_peak_mean)}/{_number(line.snr_peak_median)}",
         f"{_number(line.snr_power_mean)}/{_number(line.snr_power_median)}",
         _percent(line.sparsity),
+        *([_stoi(line.stoi)] if heard else []),
         *([_percent(line.found / line.rows), _smallest(line)] if found else []),
         _number(line.queries),
         _number(line.rows_per_second),
     ]
+
+
+def _stoi(value: float) -> str:
+    return "n/a" if math.isnan(value) else f"{value:.3f}"
 
 
 def _smallest(line: Summary) -> str:

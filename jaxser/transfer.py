@@ -3,12 +3,16 @@
     python -m jaxser.transfer configs/tables/staa_net_table4.yaml \\
         --threat runs/emo18_emodb --generator runs/staa_net_emodb \\
         --victim runs/emo18_emodb runs/zhao19_emodb --split val test --out transfer
+    python -m jaxser.transfer configs/tables/staa_net_table6.yaml --threat runs/emo18_emodb \\
+        --victim runs/zhao19_emodb --generator "STAA-Net=runs/staa_net_emodb" \\
+        "without sparsity loss=runs/staa_net_emodb_dense" ...
 
 A table file lists attacks. Each is run on every threat model as python -m jaxser.attack runs it
 (its rows and WAV files are kept there, and not made again), and the adversarial speech is given to
 every victim. The table has STAA-Net's columns: peak SNR, share of changed samples and seconds per
 utterance on the threat model, and on each victim the attack success rate: the share of all
-utterances whose prediction changes. With --out: the same as Markdown and CSV, with intervals.
+utterances whose prediction changes; beside them STOI, how well the speech is still understood. With
+--out: the same as Markdown, HTML and CSV, with intervals.
 """
 
 import argparse
@@ -22,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxser.config import AttackCommandConfig, AttackedCorpusConfig, from_mapping, load_yaml
-from jaxser.errors import InputError, UsageError, report_errors
+from jaxser.errors import InputError, UsageError, nearest_name, report_errors
 from jaxser.paper_table import Attacked, settings
 
 if TYPE_CHECKING:
@@ -91,7 +95,7 @@ class Line:
     Attributes:
       threat, attack, part: what was attacked, and with what.
       utterances: attacked.
-      snr, sparsity: means over those that fooled the threat model; NaN without any.
+      snr, sparsity, stoi: means over those that fooled the threat model; NaN without any.
       seconds: per utterance, steady state.
       asr: by victim: rate, and 95 % interval over speakers and utterances.
       corpus: what the utterances are of.
@@ -104,6 +108,7 @@ class Line:
     utterances: int
     snr: float
     sparsity: float
+    stoi: float
     seconds: float
     asr: dict[str, tuple[float, float, float]]
     corpus: str
@@ -114,8 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse, attack, score, print; returns the exit status."""
     args = _arguments(argv)
     table = load_transfer_table(args.table)
-    if args.generator and len(args.generator) != len(args.threat):
-        raise UsageError("--generator needs one run for each --threat, in the same order.")
+    generators = _generators(table, args.generator, len(args.threat))
     if args.limit is not None and args.limit < 1:
         raise UsageError(f"--limit {args.limit} leaves nothing to attack; give 1 or more.")
     if args.out is not None and args.out.exists() and not args.out.is_dir():
@@ -131,16 +135,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         victims[str(folder)] = load_victim(folder)
     lines: list[Line] = []
     for index, threat in enumerate(args.threat):
-        generator = args.generator[index] if args.generator else None
+        own = {title: runs[index] for title, runs in generators.items()}
         for part in args.split:
-            lines += _lines(table, threat, generator, part, victims, args)
+            lines += _lines(table, threat, own, part, victims, args)
     print(
         "\n".join(
             [f"{table.title}; here on {_corpora(lines)}", *_notes(lines), *_aligned(_table(lines))]
         )
     )
     if table.published:
-        print("\n".join(["", f"as published, on {table.corpus}:", *_published(table)]))
+        published = _aligned(_published(table))
+        print("\n".join(["", f"as published, on {table.corpus}:", *published]))
     if args.out is not None:
         _write(args.out, table, lines)
         print(f"table in {args.out / 'transfer.md'}")
@@ -156,7 +161,11 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("table", type=Path, metavar="TABLE.yaml")
     parser.add_argument("--threat", type=Path, nargs="+", required=True, metavar="RUN")
     parser.add_argument(
-        "--generator", type=Path, nargs="+", metavar="RUN", help="of staanet, one for each threat"
+        "--generator",
+        nargs="+",
+        default=[],
+        metavar="[LINE=]RUN",
+        help="of staanet, one for each threat; LINE= where several lines of the table need one",
     )
     parser.add_argument("--victim", type=Path, nargs="+", required=True, metavar="RUN")
     parser.add_argument(
@@ -165,14 +174,47 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--root", type=Path, help="folder of the corpus, where it has moved")
     parser.add_argument("--limit", type=int, help="utterances of each part, spread over it")
     parser.add_argument("--seed", type=int, default=0, help="of random starts")
-    parser.add_argument("--out", type=Path, help="folder for transfer.md and transfer.csv")
+    parser.add_argument("--out", type=Path, help="folder for transfer.{md,html,csv}")
     return parser.parse_args(argv)
+
+
+def _generators(table: TransferTable, given: Sequence[str], threats: int) -> dict[str, list[Path]]:
+    """The run of every line that needs one, for each threat model in turn."""
+    titles = [
+        entry.title
+        for entry in table.attacks
+        if entry.attack == "staanet" and "generator" not in entry.parameters
+    ]
+    found: dict[str, list[Path]] = {title: [] for title in titles}
+    for text in given:
+        line, equals, run = text.partition("=")
+        if not equals or Path(text).exists():
+            if len(titles) > 1:
+                raise UsageError(
+                    f"--generator {text} does not say for which line of the table; give it as "
+                    f"'LINE=RUN' with one of: {', '.join(titles)}."
+                )
+            line, run = titles[0] if titles else "", text
+        if line not in found:
+            raise UsageError(
+                f"--generator {text} is for no line of the table; {nearest_name(line, found)}"
+            )
+        found[line].append(Path(run))
+    for title, runs in found.items():
+        if not runs:
+            raise UsageError(f"{title} needs a trained generator; give --generator RUN.")
+        if len(runs) != threats:
+            raise UsageError(
+                f"{title} has {len(runs)} generators for {threats} threat models; give one run "
+                "for each --threat, in the same order."
+            )
+    return found
 
 
 def _lines(
     table: TransferTable,
     threat: Path,
-    generator: Path | None,
+    generators: dict[str, Path],
     part: str,
     victims: "dict[str, Victim]",
     args: argparse.Namespace,
@@ -186,6 +228,7 @@ def _lines(
         split=part,  # type: ignore[arg-type]
         seed=args.seed,
         save_wav=True,
+        stoi=True,
         corpus=AttackedCorpusConfig(root=args.root),
     )
     speech = load_speech(common)
@@ -193,10 +236,8 @@ def _lines(
     for entry in table.attacks:
         (setting,) = settings(entry)
         values = {**entry.parameters, **setting}
-        if entry.attack == "staanet" and "generator" not in values:
-            if generator is None:
-                raise UsageError(f"{entry.title} needs a trained generator; give --generator RUN.")
-            values["generator"] = generator
+        if entry.title in generators:
+            values["generator"] = generators[entry.title]
         config = dataclasses.replace(
             common,
             attack=entry.attack,
@@ -259,6 +300,7 @@ def _line(
         utterances=len(success),
         snr=mean("snr_peak"),
         sparsity=mean("sparsity"),
+        stoi=mean("stoi"),
         seconds=float(rows["seconds"].to_numpy().mean()),
         asr=asr,
         corpus=run.corpus.title,
@@ -286,7 +328,7 @@ def _header(lines: Sequence[Line]) -> list[str]:
     # The last part of a path is what people look for, where it tells them apart.
     short = len({folder.name for folder in folders}) == len(folders)
     victims = [f"ASR {folder.name if short else folder}" for folder in folders]
-    return ["threat model", "attack", "part", "n", "SNR dB", "changed", "s", *victims]
+    return ["threat model", "attack", "part", "n", "SNR dB", "changed", "STOI", "s", *victims]
 
 
 def _table(lines: Sequence[Line]) -> list[list[str]]:
@@ -299,6 +341,7 @@ def _table(lines: Sequence[Line]) -> list[list[str]]:
                 *(
                     _shown(line.snr, ".2f"),
                     _shown(line.sparsity, ".2%"),
+                    _shown(line.stoi, ".3f"),
                     _shown(line.seconds, ".3g"),
                 ),
                 *(f"{asr:.1%} ({low:.0%}–{high:.0%})" for asr, low, high in line.asr.values()),
@@ -321,8 +364,8 @@ def _aligned(cells: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def _published(table: TransferTable) -> list[str]:
-    """The paper's figures, a line per threat model, attack and part."""
+def _published(table: TransferTable) -> list[list[str]]:
+    """Cells of the paper's figures, a line per threat model, attack and part."""
     names = list(
         dict.fromkeys(
             name
@@ -349,10 +392,11 @@ def _published(table: TransferTable) -> list[str]:
                         ),
                     ]
                 )
-    return _aligned(cells)
+    return cells
 
 
 def _write(out: Path, table: TransferTable, lines: Sequence[Line]) -> None:
+    from jaxser import html_page
     from jaxser.files import write_text
 
     cells = _table(lines)
@@ -363,16 +407,22 @@ def _write(out: Path, table: TransferTable, lines: Sequence[Line]) -> None:
     text += [*rows, ""]
     if table.published:
         text += [f"As published, on {table.corpus}:", "", "```"]
-        text += [*_published(table), "```", ""]
+        text += [*_aligned(_published(table)), "```", ""]
     write_text(out / "transfer.md", "\n".join(text))
+    body = [html_page.paragraph(note, note=True) for note in _notes(lines)]
+    body.append(html_page.table(cells, f"Here on {_corpora(lines)}"))
+    if table.published:
+        body.append(html_page.table(_published(table), f"As published, on {table.corpus}"))
+    write_text(out / "transfer.html", html_page.page(table.title, body))
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    names = ["threat", "attack", "part", "utterances", "snr_peak", "sparsity", "seconds"]
+    names = ["threat", "attack", "part", "utterances", "snr_peak", "sparsity", "stoi", "seconds"]
     writer.writerow([*names, "victim", "asr", "asr_low", "asr_high"])
     for line in lines:
         common = [line.threat, line.attack, line.part, line.utterances]
         for name, rates in line.asr.items():
-            writer.writerow([*common, line.snr, line.sparsity, line.seconds, name, *rates])
+            measured = [line.snr, line.sparsity, line.stoi, line.seconds]
+            writer.writerow([*common, *measured, name, *rates])
     write_text(out / "transfer.csv", file.getvalue())
 
 

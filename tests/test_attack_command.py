@@ -17,12 +17,13 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import matplotlib.image
 import numpy as np
 import pytest
 import soundfile
 from untrained_run import LABELS, RATE, make_run, write_corpus
 
-from jaxser import attack, load_victim
+from jaxser import attack, attack_run, load_victim
 from jaxser.attacks import ATTACKS, FGSM, PGD
 from jaxser.attacks.base import Attack
 from jaxser.attacks.deepfool import DeepFool
@@ -91,6 +92,48 @@ def test_table_rows_and_wav_files(
     assert status == 0
     assert len(read_rows(out)) == 8 + TEST_ROWS
     assert text.count("fgsm      0.1") == 1
+
+
+def test_what_is_shown_can_be_seen_and_heard(
+    victim: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("--victim", victim, "--attack", "fgsm", "--epsilon", "0.1", "--out", tmp_path)
+    assert run(capsys, *arguments)[0] == 0
+    name = read_rows(tmp_path)["utterance"][3].as_py()
+    status, _, err = run(capsys, *arguments, "--show", name)
+    assert status == 0
+    assert "1/1 rows" in err  # made again, as nothing of it was kept
+    folder = tmp_path / "shown" / "epsilon-0.1" / name
+    heard = {
+        kind: soundfile.read(folder / f"{kind}.wav", dtype="float32")[0]
+        for kind in ("original", "adversarial", "difference")
+    }
+    clean, _ = soundfile.read(victim.parent / "speech" / f"{name}.wav", dtype="float32")
+    np.testing.assert_array_equal(heard["original"], clean)
+    np.testing.assert_array_equal(heard["adversarial"] - clean, heard["difference"])
+    assert 0 < np.abs(heard["difference"]).max() <= 0.1 * (1 + 1e-6)
+    assert matplotlib.image.imread(folder / "picture.png").std() > 0.05
+    assert len(read_rows(tmp_path)) == TEST_ROWS
+    assert "1/1" not in run(capsys, *arguments, "--show", name)[2]
+
+
+def test_intelligibility_on_request(
+    victim: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    """Of each row's own speech; the function itself is tested elsewhere."""
+    monkeypatch.setattr(
+        attack_run,
+        "short_time_intelligibility",
+        lambda x, x_adv, rate: np.abs(x_adv - x).sum(axis=1) / rate,
+    )
+    arguments = ("--victim", victim, "--attack", "pgd", "--epsilon", "0.1", "0.01")
+    status, text, _ = run(capsys, *arguments, "--stoi", "--out", tmp_path)
+    assert status == 0
+    assert "STOI" in text
+    rows = read_rows(tmp_path).to_pylist()
+    assert len({row["stoi"] for row in rows}) > TEST_ROWS
+    for row in rows:
+        assert row["stoi"] == pytest.approx(row["l1"] / RATE, rel=1e-4)
 
 
 def test_a_run_goes_on_after_a_loss(
@@ -331,6 +374,7 @@ def test_hyper_parameters_reach_the_attack(
         (("--params", "stepps=3"), 2, "did you mean 'steps'"),
         (("--params", "steps"), 2, "name=value"),
         (("--params", "targeted=true"), 2, "--target"),
+        (("--show", "part0/u60"), 2, "did you mean 'part0/u6'"),
         (("--target", "jo"), 2, "did you mean 'joy'"),
         (("--epsilom", "0.1"), 2, "did you mean 'epsilon'"),
         (("--limit", "0"), 2, "limit"),

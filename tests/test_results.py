@@ -62,6 +62,7 @@ def columns(rows: list[tuple[Any, ...]] = BY_HAND, **changes: Any) -> dict[str, 
         "linf": 0.01,
         "mean_abs": 0.1,
         "snr_power": 15.0,
+        "stoi": NAN,
         "steps": 3,
         "queries": 3,
         "gradients": 3,
@@ -281,3 +282,12 @@ def test_targets_have_their_own_column() -> None:
 def test_hash_of_parameters() -> None:
     assert parameters_hash({"a": 1, "b": 2}) == parameters_hash({"b": 2, "a": 1})
     assert parameters_hash({"a": 1}) != parameters_hash({"a": 2})
+
+
+def test_intelligibility_is_shown_where_it_was_measured() -> None:
+    assert "STOI" not in format_table(summarise(table()))
+    (line,) = summarise(table(stoi=0.75))
+    assert line.stoi == 0.75
+    text = format_table([line])
+    assert "STOI" in text.splitlines()[0]
+    assert "0.750" in text.splitlines()[1]

@@ -12,6 +12,8 @@ from jaxser.config import load_yaml
 from jaxser.errors import report_errors
 from jaxser.paper_table import settings
 
+STAA = [{"attack": "staanet"}]
+TWO_STAA = [{"name": name, "attack": "staanet"} for name in ("first", "second")]
 TABLES = Path(__file__).resolve().parents[1] / "configs" / "tables"
 
 
@@ -54,7 +56,10 @@ def test_the_tables_are_valid(path: Path) -> None:
         ({"attacks": [{"attack": "bim", "grid": {"steps": [1, 2]}}]}, [], "must have one setting"),
         ({"attacks": [{"attack": "fgsm", "epsilon": [0.1, 0.2]}]}, [], "must have one setting"),
         ({"attacks": [{"attack": "staanet"}]}, [], "give --generator RUN"),
-        ({}, ["--generator", "a", "b"], "one run for each --threat"),
+        ({"attacks": STAA}, ["--generator", "a", "b"], "2 generators for 1 threat models"),
+        ({"attacks": STAA}, ["--generator", "line=a"], "is for no line of the table"),
+        ({"attacks": TWO_STAA}, ["--generator", "a"], "'LINE=RUN' with one of: first, second"),
+        ({"attacks": TWO_STAA}, ["--generator", "first=a"], "second needs a trained generator"),
         ({}, ["--out", "table.yaml"], "is a file"),
         ({}, ["--victim", "nowhere"], "is not a run folder"),
     ],

@@ -146,6 +146,7 @@ def make_generator_step(
     config: GeneratorConfig,
     optimizer: optax.GradientTransformation,
     key: Key[Array, ""],
+    steps_per_epoch: int = 1,
 ) -> Callable[[GeneratorState, Batch, Sequence[Any]], GeneratorState]:
     """The update ``(state, batch, variables of the threat models) -> state``; jit and donate it.
 
@@ -155,12 +156,15 @@ def make_generator_step(
       config: losses and what is kept.
       optimizer: of the parameters.
       key: of quantisation, targets and ε; each step folds its number in.
+      steps_per_epoch: updates of an epoch, in which ``config`` counts.
     """
+    annealed = config.anneal_epochs * steps_per_epoch
 
     def step(state: GeneratorState, batch: Batch, threat_variables: Sequence[Any]) -> Any:
         mask_key, target_key, epsilon_key = jax.random.split(jax.random.fold_in(key, state.step), 3)
         x, y = batch["x"], batch["y"]
         epsilon = _draw_epsilon(epsilon_key, generator.epsilon, len(x))
+        share = _share_to_keep(config.keep_sparsity, state.step, annealed)
         target = _targets(target_key, generator, y[:, 0])
 
         def loss_of(params: Any) -> tuple[Array, Any]:
@@ -169,7 +173,7 @@ def make_generator_step(
                 threats, threat_variables, made.x_adv, y, target, config.confidence
             )
             losses = losses_of(adversarial, made.v, made.m, made.d, config.reduction)
-            breaches = _breaches(config, x, made)
+            breaches = _breaches(config, x, made, share)
             kept = _keeping(breaches, state.multipliers)
             total = _weighted(config, losses) + kept
             rate = jnp.ones(len(x)) if made.d is None else quantise(made.d).mean(axis=1)
@@ -298,17 +302,33 @@ def _weighted(config: GeneratorConfig, losses: Any) -> Array:
     )
 
 
+def _share_to_keep(
+    share: float | None, step: Int[Array, ""], annealed: int
+) -> Float[Array, ""] | None:
+    """The share of changed samples asked for at a step: an even fall of its logarithm from 0.
+
+    What fools a victim is found sooner where every sample may change; the places that matter least
+    are then given up one by one.
+    """
+    if share is None:
+        return None
+    return jnp.exp(math.log(share) * jnp.minimum((step + 1) / max(annealed, 1), 1.0))
+
+
 def _breaches(
-    config: GeneratorConfig, x: Float[Array, "batch time"], made: _Made
+    config: GeneratorConfig,
+    x: Float[Array, "batch time"],
+    made: _Made,
+    share: Float[Array, ""] | None,
 ) -> dict[str, Float[Array, ""]]:
     """How far from what is to be kept, in logarithms: 0.1 is 10 % too many changed samples.
 
     The share of changed samples is that of the quantised mask, with the gradient of the scores.
     """
     found = {}
-    if config.keep_sparsity is not None and made.d is not None:
+    if share is not None and made.d is not None:
         straight = made.d + jax.lax.stop_gradient(quantise(made.d) - made.d)
-        found["sparsity"] = jnp.log((straight.mean() + 1e-6) / config.keep_sparsity)
+        found["sparsity"] = jnp.log((straight.mean() + 1e-6) / share)
     if config.keep_snr is not None:
         # The mean over rows is taken of the ratio: one of its logarithm would let silent changes of
         # some rows pay for loud ones of others.

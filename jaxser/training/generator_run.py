@@ -21,14 +21,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxser.attacks.projections import clip_to_bounds
-from jaxser.audio import write_wav
 from jaxser.checkpoint import load_variables
 from jaxser.config import TrainConfig
 from jaxser.corpora import Prepared
 from jaxser.corpora.selection import select, split_rows
 from jaxser.driver import predict
 from jaxser.errors import InputError, UsageError
-from jaxser.figures import perturbation_figure, save_figure
+from jaxser.example import write_example
+from jaxser.figures import perturbation_figure
 from jaxser.files import write_text
 from jaxser.generator import build_generator, generator_module, initialise
 from jaxser.input_pipeline import WaveformSource, evaluation_batches
@@ -92,6 +92,8 @@ def _check_settings(config: TrainConfig) -> None:
         raise UsageError(
             "generator.keep_sparsity needs locations; leave generator.factorised true."
         )
+    if generator.anneal_epochs and generator.keep_sparsity is None:
+        raise UsageError("generator.anneal_epochs needs a share to end at; give keep_sparsity.")
 
 
 def _load_threat(folder: Path, config: TrainConfig, prepared: Prepared) -> Victim:
@@ -154,7 +156,7 @@ class _Run:
         state = init_generator_state(variables, optimizer)
         step = jax.jit(
             make_generator_step(
-                self.generator, self.threats, config.generator, optimizer, step_key
+                self.generator, self.threats, config.generator, optimizer, step_key, steps_per_epoch
             ),
             in_shardings=(replicated(mesh), batch_sharding(mesh), replicated(mesh)),
             out_shardings=replicated(mesh),
@@ -269,10 +271,8 @@ class _Run:
 
     def _write_example(self, part: str, source: WaveformSource, variables: Any) -> None:
         name, x, x_adv = self._example(source, variables)
-        rate, folder = self.config.corpus.sample_rate, self.config.out / f"example_{part}"
-        save_figure(perturbation_figure(name, x, x_adv, rate), folder / "figure.png")
-        for kind, samples in (("original", x), ("adversarial", x_adv), ("difference", x_adv - x)):
-            write_wav(folder / f"{kind}.wav", samples, rate)
+        folder = self.config.out / f"example_{part}"
+        write_example(folder, name, x, x_adv, self.config.corpus.sample_rate)
 
 
 def _clean_predictions(

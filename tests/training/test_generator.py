@@ -70,7 +70,7 @@ def test_what_a_run_leaves(trained: Path, threat: Path) -> None:
         low, high = figures["0.2"]["asr_interval_speakers"]
         assert 0 <= low <= figures["0.2"]["asr"] <= high <= 1
         folder = trained / f"example_{part}"
-        assert matplotlib.image.imread(folder / "figure.png").shape[2] == 4
+        assert matplotlib.image.imread(folder / "picture.png").shape[2] == 4
         x, x_adv, delta = (
             soundfile.read(folder / f"{name}.wav", dtype="float32")[0]
             for name in ("original", "adversarial", "difference")
@@ -127,7 +127,11 @@ def test_what_is_made_on_one_victim_is_scored_on_another(
     assert transfer.main(argv) == 0
     assert "as published, on elsewhere" in capsys.readouterr().out
     assert "Emo18" in (out / "transfer.md").read_text()
+    page = (out / "transfer.html").read_text()
+    assert "As published, on elsewhere" in page
+    assert page.count("<tr>") == page.count("</tr>") == 3 + 3
     lines = list(csv.DictReader((out / "transfer.csv").read_text().splitlines()))
+    assert all(line["stoi"] == "nan" for line in lines)  # of a tenth of a second
     assert [line["victim"] for line in lines] == [str(threat), str(other)] * 2
 
     speech = load_speech(AttackCommandConfig(victim=threat, split="test"))

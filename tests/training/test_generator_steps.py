@@ -45,7 +45,9 @@ def speech(rows: int) -> np.ndarray:
 
 
 @functools.cache
-def prepared(settings: GeneratorConfig, threats: int = 1) -> tuple[Any, ...]:
+def prepared(
+    settings: GeneratorConfig, threats: int = 1, steps_per_epoch: int = 1
+) -> tuple[Any, ...]:
     """(initial state, jitted step, jitted evaluation, variables of the threats, batch)."""
     config = TrainConfig(
         corpus=CorpusConfig(sample_rate=SAMPLES, seconds=1.0),
@@ -56,7 +58,9 @@ def prepared(settings: GeneratorConfig, threats: int = 1) -> tuple[Any, ...]:
     module = generator_module(config, len(LABELS))
     optimizer = optax.adam(3e-3)
     state = init_generator_state(initialise(module, config, jax.random.key(0)), optimizer)
-    step = make_generator_step(generator, victims, config.generator, optimizer, jax.random.key(1))
+    step = make_generator_step(
+        generator, victims, config.generator, optimizer, jax.random.key(1), steps_per_epoch
+    )
     evaluate = make_generator_evaluation(generator, victims, config.generator)
     variables = [each.variables for each in victims]
     x = speech(ROWS)
@@ -95,6 +99,22 @@ def test_a_stated_sparsity_is_arrived_at(quantisation: Any, share: float) -> Non
     )
     _, figures = trained(config, 400)
     assert figures["sparsity"].mean() == pytest.approx(share, rel=0.1)
+
+
+def test_sparsity_comes_down_slowly_where_it_is_asked_to() -> None:
+    """Even in logarithms from the first step to the last of the epochs, and then it stays."""
+    config = GeneratorConfig(
+        epsilon=(0.1,), keep_sparsity=0.04, anneal_epochs=10, quantisation="straight_through"
+    )
+    state, step, evaluate, variables, batch = prepared(config, steps_per_epoch=40)
+    found = []
+    for _ in range(2):
+        for _ in range(200):
+            state = step(state, batch, variables)
+        given = {**batch, "epsilon": np.full(ROWS, 0.1, np.float32)}
+        found.append(float(evaluate(state.variables, given, variables)["sparsity"].mean()))
+    assert found[0] == pytest.approx(0.2, rel=0.25)
+    assert found[1] == pytest.approx(0.04, rel=0.25)
 
 
 def test_a_stated_snr_is_kept() -> None:

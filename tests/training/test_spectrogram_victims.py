@@ -158,6 +158,15 @@ def test_features_stay_within_their_bounds(trained: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("flag", [["--stoi"], ["--show", "u1"]])
+def test_features_are_no_speech(
+    trained: Path, capsys: pytest.CaptureFixture[str], flag: list[str]
+) -> None:
+    argv = ["--victim", str(trained), "--attack", "fgsm", "--domain", "features", *flag]
+    assert report_errors(lambda: attack.main(argv)) == 2
+    assert f"{flag[0]} is of speech" in capsys.readouterr().err
+
+
 def test_attacked_features_can_be_heard(trained: Path, tmp_path: Path) -> None:
     argv = ["--victim", str(trained), "--attack", "fgsm", "--domain", "features", "--save_wav"]
     argv += ["--epsilon", "0.01", "--limit", "2", "--out", str(tmp_path / "rows")]
