@@ -18,7 +18,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.machine import best_batch, hold_to_threads, rows_per_second, write_report
+from benchmarks.machine import (
+    best_batch,
+    hold_to_threads,
+    rows_per_second,
+    seconds_of,
+    write_report,
+)
 from jaxser.errors import report_errors
 
 if TYPE_CHECKING:
@@ -169,10 +175,7 @@ def measure(
     pairs: int,
 ) -> list[Measured]:
     """Take turns at ``task``, every side at its own batch size."""
-    first = {
-        side: batch[side] / rows_per_second(runs[task], x[: batch[side]])
-        for side, runs in sides.items()
-    }
+    first = {side: seconds_of(runs[task], x[: batch[side]]) for side, runs in sides.items()}
     rates: dict[str, list[float]] = {side: [] for side in sides}
     for _ in range(pairs):
         for side, runs in sides.items():
