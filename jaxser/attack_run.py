@@ -11,13 +11,15 @@ Rows that are there already stay, so a run that was stopped goes on when it is a
 """
 
 import dataclasses
+import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from jaxser.attacks import Attack, StaaNet, from_parameters, parameters
 from jaxser.attacks.base import FLAG_NAMES, PROBABILITIES, RANDOMISED
@@ -35,12 +37,14 @@ from jaxser.driver import (
     check_budgets,
     clean_pass,
     members,
+    predict,
 )
 from jaxser.errors import InputError, UsageError, nearest_name
 from jaxser.example import write_example
 from jaxser.files import atomic_file
 from jaxser.generator import load_generator
 from jaxser.intelligibility import short_time_intelligibility
+from jaxser.losses import is_successful
 from jaxser.models.front_end import RowBatches
 from jaxser.progress import AttackBar, Interruption
 from jaxser.provenance import device_name, fingerprint_of
@@ -48,10 +52,22 @@ from jaxser.results import SCHEMA, RowWriter, parameters_hash, read_rows
 from jaxser.staa_net import ALL_TARGETS, Generator
 from jaxser.victim import Victim, load_victim, read_run
 
-__all__ = ["Run", "Speech", "attack_missing_rows", "load_speech", "prepare_run", "spread_rows"]
+__all__ = [
+    "Listener",
+    "Run",
+    "Speech",
+    "attack_missing_rows",
+    "attack_of",
+    "load_speech",
+    "prepare_run",
+    "spread_rows",
+]
 
 _DEFAULT_EPSILONS = (0.005, 0.01)
 _NO_LIMIT = (float("inf"),)
+
+# Rows that another victim hears at once: always as many, so that it is compiled once.
+_HEARD_ROWS = 32
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -80,7 +96,7 @@ class Speech:
     labels: np.ndarray
     clean: CleanPass
 
-    @property
+    @functools.cached_property
     def utterances(self) -> list[Utterance]:
         return [self.prepared.corpus.utterances[i] for i in self.positions]
 
@@ -101,6 +117,23 @@ class Speech:
         )
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Listener:
+    """Another victim, that is given what an attack made.
+
+    Attributes:
+      name: as rows have it.
+      fingerprint: of its variables.
+      victim: of the threat model's labels, sample rate and length.
+      clean: its predictions before the attack.
+    """
+
+    name: str
+    fingerprint: str
+    victim: Victim
+    clean: np.ndarray
+
+
 def load_speech(config: AttackCommandConfig) -> Speech:
     """The victim of ``config`` and the utterances to attack it on.
 
@@ -110,32 +143,40 @@ def load_speech(config: AttackCommandConfig) -> Speech:
     return _load_speech(config, _load_victim(config))
 
 
-def prepare_run(config: AttackCommandConfig, speech: Speech | None = None) -> "Run":
+def prepare_run(
+    config: AttackCommandConfig,
+    speech: Speech | None = None,
+    folder: Path | None = None,
+    listeners: Sequence[Listener] = (),
+) -> "Run":
     """Check what ``config`` asks for, and load the victim and the speech.
 
     Args:
       config: what to attack, and how.
       speech: of :func:`load_speech` with the same victim, part, target and domain and without a
         limit; not loaded again.
+      folder: that gets a folder of rows for every run; that of the victim by default.
+      listeners: other victims that every row is repeated for; they have heard ``speech``.
 
     Raises:
       UsageError, InputError: see the message.
     """
-    name, values = _named_attack(config.attack)
-    values |= _parameters(config)
-    if isinstance(values.get("generator"), str):
-        values["generator"] = load_generator(values["generator"])
-    attack = from_parameters(name, values)
+    attack, bounded = _attack(config)
     victim = _load_victim(config) if speech is None else speech.victim
     generator = attack.generator if isinstance(attack, StaaNet) else None
     if generator is not None:
         _check_generator(generator, victim, config)
-    if "bounds" not in values:
-        attack = dataclasses.replace(attack, bounds=victim.bounds)  # type: ignore[type-var]
+    if not bounded:
+        attack = dataclasses.replace(attack, bounds=victim.bounds)
     parts = members(attack, len(victim.labels))
     epsilons = _epsilons(config, all(part.minimal_norm for part in parts), generator)
     norm = check_budgets(attack, epsilons, config.epsilon_unit, len(victim.labels))
-    speech = _load_speech(config, victim) if speech is None else speech.spread(config.limit)
+    if speech is None:
+        speech = _load_speech(config, victim)
+    else:
+        rows = spread_rows(len(speech.positions), config.limit)
+        listeners = [dataclasses.replace(each, clean=each.clean[rows]) for each in listeners]
+        speech = speech.spread(config.limit)
     shown = _shown(config, speech)
     values = parameters(attack)
     identity = {
@@ -150,11 +191,16 @@ def prepare_run(config: AttackCommandConfig, speech: Speech | None = None) -> "R
         "victim": speech.fingerprint,
         "corpus": speech.prepared.fingerprint,
         "columns": SCHEMA.names,
-    } | ({"stoi": True} if config.stoi else {})
+    }
+    if config.stoi:
+        identity["stoi"] = True
+    if listeners:
+        identity["listeners"] = [listener.fingerprint for listener in listeners]
     corpus = speech.prepared.corpus
     facts = {
         "victim": f"{victim.name} {config.victim}",
         "victim_fingerprint": speech.fingerprint,
+        "threat": f"{victim.name} {config.victim}",
         "corpus": corpus.title,
         "language": corpus.language,
         "synthetic": corpus.synthetic,
@@ -171,7 +217,8 @@ def prepare_run(config: AttackCommandConfig, speech: Speech | None = None) -> "R
         "seed": config.seed,
         "device": device_name(),
     }
-    default = config.victim / "attacks" / f"{attack.name}-{parameters_hash(identity)}"
+    default = folder or config.victim / "attacks"
+    default /= f"{attack.name}-{parameters_hash(identity)}"
     return Run(
         config=config,
         speech=speech,
@@ -182,9 +229,28 @@ def prepare_run(config: AttackCommandConfig, speech: Speech | None = None) -> "R
         else (),
         attacked=_attacked_labels(config, speech),
         shown=shown,
+        listeners=tuple(listeners),
         facts=facts,
         out=_checked_out(config.out, default, facts),
     )
+
+
+def attack_of(config: AttackCommandConfig) -> Attack | AttackSequence:
+    """The attack of ``config`` by itself, before there is a victim.
+
+    Raises:
+      UsageError, InputError: see the message.
+    """
+    return _attack(config)[0]
+
+
+def _attack(config: AttackCommandConfig) -> tuple[Any, bool]:
+    """The attack, and whether it was given bounds of its own."""
+    name, values = _named_attack(config.attack)
+    values |= _parameters(config)
+    if isinstance(values.get("generator"), str):
+        values["generator"] = load_generator(values["generator"])
+    return from_parameters(name, values), "bounds" in values
 
 
 def _named_attack(attack: str) -> tuple[str, dict[str, Any]]:
@@ -251,6 +317,7 @@ class Run:
     out: Path
     example: int | None = None  # of the utterances, whose attacked input is kept
     shown: tuple[int, ...] = ()  # of the utterances, as files to look at and to listen to
+    listeners: tuple[Listener, ...] = ()
 
     @property
     def corpus(self) -> Corpus:
@@ -296,10 +363,17 @@ class Run:
         return utterance, epsilon, self.config.epsilon_unit
 
     def stored(self) -> pa.Table:
-        """All rows of the folder; an empty table where there is none."""
+        """The victim's own rows in the folder; an empty table where there is none."""
         if not any(self.out.glob("rows-*.parquet")):
             return SCHEMA.empty_table()
-        return read_rows(self.out)
+        rows = read_rows(self.out)
+        return rows.filter(pc.equal(rows["victim_fingerprint"], self.speech.fingerprint))
+
+    def kept_inputs(self) -> bool:
+        """Whether what was made is needed beside the rows."""
+        config = self.config
+        wanted = config.save_wav or config.stoi or self.shown or self.listeners
+        return bool(wanted) or self.example is not None
 
     def rows(self) -> pa.Table:
         """The rows asked for: one per utterance and ε."""
@@ -312,18 +386,23 @@ class Run:
         return table.take(pa.array(sorted(first.values()), pa.int64()))
 
     def missing(self) -> np.ndarray:
-        """Positions in ``utterances`` that lack a row or a file at some ε."""
+        """Which pairs lack a row or a file: ``[utterances, epsilons]``."""
         have = set(_keys(self.stored()))
-        lacking = [
-            i
-            for i, utterance in enumerate(self.utterances)
-            for epsilon in self.epsilons
-            if self.key(utterance.id, epsilon) not in have
-            or (self.config.save_wav and not self.wav_path(utterance, epsilon).exists())
-            or (i == self.example and not self.example_path(utterance, epsilon).exists())
-            or (i in self.shown and not self.picture_path(utterance, epsilon).exists())
-        ]
-        return np.unique(np.array(lacking, np.int64))
+
+        def lacks(i: int, utterance: Utterance, epsilon: float) -> bool:
+            return (
+                self.key(utterance.id, epsilon) not in have
+                or (self.config.save_wav and not self.wav_path(utterance, epsilon).exists())
+                or (i == self.example and not self.example_path(utterance, epsilon).exists())
+                or (i in self.shown and not self.picture_path(utterance, epsilon).exists())
+            )
+
+        return np.array(
+            [
+                [lacks(i, u, epsilon) for epsilon in self.epsilons]
+                for i, u in enumerate(self.utterances)
+            ]
+        ).reshape(len(self.utterances), len(self.epsilons))
 
     def wav_path(self, utterance: Utterance, epsilon: float) -> Path:
         # Speech that was made from attacked features is not what the victim was given.
@@ -510,7 +589,7 @@ def _checked_out(asked: Path | None, default: Path, facts: Mapping[str, Any]) ->
         first = read_rows(asked).slice(0, 1).to_pylist()[0]
         for name in facts:
             if (
-                name not in ("device", "victim", "notes", "epsilon_unit")
+                name not in ("device", "victim", "threat", "notes", "epsilon_unit")
                 and first[name] != facts[name]
             ):
                 raise UsageError(
@@ -557,15 +636,14 @@ def _target(config: AttackCommandConfig, known: Sequence[str]) -> int | None:
 def attack_missing_rows(run: Run) -> Throughput:
     """Make the rows that are not there yet; KeyboardInterrupt after Ctrl-C, the rows kept."""
 
-    lacking = run.missing()
+    missing = run.missing()
     throughput = Throughput()
-    if len(lacking) == 0:
+    if not missing.any():
         return throughput
     have = set(_keys(run.stored()))
-    config, utterances = run.config, run.utterances
     with (
         RowWriter(run.out) as writer,
-        AttackBar(run.attack.name, len(lacking) * len(run.epsilons)) as bar,
+        AttackBar(run.attack.name, int(missing.sum())) as bar,
         Interruption() as interruption,
     ):
 
@@ -573,41 +651,63 @@ def attack_missing_rows(run: Run) -> Throughput:
             bar.watch(progress)
             return not interruption.asked
 
-        for block in attack_rows(
-            run.speech.victim,
-            run.speech.inputs,
-            run.attacked[lacking],
-            run.attack,
-            run.epsilons,
-            epsilon_unit=config.epsilon_unit,
-            subset=run.speech.places[lacking],
-            seed=config.seed,
-            ids=[utterances[i].id for i in lacking],
-            batch_size=config.batch_size,
-            keep_x_adv=config.save_wav or config.stoi or bool(run.shown) or run.example is not None,
-            clean=run.speech.clean.take(lacking),
-            watch=watch,
-        ):
-            throughput = block.throughput
-            where = lacking[block.utterance]
-            if config.save_wav:
-                _write_wav(run, where, block)
-            if run.example is not None:
-                _write_example(run, where, block)
-            if run.shown:
-                _show(run, where, block)
-            keys = [
-                run.key(utterances[i].id, run.epsilons[e])
-                for i, e in zip(where, block.epsilon_index, strict=True)
-            ]
-            new = np.array([key not in have for key in keys], bool)
-            if new.any():
-                writer.add(_columns(run, where, block, new))
-            bar.add(block)
+        # Utterances that lack rows at the same ε: all of them as a rule, few where a run goes on.
+        for lacked in np.unique(missing[missing.any(axis=1)], axis=0)[::-1]:
+            lacking = np.flatnonzero((missing == lacked).all(axis=1))
+            before, of_stream = throughput, Throughput()
+            for block in _blocks(run, lacking, np.flatnonzero(lacked), watch):
+                of_stream = block.throughput
+                _keep(run, lacking[block.utterance], block, have, writer)
+                bar.add(block)
+            throughput = before + of_stream
     # Only now are the rows written.
     if interruption.asked:
         raise KeyboardInterrupt
     return throughput
+
+
+def _blocks(
+    run: Run, lacking: np.ndarray, wanted: np.ndarray, watch: Callable[[Progress], bool]
+) -> Iterator[RowBlock]:
+    """Rows of some utterances at some of the ε."""
+    config = run.config
+    for block in attack_rows(
+        run.speech.victim,
+        run.speech.inputs,
+        run.attacked[lacking],
+        run.attack,
+        [run.epsilons[e] for e in wanted],
+        epsilon_unit=config.epsilon_unit,
+        subset=run.speech.places[lacking],
+        seed=config.seed,
+        ids=[run.utterances[i].id for i in lacking],
+        batch_size=config.batch_size,
+        keep_x_adv=run.kept_inputs(),
+        clean=run.speech.clean.take(lacking),
+        watch=watch,
+    ):
+        yield dataclasses.replace(block, epsilon_index=wanted[block.epsilon_index])
+
+
+def _keep(
+    run: Run, where: np.ndarray, block: RowBlock, have: set["_RowKey"], writer: RowWriter
+) -> None:
+    """Write what a block leaves: files first, then the rows that say that it is done."""
+    if run.config.save_wav:
+        _write_wav(run, where, block)
+    if run.example is not None:
+        _write_example(run, where, block)
+    if run.shown:
+        _show(run, where, block)
+    keys = [
+        run.key(run.utterances[i].id, run.epsilons[e])
+        for i, e in zip(where, block.epsilon_index, strict=True)
+    ]
+    new = np.array([key not in have for key in keys], bool)
+    if new.any():
+        own = _columns(run, where, block, new)
+        heard = (_heard(run, each, own, where, block, new) for each in run.listeners)
+        writer.add(own, *heard)
 
 
 def _columns(run: Run, where: np.ndarray, block: RowBlock, new: np.ndarray) -> dict[str, Any]:
@@ -642,6 +742,39 @@ def _columns(run: Run, where: np.ndarray, block: RowBlock, new: np.ndarray) -> d
         "seconds": block.seconds[new],
         "compile_seconds": [block.throughput.compile_seconds] * count,
         "compile_count": [block.throughput.compile_count] * count,
+    }
+
+
+def _heard(
+    run: Run,
+    listener: Listener,
+    own: Mapping[str, Any],
+    where: np.ndarray,
+    block: RowBlock,
+    new: np.ndarray,
+) -> dict[str, Any]:
+    """The same rows as another victim hears them: it costs no step and no query of the attack."""
+    assert block.x_adv is not None
+    names, count = listener.victim.labels, int(new.sum())
+    clean = listener.clean[where[new]]
+    found = predict(listener.victim, block.x_adv[new], batch_size=_HEARD_ROWS)
+    # What is left is its own prediction where predictions are attacked.
+    by_prediction = run.config.y == "prediction" and run.config.target is None
+    attacked = clean if by_prediction else run.attacked[where[new]]
+    nothing = np.zeros(count, np.int64)
+    return {
+        **own,
+        "victim": [listener.name] * count,
+        "victim_fingerprint": [listener.fingerprint] * count,
+        "attacked_label": [_name(names, i) for i in attacked],
+        "clean_prediction": [_name(names, i) for i in clean],
+        "prediction": [_name(names, i) for i in found],
+        "success": is_successful(found, attacked, run.config.target is not None),
+        "stage": [None] * count,
+        "found_norm": np.full(count, np.nan),
+        **dict.fromkeys(("steps", "queries", "gradients", "compile_count"), nothing),
+        "flags": [[]] * count,
+        **dict.fromkeys(("seconds", "compile_seconds"), nothing.astype(float)),
     }
 
 

@@ -497,6 +497,15 @@ def parse_command(
     return from_mapping(config_class, values, where)
 
 
+def as_params(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """Hyper-parameters of a mapping as ``AttackCommandConfig.params`` has them."""
+
+    def text(value: Any) -> str:
+        return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+    return tuple(f"{name}={text(value)}" for name, value in values.items())
+
+
 def load_yaml(path: Path) -> dict[str, Any]:
     """The mapping that a YAML file holds ({} for an empty one)."""
     try:

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxser.config import AttackCommandConfig, AttackedCorpusConfig
+from jaxser.config import AttackCommandConfig, AttackedCorpusConfig, as_params
 from jaxser.errors import UsageError, nearest_name, report_errors
 from jaxser.paper_table import Attacked, Table, load_table, settings
 
@@ -142,20 +142,13 @@ def _evaluate(
                 common,
                 attack=entry.attack,
                 epsilon=tuple(entry.epsilon),
-                params=_params({**entry.parameters, **setting}),
+                params=as_params({**entry.parameters, **setting}),
                 limit=limit,
             )
             lines += _lines(config, speech, entry, setting)
     return Evaluation(
         victim=victim, trained=trained, table=table, speech=speech, lines=tuple(lines)
     )
-
-
-def _params(values: Mapping[str, Any]) -> tuple[str, ...]:
-    def text(value: Any) -> str:
-        return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-    return tuple(f"{name}={text(value)}" for name, value in values.items())
 
 
 def _lines(

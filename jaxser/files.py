@@ -4,13 +4,16 @@ with atomic_file("runs/demo/results.json") as temporary:
     temporary.write_text("...")
 """
 
+import fcntl
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["atomic_file", "cache_folder", "write_text"]
+from jaxser.errors import InputError
+
+__all__ = ["atomic_file", "cache_folder", "held", "write_text"]
 
 
 @contextmanager
@@ -36,6 +39,28 @@ def write_text(path: Path | str, text: str) -> None:
     """Write a small text file atomically."""
     with atomic_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def held(folder: Path, use: str) -> Iterator[None]:
+    """Hold a folder, which is made where it is missing, so that two processes never write there.
+
+    Args:
+      folder: to hold.
+      use: what is done with it, "trained" for instance; for the error.
+
+    Raises:
+      InputError: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"{folder} is being {use} by another process; wait for it or give another --out."
+            ) from None
+        yield
 
 
 def cache_folder() -> Path:

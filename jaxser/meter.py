@@ -36,6 +36,11 @@ class Throughput:
     row_steps: int = 0
     wasted_row_steps: int = 0
 
+    def __add__(self, other: "Throughput") -> "Throughput":
+        """Of two runs, one after the other."""
+        mine, its = dataclasses.asdict(self), dataclasses.asdict(other)
+        return Throughput(**{name: mine[name] + its[name] for name in mine})
+
     @property
     def rows_per_second(self) -> float:
         """Steady-state rate; NaN before any time was spent."""

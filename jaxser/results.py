@@ -47,6 +47,7 @@ SCHEMA = pa.schema(
     [
         ("victim", pa.string()),
         ("victim_fingerprint", pa.string()),
+        ("threat", pa.string()),  # victim that the attack was run on: itself, or another
         ("corpus", pa.string()),
         ("language", pa.string()),
         ("synthetic", pa.bool_()),
@@ -140,9 +141,12 @@ class RowWriter:
         if not isinstance(error, OSError):
             self.flush()
 
-    def add(self, columns: Mapping[str, Sequence[Any] | np.ndarray]) -> None:
-        """Take rows, all columns of the SCHEMA; they are written now or with the next ones."""
-        self._waiting.append(pa.table(dict(columns), schema=SCHEMA))
+    def add(self, *parts: Mapping[str, Sequence[Any] | np.ndarray]) -> None:
+        """Take rows, all columns of the SCHEMA; they are written now or with the next ones.
+
+        What is given together comes into one file: all of it is there after a crash, or nothing.
+        """
+        self._waiting += [pa.table(dict(columns), schema=SCHEMA) for columns in parts]
         waiting = sum(len(table) for table in self._waiting)
         if waiting >= _FLUSH_ROWS or time.monotonic() - self._flushed_at > _FLUSH_SECONDS:
             self.flush()
@@ -161,12 +165,12 @@ class RowWriter:
 
 
 def read_rows(folder: Path | str) -> pa.Table:
-    """All rows in a folder, in the order in which they were written.
+    """All rows in a folder and those inside it, in the order in which they were written.
 
     Raises:
       InputError: no row files, or one that is damaged or of another layout.
     """
-    paths = sorted(Path(folder).glob("rows-*.parquet"))
+    paths = sorted(Path(folder).rglob("rows-*.parquet"), key=lambda path: (path.name, path))
     if not paths:
         raise InputError(f"{folder} holds no rows-*.parquet; run python -m jaxser.attack first.")
     tables = []

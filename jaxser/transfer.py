@@ -25,7 +25,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxser.config import AttackCommandConfig, AttackedCorpusConfig, from_mapping, load_yaml
+from jaxser.config import (
+    AttackCommandConfig,
+    AttackedCorpusConfig,
+    as_params,
+    from_mapping,
+    load_yaml,
+)
 from jaxser.errors import InputError, UsageError, nearest_name, report_errors
 from jaxser.paper_table import Attacked, settings
 
@@ -242,7 +248,7 @@ def _lines(
             common,
             attack=entry.attack,
             epsilon=tuple(entry.epsilon),
-            params=tuple(f"{name}={value}" for name, value in values.items()),
+            params=as_params(values),
             limit=args.limit,
         )
         run = prepare_run(config, speech)

@@ -38,6 +38,7 @@ def columns(rows: list[tuple[Any, ...]] = BY_HAND, **changes: Any) -> dict[str, 
     values = {
         "victim": "emo18 runs/x",
         "victim_fingerprint": "f",
+        "threat": "emo18 run",
         "corpus": "Made up",
         "language": "none",
         "synthetic": True,

@@ -6,7 +6,6 @@ and ``split.csv`` from the start; what is trained adds the rest.
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,7 +16,7 @@ import yaml
 from jaxser.config import TrainConfig, to_mapping
 from jaxser.corpora import Prepared, read_split, write_split
 from jaxser.errors import InputError, UsageError
-from jaxser.files import write_text
+from jaxser.files import held, write_text
 from jaxser.pretrained import copy_architecture
 from jaxser.provenance import environment
 from jaxser.victim import ARCHITECTURE, read_run
@@ -45,14 +44,7 @@ def run_folder(out: Path) -> Iterator[None]:
         raise UsageError(
             f"{out} holds other things ({strangers[0]} ...) and no run; give a new --out."
         )
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                f"{out} is being trained by another process; wait for it or give another --out."
-            ) from None
+    with held(out, "trained"):
         yield
 
 
