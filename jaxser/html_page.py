@@ -1,23 +1,54 @@
-"""Self-contained HTML pages: text, notes and tables, readable from a phone to a wide screen."""
+"""Self-contained HTML pages: text, notes, pictures and tables that sort, on any screen."""
 
+import base64
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-__all__ = ["page", "paragraph", "table"]
+__all__ = ["facts", "heading", "page", "paragraph", "picture", "table"]
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8886; --quiet: #8882; }
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2rem; }
-.wide { overflow-x: auto; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2.5rem; }
+.wide { overflow-x: auto; margin: 1rem 0; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .875rem; }
 caption { text-align: left; padding: .5rem 0; font-weight: 600; }
 th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: right;
   white-space: nowrap; }
-th { background: var(--quiet); }
-th:first-child, td:first-child, th:nth-child(2), td:nth-child(2) { text-align: left; }
+th { background: var(--quiet); font-weight: 600; }
+th.text, td.text { text-align: left; }
+.facts { display: grid; grid-template-columns: max-content 1fr; gap: .3rem 1rem; }
+.facts dt { font-weight: 600; } .facts dd { margin: 0; overflow-wrap: anywhere; }
+th button { all: unset; cursor: pointer; } th button:focus-visible { outline: 2px solid; }
+th[aria-sort=ascending] button::after { content: " ▲"; }
+th[aria-sort=descending] button::after { content: " ▼"; }
 .note { border-left: 4px solid #c80; padding-left: .75rem; }
+img { max-width: 100%; height: auto; background: #fff; border-radius: 4px; }
 """
+
+# Numbers by their value, what is no number after them, and text by the alphabet.
+_SCRIPT = """
+for (const button of document.querySelectorAll("th button")) button.onclick = () => {
+  const head = button.parentNode, body = head.closest("table").tBodies[0];
+  const up = head.ariaSort !== "ascending";
+  for (const other of head.parentNode.cells) other.removeAttribute("aria-sort");
+  head.ariaSort = up ? "ascending" : "descending";
+  const key = row => {
+    const text = row.cells[head.cellIndex].textContent, number = parseFloat(text.replace(/,/g, ""));
+    return head.className === "text" ? text : isNaN(number) ? Infinity : number;
+  };
+  const rows = [...body.rows].sort((a, b) => {
+    const x = key(a), y = key(b);
+    return (up ? 1 : -1) * (typeof x === "string" ? x.localeCompare(y) : x - y);
+  });
+  body.append(...rows);
+};
+"""
+
+
+def heading(text: str) -> str:
+    """Of a section."""
+    return f"<h2>{html.escape(text)}</h2>"
 
 
 def paragraph(text: str, note: bool = False) -> str:
@@ -25,12 +56,32 @@ def paragraph(text: str, note: bool = False) -> str:
     return f"<p{' class=note' if note else ''}>{html.escape(text)}</p>"
 
 
+def facts(values: Mapping[str, str]) -> str:
+    """Names and what they are, escaped, one below the other."""
+    lines = (
+        f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>"
+        for name, value in values.items()
+    )
+    return f"<dl class=facts>{''.join(lines)}</dl>"
+
+
+def picture(png: bytes, description: str) -> str:
+    """A PNG within the page, with what it shows in words."""
+    data = base64.b64encode(png).decode()
+    return f'<p><img src="data:image/png;base64,{data}" alt="{html.escape(description)}"></p>'
+
+
 def table(cells: Sequence[Sequence[str]], caption: str) -> str:
-    """Cells, escaped, the header first; wide tables scroll in their own frame."""
+    """Cells, escaped, the header first; sorts by any column, and scrolls where it is too wide."""
+    kinds = [_is_text([row[i] for row in cells[1:]]) for i in range(len(cells[0]))]
 
     def row(values: Sequence[str], kind: str) -> str:
-        scope = " scope=col" if kind == "th" else ""
-        made = (f"<{kind}{scope}>{html.escape(value)}</{kind}>" for value in values)
+        made = []
+        for value, text in zip(values, kinds, strict=True):
+            shown = html.escape(value)
+            inner = f"<button>{shown}</button>" if kind == "th" else shown
+            attributes = (" class=text" if text else "") + (" scope=col" if kind == "th" else "")
+            made.append(f"<{kind}{attributes}>{inner}</{kind}>")
         return f"<tr>{''.join(made)}</tr>"
 
     body = "\n".join(row(values, "td") for values in cells[1:])
@@ -52,7 +103,13 @@ def page(title: str, body: Sequence[str]) -> str:
     shown = html.escape(title)
     content = "\n".join(body)
     return (
-        f"<!doctype html>\n<html lang=en><head><meta charset=utf-8><meta name=viewport "
+        "<!doctype html>\n<html lang=en><head><meta charset=utf-8><meta name=viewport "
         f'content="width=device-width, initial-scale=1"><title>{shown}</title>\n'
-        f"<style>{_STYLE}</style></head>\n<body><h1>{shown}</h1>\n{content}\n</body></html>\n"
+        f"<style>{_STYLE}</style></head>\n<body><h1>{shown}</h1>\n{content}\n"
+        f"<script>{_SCRIPT}</script></body></html>\n"
     )
+
+
+def _is_text(values: Sequence[str]) -> bool:
+    """Whether a column is of words: no cell begins with a digit, a sign or a dash."""
+    return not any(value[:1].isdigit() or value[:1] in "-–+." for value in values if value)

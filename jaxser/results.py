@@ -164,8 +164,12 @@ class RowWriter:
         self._waiting = []
 
 
-def read_rows(folder: Path | str) -> pa.Table:
+def read_rows(folder: Path | str, columns: Sequence[str] | None = None) -> pa.Table:
     """All rows in a folder and those inside it, in the order in which they were written.
+
+    Args:
+      folder: of one attack, a victim's or a sweep's.
+      columns: of the SCHEMA; all by default.
 
     Raises:
       InputError: no row files, or one that is damaged or of another layout.
@@ -173,10 +177,11 @@ def read_rows(folder: Path | str) -> pa.Table:
     paths = sorted(Path(folder).rglob("rows-*.parquet"), key=lambda path: (path.name, path))
     if not paths:
         raise InputError(f"{folder} holds no rows-*.parquet; run python -m jaxser.attack first.")
+    schema = SCHEMA if columns is None else pa.schema([SCHEMA.field(name) for name in columns])
     tables = []
     for path in paths:
         try:
-            tables.append(pq.read_table(path).select(SCHEMA.names).cast(SCHEMA))
+            tables.append(pq.ParquetFile(path).read(schema.names).select(schema.names).cast(schema))
         except (pa.ArrowInvalid, pa.ArrowKeyError, KeyError, OSError) as error:
             raise InputError(
                 f"{path} is not a file of attack rows ({error}); delete it and run the attack "

@@ -1,0 +1,333 @@
+"""The sections of a report: tables of plain text, and pictures, for whatever format."""
+
+import dataclasses
+import io
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import matplotlib.figure
+import numpy as np
+
+from jaxser.report_data import METRICS, Rows, Setting, setting_of, settings_of, split_by
+from jaxser.results import Estimate
+
+__all__ = ["Section", "sections"]
+
+Cells = list[list[str]]
+
+_UNITS = {"amplitude": "ε", "snr_peak": "peak SNR in dB", "snr_power": "power SNR in dB"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """One table or picture, or both.
+
+    Attributes:
+      title: of the section.
+      name: of its files.
+      cells: of its table, the header first; empty for none.
+      text: sentences that explain it.
+      png: a picture, and what it shows in words.
+    """
+
+    title: str
+    name: str
+    cells: Cells = dataclasses.field(default_factory=list)
+    text: str = ""
+    png: tuple[bytes, str] | None = None
+
+
+def sections(rows: Rows) -> list[Section]:
+    """All of them, in the order of the page."""
+    settings = settings_of(rows)
+    own = [setting for setting in settings if not setting.transferred]
+    heard = [setting for setting in settings if setting.transferred]
+    made = [_victims(settings), *_curves(own), _robustness(own)]
+    made += [*_confusions(own), *_parts(rows, own), _queries(own), _speed(rows, own)]
+    if heard:
+        made += [*_transfer_pictures(heard), _transfer(heard)]
+    return made
+
+
+def _victims(settings: Sequence[Setting]) -> Section:
+    """Clean figures: of the setting with most rows of each victim and corpus."""
+    largest: dict[tuple[str, ...], Setting] = {}
+    for setting in settings:
+        key = tuple(setting.facts[name] for name in ("victim", "corpus", "split", "domain"))
+        if key not in largest or len(setting.where) > len(largest[key].where):
+            largest[key] = setting
+    cells = [["victim", "corpus", "part", "domain", "rows", *METRICS]]
+    for key, setting in largest.items():
+        figures = [_interval(setting.figures[name][0]) for name in METRICS]
+        cells.append([*key, str(len(setting.where)), *figures])
+    return Section("Before any attack", "clean", cells, "With 95 % bootstrap intervals.")
+
+
+def _robustness(own: Sequence[Setting]) -> Section:
+    cells = [
+        [
+            *("victim", "corpus", "attack", "ε", "rows"),
+            *(f"robust {name}" for name in METRICS),
+            *("fooled", "on correct", "success"),
+            *("SNR peak dB", "SNR power dB", "changed", "STOI", "queries"),
+        ]
+    ]
+    for setting in own:
+        means = setting.means
+        cells.append(
+            [
+                *(setting.facts["victim"], setting.facts["corpus"], setting.label),
+                _epsilon(setting),
+                str(len(setting.where)),
+                *(_interval(setting.figures[name][1]) for name in METRICS),
+                *(_percent(v) for v in (setting.fooled, setting.on_correct, setting.success)),
+                _number(means["snr_peak"], ".1f"),
+                _number(means["snr_power"], ".1f"),
+                _percent(means["sparsity"]),
+                _number(means["stoi"], ".3f"),
+                _number(setting.queries[3], ",.4g"),
+            ]
+        )
+    return Section(
+        "Robustness",
+        "robustness",
+        cells,
+        "Fooled: the prediction changed, of all rows. On correct: the attack succeeded, of the "
+        "rows that were right before. Success: of all rows. SNR, changed samples and STOI are "
+        "means over the rows that changed to what the attack wanted.",
+    )
+
+
+def _curves(own: Sequence[Setting]) -> Iterator[Section]:
+    """Accuracy and UAR over ε, where there is more than one."""
+    for key, group in _by(own, "victim", "corpus", "domain", "epsilon_unit").items():
+        lines = _by_label(group)
+        lines = {name: line for name, line in lines.items() if _finite(line)}
+        if not any(len(line) > 1 for line in lines.values()):
+            continue
+        victim, corpus, domain, unit = key
+        figure = matplotlib.figure.Figure(figsize=(11, 4.2), layout="compressed", dpi=100)
+        for axes, metric in zip(
+            figure.subplots(1, 2, sharex=True), ("accuracy", "UAR"), strict=True
+        ):
+            for name, line in lines.items():
+                _draw(axes, name, line, metric)
+            before = lines[next(iter(lines))][0].figures[metric][0].value
+            axes.axhline(before, color="gray", linewidth=0.8)
+            axes.set_ylim(0, 1)
+            axes.set_xlabel(_UNITS[unit])
+            axes.set_ylabel(f"robust {metric}")
+            axes.grid(alpha=0.3)
+            if unit == "amplitude":
+                axes.set_xscale("log")
+            else:
+                axes.invert_xaxis()
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", frameon=False)
+        words = "; ".join(
+            f"{name}: accuracy {line[0].figures['accuracy'][1].value:.0%} to "
+            f"{line[-1].figures['accuracy'][1].value:.0%}"
+            for name, line in lines.items()
+        )
+        yield Section(
+            f"{victim}, {corpus}, {domain}",
+            "",
+            text="Bands are 95 % bootstrap intervals, the grey line is before any attack, and "
+            "noise is dashed.",
+            png=(_png(figure), f"Robust accuracy and UAR over {_UNITS[unit]}: {words}."),
+        )
+
+
+def _draw(axes: Any, name: str, line: Sequence[Setting], metric: str) -> None:
+    x = [setting.facts["epsilon"] for setting in line]
+    figures = [setting.figures[metric][1] for setting in line]
+    style = "--" if line[0].facts["attack"] == "noise" else "-"
+    (drawn,) = axes.plot(x, [f.value for f in figures], style, marker=".", label=name)
+    axes.fill_between(
+        x, [f.low for f in figures], [f.high for f in figures], alpha=0.15, color=drawn.get_color()
+    )
+
+
+def _confusions(own: Sequence[Setting]) -> Iterator[Section]:
+    """Before any attack, and after the one that leaves the least accuracy."""
+    for (victim, corpus, domain), group in _by(own, "victim", "corpus", "domain").items():
+        worst = min(group, key=lambda setting: setting.figures["accuracy"][1].value)
+        size = 1.6 + 0.55 * len(worst.classes)
+        figure = matplotlib.figure.Figure(
+            figsize=(2 * size + 1, size), layout="compressed", dpi=100
+        )
+        titles = ("before", f"{worst.label}, {_epsilon(worst)}")
+        places = figure.subplots(1, 2)
+        for axes, matrix, title in zip(places, (worst.before, worst.after), titles, strict=True):
+            share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+            axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+            for row, column in np.ndindex(matrix.shape):
+                colour = "white" if share[row, column] > 0.55 else "black"
+                text = str(matrix[row, column])
+                axes.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
+            ticks = range(len(worst.classes))
+            axes.set_xticks(ticks, worst.classes, rotation=45, ha="right")
+            axes.set_yticks(ticks, worst.classes)
+            axes.set_xlabel("predicted")
+            axes.set_title(title, fontsize=9)
+        places[0].set_ylabel("true")
+        kept = [
+            f"{name} {matrix[i, i]} of {matrix[i].sum()}"
+            for matrix in (worst.after,)
+            for i, name in enumerate(worst.classes)
+            if matrix[i].sum()
+        ]
+        words = f"Confusion matrices before and after {titles[1]}. Right after: {', '.join(kept)}."
+        yield Section(
+            f"What is taken for what: {victim}, {corpus}, {domain}", "", png=(_png(figure), words)
+        )
+
+
+def _parts(rows: Rows, own: Sequence[Setting]) -> Iterator[Section]:
+    """Robust accuracy by gender, class, speaker and language, at the last ε of each attack."""
+    strongest = [line[-1] for line in _by_label(own, "victim", "corpus", "domain").values()]
+    for column in ("gender", "label", "speaker", "language"):
+        if len(rows.distinct(column)) < 2:
+            continue
+        name = "class" if column == "label" else column
+        cells = [["victim", "attack", "ε", name, "rows", "accuracy before", "robust accuracy"]]
+        for setting in strongest:
+            for part, where in split_by(rows, column, setting.where):
+                its = setting_of(rows, where)
+                before, after = its.figures["accuracy"]
+                cells.append(
+                    [
+                        *(setting.facts["victim"], setting.label, _epsilon(setting)),
+                        *(part, str(len(where)), _interval(before), _interval(after)),
+                    ]
+                )
+        yield Section(f"By {name}", f"by_{name}", cells, "At the strongest ε of every attack.")
+
+
+def _queries(own: Sequence[Setting]) -> Section:
+    cells = [["victim", "attack", "ε", "5 %", "median", "95 %", "mean"]]
+    for setting in own:
+        counted = [_number(value, ",.4g") for value in setting.queries]
+        cells.append([setting.facts["victim"], setting.label, _epsilon(setting), *counted])
+    return Section("Queries", "queries", cells, "Forward passes for one row.")
+
+
+def _speed(rows: Rows, own: Sequence[Setting]) -> Section:
+    """Of every attack on every victim, over all ε."""
+    header = ["victim", "attack", "device", "rows", "ms per row", "rows/s", "queries/s"]
+    cells = [[*header, "compilation s"]]
+    for (victim, _, label), line in _by_label(own, "victim", "corpus").items():
+        where = np.concatenate([setting.where for setting in line])
+        seconds = rows.numbers["seconds"][where].sum()
+        if not seconds > 0:
+            continue
+        queries = rows.numbers["queries"][where].sum()
+        device = rows.names["device"][rows.texts["device"][where[0]]]
+        compiled = rows.numbers["compile_seconds"][where].max()
+        cells.append(
+            [
+                *(victim, label, device, str(len(where))),
+                _number(1000 * seconds / len(where), ",.4g"),
+                _number(len(where) / seconds, ",.4g"),
+                _number(queries / seconds, ",.4g"),
+                _number(compiled, ".1f"),
+            ]
+        )
+    return Section("Speed", "speed", cells, "Steady state; compilation is counted apart.")
+
+
+def _transfer(heard: Sequence[Setting]) -> Section:
+    cells = [
+        ["threat model", "victim", "corpus", "attack", "ε", "rows", "fooled", "robust accuracy"]
+    ]
+    for setting in heard:
+        facts = setting.facts
+        cells.append(
+            [
+                *(facts["threat"], facts["victim"], facts["corpus"], setting.label),
+                *(_epsilon(setting), str(len(setting.where)), _percent(setting.fooled)),
+                _interval(setting.figures["accuracy"][1]),
+            ]
+        )
+    return Section(
+        "Transfer", "transfer", cells, "What was made on a threat model, as other victims hear it."
+    )
+
+
+def _transfer_pictures(heard: Sequence[Setting]) -> Iterator[Section]:
+    """Threat models by victims, of every attack at its last ε."""
+    for (corpus, label), group in _by_label(heard, "corpus").items():
+        last = {}
+        for setting in group:  # ε from weak to strong
+            last[setting.facts["threat"], setting.facts["victim"]] = setting
+        threats, victims = (sorted({pair[i] for pair in last}) for i in (0, 1))
+        shares = np.full((len(threats), len(victims)), np.nan)
+        for (threat, victim), setting in last.items():
+            shares[threats.index(threat), victims.index(victim)] = setting.fooled
+        size = (3.5 + 1.2 * len(victims), 2.5 + 0.6 * len(threats))
+        figure = matplotlib.figure.Figure(figsize=size, layout="compressed", dpi=100)
+        axes = figure.subplots()
+        image = axes.imshow(shares, cmap="Reds", vmin=0, vmax=1)
+        for row, column in np.ndindex(shares.shape):
+            if not math.isnan(shares[row, column]):
+                text = f"{shares[row, column]:.0%}"
+                colour = "white" if shares[row, column] > 0.6 else "black"
+                axes.text(column, row, text, ha="center", va="center", color=colour)
+        axes.set_xticks(range(len(victims)), victims, rotation=30, ha="right")
+        axes.set_yticks(range(len(threats)), threats)
+        axes.set_xlabel("victim")
+        axes.set_ylabel("threat model")
+        figure.colorbar(image, ax=axes, label="fooled")
+        words = "; ".join(
+            f"{threat} to {victim} {setting.fooled:.0%}"
+            for (threat, victim), setting in last.items()
+        )
+        yield Section(
+            f"Transfer of {label}, {corpus}", "", png=(_png(figure), f"Share fooled: {words}.")
+        )
+
+
+def _by(settings: Sequence[Setting], *names: str) -> dict[tuple[Any, ...], list[Setting]]:
+    groups: dict[tuple[Any, ...], list[Setting]] = {}
+    for setting in settings:
+        groups.setdefault(tuple(setting.facts[name] for name in names), []).append(setting)
+    return groups
+
+
+def _by_label(settings: Sequence[Setting], *names: str) -> dict[Any, list[Setting]]:
+    """By some facts and the attack's label; by the label alone without any."""
+    groups: dict[Any, list[Setting]] = {}
+    for setting in settings:
+        facts = tuple(setting.facts[name] for name in names)
+        groups.setdefault((*facts, setting.label) if names else setting.label, []).append(setting)
+    return groups
+
+
+def _finite(line: Sequence[Setting]) -> bool:
+    return all(math.isfinite(setting.facts["epsilon"]) for setting in line)
+
+
+def _png(figure: matplotlib.figure.Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def _epsilon(setting: Setting) -> str:
+    unit = {"amplitude": "", "snr_peak": " dB peak", "snr_power": " dB power"}
+    return f"{setting.facts['epsilon']:.4g}{unit[setting.facts['epsilon_unit']]}"
+
+
+def _interval(estimate: Estimate) -> str:
+    if math.isnan(estimate.value):
+        return "–"
+    return f"{estimate.value:.1%} ({estimate.low:.1%}–{estimate.high:.1%})"
+
+
+def _percent(value: float) -> str:
+    return _number(value, ".1%")
+
+
+def _number(value: float, form: str) -> str:
+    """A dash for what is not defined."""
+    return format(value, form) if math.isfinite(value) else "–"
