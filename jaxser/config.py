@@ -321,6 +321,9 @@ class GeneratorConfig:
     multiplier_rate: Annotated[
         float, Positive, Field(description="step of the multipliers that keep_... adapts")
     ] = 0.05
+    start: Annotated[
+        Path | None, Field(description="run folder of a trained generator to go on from")
+    ] = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -29,6 +29,7 @@ _FREE_KEYS = (
     "threat",
     "corpus.root",
     "corpus.cache_dir",
+    "generator.start",
     "model.checkpoint",
     "training.checkpoint_minutes",
 )
@@ -91,8 +92,12 @@ def describe_run(
     if model.checkpoint is not None:
         copy_architecture(model.checkpoint, config.out / ARCHITECTURE)
         model = dataclasses.replace(model, checkpoint=model.checkpoint.resolve())
+    generator = config.generator
+    if generator.start is not None:
+        generator = dataclasses.replace(generator, start=generator.start.resolve())
     saved = dataclasses.replace(
         config,
+        generator=generator,
         threat=tuple(folder.resolve() for folder in config.threat),
         corpus=dataclasses.replace(config.corpus, root=corpus.root.resolve()),
         model=model,

@@ -30,14 +30,14 @@ from jaxser.errors import InputError, UsageError
 from jaxser.example import write_example
 from jaxser.figures import perturbation_figure
 from jaxser.files import write_text
-from jaxser.generator import build_generator, generator_module, initialise
+from jaxser.generator import build_generator, generator_module, initialise, load_generator
 from jaxser.input_pipeline import WaveformSource, evaluation_batches
 from jaxser.metrics import clustered_means
 from jaxser.pretrained import is_pretrained_folder
 from jaxser.provenance import fingerprint_of
 from jaxser.sharding import batch_sharding, make_mesh, replicated
 from jaxser.staa_net import ALL_TARGETS, Generator
-from jaxser.training.folder import describe_run, run_folder
+from jaxser.training.folder import begun, describe_run, run_folder
 from jaxser.training.generator import (
     BOUNDS,
     GeneratorState,
@@ -153,6 +153,8 @@ class _Run:
         init_key, step_key = jax.random.split(jax.random.key(config.seed))
         module = generator_module(config, len(self.labels))
         variables = jax.jit(functools.partial(initialise, module, config))(init_key)
+        if config.generator.start is not None and not begun(config.out):
+            variables = _started(config.generator.start, variables)
         state = init_generator_state(variables, optimizer)
         step = jax.jit(
             make_generator_step(
@@ -273,6 +275,20 @@ class _Run:
         name, x, x_adv = self._example(source, variables)
         folder = self.config.out / f"example_{part}"
         write_example(folder, name, x, x_adv, self.config.corpus.sample_rate)
+
+
+def _started(folder: Path, variables: Any) -> Any:
+    """The variables of a trained generator, which must be of the same network."""
+    trained = load_generator(folder).variables
+    shapes, its = (
+        jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), each) for each in (variables, trained)
+    )
+    if shapes != its:
+        raise UsageError(
+            f"the generator in {folder} is another network (its widths, its classes or its range "
+            "of epsilon differ); give generator.start a run like this one."
+        )
+    return jax.tree.map(jnp.asarray, trained)
 
 
 def _clean_predictions(

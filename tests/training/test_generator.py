@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import functools
 import json
 import re
 from pathlib import Path
@@ -179,6 +180,25 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(
     assert train.main(argv) == 0
     before, after = (jaxser.load_generator(run).variables for run in (trained, tmp_path / "run"))
     jax.tree.map(np.testing.assert_array_equal, before, after)
+
+
+def test_it_goes_on_from_a_trained_one(
+    tiny_corpus: Path,
+    threat: Path,
+    trained: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """At a rate of almost nothing it stays what it was; another network is refused."""
+    more = ["--generator.start", str(trained), "--training.epochs", "1"]
+    still = [*more, "--training.learning_rate", "1e-12"]
+    assert train.main(tiny(tiny_corpus, threat, tmp_path / "on", *still)) == 0
+    before, after = (jaxser.load_generator(run).variables for run in (trained, tmp_path / "on"))
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-9), before, after)
+    wider = [*more, "--generator.widths", "8", "24"]
+    argv = tiny(tiny_corpus, threat, tmp_path / "wide", *wider)
+    assert report_errors(lambda: train.main(argv)) == 2
+    assert "is another network" in capsys.readouterr().err
 
 
 def test_one_generator_for_all_targets_and_a_range_of_epsilon(
