@@ -1,5 +1,6 @@
 """Rows: Parquet round trips, and tables against counts made by hand."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -219,3 +220,13 @@ def test_intelligibility_is_shown_where_it_was_measured() -> None:
     text = format_table([line])
     assert "STOI" in text.splitlines()[0]
     assert "0.750" in text.splitlines()[1]
+
+
+def test_every_column_is_documented() -> None:
+    page = (Path(__file__).resolve().parents[1] / "docs" / "rows.md").read_text()
+    named = re.findall(r"`(\w+)`", "".join(line.split("|")[1] for line in table_lines(page)))
+    assert sorted(named) == sorted(SCHEMA.names)
+
+
+def table_lines(page: str) -> list[str]:
+    return [line for line in page.splitlines() if line.startswith("| `")]
