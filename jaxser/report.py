@@ -3,6 +3,7 @@
     python -m jaxser.report runs/sweep --out report.html
     python -m jaxser.report runs/emo18_emodb runs/zhao19_emodb --out report.html --csv tables \\
         --markdown tables --latex tables
+    python -m jaxser.report --compare runs/sweep_before runs/sweep_after --out compared.html
 
 A run is a folder that holds rows, at any depth: a sweep's, a victim's, or that of one attack. The
 page is one file without any other, needs no network, and its tables sort. No accelerator is used.
@@ -37,12 +38,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UsageError(f"{folder} is a file; give a folder for the tables.")
 
     from jaxser.files import write_text
+    from jaxser.report_compare import comparison
     from jaxser.report_data import load
     from jaxser.report_page import sections
 
-    rows = load(args.run)
-    made = sections(rows)
-    write_text(args.out, _html(args.run, rows, made))
+    runs = args.run or args.compare
+    rows = load(runs)
+    if args.compare:
+        first, second = runs
+        made = [comparison(load([first]), load([second]), str(first), str(second))]
+    else:
+        made = sections(rows)
+    write_text(args.out, _html(runs, rows, made))
     print(f"report of {len(rows):,} rows in {args.out}")
     for folder, suffix, form in (
         (args.csv, ".csv", _csv),
@@ -62,12 +69,18 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m jaxser.report",
         description="Make a report from the rows of attacks and sweeps.",
     )
-    parser.add_argument("run", type=Path, nargs="+", metavar="RUN", help="folders that hold rows")
+    parser.add_argument("run", type=Path, nargs="*", metavar="RUN", help="folders that hold rows")
+    parser.add_argument(
+        "--compare", type=Path, nargs=2, metavar="RUN", help="two folders side by side, instead"
+    )
     parser.add_argument("--out", type=Path, default=Path("report.html"), help="HTML page to write")
     parser.add_argument("--csv", type=Path, metavar="FOLDER", help="all tables as CSV files")
     parser.add_argument("--markdown", type=Path, metavar="FOLDER", help="and as Markdown")
     parser.add_argument("--latex", type=Path, metavar="FOLDER", help="and as LaTeX")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if bool(args.run) == bool(args.compare):
+        raise UsageError("give folders that hold rows, or --compare with two; see --help.")
+    return args
 
 
 def _html(runs: Sequence[Path], rows: "Rows", made: Sequence["Section"]) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxser.report_data import METRICS, Rows, Setting, setting_of, settings_of, split_by
 from jaxser.results import Estimate
 
-__all__ = ["Section", "sections"]
+__all__ = ["Section", "epsilon_text", "percent", "sections"]
 
 Cells = list[list[str]]
 
@@ -78,13 +78,13 @@ def _robustness(own: Sequence[Setting]) -> Section:
         cells.append(
             [
                 *(setting.facts["victim"], setting.facts["corpus"], setting.label),
-                _epsilon(setting),
+                epsilon_text(setting),
                 str(len(setting.where)),
                 *(_interval(setting.figures[name][1]) for name in METRICS),
-                *(_percent(v) for v in (setting.fooled, setting.on_correct, setting.success)),
+                *(percent(v) for v in (setting.fooled, setting.on_correct, setting.success)),
                 _number(means["snr_peak"], ".1f"),
                 _number(means["snr_power"], ".1f"),
-                _percent(means["sparsity"]),
+                percent(means["sparsity"]),
                 _number(means["stoi"], ".3f"),
                 _number(setting.queries[3], ",.4g"),
             ]
@@ -156,7 +156,7 @@ def _confusions(own: Sequence[Setting]) -> Iterator[Section]:
         figure = matplotlib.figure.Figure(
             figsize=(2 * size + 1, size), layout="compressed", dpi=100
         )
-        titles = ("before", f"{worst.label}, {_epsilon(worst)}")
+        titles = ("before", f"{worst.label}, {epsilon_text(worst)}")
         places = figure.subplots(1, 2)
         for axes, matrix, title in zip(places, (worst.before, worst.after), titles, strict=True):
             share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
@@ -197,7 +197,7 @@ def _parts(rows: Rows, own: Sequence[Setting]) -> Iterator[Section]:
                 before, after = its.figures["accuracy"]
                 cells.append(
                     [
-                        *(setting.facts["victim"], setting.label, _epsilon(setting)),
+                        *(setting.facts["victim"], setting.label, epsilon_text(setting)),
                         *(part, str(len(where)), _interval(before), _interval(after)),
                     ]
                 )
@@ -208,7 +208,7 @@ def _queries(own: Sequence[Setting]) -> Section:
     cells = [["victim", "attack", "ε", "5 %", "median", "95 %", "mean"]]
     for setting in own:
         counted = [_number(value, ",.4g") for value in setting.queries]
-        cells.append([setting.facts["victim"], setting.label, _epsilon(setting), *counted])
+        cells.append([setting.facts["victim"], setting.label, epsilon_text(setting), *counted])
     return Section("Queries", "queries", cells, "Forward passes for one row.")
 
 
@@ -245,7 +245,7 @@ def _transfer(heard: Sequence[Setting]) -> Section:
         cells.append(
             [
                 *(facts["threat"], facts["victim"], facts["corpus"], setting.label),
-                *(_epsilon(setting), str(len(setting.where)), _percent(setting.fooled)),
+                *(epsilon_text(setting), str(len(setting.where)), percent(setting.fooled)),
                 _interval(setting.figures["accuracy"][1]),
             ]
         )
@@ -313,7 +313,8 @@ def _png(figure: matplotlib.figure.Figure) -> bytes:
     return buffer.getvalue()
 
 
-def _epsilon(setting: Setting) -> str:
+def epsilon_text(setting: Setting) -> str:
+    """ε with its unit."""
     unit = {"amplitude": "", "snr_peak": " dB peak", "snr_power": " dB power"}
     return f"{setting.facts['epsilon']:.4g}{unit[setting.facts['epsilon_unit']]}"
 
@@ -324,7 +325,8 @@ def _interval(estimate: Estimate) -> str:
     return f"{estimate.value:.1%} ({estimate.low:.1%}–{estimate.high:.1%})"
 
 
-def _percent(value: float) -> str:
+def percent(value: float) -> str:
+    """A share; a dash where it is not defined."""
     return _number(value, ".1%")
 
 

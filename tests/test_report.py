@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_rows import columns, table
+from made_rows import BY_HAND, columns, table
 
 from jaxser import report
 from jaxser.errors import report_errors
 from jaxser.html_page import page
 from jaxser.html_page import table as html_table
+from jaxser.report_compare import paired_difference
 from jaxser.report_data import load, settings_of, split_by
 from jaxser.report_page import sections
 from jaxser.results import RowWriter, read_rows, summarise
@@ -154,6 +155,37 @@ def test_every_section_has_a_table_or_a_picture(run: Path) -> None:
         assert len({len(row) for row in section.cells}) <= 1
 
 
+def test_differences_are_of_pairs() -> None:
+    rng = np.random.default_rng(0)
+    first, second = rng.random((2, 4000)) < [[0.3], [0.5]]
+    change, low, high = paired_difference(first, second)
+    assert change == pytest.approx(second.mean() - first.mean())
+    # The standard error of a mean of differences.
+    error = (second.astype(float) - first).std() / 4000**0.5
+    assert high - low == pytest.approx(2 * 1.96 * error, rel=0.1)
+    assert paired_difference(first, first) == (0, 0, 0)
+
+
+def test_two_runs_side_by_side(tmp_path: Path) -> None:
+    """The second puts two rows right, lacks one, and was run on another victim."""
+    hardened = [(*row[:2], row[0], False, *row[4:]) for row in BY_HAND[1:3]] + BY_HAND[3:]
+    names = [f"u{i}" for i in range(1, 7)]
+    with RowWriter(tmp_path / "a") as writer:
+        writer.add(columns())
+    with RowWriter(tmp_path / "b") as writer:
+        changes = {"victim": "hard", "threat": "hard", "victim_fingerprint": "h"}
+        writer.add({**columns(hardened, **changes), "utterance": names})
+    argv = ["--compare", str(tmp_path / "a"), str(tmp_path / "b"), "--csv", str(tmp_path / "t")]
+    assert report.main([*argv, "--out", str(tmp_path / "c.html")]) == 0
+    (line,) = csv.DictReader((tmp_path / "t" / "comparison.csv").read_text().splitlines())
+    values = list(line.values())
+    assert values[3] == "6"
+    assert line[f"robust accuracy {tmp_path / 'a'}"] == f"{1 / 6:.1%}"
+    assert line[f"robust accuracy {tmp_path / 'b'}"] == f"{3 / 6:.1%}"
+    assert line["difference in robust accuracy"].startswith(f"{2 / 6:+.1%} (")
+    assert line["difference in accuracy before"].startswith("+0.0% (+0.0% to +0.0%)")
+
+
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
@@ -162,6 +194,9 @@ def test_every_section_has_a_table_or_a_picture(run: Path) -> None:
         (["half"], "is not a file of attack rows"),
         (["empty", "--out", "report.pdf"], "must end in .html"),
         (["empty", "--csv", "file"], "is a file"),
+        ([], "give folders that hold rows"),
+        (["whole", "--compare", "whole", "whole"], "give folders that hold rows"),
+        (["--compare", "whole", "other"], "no utterance, attack and epsilon in common"),
     ],
 )
 def test_mistakes_are_one_sentence(
@@ -176,6 +211,9 @@ def test_mistakes_are_one_sentence(
     (tmp_path / "file").touch()
     with RowWriter(tmp_path / "half") as writer:
         writer.add(columns())
+    for name, attack in (("whole", "pgd"), ("other", "bim")):
+        with RowWriter(tmp_path / name) as writer:
+            writer.add(columns(attack=attack))
     (file,) = (tmp_path / "half").glob("*.parquet")
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     assert report_errors(lambda: report.main(argv)) in (1, 2)
