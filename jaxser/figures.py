@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib.figure
 import matplotlib.mlab
@@ -15,6 +16,7 @@ from jaxser.metrics import recalls, uar
 __all__ = [
     "bars_figure",
     "confusion_figure",
+    "draw_confusion",
     "perturbation_figure",
     "save_figure",
     "spectrograms_figure",
@@ -36,6 +38,21 @@ def confusion_figure(
     size = 1.5 + 0.75 * len(labels)
     figure = matplotlib.figure.Figure(figsize=(size + 1.2, size), layout="compressed", dpi=120)
     axes = figure.subplots()
+    image = draw_confusion(axes, matrix, labels)
+    axes.set_yticks(
+        range(len(labels)),
+        [f"{name} ({value:.0%})" for name, value in zip(labels, recalls(matrix), strict=True)],
+    )
+    axes.set_ylabel("true (recall)")
+    axes.set_title(f"{title}\nUAR {float(uar(matrix)):.1%}, {int(matrix.sum())} utterances")
+    figure.colorbar(image, ax=axes, label="share of the true class", fraction=0.046)
+    return figure
+
+
+def draw_confusion(
+    axes: Any, matrix: Int[np.ndarray, "classes classes"], labels: Sequence[str]
+) -> Any:
+    """A confusion matrix into a place of a figure; returns the image, for a scale of colours."""
     share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     for row, column in np.ndindex(matrix.shape):
@@ -50,15 +67,9 @@ def confusion_figure(
         )
     ticks = range(len(labels))
     axes.set_xticks(ticks, labels, rotation=45, ha="right")
-    axes.set_yticks(
-        ticks,
-        [f"{name} ({value:.0%})" for name, value in zip(labels, recalls(matrix), strict=True)],
-    )
+    axes.set_yticks(ticks, labels)
     axes.set_xlabel("predicted")
-    axes.set_ylabel("true (recall)")
-    axes.set_title(f"{title}\nUAR {float(uar(matrix)):.1%}, {int(matrix.sum())} utterances")
-    figure.colorbar(image, ax=axes, label="share of the true class", fraction=0.046)
-    return figure
+    return image
 
 
 def bars_figure(

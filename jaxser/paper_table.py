@@ -14,30 +14,39 @@ from typing import Any, Literal
 from jaxser.config import from_mapping, load_yaml
 from jaxser.errors import UsageError, nearest_name
 
-__all__ = ["Attacked", "Published", "Table", "load_table", "settings"]
+__all__ = ["Attacked", "NamedAttack", "Published", "Table", "load_table", "settings"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Attacked:
-    """One attack of a table.
+class NamedAttack:
+    """One attack of a file.
 
     Attributes:
       attack: name, or a YAML file of name and parameters.
-      name: what the table calls it; the attack by default.
+      name: what tables call it; the attack by default.
       parameters: hyper-parameters.
-      grid: hyper-parameters of which every value is tried, with every value of the others.
-      epsilon: budgets; each is a setting of its own.
     """
 
     attack: str = "fgsm"
     name: str = ""
     parameters: dict[str, Any] = dataclasses.field(default_factory=dict)
-    grid: dict[str, list[Any]] = dataclasses.field(default_factory=dict)
-    epsilon: tuple[float, ...] = ()
 
     @property
     def title(self) -> str:
         return self.name or Path(self.attack).stem
+
+
+@dataclasses.dataclass(frozen=True)
+class Attacked(NamedAttack):
+    """One attack of a table.
+
+    Attributes:
+      grid: hyper-parameters of which every value is tried, with every value of the others.
+      epsilon: budgets; each is a setting of its own.
+    """
+
+    grid: dict[str, list[Any]] = dataclasses.field(default_factory=dict)
+    epsilon: tuple[float, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

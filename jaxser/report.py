@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jaxser import __version__
-from jaxser.errors import UsageError, report_errors
+from jaxser.errors import InputError, UsageError, report_errors
 
 if TYPE_CHECKING:
     from jaxser.report_data import Rows
@@ -42,15 +42,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     from jaxser.report_data import load
     from jaxser.report_page import sections
 
-    runs = args.run or args.compare
-    rows = load(runs)
+    # Folders that are one thing, with their rows.
+    groups = [[run] for run in args.compare] if args.compare else [args.run]
+    loaded = [(runs, load(runs)) for runs in groups]
     if args.compare:
-        first, second = runs
-        made = [comparison(load([first]), load([second]), str(first), str(second))]
+        (_, first), (_, second) = loaded
+        made = [comparison(first, second, *map(str, args.compare))]
     else:
-        made = sections(rows)
-    write_text(args.out, _html(runs, rows, made))
-    print(f"report of {len(rows):,} rows in {args.out}")
+        made = sections(loaded[0][1])
+    write_text(args.out, _html(loaded, made))
+    print(f"report of {sum(len(rows) for _, rows in loaded):,} rows in {args.out}")
     for folder, suffix, form in (
         (args.csv, ".csv", _csv),
         (args.markdown, ".md", _markdown),
@@ -83,11 +84,13 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
-def _html(runs: Sequence[Path], rows: "Rows", made: Sequence["Section"]) -> str:
+def _html(loaded: "Sequence[tuple[list[Path], Rows]]", made: Sequence["Section"]) -> str:
     from jaxser import html_page
 
-    body = [html_page.paragraph(warning, note=True) for warning in _warnings(runs, rows)]
-    body += [html_page.heading("What was run"), html_page.facts(_what_was_run(runs, rows))]
+    warnings = dict.fromkeys(text for runs, rows in loaded for text in _warnings(runs, rows))
+    body = [html_page.paragraph(warning, note=True) for warning in warnings]
+    body.append(html_page.heading("What was run"))
+    body += [html_page.facts(_what_was_run(runs, rows)) for runs, rows in loaded]
     for section in made:
         body.append(html_page.heading(section.title))
         if section.text:
@@ -115,10 +118,15 @@ def _failures(runs: Sequence[Path]) -> list[str]:
     found = []
     for run in runs:
         file = run / "sweep.json"
-        if file.exists():
-            for cell in json.loads(file.read_text(encoding="utf-8")):
-                if cell["state"] == "failed":
-                    found.append(f"{cell['cell']}: {cell['reason']}")
+        if not file.exists():
+            continue
+        try:
+            cells = json.loads(file.read_text(encoding="utf-8"))
+            found += [f"{c['cell']}: {c['reason']}" for c in cells if c["state"] == "failed"]
+        except (ValueError, KeyError, TypeError):
+            raise InputError(
+                f"{file} is damaged; run the sweep again, which writes it anew."
+            ) from None
     return found
 
 

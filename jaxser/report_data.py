@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 
 from jaxser.errors import InputError
 from jaxser.metrics import accuracy, bootstrap_interval, confusion_matrix, macro_f1, uar
-from jaxser.results import Estimate, read_rows
+from jaxser.results import Estimate, mean_of_defined, read_rows
 
 __all__ = ["METRICS", "Rows", "Setting", "load", "setting_of", "settings_of", "split_by"]
 
@@ -33,11 +33,20 @@ METRICS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
 # What makes rows comparable: one setting each.
 _SETTING = (
     *("corpus", "split", "domain", "victim", "threat", "attack", "parameters"),
-    *("label_source", "epsilon_unit", "epsilon"),
+    *("label_source", "epsilon_unit", "epsilon_norm", "epsilon"),
 )
 _TEXTS = (
     *("corpus", "split", "domain", "victim", "threat", "attack", "parameters", "label_source"),
-    *("epsilon_unit", "language", "speaker", "gender", "label", "clean_prediction", "prediction"),
+    *(
+        "epsilon_unit",
+        "epsilon_norm",
+        "language",
+        "speaker",
+        "gender",
+        "label",
+        "clean_prediction",
+        "prediction",
+    ),
     *("device", "utterance"),
 )
 _NUMBERS = (
@@ -238,7 +247,7 @@ def setting_of(rows: Rows, where: Int[np.ndarray, " rows"]) -> Setting:
         on_correct=float(success[right].mean()) if right.any() else float("nan"),
         success=float(success.mean()),
         means={
-            name: _mean(rows.numbers[name][reached])
+            name: mean_of_defined(rows.numbers[name][reached])
             for name in ("snr_peak", "snr_power", "sparsity", "stoi")
         },
         queries=(*np.percentile(queries, [5, 50, 95]).tolist(), float(queries.mean())),
@@ -272,11 +281,6 @@ def _estimate(
 ) -> Estimate:
     low, high = bootstrap_interval(metric, label, found, count)
     return Estimate(float(metric(matrix)), low, high)
-
-
-def _mean(values: np.ndarray) -> float:
-    defined = values[np.isfinite(values)]
-    return float(defined.mean()) if len(defined) else float("nan")
 
 
 def _order(setting: Setting) -> tuple[Any, ...]:

@@ -9,14 +9,15 @@ from typing import Any
 import matplotlib.figure
 import numpy as np
 
+from jaxser.figures import draw_confusion
 from jaxser.report_data import METRICS, Rows, Setting, setting_of, settings_of, split_by
-from jaxser.results import Estimate
+from jaxser.results import EPSILON_UNITS, Estimate
 
 __all__ = ["Section", "epsilon_text", "percent", "sections"]
 
 Cells = list[list[str]]
 
-_UNITS = {"amplitude": "ε", "snr_peak": "peak SNR in dB", "snr_power": "power SNR in dB"}
+_UNITS = {"snr_peak": "peak SNR in dB", "snr_power": "power SNR in dB"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,13 +101,15 @@ def _robustness(own: Sequence[Setting]) -> Section:
 
 
 def _curves(own: Sequence[Setting]) -> Iterator[Section]:
-    """Accuracy and UAR over ε, where there is more than one."""
-    for key, group in _by(own, "victim", "corpus", "domain", "epsilon_unit").items():
+    """Accuracy and UAR over ε, where there is more than one; norms do not share an axis."""
+    names = ("victim", "corpus", "domain", "split", "epsilon_unit", "epsilon_norm")
+    for key, group in _by(own, *names).items():
         lines = _by_label(group)
         lines = {name: line for name, line in lines.items() if _finite(line)}
         if not any(len(line) > 1 for line in lines.values()):
             continue
-        victim, corpus, domain, unit = key
+        victim, corpus, domain, split, unit, norm = key
+        axis = f"ε ({norm})" if unit == "amplitude" else _UNITS[unit]
         figure = matplotlib.figure.Figure(figsize=(11, 4.2), layout="compressed", dpi=100)
         for axes, metric in zip(
             figure.subplots(1, 2, sharex=True), ("accuracy", "UAR"), strict=True
@@ -116,7 +119,7 @@ def _curves(own: Sequence[Setting]) -> Iterator[Section]:
             before = lines[next(iter(lines))][0].figures[metric][0].value
             axes.axhline(before, color="gray", linewidth=0.8)
             axes.set_ylim(0, 1)
-            axes.set_xlabel(_UNITS[unit])
+            axes.set_xlabel(axis)
             axes.set_ylabel(f"robust {metric}")
             axes.grid(alpha=0.3)
             if unit == "amplitude":
@@ -130,11 +133,11 @@ def _curves(own: Sequence[Setting]) -> Iterator[Section]:
             for name, line in lines.items()
         )
         yield Section(
-            f"{victim}, {corpus}, {domain}",
+            f"{victim}, {corpus}, {split}, {domain}",
             "",
             text="Bands are 95 % bootstrap intervals, the grey line is before any attack, and "
             "noise is dashed.",
-            png=(_png(figure), f"Robust accuracy and UAR over {_UNITS[unit]}: {words}."),
+            png=(_png(figure), f"Robust accuracy and UAR over {axis}: {words}."),
         )
 
 
@@ -159,23 +162,13 @@ def _confusions(own: Sequence[Setting]) -> Iterator[Section]:
         titles = ("before", f"{worst.label}, {epsilon_text(worst)}")
         places = figure.subplots(1, 2)
         for axes, matrix, title in zip(places, (worst.before, worst.after), titles, strict=True):
-            share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-            axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-            for row, column in np.ndindex(matrix.shape):
-                colour = "white" if share[row, column] > 0.55 else "black"
-                text = str(matrix[row, column])
-                axes.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
-            ticks = range(len(worst.classes))
-            axes.set_xticks(ticks, worst.classes, rotation=45, ha="right")
-            axes.set_yticks(ticks, worst.classes)
-            axes.set_xlabel("predicted")
+            draw_confusion(axes, matrix, worst.classes)
             axes.set_title(title, fontsize=9)
         places[0].set_ylabel("true")
         kept = [
-            f"{name} {matrix[i, i]} of {matrix[i].sum()}"
-            for matrix in (worst.after,)
-            for i, name in enumerate(worst.classes)
-            if matrix[i].sum()
+            f"{name} {row[i]} of {row.sum()}"
+            for i, (name, row) in enumerate(zip(worst.classes, worst.after, strict=True))
+            if row.sum()
         ]
         words = f"Confusion matrices before and after {titles[1]}. Right after: {', '.join(kept)}."
         yield Section(
@@ -315,8 +308,7 @@ def _png(figure: matplotlib.figure.Figure) -> bytes:
 
 def epsilon_text(setting: Setting) -> str:
     """ε with its unit."""
-    unit = {"amplitude": "", "snr_peak": " dB peak", "snr_power": " dB power"}
-    return f"{setting.facts['epsilon']:.4g}{unit[setting.facts['epsilon_unit']]}"
+    return f"{setting.facts['epsilon']:.4g}{EPSILON_UNITS[setting.facts['epsilon_unit']]}"
 
 
 def _interval(estimate: Estimate) -> str:

@@ -32,12 +32,14 @@ from jaxser.files import atomic_file
 from jaxser.metrics import accuracy, bootstrap_interval, confusion_matrix, uar
 
 __all__ = [
+    "EPSILON_UNITS",
     "PARTS",
     "SCHEMA",
     "Estimate",
     "RowWriter",
     "Summary",
     "format_table",
+    "mean_of_defined",
     "parameters_hash",
     "read_rows",
     "summarise",
@@ -104,7 +106,7 @@ PARTS = {
 }
 
 # How a table writes ε.
-_UNITS = {"amplitude": "", "snr_peak": " dB peak", "snr_power": " dB power"}
+EPSILON_UNITS = {"amplitude": "", "snr_peak": " dB peak", "snr_power": " dB power"}
 
 _FLUSH_ROWS = 2_000
 _FLUSH_SECONDS = 30.0
@@ -370,22 +372,22 @@ def _summary(rows: pa.Table, part: str, interval_over: Literal["utterance", "spe
         fooling_rate=float(changed.mean()),
         success_rate=float(success.mean()),
         correct=int(right.sum()),
-        success_on_correct=_mean(success[right]),
+        success_on_correct=mean_of_defined(success[right]),
         successful=int(successful.sum()),
-        snr_peak_mean=_mean(snr["snr_peak"]),
+        snr_peak_mean=mean_of_defined(snr["snr_peak"]),
         snr_peak_median=_median(snr["snr_peak"]),
-        snr_power_mean=_mean(snr["snr_power"]),
+        snr_power_mean=mean_of_defined(snr["snr_power"]),
         snr_power_median=_median(snr["snr_power"]),
-        stoi=_mean(_column(rows, "stoi")[successful]),
+        stoi=mean_of_defined(_column(rows, "stoi")[successful]),
         snr_undefined=int(np.isnan(snr["snr_peak"]).sum()),
-        sparsity=_mean(_column(rows, "sparsity")[successful]),
-        linf=_mean(_column(rows, "linf")[successful]),
-        l2=_mean(_column(rows, "l2")[successful]),
+        sparsity=mean_of_defined(_column(rows, "sparsity")[successful]),
+        linf=mean_of_defined(_column(rows, "linf")[successful]),
+        l2=mean_of_defined(_column(rows, "l2")[successful]),
         found=int((~np.isnan(found)).sum()),
-        found_norm_mean=_mean(found[found > 0]),
+        found_norm_mean=mean_of_defined(found[found > 0]),
         found_norm_median=_median(found[found > 0]),
-        queries=_mean(_column(rows, "queries")),
-        gradients=_mean(_column(rows, "gradients")),
+        queries=mean_of_defined(_column(rows, "queries")),
+        gradients=mean_of_defined(_column(rows, "gradients")),
         no_prediction=int(sum(each is None for each in robust)),
         flags=flags,
         rows_per_second=_ratio(len(rows), float(_column(rows, "seconds").sum())),
@@ -411,7 +413,7 @@ def _column(rows: pa.Table, name: str) -> np.ndarray:
     return np.asarray(rows[name].to_numpy())
 
 
-def _mean(values: np.ndarray) -> float:
+def mean_of_defined(values: np.ndarray) -> float:
     """Mean of the defined values; NaN where there is none."""
     defined = values[~np.isnan(values)] if values.dtype.kind == "f" else values
     return float(defined.mean()) if len(defined) else float("nan")
@@ -452,7 +454,7 @@ def _header(split: bool, targeted: bool, heard: bool, found: bool) -> list[str]:
 def _cells(line: Summary, split: bool, targeted: bool, heard: bool, found: bool) -> list[str]:
     return [
         line.attack,
-        f"{line.epsilon:g}{_UNITS[line.epsilon_unit]}",
+        f"{line.epsilon:g}{EPSILON_UNITS[line.epsilon_unit]}",
         *([line.part] if split else []),
         str(line.rows),
         _percent(line.clean_accuracy.value),

@@ -50,7 +50,8 @@ class Outcome:
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, attack, print; returns the exit status."""
     args = _arguments(argv)
-    changes = {name: getattr(args, name) for name in ("out", "limit") if getattr(args, name)}
+    given = {"out": args.out, "limit": args.limit}
+    changes = {name: value for name, value in given.items() if value is not None}
     config = load_sweep(args.config, changes)
     if config.out.exists() and not config.out.is_dir():
         raise UsageError(f"{config.out} is a file; give another --out.")
@@ -103,7 +104,8 @@ class _Sweep:
 
         for folder in self.config.victims:
             read_run(folder)
-        for cell in self.cells:
+        # Once for every attack: what is asked here is the same on all victims.
+        for cell in {cell.title: cell for cell in self.cells}.values():
             attack = attack_of(cell.config)
             # A number of classes is not known yet, and does not change what is asked here.
             without = all(part.minimal_norm for part in members(attack, 2))
@@ -140,9 +142,9 @@ class _Sweep:
         try:
             run = self._prepared(cell)
             attack_missing_rows(run)
+        except OSError:
+            raise  # a full disk, or a folder that is gone: nothing else would do better
         except Exception as error:
-            if isinstance(error, OSError):
-                raise  # a full disk, or a folder that is gone: nothing else would do better
             reason = _reason(error)
             print(f"failed: {reason}", file=sys.stderr)
             return Outcome(cell, reason=reason)
@@ -228,11 +230,7 @@ def _listeners(config: SweepConfig, threat: Path, speech: "Speech") -> "tuple[Li
         if folder == threat:
             continue
         victim = load_victim(folder, config.domain)
-        mine, its = (
-            (each.labels, each.sample_rate, tuple(each.input_shape))
-            for each in (speech.victim, victim)
-        )
-        if mine == its and config.domain == "waveform":
+        if victim.hears_like(speech.victim):
             found.append(
                 Listener(
                     name=f"{victim.name} {folder}",

@@ -21,6 +21,7 @@ from jaxser.config import (
     load_yaml,
 )
 from jaxser.errors import UsageError, nearest_name
+from jaxser.paper_table import NamedAttack
 
 __all__ = ["Cell", "SweepConfig", "cells", "load_sweep"]
 
@@ -29,25 +30,16 @@ EpsilonGrid = list[float] | dict[str, list[float]]
 
 
 @dataclasses.dataclass(frozen=True)
-class SweptAttack:
+class SweptAttack(NamedAttack):
     """One attack of a sweep.
 
     Attributes:
-      attack: name, or a YAML file of name and parameters.
-      name: what tables call it; the attack by default.
-      parameters: hyper-parameters.
-      epsilon: budgets of its own instead of the sweep's, such as the number of samples of an L0
-        attack; none at all for an attack that looks for the smallest perturbation: ``[]``.
+      epsilon: budgets of its own, as amplitudes, instead of the sweep's, such as the number of
+        samples of an L0 attack; none at all for an attack that looks for the smallest
+        perturbation: ``[]``.
     """
 
-    attack: str = "pgd"
-    name: str = ""
-    parameters: dict[str, Any] = dataclasses.field(default_factory=dict)
     epsilon: EpsilonGrid | None = None
-
-    @property
-    def title(self) -> str:
-        return self.name or Path(self.attack).stem
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,6 +111,11 @@ def load_sweep(path: Path, changes: Mapping[str, Any] | None = None) -> SweepCon
     for title in titles:
         if titles.count(title) > 1:
             raise UsageError(f"{path} has two attacks named {title}; give each a name: of its own.")
+    if config.transfer and config.domain != "waveform":
+        raise UsageError(
+            f"transfer in {path} is of speech, which victims have in common; leave it out with "
+            f"domain {config.domain}."
+        )
     for entry in config.attacks:
         grid_of(config.epsilon if entry.epsilon is None else entry.epsilon, where)
     return config

@@ -262,12 +262,7 @@ def _clean_predictions(speech: "Speech", victims: "dict[str, Victim]") -> "dict[
 
     threat, found = speech.victim, {}
     for name, victim in victims.items():
-        same = (
-            victim.labels == threat.labels
-            and victim.sample_rate == threat.sample_rate
-            and victim.input_shape == threat.input_shape
-        )
-        if not same:
+        if not victim.hears_like(threat):
             raise InputError(
                 f"the victim {name} has other labels, another sample rate or another length than "
                 f"the threat model {threat.name}; train both on the same speech."

@@ -98,6 +98,14 @@ class Victim:
     randomised: bool = False
     front_end: FrontEnd | None = None
 
+    def hears_like(self, other: "Victim") -> bool:
+        """Whether both take the same inputs for the same labels, as transfer between them needs."""
+        return (
+            self.labels == other.labels
+            and self.sample_rate == other.sample_rate
+            and tuple(self.input_shape) == tuple(other.input_shape)
+        )
+
     def logits(
         self, x: Float[Array, "batch ..."], keys: Key[Array, "batch"] | None = None
     ) -> Float[Array, "batch classes"]:

@@ -131,6 +131,18 @@ def test_a_page_and_its_tables(run: Path, tmp_path: Path) -> None:
     assert r"\begin{tabular}" in (tables / "speed.tex").read_text()
 
 
+def test_norms_do_not_share_an_axis(tmp_path: Path) -> None:
+    """As many pictures of curves as there are norms."""
+    with RowWriter(tmp_path) as writer:
+        for epsilon in (0.1, 0.2):
+            writer.add(columns(epsilon=epsilon))
+            writer.add(columns(epsilon=epsilon, attack="deepfool", epsilon_norm="l2"))
+    words = [each.png[1] for each in sections(load([tmp_path])) if each.png]
+    over = [text for text in words if text.startswith("Robust accuracy and UAR over")]
+    assert ["(linf)" in text for text in over].count(True) == 1
+    assert ["(l2)" in text for text in over].count(True) == 1
+
+
 def test_names_from_files_stay_text(tmp_path: Path) -> None:
     with RowWriter(tmp_path / "run") as writer:
         for epsilon in (0.1, 0.2):
@@ -196,6 +208,7 @@ def test_two_runs_side_by_side(tmp_path: Path) -> None:
         (["empty", "--csv", "file"], "is a file"),
         ([], "give folders that hold rows"),
         (["whole", "--compare", "whole", "whole"], "give folders that hold rows"),
+        (["damaged"], "sweep.json is damaged"),
         (["--compare", "whole", "other"], "no utterance, attack and epsilon in common"),
     ],
 )
@@ -211,9 +224,10 @@ def test_mistakes_are_one_sentence(
     (tmp_path / "file").touch()
     with RowWriter(tmp_path / "half") as writer:
         writer.add(columns())
-    for name, attack in (("whole", "pgd"), ("other", "bim")):
+    for name, attack in (("whole", "pgd"), ("other", "bim"), ("damaged", "pgd")):
         with RowWriter(tmp_path / name) as writer:
             writer.add(columns(attack=attack))
+    (tmp_path / "damaged" / "sweep.json").write_text("[{")
     (file,) = (tmp_path / "half").glob("*.parquet")
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     assert report_errors(lambda: report.main(argv)) in (1, 2)

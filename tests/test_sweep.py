@@ -191,6 +191,7 @@ def test_what_fails_is_noted_and_the_rest_goes_on(
         ({"epsilons": [0.1]}, "did you mean 'epsilon'"),
         ({"seeds": []}, "seeds"),
         ({"limit": 0}, "limit"),
+        ({"transfer": True, "domain": "features"}, "leave it out with domain features"),
     ],
 )
 def test_mistakes_are_one_sentence(
@@ -206,6 +207,14 @@ def test_mistakes_are_one_sentence(
     assert words in error
     assert "Traceback" not in error
     assert not (tmp_path / "rows").exists()
+
+
+def test_no_utterances_are_none_by_the_flag_too(
+    victim: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = sweep_file(tmp_path / "s.yaml", [victim])
+    assert report_errors(lambda: sweep.main([str(path), "--limit", "0"])) == 2
+    assert "limit" in capsys.readouterr().err
 
 
 def test_a_folder_in_use_is_left_alone(

@@ -4,8 +4,8 @@
     attack = jaxser.attacks.StaaNet(jaxser.load_generator(config.out))
 
 The folder holds what a victim's does (see :mod:`jaxser.training.run`), ``results.json`` with the
-attack success rate, SNR and sparsity on the validation and the test part, and of one utterance
-``example.png`` and the WAV files ``example/{original,adversarial,difference}.wav``.
+attack success rate, SNR and sparsity on the validation and the test part, and in
+``example_<part>`` what :func:`jaxser.example.write_example` leaves of one utterance of each.
 """
 
 import dataclasses
