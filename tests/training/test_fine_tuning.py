@@ -1,12 +1,14 @@
 """Fine-tuning a checkpoint of Hugging Face's layout by the real commands, and giving it back."""
 
 import dataclasses
+import signal
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from training_processes import assert_same_run, interrupt, run
 
 from jaxser import attack, export, load_victim, train
 from jaxser.errors import report_errors
@@ -80,6 +82,25 @@ def test_a_checkpoint_is_fine_tuned_attacked_and_exported(
     x = np.random.default_rng(0).normal(0, 0.1, (3, 800)).astype(np.float32)
     np.testing.assert_allclose(again.logits(x), victim.logits(x), atol=1e-6)
     assert "wav2vec2-base" in capsys.readouterr().out
+
+
+def test_killed_fine_tuning_goes_on_to_the_same_victim(
+    tiny_corpus: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    """Frozen layers, rates by layer, warm-up and half-accumulated gradients all come back."""
+
+    def argv(out: Path) -> list[str]:
+        more = ["--training.epochs", "5", "--training.checkpoint_minutes", "0.001"]
+        more += ["--training.layer_decay", "0.9", "--training.accumulate", "4"]
+        more += ["--training.warmup_steps", "2"]
+        return tiny(tiny_corpus, out, checkpoint, *more)
+
+    cache, killed, undisturbed = (tmp_path / each for each in ("cache", "killed", "undisturbed"))
+    run(argv(undisturbed), cache)
+    assert interrupt(argv(killed), cache, 1, 0.02, signal.SIGKILL) == -signal.SIGKILL
+    assert not (killed / "results.json").exists()
+    run(argv(killed), cache)
+    assert_same_run(killed, undisturbed)
 
 
 def test_all_groups_are_trained_where_asked(

@@ -1,23 +1,26 @@
 """A killed run, started again, ends as one that was never stopped: real processes, real kills."""
 
-import os
 import shlex
 import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from training_processes import (
+    ENVIRONMENT,
+    assert_same_run,
+    command,
+    interrupt,
+    last_state,
+    run,
+)
 
 import jaxser
 from jaxser.config import TrainConfig, parse_command
 from jaxser.training.run import train_victim
 
-# One device, as most users have: the runs must agree bit for bit.
-ENVIRONMENT = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
 EPOCHS = 6
 
 
@@ -31,49 +34,6 @@ def arguments(corpus: Path, out: Path, *more: str) -> list[str]:
     ]
 
 
-def command(corpus: Path, out: Path) -> list[str]:
-    return [sys.executable, "-m", "jaxser.train", *arguments(corpus, out)]
-
-
-def run(corpus: Path, out: Path, cache: Path) -> str:
-    environment = {**ENVIRONMENT, "JAXSER_CACHE": str(cache)}
-    done = subprocess.run(
-        command(corpus, out), env=environment, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def interrupt(corpus: Path, out: Path, cache: Path, epochs: int, delay: float, how: int) -> int:
-    """Start the run, wait for so many finished epochs and a moment, and send it a signal."""
-    with subprocess.Popen(
-        command(corpus, out),
-        env={**ENVIRONMENT, "JAXSER_CACHE": str(cache)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        seen = 0
-        for line in process.stdout:
-            seen += line.startswith("epoch ")
-            if seen == epochs:
-                break
-        assert seen == epochs, "the run ended before it could be interrupted"
-        time.sleep(delay)
-        process.send_signal(how)
-        return process.wait(timeout=60)
-
-
-def parameters(out: Path) -> list[np.ndarray]:
-    return [np.asarray(x) for x in jax.tree.leaves(jaxser.load_victim(out).variables)]
-
-
-def last_state(out: Path) -> bytes:
-    """The final history and results: they too must agree."""
-    return (out / "history.csv").read_bytes() + (out / "results.json").read_bytes()
-
-
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
@@ -82,7 +42,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def undisturbed(tiny_corpus: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "undisturbed"
-    run(tiny_corpus, out, cache)
+    run(arguments(tiny_corpus, out), cache)
     return out
 
 
@@ -92,28 +52,27 @@ def test_killed_at_several_points(
     out = tmp_path / "killed"
     # At once after an epoch (often within a save), and a little into the next ones.
     for epochs, delay in ((1, 0.0), (1, 0.03), (2, 0.01)):
-        assert interrupt(tiny_corpus, out, cache, epochs, delay, signal.SIGKILL) == -signal.SIGKILL
-    run(tiny_corpus, out, cache)
-    for mine, theirs in zip(parameters(out), parameters(undisturbed), strict=True):
-        np.testing.assert_array_equal(mine, theirs)
-    assert last_state(out) == last_state(undisturbed)
+        assert (
+            interrupt(arguments(tiny_corpus, out), cache, epochs, delay, signal.SIGKILL)
+            == -signal.SIGKILL
+        )
+    run(arguments(tiny_corpus, out), cache)
+    assert_same_run(out, undisturbed)
 
 
 def test_sigterm_saves_and_says_so(
     undisturbed: Path, tiny_corpus: Path, cache: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "stopped"
-    assert interrupt(tiny_corpus, out, cache, 2, 0.0, signal.SIGTERM) == 143
+    assert interrupt(arguments(tiny_corpus, out), cache, 2, 0.0, signal.SIGTERM) == 143
     assert not (out / "results.json").exists()
-    run(tiny_corpus, out, cache)
-    for mine, theirs in zip(parameters(out), parameters(undisturbed), strict=True):
-        np.testing.assert_array_equal(mine, theirs)
-    assert last_state(out) == last_state(undisturbed)
+    run(arguments(tiny_corpus, out), cache)
+    assert_same_run(out, undisturbed)
 
 
 def test_finished_run_is_shown_again(undisturbed: Path, tiny_corpus: Path, cache: Path) -> None:
     before = last_state(undisturbed)
-    assert "test" in run(tiny_corpus, undisturbed, cache)
+    assert "test" in run(arguments(tiny_corpus, undisturbed), cache)
     assert last_state(undisturbed) == before
 
 
@@ -142,7 +101,7 @@ def test_full_disk_loses_nothing(
     """A run on a disk that holds one checkpoint but not two, then on the same disk made larger."""
     disk, keep = tmp_path / "disk", tmp_path / "kept"
     disk.mkdir()
-    train = shlex.join(command(tiny_corpus, disk / "run"))
+    train = shlex.join(command(arguments(tiny_corpus, disk / "run")))
     script = (
         f"mount -t tmpfs -o size=26m tmpfs {disk} || exit 99\n"
         f"{train}; echo status $?\n"
@@ -168,6 +127,4 @@ def test_full_disk_loses_nothing(
     ], done.stdout + done.stderr
     assert "error: the disk is full while writing" in done.stderr
     assert "Traceback" not in done.stderr
-    for mine, theirs in zip(parameters(keep), parameters(undisturbed), strict=True):
-        np.testing.assert_array_equal(mine, theirs)
-    assert last_state(keep) == last_state(undisturbed)
+    assert_same_run(keep, undisturbed)
