@@ -14,18 +14,21 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jaxser import __version__
-from jaxser.errors import InputError, UsageError, report_errors
+from jaxser.errors import UsageError, report_errors
 
 if TYPE_CHECKING:
     from jaxser.report_data import Rows
     from jaxser.report_page import Section
 
 __all__ = ["main"]
+
+# Of rows whose files do not say what made them.
+_UNTOLD = "not in these rows"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -86,48 +89,39 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _html(loaded: "Sequence[tuple[list[Path], Rows]]", made: Sequence["Section"]) -> str:
     from jaxser import html_page
+    from jaxser.report_warnings import failures, warnings_of
 
-    warnings = dict.fromkeys(text for runs, rows in loaded for text in _warnings(runs, rows))
+    warnings = dict.fromkeys(
+        text for runs, rows in loaded for text in (*failures(runs), *warnings_of(rows))
+    )
+    titles = ["What was run", *(section.group or section.title for section in made)]
+    anchors = {title: f"section-{place}" for place, title in enumerate(dict.fromkeys(titles), 1)}
     body = [html_page.paragraph(warning, note=True) for warning in warnings]
-    body.append(html_page.heading("What was run"))
-    body += [html_page.facts(_what_was_run(runs, rows)) for runs, rows in loaded]
-    for section in made:
-        body.append(html_page.heading(section.title))
-        if section.text:
-            body.append(html_page.paragraph(section.text))
-        if section.png is not None:
-            body.append(html_page.picture(*section.png))
-        if section.cells:
-            body.append(html_page.table(section.cells, section.title))
+    body.append(html_page.contents({anchor: title for title, anchor in anchors.items()}))
+    body.append(html_page.heading(titles[0], anchors[titles[0]]))
+    for runs, rows in loaded:
+        body.append(html_page.facts(_what_was_run(runs, rows)))
+        body += _configs(rows)
+    for before, title, section in zip(titles, titles[1:], made, strict=False):
+        if title != before:
+            body.append(html_page.heading(title, anchors[title]))
+        if title != section.title:
+            body.append(html_page.heading(section.title, part=True))
+        body += _section(section)
     return html_page.page("Robustness report", body)
 
 
-def _warnings(runs: Sequence[Path], rows: "Rows") -> list[str]:
-    """What a reader must know before any figure."""
-    found = ["The speech is synthetic: these figures say nothing about people."] * rows.synthetic
-    found += rows.notes
-    for name, count in sorted(rows.flags.items()):
-        found.append(f"{count:,} of {len(rows):,} rows are flagged: {name}.")
-    for failed in _failures(runs):
-        found.append(f"Failed: {failed}")
-    return found
+def _section(section: "Section") -> Iterator[str]:
+    from jaxser import html_page
 
-
-def _failures(runs: Sequence[Path]) -> list[str]:
-    """Of the sweeps among the runs."""
-    found = []
-    for run in runs:
-        file = run / "sweep.json"
-        if not file.exists():
-            continue
-        try:
-            cells = json.loads(file.read_text(encoding="utf-8"))
-            found += [f"{c['cell']}: {c['reason']}" for c in cells if c["state"] == "failed"]
-        except (ValueError, KeyError, TypeError):
-            raise InputError(
-                f"{file} is damaged; run the sweep again, which writes it anew."
-            ) from None
-    return found
+    if section.text:
+        yield html_page.paragraph(section.text)
+    if section.png is not None:
+        yield html_page.picture(*section.png)
+    for caption, wav in section.audio.items():
+        yield html_page.audio(wav, caption)
+    if section.cells:
+        yield html_page.table(section.cells, section.title)
 
 
 def _what_was_run(runs: Sequence[Path], rows: "Rows") -> dict[str, str]:
@@ -135,23 +129,67 @@ def _what_was_run(runs: Sequence[Path], rows: "Rows") -> dict[str, str]:
 
     epsilons = np.unique(rows.numbers["epsilon"])
     seeds = np.unique(rows.numbers["seed"]).astype(int)
+    corpora = {_corpus(source["corpus"]) for source in rows.sources}
     facts = {
         "folders": ", ".join(map(str, runs)),
         "rows": f"{len(rows):,}",
         "corpora": ", ".join(rows.distinct("corpus")),
+        "fingerprints": "; ".join(sorted(corpora)) or _UNTOLD,
         "parts": ", ".join(rows.distinct("split")),
         "victims": ", ".join(rows.distinct("victim")),
         "utterances": f"{len(rows.distinct('utterance')):,}",
         "ε": ", ".join(f"{value:.4g}" for value in epsilons),
         "seeds": ", ".join(map(str, seeds)),
         "devices": ", ".join(rows.distinct("device")),
-        "jaxser": __version__,
+        "versions": "; ".join(sorted({_versions(source) for source in rows.sources})) or _UNTOLD,
+        "report": f"jaxser {__version__}",
     }
     for name, parameters in rows.attacks:
         values = json.loads(parameters)
         told = ", ".join(f"{key} {value}" for key, value in values.items())
         facts[f"attack {rows.labels[name, parameters]}"] = told
     return facts
+
+
+def _corpus(corpus: Mapping[str, Any]) -> str:
+    split = " ".join(map(str, corpus["split"]))
+    return f"{corpus['title']}: {corpus['fingerprint'][:16]}, split {split}"
+
+
+def _versions(source: Mapping[str, Any]) -> str:
+    environment = source["environment"]
+    packages = [f"{name} {version}" for name, version in environment["packages"].items()]
+    revision = environment["git_revision"]
+    own = f"jaxser {environment['jaxser']}" + (f" ({revision[:10]})" if revision else "")
+    return ", ".join([own, f"Python {environment['python']}", *packages])
+
+
+def _configs(rows: "Rows") -> Iterator[str]:
+    """What was the same in the configs of all rows, and a table of what was not."""
+    from jaxser import html_page
+
+    configs = [_flat(source["config"]) for source in rows.sources]
+    if not configs:
+        return
+    differ = [key for key in configs[0] if len({each[key] for each in configs}) > 1]
+    same = ", ".join(f"{k} {v}" for k, v in configs[0].items() if k not in differ)
+    yield html_page.paragraph(f"Configs: {same}.")
+    if differ:
+        lines = dict.fromkeys(tuple(each[key] for key in differ) for each in configs)
+        yield html_page.table([differ, *lines], "Where the configs differ")
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Fields as flags have them."""
+    found: dict[str, str] = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            found |= _flat(value, f"{prefix}{key}.")
+        elif isinstance(value, list):
+            found[prefix + key] = " ".join(map(str, value)) or "–"
+        else:
+            found[prefix + key] = "–" if value is None else str(value)
+    return found
 
 
 def _csv(section: "Section") -> str:

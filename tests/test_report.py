@@ -13,7 +13,7 @@ from jaxser.errors import report_errors
 from jaxser.html_page import page
 from jaxser.html_page import table as html_table
 from jaxser.report_compare import paired_difference
-from jaxser.report_data import load, settings_of, split_by
+from jaxser.report_data import load, split_by
 from jaxser.report_page import sections
 from jaxser.results import RowWriter, read_rows, summarise
 
@@ -52,7 +52,7 @@ class Reader(html.parser.HTMLParser):
 def test_figures_are_those_of_the_tables(run: Path) -> None:
     rows = load([run])
     assert len(rows) == 7 * 11
-    settings = {(s.facts["victim"], s.label, s.facts["epsilon"]): s for s in settings_of(rows)}
+    settings = {(s.facts["victim"], s.label, s.facts["epsilon"]): s for s in rows.settings}
     assert len(settings) == 11
     setting = settings["other", "pgd steps 3", 0.1]
     (line,) = summarise(table())
@@ -70,7 +70,7 @@ def test_figures_are_those_of_the_tables(run: Path) -> None:
     assert setting.classes[-1] == "none"  # logits that are not finite
     assert setting.queries == (3, 3, 3, 3)
     # The strongest comes last.
-    strengths = [s.facts["epsilon"] for s in settings_of(rows) if s.facts["attack"] == "noise"]
+    strengths = [s.facts["epsilon"] for s in rows.settings if s.facts["attack"] == "noise"]
     assert strengths == [0.001, 0.01, 0.1]
 
 
@@ -96,8 +96,8 @@ def test_a_page_and_its_tables(run: Path, tmp_path: Path) -> None:
     assert "http" not in text.replace("http-equiv", "")
     reader = Reader(text)
     pictures = [attributes for tag, attributes in reader.tags if tag == "img"]
-    # Curves of two attacks, two confusion matrices, one heat map.
-    assert len(pictures) == 1 + 1 + 1
+    # Curves of two attacks, two confusion matrices, queries, one heat map.
+    assert len(pictures) == 1 + 1 + 1 + 1
     assert all(attributes["alt"] for attributes in pictures)
     # Warnings come before any figure.
     words = " ".join(reader.words)
