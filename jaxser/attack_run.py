@@ -332,6 +332,7 @@ class Run:
         return {
             "config": to_mapping(self.config),
             "corpus": {
+                "name": self.corpus.name,
                 "title": self.corpus.title,
                 "fingerprint": self.speech.prepared.fingerprint,
                 "split": list(self.speech.scheme),

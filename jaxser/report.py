@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+_RUN = "What was run"
+
 # Of rows whose files do not say what made them.
 _UNTOLD = "not in these rows"
 
@@ -41,18 +43,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UsageError(f"{folder} is a file; give a folder for the tables.")
 
     from jaxser.files import write_text
-    from jaxser.report_compare import comparison
     from jaxser.report_data import load
-    from jaxser.report_page import sections
 
     # Folders that are one thing, with their rows.
-    groups = [[run] for run in args.compare] if args.compare else [args.run]
+    groups = [[run] for run in args.compare] if args.compare else [args.run] if args.run else []
     loaded = [(runs, load(runs)) for runs in groups]
-    if args.compare:
-        (_, first), (_, second) = loaded
-        made = [comparison(first, second, *map(str, args.compare))]
-    else:
-        made = sections(loaded[0][1])
+    made = list(_sections(args, [rows for _, rows in loaded]))
     write_text(args.out, _html(loaded, made))
     print(f"report of {sum(len(rows) for _, rows in loaded):,} rows in {args.out}")
     for folder, suffix, form in (
@@ -81,10 +77,60 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--csv", type=Path, metavar="FOLDER", help="all tables as CSV files")
     parser.add_argument("--markdown", type=Path, metavar="FOLDER", help="and as Markdown")
     parser.add_argument("--latex", type=Path, metavar="FOLDER", help="and as LaTeX")
+    parser.add_argument(
+        "--table",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="TABLE.yaml",
+        help="a paper's tables, filled as far as there are rows, and its seconds beside those here",
+    )
+    parser.add_argument(
+        "--line",
+        nargs="+",
+        default=[],
+        metavar="LINE=RUN",
+        help="what a line of a table is of, where rows do not say it: a generator of staanet, or a "
+        "victim that was trained against the attack of the line",
+    )
+    parser.add_argument(
+        "--speed", type=Path, metavar="FOLDER", help="of benchmark results: speed beside peers"
+    )
     args = parser.parse_args(argv)
-    if bool(args.run) == bool(args.compare):
+    if bool(args.run) == bool(args.compare) and not (args.speed and not args.run):
         raise UsageError("give folders that hold rows, or --compare with two; see --help.")
+    if args.compare and (args.table or args.speed):
+        raise UsageError("--table and --speed are for one report; leave them out with --compare.")
+    if args.table and not args.run and not args.speed:
+        raise UsageError("--table needs folders that hold rows, or --speed.")
+    if args.line and not args.table:
+        raise UsageError("--line is of a table; give --table too.")
     return args
+
+
+def _sections(args: argparse.Namespace, loaded: "Sequence[Rows]") -> "Iterator[Section]":
+    from jaxser.report_compare import comparison
+    from jaxser.report_page import sections
+    from jaxser.report_speed import speed_sections
+
+    if args.compare:
+        first, second = loaded
+        yield comparison(first, second, *map(str, args.compare))
+        return
+    seconds: dict[str, str] = {}
+    if args.table:
+        # Hyper-parameters are compared as attacks have them, so these import JAX: where asked for.
+        from jaxser.report_tables import load_papers, paper_sections, seconds_in_papers
+
+        papers = load_papers(args.table, args.line)
+        seconds = seconds_in_papers(papers)
+    for rows in loaded:
+        yield from sections(rows, seconds)
+        if args.table:
+            for paper in papers:
+                yield from paper_sections(rows, paper)
+    if args.speed:
+        yield from speed_sections(args.speed, seconds)
 
 
 def _html(loaded: "Sequence[tuple[list[Path], Rows]]", made: Sequence["Section"]) -> str:
@@ -94,20 +140,24 @@ def _html(loaded: "Sequence[tuple[list[Path], Rows]]", made: Sequence["Section"]
     warnings = dict.fromkeys(
         text for runs, rows in loaded for text in (*failures(runs), *warnings_of(rows))
     )
-    titles = ["What was run", *(section.group or section.title for section in made)]
-    anchors = {title: f"section-{place}" for place, title in enumerate(dict.fromkeys(titles), 1)}
+    titles = [section.group or section.title for section in made]
+    named = dict.fromkeys([*([_RUN] if loaded else []), *titles])
+    anchors = {title: f"section-{place}" for place, title in enumerate(named, 1)}
     body = [html_page.paragraph(warning, note=True) for warning in warnings]
     body.append(html_page.contents({anchor: title for title, anchor in anchors.items()}))
-    body.append(html_page.heading(titles[0], anchors[titles[0]]))
+    if loaded:
+        body.append(html_page.heading(_RUN, anchors[_RUN]))
     for runs, rows in loaded:
         body.append(html_page.facts(_what_was_run(runs, rows)))
         body += _configs(rows)
-    for before, title, section in zip(titles, titles[1:], made, strict=False):
+    before = ""
+    for title, section in zip(titles, made, strict=True):
         if title != before:
             body.append(html_page.heading(title, anchors[title]))
         if title != section.title:
             body.append(html_page.heading(section.title, part=True))
         body += _section(section)
+        before = title
     return html_page.page("Robustness report", body)
 
 

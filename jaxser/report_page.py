@@ -9,7 +9,7 @@ from typing import Any
 import matplotlib.figure
 import numpy as np
 
-from jaxser.figures import draw_confusion
+from jaxser.figures import draw_confusion, log_bars_figure
 from jaxser.report_data import METRICS, Rows, Setting, accuracies, split_by
 from jaxser.results import EPSILON_UNITS, Estimate
 
@@ -60,13 +60,18 @@ class Section:
     audio: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
 
 
-def sections(rows: Rows) -> list[Section]:
-    """All that rows say, in the order of the page."""
+def sections(rows: Rows, seconds: Mapping[str, str]) -> list[Section]:
+    """All that rows say, in the order of the page.
+
+    Args:
+      rows: of :func:`jaxser.report_data.load`.
+      seconds: attack -> what papers say that it took; empty for no such column.
+    """
     settings = rows.settings
     own = [setting for setting in settings if not setting.transferred]
     heard = [setting for setting in settings if setting.transferred]
     made = [_victims(settings), *_curves(own), _robustness(own)]
-    made += [*_confusions(own), *_parts(rows, own), _queries(own), _speed(rows, own)]
+    made += [*_confusions(own), *_parts(rows, own), _queries(own), _speed(rows, own, seconds)]
     if heard:
         made += [*_transfer_pictures(settings), _transfer(heard)]
     return made
@@ -271,10 +276,11 @@ def _queries_picture(strongest: Sequence[Setting]) -> tuple[bytes, str] | None:
     return figure_png(figure), f"Queries of 5 % to 95 % of the rows: {words}."
 
 
-def _speed(rows: Rows, own: Sequence[Setting]) -> Section:
+def _speed(rows: Rows, own: Sequence[Setting], papers: Mapping[str, str]) -> Section:
     """Of every attack on every victim, over all ε."""
     header = ["victim", "speech", "attack", "device", "rows", "s per row", "rows/s", "queries/s"]
-    cells = [[*header, "compilation s"]]
+    cells = [[*header, "compilation s", *(["papers"] if papers else [])]]
+    rates = {}
     for (victim, *_, label), line in _by_label(own, *_LINE).items():
         for device, where in split_by(rows, "device", np.concatenate([s.where for s in line])):
             seconds = rows.numbers["seconds"][where].sum()
@@ -282,13 +288,16 @@ def _speed(rows: Rows, own: Sequence[Setting]) -> Section:
                 continue
             queries = rows.numbers["queries"][where].sum()
             compiled = rows.numbers["compile_seconds"][where].max()
+            about = [victim, speech(line[0]), label, device]
+            rates[", ".join(about)] = len(where) / seconds
             cells.append(
                 [
-                    *(victim, speech(line[0]), label, device, str(len(where))),
+                    *(*about, str(len(where))),
                     number(seconds / len(where), ".3g"),
                     number(len(where) / seconds, ",.4g"),
                     number(queries / seconds, ",.4g"),
                     number(compiled, ".1f"),
+                    *([papers.get(line[0].facts["attack"], "–")] if papers else []),
                 ]
             )
     return Section(
@@ -296,7 +305,19 @@ def _speed(rows: Rows, own: Sequence[Setting]) -> Section:
         "speed",
         cells,
         "A row is one utterance at one ε. Steady state; compilation is counted apart.",
+        png=_speed_picture(rates),
     )
+
+
+def _speed_picture(rates: Mapping[str, float]) -> tuple[bytes, str] | None:
+    """Rows per second as bars on a logarithmic axis; none where no time was taken."""
+    if not rates:
+        return None
+    # Bars begin at the power of ten below the slowest.
+    start = 10.0 ** math.floor(math.log10(min(rates.values())) - 1e-9)
+    figure = log_bars_figure("rows per second", list(rates), list(rates.values()), start=start)
+    words = "; ".join(f"{name} {rate:,.3g}" for name, rate in rates.items())
+    return figure_png(figure), f"Rows per second: {words}."
 
 
 def _transfer(heard: Sequence[Setting]) -> Section:

@@ -96,8 +96,8 @@ def test_a_page_and_its_tables(run: Path, tmp_path: Path) -> None:
     assert "http" not in text.replace("http-equiv", "")
     reader = Reader(text)
     pictures = [attributes for tag, attributes in reader.tags if tag == "img"]
-    # Curves of two attacks, two confusion matrices, queries, one heat map.
-    assert len(pictures) == 1 + 1 + 1 + 1
+    # Curves of two attacks, two confusion matrices, queries, speed, one heat map.
+    assert len(pictures) == 1 + 1 + 1 + 1 + 1
     assert all(attributes["alt"] for attributes in pictures)
     # Warnings come before any figure.
     words = " ".join(reader.words)
@@ -137,7 +137,7 @@ def test_norms_do_not_share_an_axis(tmp_path: Path) -> None:
         for epsilon in (0.1, 0.2):
             writer.add(columns(epsilon=epsilon))
             writer.add(columns(epsilon=epsilon, attack="deepfool", epsilon_norm="l2"))
-    words = [each.png[1] for each in sections(load([tmp_path])) if each.png]
+    words = [each.png[1] for each in sections(load([tmp_path]), {}) if each.png]
     over = [text for text in words if text.startswith("Robust accuracy and UAR over")]
     assert ["(linf)" in text for text in over].count(True) == 1
     assert ["(l2)" in text for text in over].count(True) == 1
@@ -162,7 +162,7 @@ def test_columns_of_words_and_of_numbers() -> None:
 
 
 def test_every_section_has_a_table_or_a_picture(run: Path) -> None:
-    for section in sections(load([run])):
+    for section in sections(load([run]), {}):
         assert section.png or len(section.cells) > 1
         assert len({len(row) for row in section.cells}) <= 1
 
