@@ -107,7 +107,10 @@ class Speech:
 
     def spread(self, limit: int | None) -> "Speech":
         """At most so many of the utterances, spread over all."""
-        rows = spread_rows(len(self.positions), limit)
+        return self.take(spread_rows(len(self.positions), limit))
+
+    def take(self, rows: np.ndarray) -> "Speech":
+        """Some of the utterances, by their places among them."""
         return dataclasses.replace(
             self,
             positions=self.positions[rows],
@@ -328,9 +331,11 @@ class Run:
         return self.speech.utterances
 
     def source(self) -> dict[str, Any]:
-        """What makes the rows: config, corpus and versions, ready for JSON."""
+        """What makes the rows: config, attack, victim, corpus and versions, ready for JSON."""
         return {
             "config": to_mapping(self.config),
+            "attack": {"name": self.attack.name, "parameters": self.facts["parameters"]},
+            "victim": {"name": self.facts["victim"], "fingerprint": self.speech.fingerprint},
             "corpus": {
                 "name": self.corpus.name,
                 "title": self.corpus.title,

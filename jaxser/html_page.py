@@ -12,8 +12,9 @@ body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem
 h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2.5rem; }
 h3 { font-size: 1rem; margin: 1.5rem 0 .5rem; overflow-wrap: anywhere; }
 nav { display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; margin: 1rem 0; }
-.wide { overflow: auto; max-height: 85vh; margin: 1rem 0; }
+.wide { overflow: auto; margin: 1rem 0; } .wide.long { max-height: 85vh; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .875rem; }
+.hidden { position: absolute; clip-path: inset(50%); }
 caption { text-align: left; padding: .5rem 0; font-weight: 600; }
 th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: right;
   white-space: nowrap; }
@@ -101,8 +102,14 @@ def audio(wav: bytes, caption: str) -> str:
     )
 
 
-def table(cells: Sequence[Sequence[str]], caption: str) -> str:
-    """Cells, escaped, the header first; sorts by any column, and scrolls where it is too wide."""
+def table(cells: Sequence[Sequence[str]], caption: str, hidden: bool = False) -> str:
+    """Cells, escaped, the header first; sorts by any column, and scrolls where it is too wide.
+
+    Args:
+      cells: plain text.
+      caption: what the table is.
+      hidden: whether the caption is for those alone who listen to the page.
+    """
     kinds = [_is_text([row[i] for row in cells[1:]]) for i in range(len(cells[0]))]
 
     def row(values: Sequence[str], kind: str) -> str:
@@ -115,10 +122,11 @@ def table(cells: Sequence[Sequence[str]], caption: str) -> str:
         return f"<tr>{''.join(made)}</tr>"
 
     body = "\n".join(row(values, "td") for values in cells[1:])
+    shown, silent = html.escape(caption), " class=hidden" if hidden else ""
     # Reached by the keyboard, as what scrolls has to be.
     return (
-        f'<div class=wide tabindex=0 role=region aria-label="{html.escape(caption)}"><table>'
-        f"<caption>{html.escape(caption)}</caption><thead>{row(cells[0], 'th')}</thead>"
+        f'<div class="wide long" tabindex=0 role=region aria-label="{shown}"><table>'
+        f"<caption{silent}>{shown}</caption><thead>{row(cells[0], 'th')}</thead>"
         f"<tbody>{body}</tbody></table></div>"
     )
 
@@ -141,5 +149,6 @@ def page(title: str, body: Sequence[str]) -> str:
 
 
 def _is_text(values: Sequence[str]) -> bool:
-    """Whether a column is of words: no cell begins with a digit, a sign or a dash."""
-    return not any(value[:1].isdigit() or value[:1] in "-–+." for value in values if value)
+    """Whether a column is of words: some cell says something, and none begins like a number."""
+    said = [value for value in values if value not in ("", "–")]
+    return bool(said) and not any(value[:1].isdigit() or value[:1] in "-+." for value in said)

@@ -96,11 +96,24 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--speed", type=Path, metavar="FOLDER", help="of benchmark results: speed beside peers"
     )
+    parser.add_argument(
+        "--audio",
+        type=int,
+        metavar="N",
+        help="players and pictures of N utterances of every victim and attack, at the weakest "
+        "epsilon that succeeded; they are attacked again, which needs the victims and the speech",
+    )
     args = parser.parse_args(argv)
     if bool(args.run) == bool(args.compare) and not (args.speed and not args.run):
         raise UsageError("give folders that hold rows, or --compare with two; see --help.")
-    if args.compare and (args.table or args.speed):
-        raise UsageError("--table and --speed are for one report; leave them out with --compare.")
+    if args.compare and (args.table or args.speed or args.audio):
+        raise UsageError(
+            "--table, --speed and --audio are for one report; leave them out with --compare."
+        )
+    if args.audio is not None and args.audio < 1:
+        raise UsageError(f"--audio {args.audio} is no number of utterances; give 1 or more.")
+    if args.audio and not args.run:
+        raise UsageError("--audio needs folders that hold rows.")
     if args.table and not args.run and not args.speed:
         raise UsageError("--table needs folders that hold rows, or --speed.")
     if args.line and not args.table:
@@ -126,6 +139,12 @@ def _sections(args: argparse.Namespace, loaded: "Sequence[Rows]") -> "Iterator[S
         seconds = seconds_in_papers(papers)
     for rows in loaded:
         yield from sections(rows, seconds)
+        if args.audio:
+            from jaxser.compilation import enable_compilation_cache
+            from jaxser.report_audio import listening
+
+            enable_compilation_cache()
+            yield from listening(rows, args.audio)
         if args.table:
             for paper in papers:
                 yield from paper_sections(rows, paper)
@@ -171,7 +190,7 @@ def _section(section: "Section") -> Iterator[str]:
     for caption, wav in section.audio.items():
         yield html_page.audio(wav, caption)
     if section.cells:
-        yield html_page.table(section.cells, section.title)
+        yield html_page.table(section.cells, section.title, hidden=True)
 
 
 def _what_was_run(runs: Sequence[Path], rows: "Rows") -> dict[str, str]:
@@ -202,8 +221,9 @@ def _what_was_run(runs: Sequence[Path], rows: "Rows") -> dict[str, str]:
 
 
 def _corpus(corpus: Mapping[str, Any]) -> str:
-    split = " ".join(map(str, corpus["split"]))
-    return f"{corpus['title']}: {corpus['fingerprint'][:16]}, split {split}"
+    split, seed, fold = corpus["split"]
+    print_ = corpus["fingerprint"][:16]
+    return f"{corpus['title']}: {print_}, split {split} (seed {seed}, fold {fold})"
 
 
 def _versions(source: Mapping[str, Any]) -> str:
@@ -222,7 +242,7 @@ def _configs(rows: "Rows") -> Iterator[str]:
     if not configs:
         return
     differ = [key for key in configs[0] if len({each[key] for each in configs}) > 1]
-    same = ", ".join(f"{k} {v}" for k, v in configs[0].items() if k not in differ)
+    same = ", ".join(f"{k} {v}" for k, v in configs[0].items() if k not in differ and v != "–")
     yield html_page.paragraph(f"Configs: {same}.")
     if differ:
         lines = dict.fromkeys(tuple(each[key] for key in differ) for each in configs)

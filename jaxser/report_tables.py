@@ -45,6 +45,7 @@ _LAYOUTS: Mapping[str, Callable[[Path], Any]] = {
     "epsilon": load_defence_table,
 }
 _GENDERS = ("female", "male")
+_GROUP = "Tables of papers"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,7 +205,7 @@ def _genders(rows: Rows, paper: Paper, table: Table) -> Iterator[Section]:
             f"{paper.name}_{name}",
             cells if len(cells) > 1 else [],
             text if chosen else _lacking(table.y, table.domain),
-            group="Tables of papers",
+            group=_GROUP,
         )
 
 
@@ -268,15 +269,16 @@ def _transfer(rows: Rows, paper: Paper, table: TransferTable) -> Iterator[Sectio
             "ASR: share of all utterances whose prediction changes, with 95 % intervals over "
             "speakers and utterances. SNR, changed samples and STOI are of those that fooled the "
             "threat model; s: seconds per utterance.",
-            group="Tables of papers",
+            group=_GROUP,
         )
+    if not lines:
+        yield Section(table.title, "", text=_lacking("prediction", "waveform"), group=_GROUP)
     if table.published:
         yield Section(
             f"{table.title}, as published, on {table.corpus}",
             f"{paper.name}_published",
             published_cells(table),
-            "" if lines else _lacking("prediction", "waveform"),
-            group="Tables of papers",
+            group=_GROUP,
         )
 
 
@@ -337,7 +339,7 @@ def _defence(rows: Rows, paper: Paper, table: DefenceTable) -> Iterator[Section]
         "takes."
         if len(cells) > 1
         else _lacking(table.y, table.domain),
-        group="Tables of papers",
+        group=_GROUP,
     )
     if table.published:
         printed = [[_figure(value) for value in line] for line in table.published]
@@ -345,7 +347,7 @@ def _defence(rows: Rows, paper: Paper, table: DefenceTable) -> Iterator[Section]
             f"{table.title}, as published, on {table.corpus}",
             f"{paper.name}_published",
             [table.header, *printed],
-            group="Tables of papers",
+            group=_GROUP,
         )
 
 
