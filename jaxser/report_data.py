@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from jaxtyping import Bool, Float, Int
 
 from jaxser.errors import InputError
-from jaxser.metrics import accuracy, bootstrap_interval, confusion_matrix, macro_f1, uar
+from jaxser.metrics import accuracy, confusion_matrix, macro_f1, matrix_intervals, uar
 from jaxser.results import Estimate, mean_of_defined, read_rows, read_sources
 
 __all__ = ["METRICS", "Rows", "Setting", "accuracies", "load", "split_by"]
@@ -309,8 +309,8 @@ def accuracies(rows: Rows, where: Int[np.ndarray, " rows"]) -> tuple[Estimate, E
 
 def _share(right: Bool[np.ndarray, " rows"]) -> Estimate:
     # Two classes are enough to draw from: right, and what was taken for the other.
-    low, high = bootstrap_interval(accuracy, np.zeros(len(right), int), ~right, 2)
-    return Estimate(float(right.mean()), low, high)
+    count = int(right.sum())
+    return _estimates(np.array([[count, len(right) - count], [0, 0]]))[0]
 
 
 def _grouped(rows: Rows) -> list[Int[np.ndarray, " rows"]]:
@@ -334,11 +334,10 @@ def _setting_of(rows: Rows, where: Int[np.ndarray, " rows"]) -> Setting:
     count = len(classes)
     before, after = (confusion_matrix(label, each, count) for each in (clean, found))
     figures = {
-        name: (
-            _estimate(metric, label, clean, count, before),
-            _estimate(metric, label, found, count, after),
+        name: (unharmed, attacked)
+        for name, unharmed, attacked in zip(
+            METRICS, _estimates(before), _estimates(after), strict=True
         )
-        for name, metric in METRICS.items()
     }
     changed, right = clean != found, clean == label
     success = rows.numbers["success"][where].astype(bool)
@@ -397,11 +396,19 @@ def _named(
     return coded
 
 
-def _estimate(
-    metric: Any, label: np.ndarray, found: np.ndarray, count: int, matrix: np.ndarray
-) -> Estimate:
-    low, high = bootstrap_interval(metric, label, found, count)
-    return Estimate(float(metric(matrix)), low, high)
+def _estimates(matrix: Int[np.ndarray, "classes classes"]) -> list[Estimate]:
+    return _estimates_of(matrix.tobytes(), len(matrix))
+
+
+@functools.cache
+def _estimates_of(counts: bytes, classes: int) -> list[Estimate]:
+    """Of every metric; what a victim takes clean speech for is the same at every ε."""
+    matrix = np.frombuffer(counts, np.int64).reshape(classes, classes)
+    intervals = matrix_intervals(list(METRICS.values()), matrix)
+    return [
+        Estimate(float(metric(matrix)), low, high)
+        for metric, (low, high) in zip(METRICS.values(), intervals, strict=True)
+    ]
 
 
 def _order(setting: Setting) -> tuple[Any, ...]:

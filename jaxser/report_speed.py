@@ -118,11 +118,13 @@ def _comparisons(report: Mapping[str, Any]) -> Iterator[Comparison]:
         yield from (
             _of_attack(each, report, device) if "attack" in each else _of_training(each, device)
         )
-    measured = report.get("measured", [])
-    if measured and "side" in measured[0]:
-        yield from _of_sides(measured, report, device)
-    elif measured and "utterances_per_s" in measured[0]:
-        yield from _of_names(measured, report, device)
+    measured = report.get("measured")
+    # A benchmark without a peer measures something else.
+    if isinstance(measured, list) and measured:
+        if "side" in measured[0]:
+            yield from _of_sides(measured, report, device)
+        elif "utterances_per_s" in measured[0]:
+            yield from _of_names(measured, report, device)
 
 
 def _turns(

@@ -14,7 +14,7 @@ RESULTS = Path(__file__).resolve().parents[1] / "benchmarks" / "results"
 
 def test_all_benchmarks_are_read() -> None:
     comparisons, others = read_comparisons(RESULTS)
-    assert others == ["refilling_0.5s.json"]
+    assert "refilling_0.5s.json" in others
     assert {each.peer for each in comparisons} == {
         *("art", "foolbox", "scipy", "torchattacks"),
         *("torch", "torch eager", "torch sdpa"),
