@@ -160,7 +160,7 @@ def _curves(own: Sequence[Setting]) -> Iterator[Section]:
         yield Section(
             f"{victim}, {speech(group[0])}, {axis}",
             "",
-            group="Over ε",
+            group="Accuracy and UAR over ε",
             text="Bands are 95 % bootstrap intervals, the grey line is before any attack, and "
             "noise is dashed.",
             png=(figure_png(figure), f"Robust accuracy and UAR over {axis}: {words}."),
@@ -201,7 +201,7 @@ def _confusions(own: Sequence[Setting]) -> Iterator[Section]:
             f"{victim}, {speech(worst)}",
             "",
             png=(figure_png(figure), words),
-            group="What is taken for what",
+            group="Confusion matrices",
         )
 
 
@@ -244,16 +244,16 @@ def _queries(own: Sequence[Setting]) -> Section:
         "Queries",
         "queries",
         cells,
-        "Forward passes for one row. In the picture, at the strongest ε: from 5 % to 95 % of the "
-        "rows, with the median.",
+        "Forward passes for one row. A picture, where rows differ, is at the strongest ε: from 5 % "
+        "to 95 % of the rows, with the median.",
         png=_queries_picture(_strongest(own)),
     )
 
 
 def _queries_picture(strongest: Sequence[Setting]) -> tuple[bytes, str] | None:
-    """A bar from 5 % to 95 % of the rows for every attack; none where nothing was asked."""
+    """A bar from 5 % to 95 % of the rows for every attack; none where all rows ask as often."""
     asked = [setting for setting in strongest if setting.queries[2] > 0]
-    if not asked:
+    if all(setting.queries[0] == setting.queries[2] for setting in asked):
         return None
     names = [f"{setting.facts['victim']}, {speech(setting)}: {setting.label}" for setting in asked]
     low, median, high, _ = np.array([setting.queries for setting in asked]).T

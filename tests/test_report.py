@@ -98,8 +98,8 @@ def test_a_page_and_its_tables(run: Path, tmp_path: Path) -> None:
     assert "http" not in text.replace("http-equiv", "")
     reader = Reader(text)
     pictures = [attributes for tag, attributes in reader.tags if tag == "img"]
-    # Curves of two attacks, two confusion matrices, queries, speed, one heat map.
-    assert len(pictures) == 1 + 1 + 1 + 1 + 1
+    # Curves of two attacks, two confusion matrices, speed, one heat map.
+    assert len(pictures) == 1 + 1 + 1 + 1
     assert all(attributes["alt"] for attributes in pictures)
     # Warnings come before any figure.
     words = " ".join(reader.words)
@@ -260,6 +260,16 @@ def test_what_was_run_is_told_by_the_files(tmp_path: Path) -> None:
     assert "jaxser 9.9 (fedcba9876), Python 3.11, jax 0.10.2" in words
     assert "Configs: attack pgd." in words
     assert {"params", "steps=3", "steps=4"} <= set(words)
+
+
+def test_queries_are_pictured_where_rows_differ(tmp_path: Path) -> None:
+    for name, counts in (("same", [3] * 7), ("other", [1, 5, 10, 50, 100, 500, 900])):
+        with RowWriter(tmp_path / name) as writer:
+            writer.add({**columns(), "queries": counts})
+        (section,) = [s for s in sections(load([tmp_path / name]), {}) if s.name == "queries"]
+        assert (section.png is not None) == (name == "other")
+    assert section.png is not None
+    assert "pgd 2.2 to 780, median 50" in section.png[1]
 
 
 def test_most_speakers_and_no_more(tmp_path: Path) -> None:
