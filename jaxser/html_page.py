@@ -92,12 +92,13 @@ def picture(png: bytes, description: str) -> str:
     )
 
 
-def audio(wav: bytes, caption: str) -> str:
-    """A player of a WAV within the page."""
+def audio(wav: bytes, caption: str, subject: str) -> str:
+    """A player of a WAV within the page; what it plays, and of what."""
     data, shown = base64.b64encode(wav).decode(), html.escape(caption)
+    named = html.escape(f"{caption}, {subject}")
     return (
         f"<figure><figcaption>{shown}</figcaption>"
-        f'<audio controls preload=none aria-label="{shown}" src="data:audio/wav;base64,{data}">'
+        f'<audio controls preload=none aria-label="{named}" src="data:audio/wav;base64,{data}">'
         "</audio></figure>"
     )
 

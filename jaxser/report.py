@@ -188,7 +188,7 @@ def _section(section: "Section") -> Iterator[str]:
     if section.png is not None:
         yield html_page.picture(*section.png)
     for caption, wav in section.audio.items():
-        yield html_page.audio(wav, caption)
+        yield html_page.audio(wav, caption, section.title)
     if section.cells:
         yield html_page.table(section.cells, section.title, hidden=True)
 

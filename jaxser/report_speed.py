@@ -8,6 +8,7 @@ and a peer make of the same work, taking turns in one run, on which machine.
 
 import dataclasses
 import json
+import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -150,7 +151,7 @@ def _of_attack(
     each: Mapping[str, Any], report: Mapping[str, Any], device: str
 ) -> Iterator[Comparison]:
     """Of benchmarks.attacks."""
-    work = ", ".join([each["attack"], *(f"{k} {_short(v)}" for k, v in each["work"].items())])
+    work = ", ".join([each["attack"], *(_told(*item) for item in each["work"].items())])
     whole = Comparison(
         work=work.replace("_trainable", ", weights with gradients"),
         model=Path(report["victim"]).name,
@@ -172,10 +173,11 @@ def _of_attack(
         )
 
 
-def _short(value: Any) -> str:
-    if isinstance(value, list):
-        return f"{value[0]:g}" if len(value) == 1 else f"of {len(value)}"
-    return f"{value:g}"
+def _told(name: str, value: Any) -> str:
+    """A setting of a benchmark in words."""
+    if name == "epsilons":
+        return f"ε {value[0]:g}" if len(value) == 1 else f"{len(value)} ε"
+    return f"{name} {value:g}"
 
 
 def _of_training(each: Mapping[str, Any], device: str) -> Iterator[Comparison]:
@@ -277,10 +279,11 @@ def _span(spread: tuple[float, float]) -> str:
 
 def _picture(comparisons: Sequence[Comparison]) -> tuple[bytes, str]:
     """Ratios as bars on a logarithmic axis, with their spread."""
-    names = [
-        " ".join(filter(None, [each.work, each.model, f"against {each.peer}"]))
-        for each in comparisons
-    ]
+    names = []
+    for each in comparisons:
+        length = "" if math.isnan(each.seconds) else f"{each.seconds:g} s"
+        subject = ", ".join(filter(None, [each.work, each.model, length]))
+        names.append(f"{subject}: {each.peer}")
     ratios = [each.ratio for each in comparisons]
     spreads = [each.spread for each in comparisons]
     axis = "times as many rows per second as the peer"
