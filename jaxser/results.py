@@ -197,8 +197,9 @@ def read_rows(
     tables = []
     for path in _row_files(folder):
         with _of_rows(path):
-            file = pq.ParquetFile(path, read_dictionary=texts)
-            _check_layout(path, file.schema_arrow.names)
+            metadata = pq.read_metadata(path)
+            _check_layout(path, metadata.schema.to_arrow_schema().names)
+            file = pq.ParquetFile(path, metadata=metadata, read_dictionary=texts)
             tables.append(file.read(schema.names).select(schema.names).cast(schema))
     return pa.concat_tables(tables).unify_dictionaries()
 

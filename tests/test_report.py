@@ -337,7 +337,7 @@ def test_two_runs_side_by_side(tmp_path: Path) -> None:
         (["empty", "--csv", "file"], "is a file"),
         ([], "give folders that hold rows"),
         (["whole", "--compare", "whole", "whole"], "give folders that hold rows"),
-        (["whole", "older"], "is of another version of jaxser: it lacks stoi"),
+        (["whole", "older"], "is of another version of jaxser: it lacks stoi, threat"),
         (["whole", "newer"], "is of another version of jaxser: it also has loudness"),
         (["nothing"], "all files of rows are empty"),
         (["whole", "--table", "none.yaml"], "there is no config file none.yaml"),
@@ -368,7 +368,7 @@ def test_mistakes_are_one_sentence(
     (file,) = (tmp_path / "whole").glob("*.parquet")
     rows = pq.read_table(file)
     for name, table_ in (
-        ("older", rows.drop_columns("stoi")),
+        ("older", rows.drop_columns(["stoi", "threat"])),
         ("newer", rows.append_column("loudness", rows["stoi"])),
         ("nothing", rows.slice(0, 0)),
     ):
