@@ -20,10 +20,12 @@ __all__ = [
     "log_bars_figure",
     "perturbation_figure",
     "save_figure",
+    "shortened",
     "spectrograms_figure",
 ]
 
 _MEL_BANDS = 64
+_LONGEST_NAME = 80
 
 
 def confusion_figure(
@@ -146,13 +148,21 @@ def log_bars_figure(
         whisker = [ends - low, high - ends]
         axes.errorbar(ends, places, xerr=whisker, fmt="none", ecolor="black")
     axes.set_xscale("log")
-    axes.set_yticks(places, names, fontsize=8)
+    axes.set_yticks(places, [shortened(name) for name in names], fontsize=8)
     axes.margins(y=0.01)
     axes.invert_yaxis()
     axes.set_xlabel(axis)
     axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)
     return figure
+
+
+def shortened(name: str) -> str:
+    """A name that leaves room for a picture beside it: its ends, where it is long."""
+    if len(name) <= _LONGEST_NAME:
+        return name
+    half = _LONGEST_NAME // 2
+    return f"{name[:half]}…{name[-half:]}"
 
 
 def spectrograms_figure(

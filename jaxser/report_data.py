@@ -95,19 +95,36 @@ class Rows:
 
     @functools.cached_property
     def labels(self) -> dict[tuple[str, str], str]:
-        """What tables call an attack: its name, and what sets it apart from others of that name."""
+        """What tables call an attack: its name, and what sets it apart from others of that name.
+
+        Bounds are the victim's and left out, unless a victim was attacked within several.
+        """
         of_name: dict[str, list[str]] = {}
         for name, parameters in self.attacks:
             of_name.setdefault(name, []).append(parameters)
         found = {}
         for name, texts in of_name.items():
             values = [json.loads(text) for text in texts]
-            keys = [
-                key for key in values[0] if len({json.dumps(each.get(key)) for each in values}) > 1
-            ]
+            if not self._bounds_differ(name):
+                values = [{k: v for k, v in each.items() if k != "bounds"} for each in values]
+            keys = _telling_keys(values)
             for text, value in zip(texts, values, strict=True):
                 found[name, text] = " ".join([name, *(f"{key} {value.get(key)}" for key in keys)])
         return found
+
+    def _bounds_differ(self, name: str) -> bool:
+        """Whether one victim has attacks of a name that differ in their bounds alone."""
+        size = len(self.names["parameters"])
+        own = self.texts["attack"] == self.names["attack"].index(name)
+        pairs = np.unique(
+            self.texts["threat"][own].astype(np.int64) * size + self.texts["parameters"][own]
+        )
+        found = []
+        for pair in pairs.tolist():
+            values = json.loads(self.names["parameters"][pair % size])
+            values.pop("bounds", None)
+            found.append((pair // size, json.dumps(values, sort_keys=True)))
+        return len(set(found)) < len(found)
 
     @functools.cached_property
     def settings(self) -> "list[Setting]":
@@ -127,6 +144,22 @@ class Rows:
         codes, first = np.unique(self.texts[column], return_index=True)
         ordered = codes[np.argsort(first)]
         return tuple(self.names[column][code] for code in ordered if code >= 0)
+
+
+def _telling_keys(values: Sequence[Mapping[str, Any]]) -> list[str]:
+    """As few hyper-parameters as tell apart what differs at all, the first where any would do."""
+    texts = [{key: json.dumps(value) for key, value in each.items()} for each in values]
+    keys = list(dict.fromkeys(key for each in texts for key in each))
+
+    def kinds(chosen: Sequence[str]) -> int:
+        return len({tuple(each.get(key) for key in chosen) for each in texts})
+
+    chosen = [key for key in keys if kinds([key]) > 1]
+    for key in reversed(chosen):
+        rest = [each for each in chosen if each != key]
+        if kinds(rest) == kinds(chosen):
+            chosen = rest
+    return chosen
 
 
 def load(folders: Sequence[Path]) -> Rows:

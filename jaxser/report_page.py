@@ -9,7 +9,7 @@ from typing import Any
 import matplotlib.figure
 import numpy as np
 
-from jaxser.figures import draw_confusion, log_bars_figure
+from jaxser.figures import draw_confusion, log_bars_figure, shortened
 from jaxser.report_data import METRICS, Rows, Setting, accuracies, split_by
 from jaxser.results import EPSILON_UNITS, Estimate
 
@@ -30,6 +30,8 @@ Cells = list[list[str]]
 
 # What a line of a table or a curve is of, beside the attack.
 _LINE = ("victim", "corpus", "split", "domain")
+
+_HEAT_MAPS_BESIDE = 3
 
 # Speakers, for one, in a table: those with most rows, so that a page stays small.
 _MOST_PARTS = 100
@@ -135,7 +137,9 @@ def _curves(own: Sequence[Setting]) -> Iterator[Section]:
             continue
         victim, *_, unit, norm = key
         axis = f"ε ({norm})" if unit == "amplitude" else _UNITS[unit]
-        figure = matplotlib.figure.Figure(figsize=(11, 4.2), layout="compressed", dpi=100)
+        # Names stand below, two beside each other.
+        size = (11, 4.2 + 0.1 * len(lines))
+        figure = matplotlib.figure.Figure(figsize=size, layout="compressed", dpi=100)
         for axes, metric in zip(
             figure.subplots(1, 2, sharex=True), ("accuracy", "UAR"), strict=True
         ):
@@ -151,7 +155,9 @@ def _curves(own: Sequence[Setting]) -> Iterator[Section]:
                 axes.set_xscale("log")
             else:
                 axes.invert_xaxis()
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", frameon=False)
+        handles, names = axes.get_legend_handles_labels()
+        shown = [shortened(name) for name in names]
+        figure.legend(handles, shown, loc="outside lower left", ncols=2, fontsize=8, frameon=False)
         words = "; ".join(
             f"{name}: accuracy {line[0].figures['accuracy'][1].value:.0%} to "
             f"{line[-1].figures['accuracy'][1].value:.0%}"
@@ -189,7 +195,7 @@ def _confusions(own: Sequence[Setting]) -> Iterator[Section]:
         places = figure.subplots(1, 2)
         for axes, matrix, title in zip(places, (worst.before, worst.after), titles, strict=True):
             draw_confusion(axes, matrix, worst.classes)
-            axes.set_title(title, fontsize=9)
+            axes.set_title(shortened(title), fontsize=9)
         places[0].set_ylabel("true")
         kept = [
             f"{name} {row[i]} of {row.sum()}"
@@ -264,7 +270,7 @@ def _queries_picture(strongest: Sequence[Setting]) -> tuple[bytes, str] | None:
     places = np.arange(len(asked))
     axes.hlines(places, np.maximum(low, 1), high, linewidth=6, alpha=0.35)
     axes.plot(median, places, "|", color="black", markersize=10)
-    axes.set_yticks(places, names, fontsize=8)
+    axes.set_yticks(places, [shortened(name) for name in names], fontsize=8)
     axes.invert_yaxis()
     axes.set_xscale("log")
     axes.set_xlabel("queries for one row")
@@ -344,40 +350,64 @@ def _transfer(heard: Sequence[Setting]) -> Section:
 
 def _transfer_pictures(settings: Sequence[Setting]) -> Iterator[Section]:
     """Threat models by victims, of every attack at its last ε; itself beside the others."""
-    for (*_, label), group in _by_label(settings, "corpus", "split").items():
-        last = {}
-        for setting in group:  # ε from weak to strong
-            last[setting.facts["threat"], setting.facts["victim"]] = setting
-        if not any(setting.transferred for setting in group):
+    for group in by(settings, "corpus", "split", "domain").values():
+        lines = {
+            label: line
+            for label, line in _by_label(group).items()
+            if any(setting.transferred for setting in line)
+        }
+        if not lines:
             continue
-        threats, victims = (sorted({pair[i] for pair in last}) for i in (0, 1))
-        shares = np.full((len(threats), len(victims)), np.nan)
-        for (threat, victim), setting in last.items():
-            shares[threats.index(threat), victims.index(victim)] = setting.fooled
-        size = (3.5 + 1.2 * len(victims), 2.5 + 0.6 * len(threats))
-        figure = matplotlib.figure.Figure(figsize=size, layout="compressed", dpi=100)
-        axes = figure.subplots()
-        image = axes.imshow(shares, cmap="Reds", vmin=0, vmax=1)
-        for row, column in np.ndindex(shares.shape):
-            if not math.isnan(shares[row, column]):
-                text = f"{shares[row, column]:.0%}"
-                colour = "white" if shares[row, column] > 0.6 else "black"
-                axes.text(column, row, text, ha="center", va="center", color=colour)
-        axes.set_xticks(range(len(victims)), victims, rotation=30, ha="right")
-        axes.set_yticks(range(len(threats)), threats)
-        axes.set_xlabel("victim")
-        axes.set_ylabel("threat model")
-        figure.colorbar(image, ax=axes, label="fooled")
-        words = "; ".join(
-            f"{threat} to {victim} {setting.fooled:.0%}"
-            for (threat, victim), setting in last.items()
+        threats, victims = (
+            sorted({setting.facts[name] for line in lines.values() for setting in line})
+            for name in ("threat", "victim")
         )
+        columns = min(len(lines), _HEAT_MAPS_BESIDE)
+        rows = math.ceil(len(lines) / columns)
+        size = (3.5 + columns * (0.6 + 0.8 * len(victims)), rows * (2.2 + 0.5 * len(threats)))
+        figure = matplotlib.figure.Figure(figsize=size, layout="compressed", dpi=100)
+        places = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+        words = []
+        for axes, (label, line) in zip(places, lines.items(), strict=False):
+            # ε from weak to strong: the last one stays.
+            last = {(s.facts["threat"], s.facts["victim"]): s for s in line}
+            image = _draw_transfer(axes, last, threats, victims)
+            title = f"{label}, ε {epsilon_text(line[-1])}"
+            axes.set_title(shortened(title), fontsize=9)
+            shares = [f"{a} to {b} {setting.fooled:.0%}" for (a, b), setting in last.items()]
+            words.append(f"{title}: {', '.join(shares)}")
+        for axes in places[len(lines) :]:
+            axes.set_visible(False)
+        figure.colorbar(image, ax=list(places), label="fooled")
+        figure.supxlabel("victim", fontsize=9)
+        figure.supylabel("threat model", fontsize=9)
         yield Section(
-            f"{label}, {speech(group[0])}, ε {epsilon_text(group[-1])}",
+            speech(group[0]),
             "",
-            png=(figure_png(figure), f"Share fooled: {words}."),
+            png=(figure_png(figure), f"Share fooled: {'; '.join(words)}."),
             group="Transfer",
         )
+
+
+def _draw_transfer(
+    axes: Any,
+    last: Mapping[tuple[str, str], Setting],
+    threats: Sequence[str],
+    victims: Sequence[str],
+) -> Any:
+    """A heat map into a place of a figure; returns the image, for a scale of colours."""
+    shares = np.full((len(threats), len(victims)), np.nan)
+    for (threat, victim), setting in last.items():
+        shares[threats.index(threat), victims.index(victim)] = setting.fooled
+    image = axes.imshow(shares, cmap="Reds", vmin=0, vmax=1)
+    for row, column in np.ndindex(shares.shape):
+        if not math.isnan(shares[row, column]):
+            text = f"{shares[row, column]:.0%}"
+            colour = "white" if shares[row, column] > 0.6 else "black"
+            axes.text(column, row, text, ha="center", va="center", color=colour)
+    axes.set_xticks(range(len(victims)), victims, rotation=30, ha="right", fontsize=8)
+    axes.set_yticks(range(len(threats)), threats, fontsize=8)
+    return image
 
 
 def by(settings: Sequence[Setting], *names: str) -> dict[tuple[Any, ...], list[Setting]]:
