@@ -55,10 +55,13 @@ def confusion_figure(
 def draw_confusion(
     axes: Any, matrix: Int[np.ndarray, "classes classes"], labels: Sequence[str]
 ) -> Any:
-    """A confusion matrix into a place of a figure; returns the image, for a scale of colours."""
+    """A confusion matrix into a place of a figure; returns the image, for a scale of colours.
+
+    Cells of nothing are left empty.
+    """
     share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    for row, column in np.ndindex(matrix.shape):
+    for row, column in np.argwhere(matrix):
         axes.text(
             column,
             row,

@@ -136,8 +136,12 @@ class Rows:
         base = self.labels[name, parameters]
         if goal.startswith(_TARGET):
             return f"{base} {goal}"
-        several = sum(not each.startswith(_TARGET) for each in self.distinct("goal")) > 1
-        return f"{base} from {goal}" if several else base
+        return f"{base} from {goal}" if self._several_goals else base
+
+    @functools.cached_property
+    def _several_goals(self) -> bool:
+        """Whether some attacks leave the truth, and others the victim's prediction."""
+        return sum(not each.startswith(_TARGET) for each in self.distinct("goal")) > 1
 
     def distinct(self, column: str) -> tuple[str, ...]:
         """Names that occur, in the order of their first row."""
@@ -293,7 +297,6 @@ class Setting:
       classes: names, in the order of the matrices.
       before, after: confusion matrices of the clean and of the adversarial speech; the last row and
         column stand for logits that are not finite.
-      figures: by name of a metric, before and after the attack.
       fooled: share of rows whose prediction changed.
       on_correct: success on the rows that were right before; NaN without any.
       success: share of rows that the attack reached its goal on.
@@ -308,13 +311,23 @@ class Setting:
     classes: tuple[str, ...]
     before: Int[np.ndarray, "classes classes"]
     after: Int[np.ndarray, "classes classes"]
-    figures: Mapping[str, tuple[Estimate, Estimate]]
     fooled: float
     on_correct: float
     success: float
     means: Mapping[str, float]
     gradients: float
     queries: tuple[float, float, float, float]
+
+    @functools.cached_property
+    def figures(self) -> dict[str, tuple[Estimate, Estimate]]:
+        """By name of a metric, before and after the attack."""
+        both = zip(_estimates(self.before), _estimates(self.after), strict=True)
+        return dict(zip(METRICS, both, strict=True))
+
+    @property
+    def robust_accuracy(self) -> Estimate:
+        """After the attack, alone: without the draws that other metrics need."""
+        return _share(int(np.trace(self.after)), len(self.where))
 
     @property
     def transferred(self) -> bool:
@@ -337,13 +350,13 @@ def split_by(
 def accuracies(rows: Rows, where: Int[np.ndarray, " rows"]) -> tuple[Estimate, Estimate]:
     """Before and after the attack, of any rows."""
     label, clean, found = _named(rows, where)
-    return _share(clean == label), _share(found == label)
+    before, after = (int((each == label).sum()) for each in (clean, found))
+    return _share(before, len(where)), _share(after, len(where))
 
 
-def _share(right: Bool[np.ndarray, " rows"]) -> Estimate:
-    # Two classes are enough to draw from: right, and what was taken for the other.
-    count = int(right.sum())
-    return _estimates(np.array([[count, len(right) - count], [0, 0]]))[0]
+def _share(right: int, rows: int) -> Estimate:
+    """Accuracy: two cells are enough to draw from, right and wrong."""
+    return _estimates(np.array([[right, rows - right], [0, 0]]))[0]
 
 
 def _grouped(rows: Rows) -> list[Int[np.ndarray, " rows"]]:
@@ -366,12 +379,6 @@ def _setting_of(rows: Rows, where: Int[np.ndarray, " rows"]) -> Setting:
     classes, (label, clean, found) = _classes(rows, where)
     count = len(classes)
     before, after = (confusion_matrix(label, each, count) for each in (clean, found))
-    figures = {
-        name: (unharmed, attacked)
-        for name, unharmed, attacked in zip(
-            METRICS, _estimates(before), _estimates(after), strict=True
-        )
-    }
     changed, right = clean != found, clean == label
     success = rows.numbers["success"][where].astype(bool)
     reached = where[success & changed]
@@ -383,7 +390,6 @@ def _setting_of(rows: Rows, where: Int[np.ndarray, " rows"]) -> Setting:
         classes=classes,
         before=before,
         after=after,
-        figures=figures,
         fooled=float(changed.mean()),
         on_correct=float(success[right].mean()) if right.any() else float("nan"),
         success=float(success.mean()),

@@ -336,7 +336,7 @@ def _transfer(heard: Sequence[Setting]) -> Section:
             [
                 *(facts["threat"], facts["victim"], speech(setting), setting.label),
                 *(epsilon_text(setting), str(len(setting.where)), percent(setting.fooled)),
-                interval(setting.figures["accuracy"][1]),
+                interval(setting.robust_accuracy),
             ]
         )
     return Section(
