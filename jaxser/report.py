@@ -11,6 +11,7 @@ page is one file without any other, needs no network, and its tables sort. No ac
 
 import argparse
 import csv
+import html
 import io
 import json
 import sys
@@ -270,10 +271,19 @@ def _csv(section: "Section") -> str:
 
 def _markdown(section: "Section") -> str:
     def row(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+        # Viewers of Markdown take tags for HTML, and a line's end for the end of the table.
+        shown = (html.escape(" ".join(cell.split()), quote=False) for cell in cells)
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in shown) + " |"
 
     header, *rest = section.cells
-    lines = [f"## {section.title}", "", section.text, "", row(header), "|" + "---|" * len(header)]
+    lines = [
+        f"## {html.escape(section.title, quote=False)}",
+        "",
+        section.text,
+        "",
+        row(header),
+        "|" + "---|" * len(header),
+    ]
     return "\n".join([*lines, *map(row, rest), ""])
 
 
@@ -290,7 +300,8 @@ def _latex(section: "Section") -> str:
 def _latex_text(text: str) -> str:
     special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     special |= {character: f"\\{character}" for character in "&%$#_{}"}
-    special |= {"ε": r"$\varepsilon$", "–": "--"}
+    special |= {"ε": r"$\varepsilon$", "→": r"$\rightarrow$", "∞": r"$\infty$", "–": "--"}
+    special |= {"<": r"\textless{}", ">": r"\textgreater{}"}
     return "".join(special.get(character, character) for character in text)
 
 

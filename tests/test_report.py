@@ -2,6 +2,7 @@
 
 import csv
 import html.parser
+import json
 from pathlib import Path
 
 import numpy as np
@@ -170,6 +171,38 @@ def test_labels_and_utterances_stay_text(tmp_path: Path) -> None:
     assert label in "".join(reader.words)
     alts = [attributes["alt"] or "" for tag, attributes in reader.tags if tag == "img"]
     assert any(f"{label} 0 of" in alt or f"{label} 1 of" in alt for alt in alts)
+
+
+def test_names_in_markdown_and_latex_stay_text(tmp_path: Path) -> None:
+    name = "<b>a|b</b> & 50%_\nx"
+    with RowWriter(tmp_path / "run") as writer:
+        writer.add(columns(victim=name, threat=name))
+    argv = [str(tmp_path / "run"), "--out", str(tmp_path / "r.html")]
+    folders = [str(tmp_path / "t")] * 2
+    assert report.main([*argv, "--markdown", folders[0], "--latex", folders[1]]) == 0
+    markdown = (tmp_path / "t" / "clean.md").read_text()
+    assert "| &lt;b&gt;a\\|b&lt;/b&gt; &amp; 50%_ x |" in markdown
+    latex = (tmp_path / "t" / "clean.tex").read_text()
+    assert r"\textless{}b\textgreater{}a|b\textless{}/b\textgreater{} \& 50\%\_" in latex
+
+
+def test_labels_say_what_tells_attacks_apart(tmp_path: Path) -> None:
+    """Not what goes along with it, nor bounds, which are the victim's."""
+    told = [
+        {"steps": 3, "bounds": [-1, 1], "step_size": 0.1, "norm": "linf"},
+        {"steps": 5, "bounds": [-1, 1], "step_size": 0.2, "norm": "linf"},
+        {"steps": 3, "bounds": [-3, 7], "step_size": 0.1, "norm": "linf"},
+    ]
+    victims = ["a", "a", "b"]
+    for folder, names in (("victims", victims), ("one", ["a"] * 3)):
+        with RowWriter(tmp_path / folder) as writer:
+            for name, values in zip(names, told, strict=True):
+                changes = {"victim": name, "threat": name, "victim_fingerprint": name}
+                writer.add(columns(parameters=json.dumps(values), **changes))
+    labels = load([tmp_path / "victims"]).labels
+    assert sorted(labels.values()) == ["pgd steps 3", "pgd steps 3", "pgd steps 5"]
+    labels = load([tmp_path / "one"]).labels
+    assert len(set(labels.values())) == 3
 
 
 def test_different_targets_are_not_pooled(tmp_path: Path) -> None:
