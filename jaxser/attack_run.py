@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 from jaxser.attacks import Attack, StaaNet, from_parameters, parameters
 from jaxser.attacks.base import FLAG_NAMES, PROBABILITIES, RANDOMISED
 from jaxser.audio import write_wav
-from jaxser.config import AttackCommandConfig, CorpusConfig, load_yaml
+from jaxser.config import AttackCommandConfig, CorpusConfig, load_yaml, to_mapping
 from jaxser.corpora import Corpus, Prepared, Utterance
 from jaxser.corpora.selection import select, split_rows
 from jaxser.driver import (
@@ -47,7 +47,7 @@ from jaxser.intelligibility import short_time_intelligibility
 from jaxser.losses import is_successful
 from jaxser.models.front_end import RowBatches
 from jaxser.progress import AttackBar, Interruption
-from jaxser.provenance import device_name, fingerprint_of
+from jaxser.provenance import device_name, environment, fingerprint_of
 from jaxser.results import SCHEMA, RowWriter, parameters_hash, read_rows
 from jaxser.staa_net import ALL_TARGETS, Generator
 from jaxser.victim import Victim, load_victim, read_run
@@ -107,7 +107,10 @@ class Speech:
 
     def spread(self, limit: int | None) -> "Speech":
         """At most so many of the utterances, spread over all."""
-        rows = spread_rows(len(self.positions), limit)
+        return self.take(spread_rows(len(self.positions), limit))
+
+    def take(self, rows: np.ndarray) -> "Speech":
+        """Some of the utterances, by their places among them."""
         return dataclasses.replace(
             self,
             positions=self.positions[rows],
@@ -326,6 +329,21 @@ class Run:
     @property
     def utterances(self) -> list[Utterance]:
         return self.speech.utterances
+
+    def source(self) -> dict[str, Any]:
+        """What makes the rows: config, attack, victim, corpus and versions, ready for JSON."""
+        return {
+            "config": to_mapping(self.config),
+            "attack": {"name": self.attack.name, "parameters": self.facts["parameters"]},
+            "victim": {"name": self.facts["victim"], "fingerprint": self.speech.fingerprint},
+            "corpus": {
+                "name": self.corpus.name,
+                "title": self.corpus.title,
+                "fingerprint": self.speech.prepared.fingerprint,
+                "split": list(self.speech.scheme),
+            },
+            "environment": environment(),
+        }
 
     def headline(self) -> str:
         utterances = self.utterances
@@ -642,7 +660,7 @@ def attack_missing_rows(run: Run) -> Throughput:
         return throughput
     have = set(_keys(run.stored()))
     with (
-        RowWriter(run.out) as writer,
+        RowWriter(run.out, run.source()) as writer,
         AttackBar(run.attack.name, int(missing.sum())) as bar,
         Interruption() as interruption,
     ):

@@ -26,6 +26,7 @@ __all__ = [
     "DamagedAudioError",
     "LengthMode",
     "decode_audio",
+    "encode_wav",
     "read_audio",
     "read_bytes",
     "resample",
@@ -181,10 +182,16 @@ def write_wav(
       sample_rate: in Hz.
       subtype: "FLOAT" (32 bits) by default, since 16 bits would round a small δ away.
     """
+    # Encoded in memory, so that a full disk is an OSError of ours and not lost in a callback.
+    encoded = encode_wav(x, sample_rate, subtype)
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(encoded)
+
+
+def encode_wav(x: Float[np.ndarray, "frames *channels"], sample_rate: int, subtype: str) -> bytes:
+    """Content of a WAV file, as :func:`write_wav` writes it."""
     import soundfile
 
-    # Encoded in memory, so that a full disk is an OSError of ours and not lost in a callback.
     encoded = io.BytesIO()
     soundfile.write(encoded, x, sample_rate, subtype=subtype, format="WAV")
-    with atomic_file(path) as temporary:
-        temporary.write_bytes(encoded.getvalue())
+    return encoded.getvalue()

@@ -17,12 +17,15 @@ __all__ = [
     "bars_figure",
     "confusion_figure",
     "draw_confusion",
+    "log_bars_figure",
     "perturbation_figure",
     "save_figure",
+    "shortened",
     "spectrograms_figure",
 ]
 
 _MEL_BANDS = 64
+_LONGEST_NAME = 80
 
 
 def confusion_figure(
@@ -52,10 +55,13 @@ def confusion_figure(
 def draw_confusion(
     axes: Any, matrix: Int[np.ndarray, "classes classes"], labels: Sequence[str]
 ) -> Any:
-    """A confusion matrix into a place of a figure; returns the image, for a scale of colours."""
+    """A confusion matrix into a place of a figure; returns the image, for a scale of colours.
+
+    Cells of nothing are left empty.
+    """
     share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    for row, column in np.ndindex(matrix.shape):
+    for row, column in np.argwhere(matrix):
         axes.text(
             column,
             row,
@@ -115,6 +121,51 @@ def bars_figure(
     axes.set_axisbelow(True)
     figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
     return figure
+
+
+def log_bars_figure(
+    axis: str,
+    names: Sequence[str],
+    values: Sequence[float],
+    *,
+    start: float,
+    spreads: Sequence[tuple[float, float]] | None = None,
+) -> matplotlib.figure.Figure:
+    """Bars to the right on a logarithmic axis; those to the left of the start in another colour.
+
+    Args:
+      axis: what the length is.
+      names: of the bars, from above.
+      values: where they end; above 0.
+      start: where they begin; above 0.
+      spreads: smallest and largest of each, as a whisker.
+    """
+    ends, places = np.asarray(values, float), np.arange(len(names))
+    size = (11, 1.2 + 0.26 * len(names))
+    figure = matplotlib.figure.Figure(figsize=size, layout="compressed", dpi=100)
+    axes = figure.subplots()
+    colours = np.where(ends >= start, "tab:blue", "tab:orange")
+    axes.barh(places, ends - start, left=start, color=colours)
+    if spreads is not None:
+        low, high = np.array(spreads, float).T
+        whisker = [ends - low, high - ends]
+        axes.errorbar(ends, places, xerr=whisker, fmt="none", ecolor="black")
+    axes.set_xscale("log")
+    axes.set_yticks(places, [shortened(name) for name in names], fontsize=8)
+    axes.margins(y=0.01)
+    axes.invert_yaxis()
+    axes.set_xlabel(axis)
+    axes.grid(axis="x", alpha=0.3)
+    axes.set_axisbelow(True)
+    return figure
+
+
+def shortened(name: str) -> str:
+    """A name that leaves room for a picture beside it: its ends, where it is long."""
+    if len(name) <= _LONGEST_NAME:
+        return name
+    half = _LONGEST_NAME // 2
+    return f"{name[:half]}…{name[-half:]}"
 
 
 def spectrograms_figure(

@@ -18,6 +18,7 @@ __all__ = [
     "clustered_means",
     "confusion_matrix",
     "macro_f1",
+    "matrix_intervals",
     "recalls",
     "uar",
 ]
@@ -87,9 +88,7 @@ def bootstrap_interval(
         return (float("nan"), float("nan"))
     rng = np.random.default_rng(seed)
     if groups is None:
-        # Utterances drawn with replacement land in the cells of the matrix multinomially.
-        cells = confusion_matrix(y_true, y_pred, num_classes).ravel()
-        drawn = rng.multinomial(y_true.size, cells / cells.sum(), size=num_resamples)
+        drawn = _redrawn(confusion_matrix(y_true, y_pred, num_classes), num_resamples, rng)
     else:
         names, index = np.unique(np.asarray(groups), return_inverse=True)
         per_group = np.zeros((len(names), num_classes**2), np.int64)
@@ -100,6 +99,42 @@ def bootstrap_interval(
     tail = 50 * (1 - level)
     low, high = np.nanpercentile(values, [tail, 100 - tail])
     return float(low), float(high)
+
+
+def matrix_intervals(
+    metrics: Sequence[Metric],
+    matrix: Int[np.ndarray, "classes classes"],
+    *,
+    level: float = 0.95,
+    num_resamples: int = 1000,
+    seed: int = 0,
+) -> list[tuple[float, float]]:
+    """:func:`bootstrap_interval` over utterances of several metrics, from the same draws.
+
+    Args:
+      metrics: functions of a confusion matrix with leading axes.
+      matrix: counts of at least one row.
+      level: coverage.
+      num_resamples: bootstrap draws.
+      seed: of the draws.
+
+    Returns:
+      (low, high) of each.
+    """
+    drawn = _redrawn(matrix, num_resamples, np.random.default_rng(seed))
+    drawn = drawn.reshape(num_resamples, *matrix.shape)
+    tail = 50 * (1 - level)
+    values = np.stack([metric(drawn) for metric in metrics])
+    low, high = np.nanpercentile(values, [tail, 100 - tail], axis=1)
+    return list(zip(low.tolist(), high.tolist(), strict=True))
+
+
+def _redrawn(
+    matrix: Int[np.ndarray, "classes classes"], count: int, rng: np.random.Generator
+) -> Int[np.ndarray, "draws cells"]:
+    """Utterances drawn with replacement land in the cells of the matrix multinomially."""
+    cells = matrix.ravel()
+    return rng.multinomial(cells.sum(), cells / cells.sum(), size=count)
 
 
 def clustered_means(

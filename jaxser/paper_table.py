@@ -9,12 +9,14 @@ import dataclasses
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from jaxser.config import from_mapping, load_yaml
 from jaxser.errors import UsageError, nearest_name
 
-__all__ = ["Attacked", "NamedAttack", "Published", "Table", "load_table", "settings"]
+__all__ = ["Attacked", "NamedAttack", "Published", "Table", "load_table", "read_table", "settings"]
+
+TableType = TypeVar("TableType")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +70,7 @@ class Table:
 
     Attributes:
       title: of the table.
+      layout: of the paper's tables: attacks by corpora, for all, female and male utterances.
       domain: what is changed, as in python -m jaxser.attack.
       y: label that is attacked: "truth" or "prediction".
       snr: signal-to-noise ratios in dB at which attacks are compared with each other.
@@ -75,15 +78,18 @@ class Table:
       published: corpus name -> name of a line, or "original" for no attack -> figures.
       published_seconds: name of a line -> what the paper needed for a test set, at least and at
         most.
+      hardware: that it took so long on.
     """
 
     title: str = ""
+    layout: Literal["genders"] = "genders"
     domain: Literal["waveform", "features"] = "waveform"
     y: Literal["truth", "prediction"] = "truth"
     snr: tuple[float, ...] = ()
     attacks: list[Attacked] = dataclasses.field(default_factory=list)
     published: dict[str, dict[str, Published]] = dataclasses.field(default_factory=dict)
     published_seconds: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    hardware: str = ""
 
     @property
     def titles(self) -> list[str]:
@@ -98,13 +104,7 @@ def settings(entry: Attacked) -> Iterator[dict[str, Any]]:
 
 def load_table(path: Path) -> Table:
     """Read a table file; UsageError for what is not known or missing."""
-    values = load_yaml(path)
-    entries = values.get("attacks")
-    if not isinstance(entries, list) or not entries:
-        raise UsageError(f"{path} must list attacks: under 'attacks'.")
-    checked = [from_mapping(Attacked, entry, str(path)) for entry in entries]
-    table = from_mapping(Table, {**values, "attacks": []}, str(path))
-    table = dataclasses.replace(table, attacks=checked)
+    table = read_table(Table, path)
     names = ["original", *table.titles]
     published = [*map(list, table.published.values()), list(table.published_seconds)]
     for name in itertools.chain(*published):
@@ -114,3 +114,18 @@ def load_table(path: Path) -> Table:
                 f"{nearest_name(name, names)}"
             )
     return table
+
+
+def read_table(kind: type[TableType], path: Path) -> TableType:
+    """A table file of any layout as its dataclass, with checked attacks.
+
+    Raises:
+      UsageError: what is not known or missing.
+    """
+    values = load_yaml(path)
+    entries = values.get("attacks")
+    if not isinstance(entries, list) or not entries:
+        raise UsageError(f"{path} must list attacks: under 'attacks'.")
+    checked = [from_mapping(Attacked, entry, str(path)) for entry in entries]
+    table = from_mapping(kind, {**values, "attacks": []}, str(path))
+    return dataclasses.replace(table, attacks=checked)  # type: ignore[type-var]

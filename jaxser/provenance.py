@@ -1,5 +1,6 @@
 """Where a result comes from: versions, device, code revision."""
 
+import functools
 import hashlib
 import importlib.metadata
 import platform
@@ -54,6 +55,7 @@ def device_name() -> str:
     return platform.processor() or "cpu"
 
 
+@functools.cache
 def _git_revision() -> str | None:
     """Commit of the checkout that the code runs from, with "+" where files were changed."""
     package = str(Path(jaxser.__file__).parent)

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from jaxser.errors import InputError
-from jaxser.report_data import Rows, Setting, settings_of
+from jaxser.report_data import Rows, Setting
 from jaxser.report_page import Section, epsilon_text, percent
 
 __all__ = ["comparison", "paired_difference"]
@@ -21,7 +21,7 @@ __all__ = ["comparison", "paired_difference"]
 _RESAMPLES = 1000
 
 # What has to be the same; the victim too, where a run has several.
-_SAME = ("corpus", "split", "domain", "attack", "parameters", "label_source", "epsilon_unit")
+_SAME = ("corpus", "split", "domain", "attack", "parameters", "goal", "epsilon_unit")
 
 
 def comparison(first: Rows, second: Rows, name: str, other: str) -> Section:
@@ -81,7 +81,7 @@ def _by_key(rows: Rows, several: bool) -> Mapping[Any, Setting]:
     names = (*_SAME, *(("victim",) if several else ()), "epsilon")
     return {
         tuple(setting.facts[name] for name in names): setting
-        for setting in settings_of(rows)
+        for setting in rows.settings
         if not setting.transferred
     }
 

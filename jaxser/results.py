@@ -18,6 +18,7 @@ import math
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -42,6 +43,7 @@ __all__ = [
     "mean_of_defined",
     "parameters_hash",
     "read_rows",
+    "read_sources",
     "summarise",
 ]
 
@@ -111,6 +113,9 @@ EPSILON_UNITS = {"amplitude": "", "snr_peak": " dB peak", "snr_power": " dB powe
 _FLUSH_ROWS = 2_000
 _FLUSH_SECONDS = 30.0
 
+# Where a Parquet file keeps what made its rows.
+_SOURCE = b"jaxser"
+
 
 def parameters_hash(values: Mapping[str, Any]) -> str:
     """Eight hexadecimal digits that name a set of JSON values, whatever their order."""
@@ -123,10 +128,13 @@ class RowWriter:
 
     Args:
       folder: made where it is missing; files that are there stay.
+      source: what makes the rows (config, corpus, versions), ready for JSON; every file carries it
+        in its metadata.
     """
 
-    def __init__(self, folder: Path | str) -> None:
+    def __init__(self, folder: Path | str, source: Mapping[str, Any] | None = None) -> None:
         self._folder = Path(folder)
+        self._metadata = {} if source is None else {_SOURCE: json.dumps(source)}
         self._waiting: list[pa.Table] = []
         self._flushed_at = time.monotonic()
 
@@ -158,7 +166,7 @@ class RowWriter:
         self._flushed_at = time.monotonic()
         if not self._waiting:
             return
-        table = pa.concat_tables(self._waiting)
+        table = pa.concat_tables(self._waiting).replace_schema_metadata(self._metadata)
         # Sorted by time, and never another process' name.
         name = f"rows-{time.time_ns():020d}-{secrets.token_hex(4)}.parquet"
         with atomic_file(self._folder / name) as temporary:
@@ -166,30 +174,85 @@ class RowWriter:
         self._waiting = []
 
 
-def read_rows(folder: Path | str, columns: Sequence[str] | None = None) -> pa.Table:
+def read_rows(
+    folder: Path | str, columns: Sequence[str] | None = None, *, coded: bool = False
+) -> pa.Table:
     """All rows in a folder and those inside it, in the order in which they were written.
 
     Args:
       folder: of one attack, a victim's or a sweep's.
       columns: of the SCHEMA; all by default.
+      coded: text as Arrow dictionaries, a code per row and every text once, which takes a
+        fraction of the memory.
 
     Raises:
       InputError: no row files, or one that is damaged or of another layout.
     """
+    fields = SCHEMA if columns is None else [SCHEMA.field(name) for name in columns]
+    texts = [field.name for field in fields if coded and field.type == pa.string()]
+    code = pa.dictionary(pa.int32(), pa.string())
+    schema = pa.schema(
+        [field.with_type(code) if field.name in texts else field for field in fields]
+    )
+    tables = []
+    for path in _row_files(folder):
+        with _of_rows(path):
+            metadata = pq.read_metadata(path)
+            _check_layout(path, metadata.schema.to_arrow_schema().names)
+            file = pq.ParquetFile(path, metadata=metadata, read_dictionary=texts)
+            tables.append(file.read(schema.names).select(schema.names).cast(schema))
+    return pa.concat_tables(tables).unify_dictionaries()
+
+
+def read_sources(folder: Path | str) -> list[dict[str, Any]]:
+    """What made the rows of a folder, as :class:`RowWriter` was told, each once.
+
+    Raises:
+      InputError: no row files, or one that is damaged.
+    """
+    found: dict[bytes, None] = {}
+    for path in _row_files(folder):
+        with _of_rows(path):
+            metadata = pq.read_schema(path).metadata or {}
+        if _SOURCE in metadata:
+            found[metadata[_SOURCE]] = None
+    return [json.loads(text) for text in found]
+
+
+def _row_files(folder: Path | str) -> list[Path]:
     paths = sorted(Path(folder).rglob("rows-*.parquet"), key=lambda path: (path.name, path))
     if not paths:
         raise InputError(f"{folder} holds no rows-*.parquet; run python -m jaxser.attack first.")
-    schema = SCHEMA if columns is None else pa.schema([SCHEMA.field(name) for name in columns])
-    tables = []
-    for path in paths:
-        try:
-            tables.append(pq.ParquetFile(path).read(schema.names).select(schema.names).cast(schema))
-        except (pa.ArrowInvalid, pa.ArrowKeyError, KeyError, OSError) as error:
-            raise InputError(
-                f"{path} is not a file of attack rows ({error}); delete it and run the attack "
-                "again, which makes the missing rows."
-            ) from None
-    return pa.concat_tables(tables)
+    return paths
+
+
+@contextmanager
+def _of_rows(path: Path) -> Iterator[None]:
+    """Damage to a file as one sentence."""
+    try:
+        yield
+    except (pa.ArrowInvalid, pa.ArrowKeyError, pa.ArrowNotImplementedError, OSError) as error:
+        raise InputError(
+            f"{path} is not a file of attack rows ({error}); delete it and run the attack "
+            "again, which makes the missing rows."
+        ) from None
+
+
+def _check_layout(path: Path, names: Sequence[str]) -> None:
+    """Rows of several layouts must not be put together as if they were of one."""
+    told = [
+        f"{how} {', '.join(sorted(columns))}"
+        for how, columns in (
+            ("lacks", set(SCHEMA.names) - set(names)),
+            ("also has", set(names) - set(SCHEMA.names)),
+        )
+        if columns
+    ]
+    if told:
+        raise InputError(
+            f"{path} is of another version of jaxser: it {' and '.join(told)}; run the attack "
+            "again, or read its folder with the version that wrote it."
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,21 +19,21 @@ import argparse
 import csv
 import dataclasses
 import io
-import math
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxser.config import (
-    AttackCommandConfig,
-    AttackedCorpusConfig,
-    as_params,
-    from_mapping,
-    load_yaml,
-)
+from jaxser.config import AttackCommandConfig, AttackedCorpusConfig, as_params
 from jaxser.errors import InputError, UsageError, nearest_name, report_errors
-from jaxser.paper_table import Attacked, settings
+from jaxser.paper_table import settings
+from jaxser.transfer_table import (
+    Line,
+    TransferTable,
+    line_cells,
+    load_transfer_table,
+    published_cells,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,84 +41,7 @@ if TYPE_CHECKING:
     from jaxser.attack_run import Run, Speech
     from jaxser.victim import Victim
 
-__all__ = ["Line", "TransferTable", "load_transfer_table", "main"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Figures:
-    """What a paper printed of one attack on one threat model: one value per part, in order.
-
-    Attributes:
-      snr: peak SNR in dB.
-      sparsity: share of changed samples.
-      seconds: per utterance.
-      asr: attack success rate, by the name of a victim.
-    """
-
-    snr: tuple[float, ...] = ()
-    sparsity: tuple[float, ...] = ()
-    seconds: tuple[float, ...] = ()
-    asr: dict[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass(frozen=True)
-class TransferTable:
-    """A table file.
-
-    Attributes:
-      title: of the table.
-      corpus: that the paper's figures are of.
-      parts: of the corpus, in the order of the paper's figures.
-      attacks: its lines.
-      published: name of a threat model -> name of a line -> figures.
-    """
-
-    title: str = ""
-    corpus: str = ""
-    parts: tuple[str, ...] = ("val", "test")
-    attacks: list[Attacked] = dataclasses.field(default_factory=list)
-    published: dict[str, dict[str, Figures]] = dataclasses.field(default_factory=dict)
-
-
-def load_transfer_table(path: Path) -> TransferTable:
-    """Read a table file; UsageError for what is not known or missing."""
-    values = load_yaml(path)
-    entries = values.get("attacks")
-    if not isinstance(entries, list) or not entries:
-        raise UsageError(f"{path} must list attacks: under 'attacks'.")
-    checked = [from_mapping(Attacked, entry, str(path)) for entry in entries]
-    table = from_mapping(TransferTable, {**values, "attacks": []}, str(path))
-    for entry in checked:
-        if len(list(settings(entry))) > 1 or len(entry.epsilon) > 1:
-            raise UsageError(f"{path}: {entry.title} must have one setting; list it twice instead.")
-    return dataclasses.replace(table, attacks=checked)
-
-
-@dataclasses.dataclass(frozen=True)
-class Line:
-    """One attack on one threat model and one part.
-
-    Attributes:
-      threat, attack, part: what was attacked, and with what.
-      utterances: attacked.
-      snr, sparsity, stoi: means over those that fooled the threat model; NaN without any.
-      seconds: per utterance, steady state.
-      asr: by victim: rate, and 95 % interval over speakers and utterances.
-      corpus: what the utterances are of.
-      notes: remarks that the figures must carry.
-    """
-
-    threat: str
-    attack: str
-    part: str
-    utterances: int
-    snr: float
-    sparsity: float
-    stoi: float
-    seconds: float
-    asr: dict[str, tuple[float, float, float]]
-    corpus: str
-    notes: tuple[str, ...]
+__all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -146,11 +69,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             lines += _lines(table, threat, own, part, victims, args)
     print(
         "\n".join(
-            [f"{table.title}; here on {_corpora(lines)}", *_notes(lines), *_aligned(_table(lines))]
+            [
+                f"{table.title}; here on {_corpora(lines)}",
+                *_notes(lines),
+                *_aligned(line_cells(lines)),
+            ]
         )
     )
     if table.published:
-        published = _aligned(_published(table))
+        published = _aligned(published_cells(table))
         print("\n".join(["", f"as published, on {table.corpus}:", *published]))
     if args.out is not None:
         _write(args.out, table, lines)
@@ -324,39 +251,6 @@ def _notes(lines: Sequence[Line]) -> list[str]:
     return list(dict.fromkeys(f"note: {note}" for line in lines for note in line.notes))
 
 
-def _header(lines: Sequence[Line]) -> list[str]:
-    folders = [Path(name) for name in lines[0].asr]
-    # The last part of a path is what people look for, where it tells them apart.
-    short = len({folder.name for folder in folders}) == len(folders)
-    victims = [f"ASR {folder.name if short else folder}" for folder in folders]
-    return ["threat model", "attack", "part", "n", "SNR dB", "changed", "STOI", "s", *victims]
-
-
-def _table(lines: Sequence[Line]) -> list[list[str]]:
-    """Cells of the figures made here, the header first; rates with their intervals."""
-    return [
-        _header(lines),
-        *(
-            [
-                *(line.threat, line.attack, line.part, str(line.utterances)),
-                *(
-                    _shown(line.snr, ".2f"),
-                    _shown(line.sparsity, ".2%"),
-                    _shown(line.stoi, ".3f"),
-                    _shown(line.seconds, ".3g"),
-                ),
-                *(f"{asr:.1%} ({low:.0%}–{high:.0%})" for asr, low, high in line.asr.values()),
-            ]
-            for line in lines
-        ),
-    ]
-
-
-def _shown(value: float, form: str) -> str:
-    """A dash for what is not defined."""
-    return "–" if math.isnan(value) else format(value, form)
-
-
 def _aligned(cells: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
     return [
@@ -365,42 +259,11 @@ def _aligned(cells: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def _published(table: TransferTable) -> list[list[str]]:
-    """Cells of the paper's figures, a line per threat model, attack and part."""
-    names = list(
-        dict.fromkeys(
-            name
-            for attacks in table.published.values()
-            for figures in attacks.values()
-            for name in figures.asr
-        )
-    )
-    header = ["threat model", "attack", "part", "SNR dB", "changed", "s"]
-    cells = [[*header, *(f"ASR {name}" for name in names)]]
-    for threat, attacks in table.published.items():
-        for attack, figures in attacks.items():
-            for index, part in enumerate(table.parts):
-                its = (figures.snr, figures.sparsity, figures.seconds)
-                snr, sparsity, seconds = (v[index] if v else float("nan") for v in its)
-                shown = [_shown(snr, ".2f"), _shown(sparsity, ".2%"), _shown(seconds, "g")]
-                cells.append(
-                    [
-                        *(threat, attack, part),
-                        *shown,
-                        *(
-                            f"{figures.asr[name][index]:.1%}" if name in figures.asr else "–"
-                            for name in names
-                        ),
-                    ]
-                )
-    return cells
-
-
 def _write(out: Path, table: TransferTable, lines: Sequence[Line]) -> None:
     from jaxser import html_page
     from jaxser.files import write_text
 
-    cells = _table(lines)
+    cells = line_cells(lines)
     rows = ["| " + " | ".join(row) + " |" for row in cells]
     rows.insert(1, "|" + "---|" * len(cells[0]))
     text = [f"# {table.title}", "", f"Here on {_corpora(lines)}.", ""]
@@ -408,12 +271,12 @@ def _write(out: Path, table: TransferTable, lines: Sequence[Line]) -> None:
     text += [*rows, ""]
     if table.published:
         text += [f"As published, on {table.corpus}:", "", "```"]
-        text += [*_aligned(_published(table)), "```", ""]
+        text += [*_aligned(published_cells(table)), "```", ""]
     write_text(out / "transfer.md", "\n".join(text))
     body = [html_page.paragraph(note, note=True) for note in _notes(lines)]
     body.append(html_page.table(cells, f"Here on {_corpora(lines)}"))
     if table.published:
-        body.append(html_page.table(_published(table), f"As published, on {table.corpus}"))
+        body.append(html_page.table(published_cells(table), f"As published, on {table.corpus}"))
     write_text(out / "transfer.html", html_page.page(table.title, body))
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")

@@ -10,6 +10,7 @@ from jaxser.metrics import (
     bootstrap_interval,
     confusion_matrix,
     macro_f1,
+    matrix_intervals,
     recalls,
     uar,
 )
@@ -55,6 +56,14 @@ def test_interval_over_utterances_matches_plain_resampling(
     low, high = bootstrap_interval(uar, truth, predicted, 5, num_resamples=2000)
     expected = np.percentile(plain, [2.5, 97.5])
     np.testing.assert_allclose([low, high], expected, atol=0.012)
+
+
+def test_intervals_of_a_matrix_are_those_of_its_rows(
+    predictions: tuple[np.ndarray, np.ndarray],
+) -> None:
+    metrics = [accuracy, uar, macro_f1]
+    found = matrix_intervals(metrics, confusion_matrix(*predictions, 5))
+    assert found == [bootstrap_interval(metric, *predictions, 5) for metric in metrics]
 
 
 def test_interval_over_speakers_is_wider_where_speakers_differ() -> None:

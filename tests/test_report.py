@@ -2,9 +2,11 @@
 
 import csv
 import html.parser
+import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from made_rows import BY_HAND, columns, table
 
@@ -13,8 +15,9 @@ from jaxser.errors import report_errors
 from jaxser.html_page import page
 from jaxser.html_page import table as html_table
 from jaxser.report_compare import paired_difference
-from jaxser.report_data import load, settings_of, split_by
+from jaxser.report_data import load, split_by
 from jaxser.report_page import sections
+from jaxser.report_warnings import warnings_of
 from jaxser.results import RowWriter, read_rows, summarise
 
 EVIL = '<script>alert(1)</script> & "co"'
@@ -52,7 +55,7 @@ class Reader(html.parser.HTMLParser):
 def test_figures_are_those_of_the_tables(run: Path) -> None:
     rows = load([run])
     assert len(rows) == 7 * 11
-    settings = {(s.facts["victim"], s.label, s.facts["epsilon"]): s for s in settings_of(rows)}
+    settings = {(s.facts["victim"], s.label, s.facts["epsilon"]): s for s in rows.settings}
     assert len(settings) == 11
     setting = settings["other", "pgd steps 3", 0.1]
     (line,) = summarise(table())
@@ -70,7 +73,7 @@ def test_figures_are_those_of_the_tables(run: Path) -> None:
     assert setting.classes[-1] == "none"  # logits that are not finite
     assert setting.queries == (3, 3, 3, 3)
     # The strongest comes last.
-    strengths = [s.facts["epsilon"] for s in settings_of(rows) if s.facts["attack"] == "noise"]
+    strengths = [s.facts["epsilon"] for s in rows.settings if s.facts["attack"] == "noise"]
     assert strengths == [0.001, 0.01, 0.1]
 
 
@@ -96,8 +99,8 @@ def test_a_page_and_its_tables(run: Path, tmp_path: Path) -> None:
     assert "http" not in text.replace("http-equiv", "")
     reader = Reader(text)
     pictures = [attributes for tag, attributes in reader.tags if tag == "img"]
-    # Curves of two attacks, two confusion matrices, one heat map.
-    assert len(pictures) == 1 + 1 + 1
+    # Curves of two attacks, two confusion matrices, speed, one heat map.
+    assert len(pictures) == 1 + 1 + 1 + 1
     assert all(attributes["alt"] for attributes in pictures)
     # Warnings come before any figure.
     words = " ".join(reader.words)
@@ -137,7 +140,7 @@ def test_norms_do_not_share_an_axis(tmp_path: Path) -> None:
         for epsilon in (0.1, 0.2):
             writer.add(columns(epsilon=epsilon))
             writer.add(columns(epsilon=epsilon, attack="deepfool", epsilon_norm="l2"))
-    words = [each.png[1] for each in sections(load([tmp_path])) if each.png]
+    words = [each.png[1] for each in sections(load([tmp_path]), {}) if each.png]
     over = [text for text in words if text.startswith("Robust accuracy and UAR over")]
     assert ["(linf)" in text for text in over].count(True) == 1
     assert ["(l2)" in text for text in over].count(True) == 1
@@ -154,6 +157,165 @@ def test_names_from_files_stay_text(tmp_path: Path) -> None:
     assert EVIL in "".join(reader.words)
 
 
+def test_labels_and_utterances_stay_text(tmp_path: Path) -> None:
+    label = 'a&b"<'
+    hostile = [(label, label, *row[2:]) for row in BY_HAND[:3]] + BY_HAND[3:]
+    with RowWriter(tmp_path / "run") as writer:
+        for epsilon in (0.1, 0.2):
+            names = [f"<script>alert({i})</script>.wav" for i in range(len(hostile))]
+            writer.add({**columns(hostile, epsilon=epsilon), "utterance": names, "speaker": names})
+    assert report.main([str(tmp_path / "run"), "--out", str(tmp_path / "r.html")]) == 0
+    reader = Reader((tmp_path / "r.html").read_text())
+    assert [tag for tag, _ in reader.tags].count("script") == 1
+    assert "<script>alert(0)</script>.wav" in "".join(reader.words)
+    assert label in "".join(reader.words)
+    alts = [attributes["alt"] or "" for tag, attributes in reader.tags if tag == "img"]
+    assert any(f"{label} 0 of" in alt or f"{label} 1 of" in alt for alt in alts)
+
+
+def test_names_in_markdown_and_latex_stay_text(tmp_path: Path) -> None:
+    name = "<b>a|b</b> & 50%_\nx"
+    with RowWriter(tmp_path / "run") as writer:
+        writer.add(columns(victim=name, threat=name))
+    argv = [str(tmp_path / "run"), "--out", str(tmp_path / "r.html")]
+    folders = [str(tmp_path / "t")] * 2
+    assert report.main([*argv, "--markdown", folders[0], "--latex", folders[1]]) == 0
+    markdown = (tmp_path / "t" / "clean.md").read_text()
+    assert "| &lt;b&gt;a\\|b&lt;/b&gt; &amp; 50%_ x |" in markdown
+    latex = (tmp_path / "t" / "clean.tex").read_text()
+    assert r"\textless{}b\textgreater{}a|b\textless{}/b\textgreater{} \& 50\%\_" in latex
+
+
+def test_labels_say_what_tells_attacks_apart(tmp_path: Path) -> None:
+    """Not what goes along with it, nor bounds, which are the victim's."""
+    told = [
+        {"steps": 3, "bounds": [-1, 1], "step_size": 0.1, "norm": "linf"},
+        {"steps": 5, "bounds": [-1, 1], "step_size": 0.2, "norm": "linf"},
+        {"steps": 3, "bounds": [-3, 7], "step_size": 0.1, "norm": "linf"},
+    ]
+    victims = ["a", "a", "b"]
+    for folder, names in (("victims", victims), ("one", ["a"] * 3)):
+        with RowWriter(tmp_path / folder) as writer:
+            for name, values in zip(names, told, strict=True):
+                changes = {"victim": name, "threat": name, "victim_fingerprint": name}
+                writer.add(columns(parameters=json.dumps(values), **changes))
+    labels = load([tmp_path / "victims"]).labels
+    assert sorted(labels.values()) == ["pgd steps 3", "pgd steps 3", "pgd steps 5"]
+    labels = load([tmp_path / "one"]).labels
+    assert len(set(labels.values())) == 3
+
+
+def test_different_targets_are_not_pooled(tmp_path: Path) -> None:
+    with RowWriter(tmp_path) as writer:
+        for target in ("joy", "sad"):
+            changes = {"label_source": "target", "targeted": True}
+            writer.add({**columns(**changes), "attacked_label": [target] * len(BY_HAND)})
+        writer.add(columns(label_source="prediction"), columns())
+    settings = load([tmp_path]).settings
+    assert {setting.label for setting in settings} == {
+        *("pgd → joy", "pgd → sad", "pgd from prediction", "pgd from truth"),
+    }
+    assert {len(setting.where) for setting in settings} == {len(BY_HAND)}
+
+
+def test_a_victim_that_was_trained_again_is_another(tmp_path: Path) -> None:
+    with RowWriter(tmp_path) as writer:
+        for fingerprint in ("0123456789", "abcdefghij"):
+            writer.add(columns(victim_fingerprint=fingerprint))
+        writer.add(columns(victim="other", victim_fingerprint="x"))
+    rows = load([tmp_path])
+    assert rows.distinct("victim") == (
+        "emo18 runs/x (01234567)",
+        "emo18 runs/x (abcdefgh)",
+        "other",
+    )
+    assert [setting.transferred for setting in rows.settings] == [False, False, True]
+    assert rows.repeated == 0
+
+
+def test_a_row_that_is_there_twice_counts_once(tmp_path: Path) -> None:
+    with RowWriter(tmp_path / "first") as writer:
+        writer.add(columns(flags=["zero gradient"]))
+    with RowWriter(tmp_path / "second") as writer:
+        writer.add(columns(stoi=0.5, flags=["zero gradient"]), columns(seed=1))
+    rows = load([tmp_path])
+    assert (len(rows), rows.repeated) == (14, 7)
+    assert rows.flags == {"zero gradient": 7}
+    assert "7 rows were there more than once, and are counted once." in warnings_of(rows)
+
+
+def test_signs_of_gradient_masking(tmp_path: Path) -> None:
+    """Noise fools all and PGD none; PGD does better with less."""
+    nothing, everything = (
+        [(*row[:2], row[0] if kept else "fear", *row[3:]) for row in BY_HAND * 4]
+        for kept in (True, False)
+    )
+    names = [f"u{i}" for i in range(len(nothing))]
+    with RowWriter(tmp_path) as writer:
+        for rows, changes in (
+            (everything, {"epsilon": 0.1, "attack": "noise", "gradients": 0}),
+            (nothing, {"epsilon": 0.1}),
+            (everything, {"epsilon": 0.01}),
+        ):
+            writer.add({**columns(rows, **changes), "utterance": names})
+    found = [text for text in warnings_of(load([tmp_path])) if text.startswith("Gradients may be")]
+    assert len(found) == 2
+    assert "at ε 0.1, noise leaves 0.0% accuracy and pgd 100.0%" in found[0]
+    assert "pgd leaves 0.0% accuracy at ε 0.01 and 100.0% at 0.1" in found[1]
+
+
+def test_attacks_that_weaken_accuracy_are_no_sign(run: Path) -> None:
+    assert not any("masked" in text for text in warnings_of(load([run])))
+
+
+def test_what_was_run_is_told_by_the_files(tmp_path: Path) -> None:
+    for steps in (3, 4):
+        source = {
+            "config": {"attack": "pgd", "params": [f"steps={steps}"], "out": None},
+            "corpus": {
+                "name": "made",
+                "title": "Made up",
+                "fingerprint": "0123456789abcdefgh",
+                "split": ["loso", 7, 2],
+            },
+            "environment": {
+                "jaxser": "9.9",
+                "git_revision": "fedcba9876543210",
+                "python": "3.11",
+                "packages": {"jax": "0.10.2"},
+            },
+        }
+        with RowWriter(tmp_path / "run", source) as writer:
+            writer.add(columns(epsilon=0.01 * steps))
+    assert report.main([str(tmp_path / "run"), "--out", str(tmp_path / "r.html")]) == 0
+    words = Reader((tmp_path / "r.html").read_text()).words
+    assert "Made up: 0123456789abcdef, split loso (seed 7, fold 2)" in words
+    assert "jaxser 9.9 (fedcba9876), Python 3.11, jax 0.10.2" in words
+    assert "Configs: attack pgd." in words
+    assert {"params", "steps=3", "steps=4"} <= set(words)
+
+
+def test_queries_are_pictured_where_rows_differ(tmp_path: Path) -> None:
+    for name, counts in (("same", [3] * 7), ("other", [1, 5, 10, 50, 100, 500, 900])):
+        with RowWriter(tmp_path / name) as writer:
+            writer.add({**columns(), "queries": counts})
+        (section,) = [s for s in sections(load([tmp_path / name]), {}) if s.name == "queries"]
+        assert (section.png is not None) == (name == "other")
+    assert section.png is not None
+    assert "pgd 2.2 to 780, median 50" in section.png[1]
+
+
+def test_most_speakers_and_no_more(tmp_path: Path) -> None:
+    """A page stays small however many speakers there are."""
+    rows = BY_HAND * 50
+    with RowWriter(tmp_path / "run") as writer:
+        names = [f"u{i}" for i in range(len(rows))]
+        writer.add({**columns(rows), "utterance": names, "speaker": names})
+    (section,) = [s for s in sections(load([tmp_path / "run"]), {}) if s.name == "by_speaker"]
+    assert len(section.cells) == 1 + 100
+    assert "the 100 with most rows" in section.text
+
+
 def test_columns_of_words_and_of_numbers() -> None:
     cells = [["name", "ε", "share"], ["a", "0.1", "–"], ["b", "0.2", "1.5% (0–2)"]]
     reader = Reader(page("t", [html_table(cells, "c")]))
@@ -162,7 +324,7 @@ def test_columns_of_words_and_of_numbers() -> None:
 
 
 def test_every_section_has_a_table_or_a_picture(run: Path) -> None:
-    for section in sections(load([run])):
+    for section in sections(load([run]), {}):
         assert section.png or len(section.cells) > 1
         assert len({len(row) for row in section.cells}) <= 1
 
@@ -208,6 +370,12 @@ def test_two_runs_side_by_side(tmp_path: Path) -> None:
         (["empty", "--csv", "file"], "is a file"),
         ([], "give folders that hold rows"),
         (["whole", "--compare", "whole", "whole"], "give folders that hold rows"),
+        (["whole", "older"], "is of another version of jaxser: it lacks stoi, threat"),
+        (["whole", "newer"], "is of another version of jaxser: it also has loudness"),
+        (["nothing"], "all files of rows are empty"),
+        (["whole", "--table", "none.yaml"], "there is no config file none.yaml"),
+        (["whole", "--line", "a=b"], "give --table too"),
+        (["--audio", "1", "--compare", "whole", "other"], "are for one report"),
         (["damaged"], "sweep.json is damaged"),
         (["--compare", "whole", "other"], "no utterance, attack and epsilon in common"),
     ],
@@ -230,6 +398,15 @@ def test_mistakes_are_one_sentence(
     (tmp_path / "damaged" / "sweep.json").write_text("[{")
     (file,) = (tmp_path / "half").glob("*.parquet")
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    (file,) = (tmp_path / "whole").glob("*.parquet")
+    rows = pq.read_table(file)
+    for name, table_ in (
+        ("older", rows.drop_columns(["stoi", "threat"])),
+        ("newer", rows.append_column("loudness", rows["stoi"])),
+        ("nothing", rows.slice(0, 0)),
+    ):
+        (tmp_path / name).mkdir()
+        pq.write_table(table_, tmp_path / name / "rows-1.parquet")
     assert report_errors(lambda: report.main(argv)) in (1, 2)
     error = capsys.readouterr().err
     assert words in error

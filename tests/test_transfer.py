@@ -11,6 +11,7 @@ from jaxser.attacks import ATTACKS, from_parameters
 from jaxser.config import load_yaml
 from jaxser.errors import report_errors
 from jaxser.paper_table import settings
+from jaxser.transfer_table import load_transfer_table
 
 STAA = [{"attack": "staanet"}]
 TWO_STAA = [{"name": name, "attack": "staanet"} for name in ("first", "second")]
@@ -34,7 +35,7 @@ def table_file(path: Path, **changes: object) -> Path:
 
 @pytest.mark.parametrize("path", sorted(TABLES.glob("staa_net_*.yaml")), ids=lambda p: p.stem)
 def test_the_tables_are_valid(path: Path) -> None:
-    table = transfer.load_transfer_table(path)
+    table = load_transfer_table(path)
     titles = [entry.title for entry in table.attacks]
     for attacks in table.published.values():
         assert set(attacks) <= set(titles)
