@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jaxser import __version__
-from jaxser.errors import InputError, UsageError, report_errors
+from jaxser.errors import UsageError, report_errors
 
 if TYPE_CHECKING:
     from jaxser.report_data import Rows
@@ -115,19 +115,10 @@ def _warnings(runs: Sequence[Path], rows: "Rows") -> list[str]:
 
 def _failures(runs: Sequence[Path]) -> list[str]:
     """Of the sweeps among the runs."""
-    found = []
-    for run in runs:
-        file = run / "sweep.json"
-        if not file.exists():
-            continue
-        try:
-            cells = json.loads(file.read_text(encoding="utf-8"))
-            found += [f"{c['cell']}: {c['reason']}" for c in cells if c["state"] == "failed"]
-        except (ValueError, KeyError, TypeError):
-            raise InputError(
-                f"{file} is damaged; run the sweep again, which writes it anew."
-            ) from None
-    return found
+    from jaxser.outcomes import read_outcomes
+
+    outcomes = [outcome for run in runs for outcome in read_outcomes(run)]
+    return [f"{each.cell}: {each.reason}" for each in outcomes if each.reason]
 
 
 def _what_was_run(runs: Sequence[Path], rows: "Rows") -> dict[str, str]:

@@ -42,6 +42,7 @@ __all__ = [
     "mean_of_defined",
     "parameters_hash",
     "read_rows",
+    "row_files",
     "summarise",
 ]
 
@@ -176,20 +177,28 @@ def read_rows(folder: Path | str, columns: Sequence[str] | None = None) -> pa.Ta
     Raises:
       InputError: no row files, or one that is damaged or of another layout.
     """
-    paths = sorted(Path(folder).rglob("rows-*.parquet"), key=lambda path: (path.name, path))
-    if not paths:
+    tables = list(row_files(folder, columns))
+    if not tables:
         raise InputError(f"{folder} holds no rows-*.parquet; run python -m jaxser.attack first.")
+    return pa.concat_tables(tables)
+
+
+def row_files(folder: Path | str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """The rows of :func:`read_rows` file by file, in little memory; nothing where there are none.
+
+    Raises:
+      InputError: a file that is damaged or of another layout.
+    """
     schema = SCHEMA if columns is None else pa.schema([SCHEMA.field(name) for name in columns])
-    tables = []
-    for path in paths:
+    for path in sorted(Path(folder).rglob("rows-*.parquet"), key=lambda path: (path.name, path)):
         try:
-            tables.append(pq.ParquetFile(path).read(schema.names).select(schema.names).cast(schema))
+            table = pq.ParquetFile(path).read(schema.names).select(schema.names).cast(schema)
         except (pa.ArrowInvalid, pa.ArrowKeyError, KeyError, OSError) as error:
             raise InputError(
                 f"{path} is not a file of attack rows ({error}); delete it and run the attack "
                 "again, which makes the missing rows."
             ) from None
-    return pa.concat_tables(tables)
+        yield table
 
 
 @dataclasses.dataclass(frozen=True)
