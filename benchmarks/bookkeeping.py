@@ -69,7 +69,7 @@ def config_of(args: argparse.Namespace, attacks: list[str], epsilons: int) -> "S
 
 
 def sweep_seconds(runner: "CellRunner", cell: "Cell") -> float:
-    """Of a cell whose victim and speech are loaded; its bar and its table are made and not shown."""
+    """Of a cell whose victim and speech are loaded; bar and table are made and not shown."""
     start = time.perf_counter()
     hidden = io.StringIO()
     with contextlib.redirect_stdout(hidden), contextlib.redirect_stderr(hidden):
