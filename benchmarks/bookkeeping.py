@@ -15,6 +15,7 @@ import dataclasses
 import io
 import os
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -54,7 +55,7 @@ def shares(costs: list[Cost]) -> list[float]:
 
 
 def config_of(args: argparse.Namespace, attacks: list[str], epsilons: int) -> "SweepConfig":
-    """The sweep; every runner gets a folder of its own."""
+    """The sweep, whose folder is put in later."""
     from jaxser.config import from_mapping
     from jaxser.sweep_config import SweepConfig
 
@@ -107,19 +108,19 @@ def measure(config: "SweepConfig", turns: int) -> list[Cost]:
     from jaxser.sweep_run import CellRunner
 
     grid = list(cells(config))
-    costs: dict[str, Cost] = {}
-    # One runner for all turns, so that the speech is loaded once; a folder that is gone is empty.
+    costs = []
     with tempfile.TemporaryDirectory() as folder:
-        for turn in range(turns + 1):
-            runner = CellRunner(dataclasses.replace(config, out=Path(folder) / str(turn)))
-            for cell in grid:
+        # One runner for all: a victim that is loaded again is compiled again.
+        runner = CellRunner(dataclasses.replace(config, out=Path(folder)))
+        for cell in grid:
+            turns_of_both = []
+            for _ in range(turns + 1):
                 bare, rows = driver_seconds(runner, cell)
-                swept = sweep_seconds(runner, cell)
-                cost = costs.setdefault(cell.title, Cost(cell.title, rows, [], []))
-                if turn > 0:
-                    cost.sweep_seconds.append(swept)
-                    cost.driver_seconds.append(bare)
-    return list(costs.values())
+                turns_of_both.append((sweep_seconds(runner, cell), bare))
+                shutil.rmtree(Path(folder) / "rows")
+            swept, alone = map(list, zip(*turns_of_both[1:], strict=True))
+            costs.append(Cost(cell.title, rows, swept, alone))
+    return costs
 
 
 def peak_megabytes(args: argparse.Namespace, epsilons: int) -> float:

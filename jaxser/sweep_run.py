@@ -37,7 +37,7 @@ __all__ = ["CALIBRATION_UTTERANCES", "CellRunner"]
 CALIBRATION_UTTERANCES = 4
 
 # A table is made from all rows of a cell at once: beyond so many, memory would grow with them.
-_TABLE_ROWS = 100_000
+_TABLE_ROWS = 20_000
 
 
 class CellRunner:
@@ -74,8 +74,14 @@ class CellRunner:
             return Outcome(cell.name, reason=reason)
         rows = int(run.done().sum())
         # A table of one share would pass for that of the whole.
-        if self._shown and share == WHOLE and rows <= _TABLE_ROWS:
-            print(format_table(summarise(run.rows())), flush=True)
+        if self._shown and share == WHOLE:
+            small = rows <= _TABLE_ROWS
+            print(
+                format_table(summarise(run.rows()))
+                if small
+                else f"{rows:,} rows; python -m jaxser.report {self._config.out} makes their tables",
+                flush=True,
+            )
         return Outcome(cell.name, rows=rows * (1 + len(run.listeners)))
 
     def prepared(self, cell: Cell, share: Share = WHOLE) -> Run:

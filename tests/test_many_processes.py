@@ -24,7 +24,7 @@ from jaxser.sharding import WHOLE, Share, join_processes
 
 # One batch shape for all, so that rows are the same bit for bit.
 SAME_SHAPES = {"batch_size": 4}
-ATTACKS = ["fgsm", {"name": "slow", "attack": "pgd", "parameters": {"steps": 100}}]
+ATTACKS = ["fgsm", {"name": "slow", "attack": "pgd", "parameters": {"steps": 20}}]
 
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="without Ray")
 
@@ -76,7 +76,7 @@ def wait_for_rows(folder: Path, count: int = 1) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_processes_make_the_rows_of_one(made: Path, count: int) -> None:
     """Four share six utterances, so their shares are not of one size."""
     out = f"shared{count}"
@@ -89,6 +89,7 @@ def test_processes_make_the_rows_of_one(made: Path, count: int) -> None:
     assert sum(each.rows for each in read_outcomes(made / out)) == 2 * 2 * TEST_ROWS
 
 
+@pytest.mark.slow
 def test_one_that_is_killed_holds_up_no_other_and_others_finish_its_rows(made: Path) -> None:
     """Process 0 dies, which the others do not notice; another number of them does the rest."""
     first, second = start_all(made, "killed", 2)
