@@ -75,14 +75,13 @@ class CellRunner:
         rows = int(run.done().sum())
         # A table of one share would pass for that of the whole.
         if self._shown and share == WHOLE:
-            small = rows <= _TABLE_ROWS
-            print(
-                format_table(summarise(run.rows()))
-                if small
-                else f"{rows:,} rows; python -m jaxser.report {self._config.out} makes their tables",
-                flush=True,
-            )
+            print(self._table(run, rows), flush=True)
         return Outcome(cell.name, rows=rows * (1 + len(run.listeners)))
+
+    def _table(self, run: Run, rows: int) -> str:
+        if rows <= _TABLE_ROWS:
+            return format_table(summarise(run.rows()))
+        return f"{rows:,} rows; python -m jaxser.report {self._config.out} makes their tables"
 
     def prepared(self, cell: Cell, share: Share = WHOLE) -> Run:
         """The cell with its victim and its speech.
