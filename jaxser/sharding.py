@@ -17,6 +17,7 @@ Auto: with Explicit ones Linen's recurrent layers fail under ``jax.set_mesh``.
 
 import dataclasses
 import os
+import signal
 import socket
 import time
 from collections.abc import Sequence
@@ -157,6 +158,8 @@ def same_everywhere(share: Share, text: str) -> str:
 def leave_processes() -> None:
     """Wait until all have come here; from here on no process knows of another."""
     jax.distributed.shutdown()
+    # jax.distributed took it for itself, to tell of preemption, and leaves nobody to hear it.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _check_processes(coordinator: str | None, processes: int | None, process: int | None) -> None:

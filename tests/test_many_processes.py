@@ -146,6 +146,27 @@ def test_those_that_share_a_folder_keep_out_one_that_wants_it_alone(tmp_path: Pa
         pass
 
 
+MEETING = """
+import os, signal, sys
+from jaxser.sharding import join_processes, leave_processes, same_everywhere
+
+share = join_processes(sys.argv[1], 2, int(sys.argv[2]))
+print(same_everywhere(share, f"from {share.index}"), flush=True)
+leave_processes()
+os.kill(os.getpid(), signal.SIGTERM)
+print("still there")
+"""
+
+
+def test_after_they_have_met_each_ends_when_told_to() -> None:
+    where = f"localhost:{free_port()}"
+    command = [sys.executable, "-c", MEETING, where]
+    both = [
+        subprocess.Popen([*command, str(i)], stdout=subprocess.PIPE, text=True) for i in range(2)
+    ]
+    assert ended(both) == [(-signal.SIGTERM, "from 0\n")] * 2
+
+
 def test_all_are_given_the_same_sweep(made: Path) -> None:
     where = ["--coordinator", f"localhost:{free_port()}", "--processes", "2", "--limit"]
     first = start(made, "unlike", *where, "2", "--process", "0")
