@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -88,17 +89,17 @@ def write_report(out: Path, busy: float, threads: int, **content: Any) -> None:
 
     Args:
       out: the file.
-      busy: from :func:`hold_to_threads`.
+      busy: from :func:`busy_cores` before the measurement.
       threads: of each side.
       **content: what was asked for and measured.
     """
-    import torch
-
     from jaxser.files import write_text
     from jaxser.provenance import environment
 
+    torch = sys.modules.get("torch")  # absent where there is no other side
+    versions = {"torch": torch.__version__} if torch else {}
     report = {
-        "environment": {**environment(), "torch": torch.__version__, "threads": threads},
+        "environment": {**environment(), **versions, "threads": threads},
         "glibc_tunables": os.environ.get("GLIBC_TUNABLES", ""),
         "busy_cores_before": busy,
         **content,

@@ -48,7 +48,8 @@ from jaxser.losses import is_successful
 from jaxser.models.front_end import RowBatches
 from jaxser.progress import AttackBar, Interruption
 from jaxser.provenance import device_name, environment, fingerprint_of
-from jaxser.results import SCHEMA, RowWriter, parameters_hash, read_rows
+from jaxser.results import SCHEMA, RowWriter, parameters_hash, read_rows, row_files
+from jaxser.sharding import WHOLE, Share
 from jaxser.staa_net import ALL_TARGETS, Generator
 from jaxser.victim import Victim, load_victim, read_run
 
@@ -137,13 +138,20 @@ class Listener:
     clean: np.ndarray
 
 
-def load_speech(config: AttackCommandConfig) -> Speech:
+def load_speech(
+    config: AttackCommandConfig, share: Share = WHOLE, victim: Victim | None = None
+) -> Speech:
     """The victim of ``config`` and the utterances to attack it on.
+
+    Args:
+      config: what to attack.
+      share: of the utterances, after ``config.limit``; there may be none in it.
+      victim: of ``config``, where it is loaded already.
 
     Raises:
       UsageError, InputError: see the message.
     """
-    return _load_speech(config, _load_victim(config))
+    return _load_speech(config, victim or _load_victim(config), share)
 
 
 def prepare_run(
@@ -156,8 +164,8 @@ def prepare_run(
 
     Args:
       config: what to attack, and how.
-      speech: of :func:`load_speech` with the same victim, part, target and domain and without a
-        limit; not loaded again.
+      speech: of :func:`load_speech` with the same victim, part, target and domain, and with the
+        same limit or none; not loaded again.
       folder: that gets a folder of rows for every run; that of the victim by default.
       listeners: other victims that every row is repeated for; they have heard ``speech``.
 
@@ -403,24 +411,33 @@ class Run:
                 first.setdefault(key, index)
         return table.take(pa.array(sorted(first.values()), pa.int64()))
 
+    def done(self) -> np.ndarray:
+        """Which pairs have a row: ``[utterances, epsilons]``; found file by file."""
+        found = np.zeros((len(self.utterances), len(self.epsilons)), bool)
+        ids = pa.array([u.id for u in self.utterances], pa.string())
+        epsilons = pa.array(self.epsilons, pa.float64())
+        for rows in row_files(self.out, ["victim_fingerprint", "utterance", *_BUDGET]):
+            own = pc.and_(
+                pc.equal(rows["victim_fingerprint"], self.speech.fingerprint),
+                pc.equal(rows["epsilon_unit"], self.config.epsilon_unit),
+            )
+            rows = rows.filter(own)
+            places = pc.index_in(rows["utterance"], ids), pc.index_in(rows["epsilon"], epsilons)
+            i, e = (np.asarray(pc.fill_null(each, -1)) for each in places)
+            asked = (i >= 0) & (e >= 0)
+            found[i[asked], e[asked]] = True
+        return found
+
     def missing(self) -> np.ndarray:
         """Which pairs lack a row or a file: ``[utterances, epsilons]``."""
-        have = set(_keys(self.stored()))
-
-        def lacks(i: int, utterance: Utterance, epsilon: float) -> bool:
-            return (
-                self.key(utterance.id, epsilon) not in have
-                or (self.config.save_wav and not self.wav_path(utterance, epsilon).exists())
-                or (i == self.example and not self.example_path(utterance, epsilon).exists())
-                or (i in self.shown and not self.picture_path(utterance, epsilon).exists())
-            )
-
-        return np.array(
-            [
-                [lacks(i, u, epsilon) for epsilon in self.epsilons]
-                for i, u in enumerate(self.utterances)
-            ]
-        ).reshape(len(self.utterances), len(self.epsilons))
+        lacking = ~self.done()
+        for i, utterance in enumerate(self.utterances):
+            paths = [self.wav_path] if self.config.save_wav else []
+            paths += [self.example_path] if i == self.example else []
+            paths += [self.picture_path] if i in self.shown else []
+            for e, epsilon in enumerate(self.epsilons):
+                lacking[i, e] |= not all(path(utterance, epsilon).exists() for path in paths)
+        return lacking
 
     def wav_path(self, utterance: Utterance, epsilon: float) -> Path:
         # Speech that was made from attacked features is not what the victim was given.
@@ -444,6 +461,7 @@ class Run:
         return path
 
 
+_BUDGET = ("epsilon", "epsilon_unit")
 _RowKey = tuple[str, float, str]
 
 
@@ -452,7 +470,7 @@ def _load_victim(config: AttackCommandConfig) -> Victim:
     return load_victim(config.victim, config.domain)
 
 
-def _load_speech(config: AttackCommandConfig, victim: Victim) -> Speech:
+def _load_speech(config: AttackCommandConfig, victim: Victim, share: Share = WHOLE) -> Speech:
     trained, _ = read_run(config.victim)
     corpus_config = _attacked_corpus(trained.corpus, config)
     if config.domain == "features" and corpus_config.name != trained.corpus.name:
@@ -479,6 +497,7 @@ def _load_speech(config: AttackCommandConfig, victim: Victim) -> Speech:
             "leave --by out."
         )
     positions = positions[spread_rows(len(positions), config.limit)]
+    positions = positions[share.rows(len(positions))]
     inputs: np.ndarray = prepared.waveforms
     places = positions
     if config.domain == "features":
@@ -499,7 +518,9 @@ def _load_speech(config: AttackCommandConfig, victim: Victim) -> Speech:
             seed=config.seed,
             ids=[corpus.utterances[i].id for i in positions],
             batch_size=config.batch_size,
-        ),
+        )
+        if len(positions)
+        else CleanPass(np.zeros(0, np.int32), np.zeros(0, np.uint32)),
     )
 
 
@@ -651,17 +672,22 @@ def _target(config: AttackCommandConfig, known: Sequence[str]) -> int | None:
     return known.index(config.target)
 
 
-def attack_missing_rows(run: Run) -> Throughput:
-    """Make the rows that are not there yet; KeyboardInterrupt after Ctrl-C, the rows kept."""
+def attack_missing_rows(run: Run, *, shown: bool = True) -> Throughput:
+    """Make the rows that are not there yet; KeyboardInterrupt after Ctrl-C, the rows kept.
+
+    Args:
+      run: of :func:`prepare_run`.
+      shown: whether there is a progress bar.
+    """
 
     missing = run.missing()
     throughput = Throughput()
     if not missing.any():
         return throughput
-    have = set(_keys(run.stored()))
+    done = run.done()
     with (
         RowWriter(run.out, run.source()) as writer,
-        AttackBar(run.attack.name, int(missing.sum())) as bar,
+        AttackBar(run.attack.name, int(missing.sum()), shown=shown) as bar,
         Interruption() as interruption,
     ):
 
@@ -675,7 +701,7 @@ def attack_missing_rows(run: Run) -> Throughput:
             before, of_stream = throughput, Throughput()
             for block in _blocks(run, lacking, np.flatnonzero(lacked), watch):
                 of_stream = block.throughput
-                _keep(run, lacking[block.utterance], block, have, writer)
+                _keep(run, lacking[block.utterance], block, done, writer)
                 bar.add(block)
             throughput = before + of_stream
     # Only now are the rows written.
@@ -708,7 +734,7 @@ def _blocks(
 
 
 def _keep(
-    run: Run, where: np.ndarray, block: RowBlock, have: set["_RowKey"], writer: RowWriter
+    run: Run, where: np.ndarray, block: RowBlock, done: np.ndarray, writer: RowWriter
 ) -> None:
     """Write what a block leaves: files first, then the rows that say that it is done."""
     if run.config.save_wav:
@@ -717,11 +743,7 @@ def _keep(
         _write_example(run, where, block)
     if run.shown:
         _show(run, where, block)
-    keys = [
-        run.key(run.utterances[i].id, run.epsilons[e])
-        for i, e in zip(where, block.epsilon_index, strict=True)
-    ]
-    new = np.array([key not in have for key in keys], bool)
+    new = ~done[where, block.epsilon_index]
     if new.any():
         own = _columns(run, where, block, new)
         heard = (_heard(run, each, own, where, block, new) for each in run.listeners)
@@ -809,7 +831,7 @@ def _name(names: Sequence[str], index: int) -> str | None:
 
 
 def _keys(rows: pa.Table) -> list[_RowKey]:
-    columns = (rows[name].to_pylist() for name in ("utterance", "epsilon", "epsilon_unit"))
+    columns = (rows[name].to_pylist() for name in ("utterance", *_BUDGET))
     return list(zip(*columns, strict=True))
 
 

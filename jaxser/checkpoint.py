@@ -148,11 +148,16 @@ def load_variables(folder: Path | str, like: Any) -> Any:
     host = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
     step = max(steps)
     # Read-only: opening for writing would clear the unfinished files of a run under way.
-    with (
-        _quiet(),
-        contextlib.closing(_open(best, ocp.CheckpointManagerOptions(read_only=True))) as manager,
-    ):
-        return _restore(manager, step, best / str(step), {"variables": host})["variables"]
+    # By each process alone: others may load another victim, or none.
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=jax.process_index(),
+        active_processes={jax.process_index()},
+        barrier_sync_key_prefix=f"alone{jax.process_index()}",
+    )
+    with _quiet():
+        options = ocp.CheckpointManagerOptions(read_only=True, multiprocessing_options=alone)
+        with contextlib.closing(_open(best, options)) as manager:
+            return _restore(manager, step, best / str(step), {"variables": host})["variables"]
 
 
 def _open(folder: Path, options: ocp.CheckpointManagerOptions) -> ocp.CheckpointManager:

@@ -42,12 +42,13 @@ def write_text(path: Path | str, text: str) -> None:
 
 
 @contextmanager
-def held(folder: Path, use: str) -> Iterator[None]:
+def held(folder: Path, use: str, *, shared: bool = False) -> Iterator[None]:
     """Hold a folder, which is made where it is missing, so that two processes never write there.
 
     Args:
       folder: to hold.
       use: what is done with it, "trained" for instance; for the error.
+      shared: hold it with others that share it, too, and keep out those that want it alone.
 
     Raises:
       InputError: another process holds it.
@@ -55,7 +56,7 @@ def held(folder: Path, use: str) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(
                 f"{folder} is being {use} by another process; wait for it or give another --out."

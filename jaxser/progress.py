@@ -27,9 +27,15 @@ _SECONDS_BETWEEN_LINES = 30.0
 
 
 class AttackBar:
-    """Rows, rates and time left, drawn by a thread of its own: it moves in long steps, too."""
+    """Rows, rates and time left, drawn by a thread of its own: it moves in long steps, too.
 
-    def __init__(self, attack: str, rows: int) -> None:
+    Args:
+      attack: its name.
+      rows: in all.
+      shown: or not, where another process has the terminal.
+    """
+
+    def __init__(self, attack: str, rows: int, *, shown: bool = True) -> None:
         self._rows = rows
         self._rate, self._succeeded, self._queries = math.nan, 0, ""
         self._bar = tqdm(
@@ -38,6 +44,7 @@ class AttackBar:
             bar_format=_BAR,
             mininterval=math.inf,  # the thread alone draws
             dynamic_ncols=True,
+            disable=not shown,
         )
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._draw, daemon=True)

@@ -44,7 +44,7 @@ def fingerprint_of(variables: Any) -> str:
 
 def device_name() -> str:
     """The accelerator's name, or the processor's on a CPU."""
-    device: str = jax.devices()[0].device_kind
+    device: str = jax.local_devices()[0].device_kind
     if device != "cpu":
         return device
     cpuinfo = Path("/proc/cpuinfo")

@@ -4,11 +4,10 @@ for sentence in warnings_of(rows): ...
 """
 
 import itertools
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from jaxser.errors import InputError
+from jaxser.outcomes import read_outcomes
 from jaxser.report_data import Rows, Setting
 from jaxser.report_page import by, epsilon_text, percent, speech
 
@@ -34,23 +33,10 @@ def failures(runs: Sequence[Path]) -> list[str]:
     """What failed in the sweeps among the runs.
 
     Raises:
-      InputError: a sweep.json that cannot be read.
+      InputError: what a sweep noted cannot be read.
     """
-    found = []
-    for run in runs:
-        file = run / "sweep.json"
-        if not file.exists():
-            continue
-        try:
-            cells = json.loads(file.read_text(encoding="utf-8"))
-            found += [
-                f"Failed: {c['cell']}: {c['reason']}" for c in cells if c["state"] == "failed"
-            ]
-        except (ValueError, KeyError, TypeError):
-            raise InputError(
-                f"{file} is damaged; run the sweep again, which writes it anew."
-            ) from None
-    return found
+    outcomes = [outcome for run in runs for outcome in read_outcomes(run)]
+    return [f"Failed: {each.cell}: {each.reason}" for each in outcomes if each.reason]
 
 
 def _masked_gradients(own: Sequence[Setting]) -> Iterator[str]:

@@ -44,6 +44,7 @@ __all__ = [
     "parameters_hash",
     "read_rows",
     "read_sources",
+    "row_files",
     "summarise",
 ]
 
@@ -188,20 +189,33 @@ def read_rows(
     Raises:
       InputError: no row files, or one that is damaged or of another layout.
     """
+    tables = list(row_files(folder, columns, coded=coded))
+    if not tables:
+        raise _no_rows(folder)
+    return pa.concat_tables(tables).unify_dictionaries()
+
+
+def row_files(
+    folder: Path | str, columns: Sequence[str] | None = None, *, coded: bool = False
+) -> Iterator[pa.Table]:
+    """The rows of :func:`read_rows` file by file, in little memory; nothing where there are none.
+
+    Raises:
+      InputError: a file that is damaged or of another layout.
+    """
     fields = SCHEMA if columns is None else [SCHEMA.field(name) for name in columns]
     texts = [field.name for field in fields if coded and field.type == pa.string()]
     code = pa.dictionary(pa.int32(), pa.string())
     schema = pa.schema(
         [field.with_type(code) if field.name in texts else field for field in fields]
     )
-    tables = []
-    for path in _row_files(folder):
+    for path in _paths(folder):
         with _of_rows(path):
             metadata = pq.read_metadata(path)
             _check_layout(path, metadata.schema.to_arrow_schema().names)
             file = pq.ParquetFile(path, metadata=metadata, read_dictionary=texts)
-            tables.append(file.read(schema.names).select(schema.names).cast(schema))
-    return pa.concat_tables(tables).unify_dictionaries()
+            table = file.read(schema.names).select(schema.names).cast(schema)
+        yield table
 
 
 def read_sources(folder: Path | str) -> list[dict[str, Any]]:
@@ -211,7 +225,10 @@ def read_sources(folder: Path | str) -> list[dict[str, Any]]:
       InputError: no row files, or one that is damaged.
     """
     found: dict[bytes, None] = {}
-    for path in _row_files(folder):
+    paths = _paths(folder)
+    if not paths:
+        raise _no_rows(folder)
+    for path in paths:
         with _of_rows(path):
             metadata = pq.read_schema(path).metadata or {}
         if _SOURCE in metadata:
@@ -219,11 +236,13 @@ def read_sources(folder: Path | str) -> list[dict[str, Any]]:
     return [json.loads(text) for text in found]
 
 
-def _row_files(folder: Path | str) -> list[Path]:
-    paths = sorted(Path(folder).rglob("rows-*.parquet"), key=lambda path: (path.name, path))
-    if not paths:
-        raise InputError(f"{folder} holds no rows-*.parquet; run python -m jaxser.attack first.")
-    return paths
+def _paths(folder: Path | str) -> list[Path]:
+    """In the order in which they were written."""
+    return sorted(Path(folder).rglob("rows-*.parquet"), key=lambda path: (path.name, path))
+
+
+def _no_rows(folder: Path | str) -> InputError:
+    return InputError(f"{folder} holds no rows-*.parquet; run python -m jaxser.attack first.")
 
 
 @contextmanager

@@ -2,49 +2,33 @@
 
     python -m jaxser.sweep configs/sweeps/demo.yaml --dry_run
     python -m jaxser.sweep configs/sweeps/demo.yaml
+    python -m jaxser.sweep configs/sweeps/demo.yaml --engine ray
 
 A sweep file lists victims, attacks, ε, corpora and seeds. All ε of a victim, an attack, a corpus
 and a seed are one stream of batches through one compiled step. Rows are appended to Parquet files
 under OUT/rows as they come, whole files only; a sweep that was stopped or killed goes on with the
 same command to exactly the rows that it would have had. What fails is noted, the rest goes on, and
 the exit status is 1.
+
+Several processes that are given the same command share the utterances out among themselves and need
+each other no more once they have begun; ``docs/scaling.md`` has more of that, and of Ray.
 """
 
 import argparse
-import dataclasses
-import json
+import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jaxser.errors import INTERRUPTED, InputError, UsageError, report_errors
-from jaxser.sweep_config import Cell, SweepConfig, cells, load_sweep
+from jaxser.outcomes import Outcome, forget_outcomes, note_outcomes
+from jaxser.sweep_config import SweepConfig, cells, load_sweep
 
 if TYPE_CHECKING:
-    from jaxser.attack_run import Listener, Run, Speech
+    from jaxser.sharding import Share
 
 __all__ = ["main"]
-
-# Utterances that a dry run attacks to learn how long the others take.
-_CALIBRATION_UTTERANCES = 4
-
-
-@dataclasses.dataclass
-class Outcome:
-    """What became of a cell."""
-
-    cell: Cell
-    rows: int = 0
-    reason: str = ""  # why it failed; none where it did not
-
-    def line(self) -> dict[str, Any]:
-        return {
-            "cell": self.cell.name,
-            "state": "failed" if self.reason else "done",
-            "rows": self.rows,
-            "reason": self.reason,
-        }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,13 +39,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = load_sweep(args.config, changes)
     if config.out.exists() and not config.out.is_dir():
         raise UsageError(f"{config.out} is a file; give another --out.")
+    if args.engine == "local" and args.workers is not None:
+        raise UsageError("--workers are of --engine ray; give both or neither.")
 
     from jaxser.compilation import enable_compilation_cache
+    from jaxser.sharding import WHOLE, join_processes
 
     enable_compilation_cache()
-    sweep = _Sweep(config)
-    sweep.check()
-    return sweep.estimate() if args.dry_run else sweep.run()
+    if args.engine == "ray":
+        from jaxser.ray_engine import sweep_on_ray
+
+        if args.dry_run or args.coordinator or args.processes or args.process is not None:
+            raise UsageError(
+                "--engine ray finds its own processes; leave out --coordinator, --processes, "
+                "--process and --dry_run."
+            )
+        import jax
+
+        jax.config.update("jax_platforms", "cpu")  # accelerators are the workers'
+        _check(config)
+        with _held(config, WHOLE):
+            return _summary(config.out, sweep_on_ray(config, args.workers), WHOLE)
+    if args.dry_run:
+        _check(config)
+        return _estimate(config)
+    share = join_processes(args.coordinator, args.processes, args.process)
+    _check(config)
+    with _held(config, share):
+        return _run(config, share)
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -78,174 +83,145 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         action="store_true",
         help="show the grid, and after a short calibration the queries and the time it will take",
     )
+    parser.add_argument(
+        "--coordinator",
+        metavar="HOST:PORT",
+        help="where process 0 of several listens, or auto, which lets JAX detect the processes "
+        "(it does so by itself under SLURM, Open MPI, Kubernetes and on GKE's TPU pods)",
+    )
+    parser.add_argument("--processes", type=int, metavar="N", help="how many there are")
+    parser.add_argument("--process", type=int, metavar="I", help="which this one is, from 0")
+    parser.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="ray: on a Ray cluster (RAY_ADDRESS) or, without one, on this machine",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="Ray actors; one per accelerator by default, or one where there is none",
+    )
     return parser.parse_args(argv)
 
 
-class _Sweep:
-    """A sweep under way; victims and speech stay loaded while neighbouring cells share them."""
+def _check(config: SweepConfig) -> None:
+    """Find what cannot be before anything is attacked.
 
-    def __init__(self, config: SweepConfig) -> None:
-        self.config = config
-        self.cells = list(cells(config))
-        self._key: Any = None
-        self._speech: Speech | None = None
-        self._listeners: tuple[Listener, ...] = ()
+    Raises:
+      UsageError, InputError: a victim, an attack or a list of ε that is no such thing.
+    """
+    from jaxser.attack_run import attack_of
+    from jaxser.attacks import StaaNet
+    from jaxser.driver import members
+    from jaxser.victim import read_run
 
-    def check(self) -> None:
-        """Find what cannot be before anything is attacked.
-
-        Raises:
-          UsageError, InputError: a victim, an attack or a list of ε that is no such thing.
-        """
-        from jaxser.attack_run import attack_of
-        from jaxser.attacks import StaaNet
-        from jaxser.driver import members
-        from jaxser.victim import read_run
-
-        for folder in self.config.victims:
-            read_run(folder)
-        # Once for every attack: what is asked here is the same on all victims.
-        for cell in {cell.title: cell for cell in self.cells}.values():
-            attack = attack_of(cell.config)
-            # A number of classes is not known yet, and does not change what is asked here.
-            without = all(part.minimal_norm for part in members(attack, 2))
-            if not (cell.config.epsilon or without or isinstance(attack, StaaNet)):
-                raise UsageError(
-                    f"{cell.title} has no epsilon to attack at; give the sweep or the attack some."
-                )
-
-    def run(self) -> int:
-        """Attack what is missing; returns the exit status."""
-        from jaxser.files import held
-
-        out = self.config.out
-        outcomes: list[Outcome] = []
-        with held(out, "swept"):
-            for number, cell in enumerate(self.cells, 1):
-                print(f"{number} of {len(self.cells)}: {cell.name}", flush=True)
-                try:
-                    outcomes.append(self._run(cell))
-                except KeyboardInterrupt:
-                    print(
-                        f"interrupted: finished rows are kept in {out}; the same command goes on "
-                        "from there.",
-                        file=sys.stderr,
-                    )
-                    return INTERRUPTED
-                self._note(outcomes)
-        return _summary(out, outcomes)
-
-    def _run(self, cell: Cell) -> Outcome:
-        from jaxser.attack_run import attack_missing_rows
-        from jaxser.results import format_table, summarise
-
-        try:
-            run = self._prepared(cell)
-            attack_missing_rows(run)
-        except OSError:
-            raise  # a full disk, or a folder that is gone: nothing else would do better
-        except Exception as error:
-            reason = _reason(error)
-            print(f"failed: {reason}", file=sys.stderr)
-            return Outcome(cell, reason=reason)
-        rows = run.rows()
-        print(format_table(summarise(rows)), flush=True)
-        return Outcome(cell, rows=len(rows) * (1 + len(run.listeners)))
-
-    def _note(self, outcomes: Sequence[Outcome]) -> None:
-        from jaxser.files import write_text
-
-        lines = [outcome.line() for outcome in outcomes]
-        write_text(self.config.out / "sweep.json", json.dumps(lines, indent=1) + "\n")
-
-    def _prepared(self, cell: Cell) -> "Run":
-        from jaxser.attack_run import prepare_run
-
-        self._load(cell)
-        return prepare_run(cell.config, self._speech, self.config.out / "rows", self._listeners)
-
-    def _load(self, cell: Cell) -> None:
-        """Victims and speech of a cell, unless the cell before had the same."""
-        from jaxser.attack_run import load_speech
-
-        config = cell.config
-        key = (config.victim, config.corpus, config.seed)
-        if key == self._key:
-            return
-        self._key, self._speech, self._listeners = None, None, ()
-        whole = dataclasses.replace(config, limit=None)
-        self._speech = load_speech(whole)
-        if self.config.transfer:
-            self._listeners = _listeners(self.config, config.victim, self._speech)
-        self._key = key
-
-    def estimate(self) -> int:
-        """Print the grid, its rows, and what they will cost."""
-        seconds = rows = queries = 0.0
-        failed = 0
-        for cell in self.cells:
-            try:
-                run = self._prepared(cell)
-            except InputError as error:
-                print(f"{cell.name}: would fail: {error}", file=sys.stderr)
-                failed += 1
-                continue
-            missing = int(run.missing().sum())
-            rate, each = self._calibrated(cell) if missing else (float("nan"), 0.0)
-            needed = missing / rate if missing else 0.0
-            print(
-                f"{cell.name}: {len(run.utterances)} utterances x {len(run.epsilons)} epsilon, "
-                f"{missing} rows to make, {missing * each:,.0f} queries, {_time(needed)}",
-                flush=True,
-            )
-            seconds, rows, queries = seconds + needed, rows + missing, queries + missing * each
-        print(
-            f"{len(self.cells)} streams, {rows:,.0f} rows, {queries:,.0f} queries, "
-            f"{_time(seconds)} besides compilation, by {_CALIBRATION_UTTERANCES} utterances of each"
-        )
-        return 1 if failed else 0
-
-    def _calibrated(self, cell: Cell) -> tuple[float, float]:
-        """Rows per second and queries per row, of few utterances whose rows are thrown away."""
-        import tempfile
-
-        from jaxser.attack_run import attack_missing_rows, prepare_run
-
-        short = dataclasses.replace(cell.config, limit=_CALIBRATION_UTTERANCES)
-        with tempfile.TemporaryDirectory() as folder:
-            run = prepare_run(short, self._speech, Path(folder), self._listeners)
-            throughput = attack_missing_rows(run)
-            return throughput.rows_per_second, float(run.rows()["queries"].to_numpy().mean())
-
-
-def _listeners(config: SweepConfig, threat: Path, speech: "Speech") -> "tuple[Listener, ...]":
-    """The other victims of the sweep that hear what the threat model hears."""
-    from jaxser.attack_run import Listener
-    from jaxser.driver import predict
-    from jaxser.provenance import fingerprint_of
-    from jaxser.victim import load_victim
-
-    found = []
     for folder in config.victims:
-        if folder == threat:
-            continue
-        victim = load_victim(folder, config.domain)
-        if victim.hears_like(speech.victim):
-            found.append(
-                Listener(
-                    name=f"{victim.name} {folder}",
-                    fingerprint=fingerprint_of(victim.variables),
-                    victim=victim,
-                    clean=predict(victim, speech.inputs, subset=speech.places),
-                )
+        read_run(folder)
+    # Once for every attack: what is asked here is the same on all victims.
+    for cell in {cell.title: cell for cell in cells(config)}.values():
+        attack = attack_of(cell.config)
+        # A number of classes is not known yet, and does not change what is asked here.
+        without = all(part.minimal_norm for part in members(attack, 2))
+        if not (cell.config.epsilon or without or isinstance(attack, StaaNet)):
+            raise UsageError(
+                f"{cell.title} has no epsilon to attack at; give the sweep or the attack some."
             )
-    return tuple(found)
 
 
-def _reason(error: Exception) -> str:
-    """One line."""
-    text = " ".join(str(error).split())
-    return text if isinstance(error, InputError) else f"{type(error).__name__}: {text[:500]}"
+@contextlib.contextmanager
+def _held(config: SweepConfig, share: "Share") -> Iterator[None]:
+    """Hold the sweep's folder, together with the other processes and against everybody else.
+
+    Process 0 has it alone first, so that nobody else is in it, and then lets the others in.
+
+    Raises:
+      InputError: another sweep has it, or process 0 could not have it.
+      UsageError: process 0 was given another sweep.
+    """
+    from jaxser.files import held
+    from jaxser.sharding import leave_processes, same_everywhere
+
+    out = config.out
+    with contextlib.ExitStack() as stack:
+        refused: InputError | None = None
+        if share.index == 0:
+            try:
+                with held(out, "swept"):
+                    forget_outcomes(out)
+                stack.enter_context(held(out, "swept", shared=share.count > 1))
+            except InputError as error:
+                refused = error
+        if share.count > 1:
+            first = same_everywhere(share, "" if refused else repr(config))
+            leave_processes()
+            if share.index > 0 and not first:
+                raise InputError(f"process 0 may not sweep {out}; it says why.")
+            if share.index > 0 and first != repr(config):
+                raise UsageError(
+                    f"process {share.index} was given another sweep than process 0; start all "
+                    "with the same file and flags."
+                )
+            if share.index > 0:
+                stack.enter_context(held(out, "swept", shared=True))
+        if refused:
+            raise refused
+        yield
+
+
+def _run(config: SweepConfig, share: "Share") -> int:
+    """Attack what is missing of this process' share; returns the exit status."""
+    from jaxser.sweep_run import CellRunner
+
+    runner = CellRunner(config, shown=share.index == 0)
+    grid = list(cells(config))
+    outcomes: list[Outcome] = []
+    for number, cell in enumerate(grid, 1):
+        if share.index == 0:
+            print(f"{number} of {len(grid)}: {cell.name}", flush=True)
+        try:
+            outcomes.append(runner.run(cell, share))
+        except KeyboardInterrupt:
+            print(
+                f"interrupted: finished rows are kept in {config.out}; the same command goes on "
+                "from there.",
+                file=sys.stderr,
+            )
+            return INTERRUPTED
+        note_outcomes(config.out, outcomes, share)
+    return _summary(config.out, outcomes, share)
+
+
+def _estimate(config: SweepConfig) -> int:
+    """Print the grid, its rows, and what they will cost."""
+    from jaxser.sweep_run import CALIBRATION_UTTERANCES, CellRunner
+
+    runner = CellRunner(config)
+    grid = list(cells(config))
+    seconds = rows = queries = 0.0
+    failed = 0
+    for cell in grid:
+        try:
+            run = runner.prepared(cell)
+        except InputError as error:
+            print(f"{cell.name}: would fail: {error}", file=sys.stderr)
+            failed += 1
+            continue
+        missing = int(run.missing().sum())
+        rate, each = runner.calibrated(cell) if missing else (float("nan"), 0.0)
+        needed = missing / rate if missing else 0.0
+        print(
+            f"{cell.name}: {len(run.utterances)} utterances x {len(run.epsilons)} epsilon, "
+            f"{missing} rows to make, {missing * each:,.0f} queries, {_time(needed)}",
+            flush=True,
+        )
+        seconds, rows, queries = seconds + needed, rows + missing, queries + missing * each
+    print(
+        f"{len(grid)} streams, {rows:,.0f} rows, {queries:,.0f} queries, "
+        f"{_time(seconds)} besides compilation, by {CALIBRATION_UTTERANCES} utterances of each"
+    )
+    return 1 if failed else 0
 
 
 def _time(seconds: float) -> str:
@@ -254,11 +230,13 @@ def _time(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _summary(out: Path, outcomes: Sequence[Outcome]) -> int:
+def _summary(out: Path, outcomes: Sequence[Outcome], share: "Share") -> int:
     failed = [outcome for outcome in outcomes if outcome.reason]
-    print(f"{sum(outcome.rows for outcome in outcomes):,} rows in {out / 'rows'}")
+    rows = sum(outcome.rows for outcome in outcomes)
+    whose = f", of process {share.index} of {share.count}" if share.count > 1 else ""
+    print(f"{rows:,} rows in {out / 'rows'}{whose}")
     for outcome in failed:
-        print(f"failed: {outcome.cell.name}: {outcome.reason}", file=sys.stderr)
+        print(f"failed: {outcome.cell}: {outcome.reason}", file=sys.stderr)
     return 1 if failed else 0
 
 

@@ -89,6 +89,9 @@ def test_a_page_and_its_tables(run: Path, tmp_path: Path) -> None:
     (run / "sweep.json").write_text(
         '[{"cell": "bim on v", "state": "failed", "rows": 0, "reason": "no memory"}]'
     )
+    (run / "sweep-1-of-2.json").write_text(
+        '[{"cell": "pgd on v", "state": "failed", "rows": 0, "reason": "a lost machine"}]'
+    )
     out, tables = tmp_path / "page.html", tmp_path / "tables"
     argv = [str(run), "--out", str(out)]
     for form in ("csv", "markdown", "latex"):
@@ -110,6 +113,7 @@ def test_a_page_and_its_tables(run: Path, tmp_path: Path) -> None:
         "made up",
         "7 of 77 rows are flagged: zero gradient",
         "bim on v: no memory",
+        "pgd on v: a lost machine",
     ):
         assert words.index(warning) < first
     assert {path.name for path in tables.iterdir()} == {

@@ -17,7 +17,7 @@ import yaml
 from untrained_run import make_run
 
 import jaxser
-from jaxser import attack, sweep
+from jaxser import attack, sweep, sweep_run
 from jaxser.driver import predict
 from jaxser.errors import UsageError, report_errors
 from jaxser.files import held
@@ -118,6 +118,21 @@ def test_all_of_a_grid(victim: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert sweep.main([str(path)]) == 0
     assert len(read_rows(tmp_path / "rows")) == 72
     assert {p: p.stat().st_mtime_ns for p in files} == files
+
+
+def test_large_tables_are_left_to_the_report(
+    victim: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = sweep_file(tmp_path / "s.yaml", [victim])
+    for most in (12, 11):
+        monkeypatch.setattr(sweep_run, "_TABLE_ROWS", most)
+        assert sweep.main([str(path)]) == 0
+        text = capsys.readouterr().out
+        assert ("robust acc" in text) == (most == 12)
+        assert ("12 rows; python -m jaxser.report" in text) == (most == 11)
 
 
 def test_other_victims_hear_what_was_made(victim: Path, tmp_path: Path) -> None:
