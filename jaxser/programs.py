@@ -26,6 +26,8 @@ from jaxtyping import Array, Float, Int, Key, UInt
 
 from jaxser.attacks.base import (
     Attack,
+    LocalFunction,
+    LocalLogits,
     LogitsFn,
     NetworkAttack,
     RandomLogits,
@@ -137,6 +139,8 @@ class _Victim:
     ) -> LogitsFn:
         """Logits under the noise of ``draw``, where there is noise."""
         if not self.randomised:
+            if self._takes_variables and isinstance(self._function, LocalFunction):
+                return LocalLogits(self._function, variables)
             return functools.partial(self, variables)
         own = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, _VICTIM_SALT)
         return RandomLogits(apply=self, variables=variables, keys=step_keys(own, draw))

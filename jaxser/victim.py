@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 from jaxser import models
 from jaxser.checkpoint import load_variables
@@ -23,7 +23,7 @@ from jaxser.config import FeaturesConfig, ModelConfig, TrainConfig, from_mapping
 from jaxser.errors import InputError, UsageError
 from jaxser.features import Spectrogram
 from jaxser.inversion import speech_of_mels
-from jaxser.models.front_end import WithFrontEnd
+from jaxser.models.front_end import LocalNetwork, WithFrontEnd
 from jaxser.models.speech_transformer import SpeechTransformer
 from jaxser.pretrained import (
     fetch_from_hub,
@@ -74,7 +74,8 @@ class Victim:
 
     Attributes:
       apply: pure function ``(variables, x [batch, *input_shape]) -> logits [batch, classes]``,
-        in evaluation mode, with the normalisation and any front end inside.
+        in evaluation mode, with the normalisation and any front end inside. Attacks that change
+        few positions are cheaper where it is a :class:`jaxser.attacks.base.LocalFunction`.
       variables: its parameters and statistics (a pytree).
       labels: class names in index order.
       input_shape: shape of one input; ``(samples,)`` for waveforms.
@@ -120,8 +121,38 @@ class Victim:
 def evaluation_logits(
     model: nn.Module,
 ) -> Callable[[Any, Float[Array, "batch ..."]], Float[Array, "batch classes"]]:
-    """``(variables, x) -> logits`` of a module in evaluation mode."""
+    """``(variables, x) -> logits`` of a module in evaluation mode, local where the module is."""
+    if isinstance(model, LocalNetwork):
+        return LocalEvaluation(model)
     return functools.partial(model.apply, train=False)  # type: ignore[return-value]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LocalEvaluation:
+    """A module in evaluation mode as a :class:`jaxser.attacks.base.LocalFunction`."""
+
+    model: Any
+
+    def __call__(
+        self, variables: Any, x: Float[Array, "batch ..."]
+    ) -> Float[Array, "batch classes"]:
+        return self.model.apply(variables, x, train=False)
+
+    def is_local(self, shape: tuple[int, ...], positions: int) -> bool:
+        return self.model.is_local(shape, positions)
+
+    def encode(self, variables: Any, x: Float[Array, "batch ..."]) -> Any:
+        return self.model.apply(variables, x, method="encode")
+
+    def logits_at(
+        self,
+        variables: Any,
+        x: Float[Array, "batch ..."],
+        encoding: Any,
+        index: Int[Array, "batch candidates positions"],
+        values: Float[Array, "batch candidates positions channels"],
+    ) -> Float[Array, "batch candidates classes"]:
+        return self.model.apply(variables, x, encoding, index, values, method="logits_at")
 
 
 def build_module(

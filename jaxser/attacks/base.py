@@ -32,6 +32,8 @@ __all__ = [
     "Attack",
     "AttackState",
     "BaseAttack",
+    "LocalFunction",
+    "LocalLogits",
     "LogitsFn",
     "MinimalNormAttack",
     "NetworkAttack",
@@ -245,6 +247,66 @@ class RandomLogits:
     def __call__(self, x: Float[Array, "rows ..."]) -> Float[Array, "rows classes"]:
         keys = jnp.repeat(self.keys, x.shape[0] // self.keys.shape[0], axis=0)
         return self.apply(self.variables, x, keys)
+
+
+@runtime_checkable
+class LocalFunction(Protocol):
+    """A victim's function that knows what a few changed elements do without a forward pass.
+
+    A position is an index along the first two axes of an input (the first, of a waveform), flat;
+    elements along the other axes are its channels.
+    """
+
+    def __call__(
+        self, variables: Any, x: Float[Array, "batch ..."]
+    ) -> Float[Array, "batch classes"]: ...
+
+    def is_local(self, shape: tuple[int, ...], positions: int) -> bool:
+        """Whether inputs of ``shape`` with so many changed positions cost less this way."""
+        ...
+
+    def encode(self, variables: Any, x: Float[Array, "batch ..."]) -> Any:
+        """What :meth:`logits_at` needs of clean inputs; leaves start with the batch axis."""
+        ...
+
+    def logits_at(
+        self,
+        variables: Any,
+        x: Float[Array, "batch ..."],
+        encoding: Any,
+        index: Int[Array, "batch candidates positions"],
+        values: Float[Array, "batch candidates positions channels"],
+    ) -> Float[Array, "batch candidates classes"]:
+        """The logits of ``x`` with ``values`` at ``index``, those of a forward pass but for
+        rounding; a position that comes twice has the same values both times."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class LocalLogits:
+    """The logits of a victim whose function is a :class:`LocalFunction`."""
+
+    function: LocalFunction
+    variables: Any
+
+    def __call__(self, x: Float[Array, "rows ..."]) -> Float[Array, "rows classes"]:
+        return self.function(self.variables, x)
+
+    def is_local(self, shape: tuple[int, ...], positions: int) -> bool:
+        """See :class:`LocalFunction`; so are the others."""
+        return self.function.is_local(shape, positions)
+
+    def encode(self, x: Float[Array, "batch ..."]) -> Any:
+        return self.function.encode(self.variables, x)
+
+    def logits_at(
+        self,
+        x: Float[Array, "batch ..."],
+        encoding: Any,
+        index: Int[Array, "batch candidates positions"],
+        values: Float[Array, "batch candidates positions channels"],
+    ) -> Float[Array, "batch candidates classes"]:
+        return self.function.logits_at(self.variables, x, encoding, index, values)
 
 
 def resample(logits_fn: LogitsFn, draw: int | Int[Array, ""]) -> LogitsFn:

@@ -19,12 +19,13 @@ from typing import Any, ClassVar, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
 from jaxser.attacks.base import (
     NON_FINITE,
     AttackState,
     BaseAttack,
+    LocalLogits,
     LogitsFn,
     check_choice,
     check_positive,
@@ -64,6 +65,7 @@ class PixelSearchState(AttackState):
       scores: of those that have been tried.
       tried: how many have been.
       search: the strategy's state.
+      encoding: what a local victim keeps of ``x``; () of others.
     """
 
     score: Float[Array, "batch"]
@@ -71,6 +73,7 @@ class PixelSearchState(AttackState):
     scores: Float[Array, "batch population"]
     tried: Int[Array, "batch"]
     search: Any
+    encoding: Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +83,9 @@ class PixelSearch(BaseAttack):
     A step tries ``candidates`` points of the generation in one forward pass; a generation takes
     several steps, and a row is done at its first step with a success. All positions are searched
     at once: a point of the unit cube holds, for each moved position, its index along each
-    position axis (time; frames and mels; height and width) and its value in each channel.
+    position axis (time; frames and mels; height and width) and its value in each channel. A victim
+    that is local (:class:`jaxser.attacks.base.LocalFunction`) is asked for what the moved
+    positions change instead of a forward pass; that is one query per candidate all the same.
 
     Attributes:
       optimizer: "de" (differential evolution, best1bin) or "cma_es".
@@ -172,6 +177,20 @@ class PixelSearch(BaseAttack):
         """Variables of the search for an input of ``shape``."""
         raise NotImplementedError
 
+    @property
+    def moved_positions(self) -> int | None:
+        """Positions of an input that a candidate moves; None for all of them."""
+        raise NotImplementedError
+
+    def moves(
+        self,
+        x: Float[Array, "..."],
+        epsilon: Float[Array, ""],
+        points: Float[Array, "candidates dimensions"],
+    ) -> tuple[Int[Array, "candidates positions"], Float[Array, "candidates positions channels"]]:
+        """Where the candidates differ from one row's input, and their values there."""
+        raise NotImplementedError
+
     def candidate(
         self,
         x: Float[Array, "..."],
@@ -199,6 +218,7 @@ class PixelSearch(BaseAttack):
             )
         state = new_state(keys, x, y, epsilon)
         search, trial = self.strategy.start(step_keys(keys, state.steps), dimensions)
+        local = self._local(logits_fn, x.shape[1:])
         return scored_start(
             state,
             PixelSearchState,
@@ -208,6 +228,7 @@ class PixelSearch(BaseAttack):
             scores=jnp.full(trial.shape[:2], jnp.inf),
             tried=state.steps,
             search=search,
+            encoding=() if local is None else local.encode(x),
         )
 
     def step(self, logits_fn: LogitsFn, state: PixelSearchState) -> PixelSearchState:
@@ -219,8 +240,7 @@ class PixelSearch(BaseAttack):
         points = jax.vmap(
             lambda trial, at: jax.lax.dynamic_slice(trial, (at, 0), (count, dimensions))
         )(state.trial, start)
-        inputs = jax.vmap(self.candidate)(state.x, state.epsilon, self.strategy.points(points))
-        logits = logits_fn(inputs.reshape(batch * count, *state.x.shape[1:]))
+        logits, pick = self._try(logits_fn, state, self.strategy.points(points))
         scores, success, finite = (
             each.reshape(batch, count)
             for each in label_score(logits, jnp.repeat(state.y, count), self.targeted)
@@ -233,7 +253,6 @@ class PixelSearch(BaseAttack):
         best = jnp.argmin(ranked, axis=1)
         score = jnp.take_along_axis(scores, best[:, None], axis=1)[:, 0]
         better = found | ((score < state.score) & (not self.minimal_norm))
-        chosen = jnp.take_along_axis(inputs, per_row(best, inputs), axis=1)[:, 0]
 
         scores = jax.vmap(lambda all_, new, at: jax.lax.dynamic_update_slice(all_, new, (at,)))(
             state.scores, scores, start
@@ -242,7 +261,7 @@ class PixelSearch(BaseAttack):
         search, trial = self._next_generation(state, scores, complete)
         new = dataclasses.replace(
             state,
-            x_adv=jnp.where(per_row(better, state.x), chosen, state.x_adv),
+            x_adv=jnp.where(per_row(better, state.x), pick(best), state.x_adv),
             score=jnp.where(better, score, state.score),
             trial=trial,
             scores=scores,
@@ -254,6 +273,33 @@ class PixelSearch(BaseAttack):
             flags=state.flags | (NON_FINITE * ~finite.all(axis=1)).astype(jnp.uint32),
         )
         return freeze_done(state, new)
+
+    def _try(
+        self,
+        logits_fn: LogitsFn,
+        state: PixelSearchState,
+        points: Float[Array, "batch candidates dimensions"],
+    ) -> tuple[Float[Array, "rows classes"], Callable[[Int[Array, "batch"]], Array]]:
+        """Logits of all candidates, and how to get one candidate of each row."""
+        rows = points.shape[0] * points.shape[1]
+        local = self._local(logits_fn, state.x.shape[1:])
+        if local is None:
+            inputs = jax.vmap(self.candidate)(state.x, state.epsilon, points)
+            logits = logits_fn(inputs.reshape(rows, *state.x.shape[1:]))
+            return logits, lambda best: _of_each(inputs, best)[:, 0]
+        index, values = jax.vmap(self.moves)(state.x, state.epsilon, points)
+        logits = local.logits_at(state.x, state.encoding, index, values)
+
+        def pick(best: Int[Array, "batch"]) -> Float[Array, "batch ..."]:
+            return jax.vmap(_place)(state.x, _of_each(index, best), _of_each(values, best))[:, 0]
+
+        return logits.reshape(rows, -1), pick
+
+    def _local(self, logits_fn: LogitsFn, shape: tuple[int, ...]) -> LocalLogits | None:
+        """``logits_fn`` where it is cheaper to ask for moved positions than for whole inputs."""
+        if not isinstance(logits_fn, LocalLogits) or self.moved_positions is None:
+            return None
+        return logits_fn if logits_fn.is_local(shape, self.moved_positions) else None
 
     def _next_generation(
         self,
@@ -273,28 +319,23 @@ class PixelSearch(BaseAttack):
         return jax.lax.cond(complete.any(), advance, lambda: old)
 
 
+def _of_each(
+    values: Shaped[Array, "batch candidates ..."], which: Int[Array, "batch"]
+) -> Shaped[Array, "batch 1 ..."]:
+    """One candidate of each row."""
+    return jnp.take_along_axis(values, per_row(which, values), axis=1)
+
+
 def _place(
     x: Float[Array, "..."],
-    count: int,
-    points: Float[Array, "candidates dimensions"],
-    value: Callable[[Array, Array], Array],
+    index: Int[Array, "candidates positions"],
+    values: Float[Array, "candidates positions channels"],
 ) -> Float[Array, "candidates ..."]:
-    """Copies of ``x`` with ``count`` positions set to ``value(clean, coordinate in [0, 1])``."""
-    axes = position_axes(x.shape)
-    lengths = x.shape[:axes]
-    flat = x.reshape(math.prod(lengths), -1)
-    genes = points.reshape(points.shape[0], count, axes + flat.shape[1])
-    index = jnp.zeros(genes.shape[:2], jnp.int32)
-    for axis, length in enumerate(lengths):
-        index = index * length + uniform_index(genes[..., axis], length)
-    values = value(flat[index], genes[..., axes:])
-    # Where genes share a position the last one's value counts, and all of them write it.
-    same = index[:, :, None] == index[:, None, :]
-    last = jnp.where(same, jnp.arange(count)[None, None, :], -1).max(axis=2)
-    values = jnp.take_along_axis(values, last[..., None], axis=1)
-    copies = jnp.broadcast_to(flat[None], (points.shape[0], *flat.shape))
-    moved = copies.at[jnp.arange(points.shape[0])[:, None], index].set(values)
-    return moved.reshape(points.shape[0], *x.shape)
+    """Copies of ``x`` with the positions at ``index``, flat, set to ``values``."""
+    flat = x.reshape(-1, values.shape[2])
+    copies = jnp.broadcast_to(flat[None], (index.shape[0], *flat.shape))
+    moved = copies.at[jnp.arange(index.shape[0])[:, None], index].set(values)
+    return moved.reshape(index.shape[0], *x.shape)
 
 
 def position_axes(shape: tuple[int, ...]) -> int:
@@ -318,6 +359,44 @@ class OnePixel(PixelSearch):
         axes = position_axes(shape)
         return self.positions * (axes + math.prod(shape[axes:]))
 
+    @property
+    def moved_positions(self) -> int | None:
+        return self.positions
+
+    def moves(
+        self,
+        x: Float[Array, "..."],
+        epsilon: Float[Array, ""],
+        points: Float[Array, "candidates dimensions"],
+    ) -> tuple[Int[Array, "candidates positions"], Float[Array, "candidates positions channels"]]:
+        """The positions, flat, and the values that the points stand for.
+
+        Where genes share a position the last one's value counts, and all of them have it.
+        """
+        axes = position_axes(x.shape)
+        lengths = x.shape[:axes]
+        flat = x.reshape(math.prod(lengths), -1)
+        genes = points.reshape(points.shape[0], self.positions, axes + flat.shape[1])
+        index = jnp.zeros(genes.shape[:2], jnp.int32)
+        for axis, length in enumerate(lengths):
+            index = index * length + uniform_index(genes[..., axis], length)
+        values = self._values(flat[index], epsilon, genes[..., axes:])
+        same = index[:, :, None] == index[:, None, :]
+        last = jnp.where(same, jnp.arange(self.positions)[None, None, :], -1).max(axis=2)
+        return index, jnp.take_along_axis(values, last[..., None], axis=1)
+
+    def _values(
+        self, clean: Float[Array, "..."], epsilon: Float[Array, ""], genes: Float[Array, "..."]
+    ) -> Float[Array, "..."]:
+        """Values for genes in [0, 1]."""
+        if self.compat == "art":
+            assert self.bounds is not None
+            low, high = self.bounds
+            level = jnp.floor(genes * (_ART_LEVELS - 1)) / (_ART_LEVELS - 1)
+            return low + (high - low) * level
+        reach = epsilon * clean if self.compat == "paper" else epsilon
+        return clip_to_bounds(clean + reach * (2 * genes - 1), clean, self.bounds)
+
     def candidate(
         self,
         x: Float[Array, "..."],
@@ -325,17 +404,7 @@ class OnePixel(PixelSearch):
         points: Float[Array, "candidates dimensions"],
     ) -> Float[Array, "candidates ..."]:
         """Copies with the positions and values that the points stand for."""
-
-        def value(clean: Float[Array, "..."], gene: Float[Array, "..."]) -> Float[Array, "..."]:
-            if self.compat == "art":
-                assert self.bounds is not None
-                low, high = self.bounds
-                level = jnp.floor(gene * (_ART_LEVELS - 1)) / (_ART_LEVELS - 1)
-                return low + (high - low) * level
-            reach = epsilon * clean if self.compat == "paper" else epsilon
-            return clip_to_bounds(clean + reach * (2 * gene - 1), clean, self.bounds)
-
-        return _place(x, self.positions, points, value)
+        return _place(x, *self.moves(x, epsilon, points))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -370,6 +439,10 @@ class FewPixel(OnePixel):
     def positions(self) -> int:
         """Positions that move."""
         return self.count
+
+    @property
+    def moved_positions(self) -> int | None:
+        return super().moved_positions if self.variant == "pixels" else None
 
     def dimensions(self, shape: tuple[int, ...]) -> int:
         """Those of :class:`OnePixel` per position, or one per cell."""

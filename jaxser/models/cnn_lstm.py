@@ -10,9 +10,10 @@ framework, Keras: batch norm after the activation, eps 1e-3, momentum 0.99; Glor
 orthogonal recurrences and a forget bias of 1; one dropout mask for all steps of the LSTM's input.
 """
 
+import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,18 +21,50 @@ import numpy as np
 from flax import linen as nn
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from jaxser.errors import InputError
-from jaxser.models.layers import LSTM, Dense
+from jaxser.models.layers import LSTM, Dense, LSTMEncoding
 
-__all__ = ["CnnLstm", "CnnLstmM0", "CnnLstmM1", "CnnLstmM2", "few_channel_conv", "max_pool"]
+__all__ = [
+    "CnnLstm",
+    "CnnLstmEncoding",
+    "CnnLstmM0",
+    "CnnLstmM1",
+    "CnnLstmM2",
+    "few_channel_conv",
+    "max_pool",
+]
 
 _KERAS_EPSILON = 1e-3
 _KERAS_MOMENTUM = 0.99
 
 # (channels, kernel, pool window, pool stride) of every convolution
 _BLOCKS = ((16, 5, 4, 2), (32, 3, 2, 2), (64, 3, 2, 1))
+
+
+def _receptive_field() -> tuple[int, int]:
+    """Cells along an axis that one feature sees, and from one feature to the next."""
+    field = jump = 1
+    for _, kernel, window, stride in _BLOCKS:
+        field += (kernel + window - 2) * jump
+        jump *= stride
+    return field, jump
+
+
+_FIELD, _JUMP = _receptive_field()
+
+
+def _same(y: Array) -> Array:
+    return y
+
+
+def _backwards(y: Float[Array, "batch slices features"]) -> Float[Array, "batch slices features"]:
+    return y[:, ::-1]
+
+
+# How each direction of the LSTM is given the slices.
+_ORDERS = (_same, _backwards)
 
 
 def max_pool(
@@ -147,7 +180,6 @@ class CnnLstm(nn.Module):
     slice_frames: int = 29
     dtype: Any = jnp.float32
 
-    @nn.compact
     def __call__(
         self, x: Float[Array, "batch frames mels"], train: bool
     ) -> Float[Array, "batch classes"]:
@@ -156,57 +188,208 @@ class CnnLstm(nn.Module):
         Raises:
           InputError: the spectrogram is shorter than a slice or has too few bands.
         """
-        batch, frames, mels = x.shape
+        layers = self._layers(train)
+        batch, slices = x.shape[0], self._slices(x.shape[1:])
+        y = layers.features(self._cut(x, slices)).reshape(batch, slices, -1)
+        y = layers.dropout(y)
+        last = [
+            reader(dropout(order(y)))[:, -1]
+            for order, dropout, reader in zip(
+                _ORDERS, layers.reader_dropouts, layers.readers, strict=False
+            )
+        ]
+        return self._answer(layers, last)
+
+    # --- what a few changed cells do -------------------------------------------------------------
+
+    @nn.nowrap
+    def is_local(self, shape: tuple[int, ...], positions: int) -> bool:
+        """Whether :meth:`logits_at` does less than a forward pass for so many cells."""
+        width = _FIELD + (_reach(shape[1]) - 1) * _JUMP
+        return positions * width < self._slices(shape) * shape[1]
+
+    def encode(self, x: Float[Array, "batch frames mels"]) -> "CnnLstmEncoding":
+        """What :meth:`logits_at` needs of spectrograms."""
+        layers = self._layers(train=False)
+        slices = self._slices(x.shape[1:])
+        features = layers.features(self._cut(x, slices))
+        features = features.reshape(x.shape[0], slices, *features.shape[1:])
+        y = features.reshape(*features.shape[:2], -1)
+        read = zip(_ORDERS, layers.readers, strict=False)
+        return CnnLstmEncoding(features, tuple(reader.encode(order(y)) for order, reader in read))
+
+    def logits_at(
+        self,
+        x: Float[Array, "batch frames mels"],
+        encoding: "CnnLstmEncoding",
+        index: Int[Array, "batch candidates positions"],
+        values: Float[Array, "batch candidates positions 1"],
+    ) -> Float[Array, "batch candidates classes"]:
+        """Logits of copies of encoded spectrograms with a few cells changed.
+
+        A cell is seen by seven bands of its slice's features at most. The convolutions run on the
+        cells that those bands see, once per changed cell, and the LSTM from the first changed
+        slice on. Nothing is padded, so it is the forward pass but for the order of sums.
+
+        Args:
+          x: the spectrograms.
+          encoding: of ``x``.
+          index: changed cells, ``frame * mels + mel``; one that comes twice has the same value.
+          values: of these cells.
+        """
+        layers = self._layers(train=False)
+        batch, candidates, positions = index.shape
+        _, slices, rows, bands, _ = encoding.features.shape
+        reach = _reach(x.shape[2])
+        height, width = self.slice_frames, _FIELD + (reach - 1) * _JUMP
+        frame, mel = jnp.divmod(index, x.shape[2])
+        # Frames after the last whole slice are in no patch.
+        at = jnp.minimum(frame // height, slices - 1)
+        band = jnp.clip(-((_FIELD - 1 - mel) // _JUMP), 0, bands - reach)
+
+        top, left = at * height, band * _JUMP
+        cut = functools.partial(lax.dynamic_slice, slice_sizes=(height, width))
+        cut = jax.vmap(jax.vmap(cut, in_axes=(None, 0)), in_axes=(0, 0))
+        corners = jnp.stack([top, left], axis=-1).reshape(batch, -1, 2)
+        patches = cut(x, corners).reshape(batch, candidates, positions, height * width)
+        # Where a patch has each of the candidate's cells; past its end, where it has it not.
+        down = frame[:, :, None] - top[..., None]
+        right = mel[:, :, None] - left[..., None]
+        inside = (down >= 0) & (down < height) & (right >= 0) & (right < width)
+        place = jnp.where(inside, down * width + right, height * width)
+        grid = jnp.indices(place.shape, sparse=True)[:3]
+        patches = patches.at[(*grid, place)].set(values[:, :, None, :, 0], mode="drop")
+        new = layers.features(patches.reshape(-1, height, width, 1).astype(self.dtype))
+
+        shape = (batch, candidates, *encoding.features.shape[1:])
+        features = jnp.broadcast_to(encoding.features[:, None], shape)
+        row, candidate, _ = jnp.indices(index.shape, sparse=True)
+        features = features.at[
+            row[..., None, None],
+            candidate[..., None, None],
+            at[..., None, None],
+            jnp.arange(rows)[None, None, None, :, None],
+            band[..., None, None] + jnp.arange(reach)[None, None, None, None],
+        ].set(new.reshape(batch, candidates, positions, rows, reach, -1))
+        if positions < slices:
+            features = features[row, candidate, at]
+        else:
+            at = jnp.broadcast_to(jnp.arange(slices)[None, None], (batch, candidates, slices))
+        changed = features.reshape(*features.shape[:3], -1)
+        steps = (at, slices - 1 - at)
+        last = [
+            reader.last_with(read, step, changed).reshape(batch * candidates, -1)
+            for reader, read, step in zip(layers.readers, encoding.readers, steps, strict=False)
+        ]
+        return self._answer(layers, last).reshape(batch, candidates, -1)
+
+    # --- its parts -------------------------------------------------------------------------------
+
+    @nn.compact
+    def _layers(self, train: bool) -> "_Layers":
+        """The modules, named by their order."""
+        convolutions = []
+        for index, (channels, kernel, _, _) in enumerate(_BLOCKS):
+            convolutions.append(
+                nn.Conv(
+                    channels,
+                    (kernel, kernel),
+                    padding="VALID",
+                    kernel_init=nn.initializers.glorot_uniform(),
+                    dtype=self.dtype,
+                    conv_general_dilated=None if index else _first_conv,
+                )
+            )
+        norm = nn.BatchNorm(
+            use_running_average=not train,
+            momentum=_KERAS_MOMENTUM,
+            epsilon=_KERAS_EPSILON,
+            dtype=self.dtype,
+        )
+        names = ("forward", "backward") if self.bidirectional else ("forward",)
+        return _Layers(
+            convolutions=tuple(convolutions),
+            norm=norm,
+            dropout=nn.Dropout(self.dropout, deterministic=not train),
+            reader_dropouts=tuple(
+                nn.Dropout(self.lstm_dropout, broadcast_dims=(1,), deterministic=not train)
+                for _ in names
+            ),
+            readers=tuple(
+                LSTM(
+                    self.units,
+                    kernel_init=nn.initializers.glorot_uniform(),
+                    bias_init=_forget_bias,
+                    dtype=self.dtype,
+                    name=name,
+                )
+                for name in names
+            ),
+            head=Dense(self.num_classes, kernel_init=nn.initializers.glorot_uniform()),
+        )
+
+    @nn.nowrap
+    def _slices(self, shape: tuple[int, ...]) -> int:
+        """Whole slices of a spectrogram of ``shape``."""
+        frames, mels = shape
         slices = frames // self.slice_frames
         if not slices or min(_sizes(self.slice_frames)[-1], _sizes(mels)[-1]) < 1:
             raise InputError(
                 f"a spectrogram of {frames} frames and {mels} bands is too small for this "
-                f"CNN-LSTM; it reads slices of {self.slice_frames} frames, 26 bands at least."
+                f"CNN-LSTM; it reads slices of {self.slice_frames} frames, {_FIELD} bands at least."
             )
-        y = x[:, : slices * self.slice_frames]
-        y = y.reshape(batch * slices, self.slice_frames, mels, 1).astype(self.dtype)
-        y = self._convolutions(y, train).reshape(batch, slices, -1)
-        y = nn.Dropout(self.dropout, deterministic=not train)(y)
-        last = [self._read(y, train, "forward")[:, -1]]
-        if self.bidirectional:
-            last.append(self._read(y[:, ::-1], train, "backward")[:, -1])
-        y = jnp.concatenate(last, axis=1).astype(jnp.promote_types(self.dtype, jnp.float32))
-        return Dense(self.num_classes, kernel_init=nn.initializers.glorot_uniform())(y)
+        return slices
 
-    def _convolutions(
-        self, y: Float[Array, "slices frames mels 1"], train: bool
-    ) -> Float[Array, "slices frames bands channels"]:
-        for index, (channels, kernel, window, stride) in enumerate(_BLOCKS):
-            y = nn.Conv(
-                channels,
-                (kernel, kernel),
-                padding="VALID",
-                kernel_init=nn.initializers.glorot_uniform(),
-                dtype=self.dtype,
-                conv_general_dilated=None if index else _first_conv,
-            )(y)
-            y = nn.relu(y)
+    @nn.nowrap
+    def _cut(
+        self, x: Float[Array, "batch frames mels"], slices: int
+    ) -> Float[Array, "slices frames mels 1"]:
+        y = x[:, : slices * self.slice_frames]
+        return y.reshape(-1, self.slice_frames, x.shape[2], 1).astype(self.dtype)
+
+    @nn.nowrap
+    def _answer(
+        self, layers: "_Layers", last: Sequence[Float[Array, "batch units"]]
+    ) -> Float[Array, "batch classes"]:
+        y = jnp.concatenate(last, axis=1).astype(jnp.promote_types(self.dtype, jnp.float32))
+        return layers.head(y)
+
+
+class _Layers(NamedTuple):
+    """The modules of a CNN-LSTM; those of its readers by direction."""
+
+    convolutions: tuple[nn.Module, ...]
+    norm: nn.Module
+    dropout: nn.Module
+    reader_dropouts: tuple[nn.Module, ...]
+    readers: tuple[LSTM, ...]
+    head: nn.Module
+
+    def features(
+        self, y: Float[Array, "slices frames mels 1"]
+    ) -> Float[Array, "slices rows bands channels"]:
+        """The convolutions of slices, or of patches of them."""
+        blocks = zip(self.convolutions, _BLOCKS, strict=True)
+        for index, (convolution, (_, _, window, stride)) in enumerate(blocks):
+            y = nn.relu(convolution(y))
             if index == 0:
-                y = nn.BatchNorm(
-                    use_running_average=not train,
-                    momentum=_KERAS_MOMENTUM,
-                    epsilon=_KERAS_EPSILON,
-                    dtype=self.dtype,
-                )(y)
+                y = self.norm(y)
             y = max_pool(y, window, stride)
         return y
 
-    def _read(
-        self, y: Float[Array, "batch slices features"], train: bool, name: str
-    ) -> Float[Array, "batch slices units"]:
-        masked = nn.Dropout(self.lstm_dropout, broadcast_dims=(1,), deterministic=not train)(y)
-        return LSTM(
-            self.units,
-            kernel_init=nn.initializers.glorot_uniform(),
-            bias_init=_forget_bias,
-            dtype=self.dtype,
-            name=name,
-        )(masked)
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class CnnLstmEncoding:
+    """Spectrograms as a CNN-LSTM reads them.
+
+    Attributes:
+      features: of the slices.
+      readers: of the LSTM of each direction.
+    """
+
+    features: Float[Array, "batch slices rows bands channels"]
+    readers: tuple[LSTMEncoding, ...]
 
 
 def _sizes(size: int) -> list[int]:
@@ -216,6 +399,11 @@ def _sizes(size: int) -> list[int]:
         size = (size - kernel + 1 - window) // stride + 1
         sizes.append(size)
     return sizes
+
+
+def _reach(mels: int) -> int:
+    """Bands of the features that see a cell, at most."""
+    return min(-(-_FIELD // _JUMP), _sizes(mels)[-1])
 
 
 def _forget_bias(

@@ -13,7 +13,7 @@ Source of the normalisations: Facchinetti et al., 2024, section 2.2.2 and table 
 
 import dataclasses
 from collections.abc import Iterable, Iterator
-from typing import Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -24,12 +24,23 @@ from jaxtyping import Array, Float, Int
 from jaxser.errors import InputError
 from jaxser.features import Spectrogram
 
-__all__ = ["Normalisation", "RowBatches", "WithFrontEnd", "fit_statistics"]
+__all__ = ["LocalNetwork", "Normalisation", "RowBatches", "WithFrontEnd", "fit_statistics"]
 
 # Utterances whose spectrograms are found at a time.
 _BATCH_ROWS = 32
 
 Normalisation = Literal["original", "sum", "max_global", "max_local"]
+
+
+@runtime_checkable
+class LocalNetwork(Protocol):
+    """A module with the methods of :class:`jaxser.attacks.base.LocalFunction`, less variables."""
+
+    def is_local(self, shape: tuple[int, ...], positions: int) -> bool: ...
+
+    def encode(self, x: Array) -> Any: ...
+
+    def logits_at(self, x: Array, encoding: Any, index: Array, values: Array) -> Array: ...
 
 
 class WithFrontEnd(nn.Module):
@@ -92,6 +103,27 @@ class WithFrontEnd(nn.Module):
         """The spectrogram that ``features`` stand for, up to what its own sum or maximum was."""
         y = features * self.std.value[None] + self.mean.value[None]
         return y * self.largest.value
+
+    @nn.nowrap
+    def is_local(self, shape: tuple[int, ...], positions: int) -> bool:
+        """Whether :meth:`logits_at` does less than a forward pass: for features that a network
+        reads locally, never for waveforms."""
+        known = isinstance(self.network, LocalNetwork)
+        return len(shape) == 2 and known and self.network.is_local(shape, positions)
+
+    def encode(self, x: Float[Array, "batch frames bins"]) -> Any:
+        """What :meth:`logits_at` needs of features."""
+        return self.network.encode(x)
+
+    def logits_at(
+        self,
+        x: Float[Array, "batch frames bins"],
+        encoding: Any,
+        index: Int[Array, "batch candidates positions"],
+        values: Float[Array, "batch candidates positions 1"],
+    ) -> Float[Array, "batch candidates classes"]:
+        """Logits of encoded features with a few cells changed, see the network's method."""
+        return self.network.logits_at(x, encoding, index, values)
 
     def _check(self, shape: tuple[int, ...]) -> None:
         expected = (self.frames, self.front_end.bins)

@@ -3,6 +3,7 @@ force."""
 
 import dataclasses
 import functools
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,15 @@ import pytest
 import small_victims
 from scipy.optimize._differentialevolution import DifferentialEvolutionSolver
 
-from jaxser import run_attack
+from jaxser import models, run_attack
 from jaxser.attacks import evolution
-from jaxser.attacks.base import NON_FINITE
+from jaxser.attacks.base import NON_FINITE, LocalFunction, LocalLogits
 from jaxser.attacks.evolution import CovarianceAdaptation, DifferentialEvolution
 from jaxser.attacks.one_pixel import FewPixel, OnePixel
 from jaxser.errors import InputError, UsageError
+from jaxser.features import Spectrogram
+from jaxser.models.front_end import WithFrontEnd
+from jaxser.victim import Victim, evaluation_logits
 
 ONE = jax.devices()[:1]
 GOLDEN = np.load(Path(__file__).resolve().parents[1] / "golden" / "query.npz")
@@ -397,6 +401,80 @@ def test_the_search_does_not_depend_on_the_size_of_a_forward_pass() -> None:
     np.testing.assert_array_equal(results[0].x_adv, results[1].x_adv)
     assert (results[0].steps == 15).all()
     assert (results[1].steps == 3).all()
+
+
+# --- local victims -------------------------------------------------------------------------------
+
+
+def spectrograms() -> np.ndarray:
+    return np.random.default_rng(0).normal(0, 1, (10, 58, 34)).astype(np.float32)
+
+
+def spectrogram_victim() -> Victim:
+    """An untrained CNN-LSTM with logits that are centred on the spectrograms."""
+    model = models.build("cnn_lstm_m0", num_classes=3)
+    x = spectrograms()
+    variables = model.init(jax.random.key(0), x[:1], train=False)
+    head = variables["params"]["Dense_0"]
+    head["bias"] = -jax.jit(evaluation_logits(model))(variables, x).mean(axis=0)
+    return Victim(
+        apply=evaluation_logits(model),
+        variables=variables,
+        labels=("a", "b", "c"),
+        input_shape=x.shape[1:],
+        bounds=(-12.0, 12.0),
+    )
+
+
+@pytest.mark.parametrize("compat", [None, "art"])
+def test_what_a_victim_knows_of_few_cells_changes_no_row(compat: Any) -> None:
+    """The same rows as from forward passes, and rows that do not see each other."""
+    victim = spectrogram_victim()
+    x = spectrograms()
+    attack = FewPixel(count=2, population=24, generations=2, candidates=12, compat=compat)
+    epsilon = math.inf if compat == "art" else 4.0
+
+    def attacked(victim: Victim, order: np.ndarray) -> Any:
+        names = [f"row {i}" for i in order]
+        run = functools.partial(run_attack, devices=ONE, batch_size=4, seed=3, ids=names)
+        return run(victim, x[order], None, attack, [epsilon])
+
+    order = np.arange(len(x))
+    local = attacked(victim, order)
+    # A plain function is not local.
+    whole = attacked(dataclasses.replace(victim, apply=lambda v, x: victim.apply(v, x)), order)
+    assert 1 < local.success.sum() < 10
+    for name in ("success", "queries", "prediction"):
+        np.testing.assert_array_equal(getattr(local, name), getattr(whole, name))
+    # Where nothing is found, what comes closest may be decided by rounding.
+    np.testing.assert_array_equal(local.x_adv[local.success], whole.x_adv[local.success])
+    turned = attacked(victim, order[::-1])
+    np.testing.assert_array_equal(local.x_adv[0], turned.x_adv[0, ::-1])
+    np.testing.assert_array_equal(local.queries[0], turned.queries[0, ::-1])
+
+
+def encoding_of(attack: Any, victim: Victim) -> Any:
+    """What a search keeps of one silent input."""
+    x = jnp.zeros((1, *victim.input_shape))
+    assert isinstance(victim.apply, LocalFunction)
+    logits_fn = LocalLogits(victim.apply, victim.variables)
+    keys = jax.random.split(jax.random.key(0), 1)
+    init = functools.partial(attack.init, logits_fn)
+    return jax.eval_shape(init, keys, x, jnp.zeros(1, int), jnp.ones(1)).encoding
+
+
+def test_only_what_a_victim_sees_locally_is_asked_for_locally() -> None:
+    victim = spectrogram_victim()
+    assert encoding_of(OnePixel(), victim) != ()
+    # 58 cells of two slices are seen by the same features; all cells move.
+    assert encoding_of(FewPixel(count=40), victim) == ()
+    assert encoding_of(FewPixel(variant="threshold", cells=3), victim) == ()
+    # A waveform is normalised as a whole, and seen through a spectrogram.
+    assert not isinstance(evaluation_logits(models.build("emo18", 3)), LocalFunction)
+    front_end = Spectrogram(n_mels=34, n_fft=64, win_length=64, hop_length=32, sample_rate=8_000)
+    model = WithFrontEnd(front_end, frames=58, network=models.build("cnn_lstm_m0", 3))
+    assert model.is_local((58, 34), 1)
+    assert not model.is_local((1_856,), 1)
 
 
 def test_non_finite_logits_are_flagged_and_never_kept() -> None:

@@ -148,3 +148,63 @@ def test_bfloat16_answers_in_float32(variables):
     exact = models.build("cnn_lstm", CLASSES).apply(variables, x, train=False)
     np.testing.assert_allclose(logits, exact, atol=0.2)
     assert np.abs(logits - exact).max() > 1e-6
+
+
+def changed_cells(frames, mels, positions):
+    """12 rows of cells, ``[rows, positions]``: at random, and in the corners of slices."""
+    rng = np.random.default_rng(positions)
+    index = rng.integers(0, frames * mels, (12, positions))
+    # Features see the first 26 frames of a slice, and all bands but a rest of fewer than four.
+    top, right = (frames // 29 - 1) * 29, mels - 1 - (mels - 26) % 4
+    frame = np.array([0, 0, 25, 29, top, top + 25, top + 26, frames - 1])
+    mel = np.array([0, right, right, 0, 0, right, 0, right])
+    index[: len(frame), 0] = frame * mels + mel
+    if positions > 1:
+        # Neighbours, whose fields overlap, and one cell twice.
+        index[8, 1], index[9, 1] = index[8, 0] ^ 1, index[9, 0]
+    return index
+
+
+# Slices of 29 frames with 3 and with 10 bands of features; 3 and 5 frames are after the last one.
+@pytest.mark.parametrize(
+    ("name", "frames", "mels", "positions", "dtype", "atol"),
+    [
+        ("cnn_lstm", 61, 34, 2, "float32", 1e-5),
+        ("cnn_lstm_m0", 92, 64, 1, "float32", 1e-5),
+        ("cnn_lstm_m1", 92, 64, 1, "float64", 1e-10),
+        ("cnn_lstm_m1", 92, 64, 2, "float64", 1e-10),
+        ("cnn_lstm_m1", 92, 64, 7, "float64", 1e-10),
+    ],
+)
+def test_changed_cells_do_what_a_forward_pass_says(name, frames, mels, positions, dtype, atol):
+    with jax.enable_x64(dtype == "float64"):
+        model = models.build(name, CLASSES, dtype=dtype)
+        x = jax.random.normal(jax.random.key(0), (2, frames, mels), dtype)
+        variables = model.init(jax.random.key(1), x, train=False)
+        index = changed_cells(frames, mels, positions).reshape(2, 6, positions)
+        # By the cell, so that one that comes twice has one value.
+        values = (50 * np.cos(index)).astype(dtype)
+        copies = np.repeat(np.asarray(x).reshape(2, 1, -1), 6, axis=1)
+        np.put_along_axis(copies, index, values, axis=2)
+        copies = jnp.asarray(copies.reshape(12, frames, mels))
+
+        @jax.jit
+        def local(x, index, values):
+            encoding = model.apply(variables, x, method="encode")
+            return model.apply(variables, x, encoding, index, values, method="logits_at")
+
+        found = local(x, jnp.asarray(index), jnp.asarray(values[..., None]))
+        logits = jax.jit(functools.partial(model.apply, train=False))
+        expected = logits(variables, copies).reshape(found.shape)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=atol)
+        # Pooling may hide a cell; those after the last field are never seen.
+        moved = np.abs(expected - logits(variables, x)[:, None]).max(axis=2).reshape(12)
+        assert (moved[:6] > 10 * atol).sum() >= 5
+        assert positions > 1 or (moved[6:8] < atol).all()
+
+
+def test_so_many_changed_cells_are_cheaper_as_a_forward_pass():
+    model = models.build("cnn_lstm", CLASSES)
+    # 50 of 128 bands of one of 9 slices are seen with a cell.
+    assert model.is_local((261, 128), 23)
+    assert not model.is_local((261, 128), 24)
