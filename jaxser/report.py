@@ -4,9 +4,12 @@
     python -m jaxser.report runs/emo18_emodb runs/zhao19_emodb --out report.html --csv tables \\
         --markdown tables --latex tables
     python -m jaxser.report --compare runs/sweep_before runs/sweep_after --out compared.html
+    python -m jaxser.report runs/sweep --table configs/tables/staa_net_table4.yaml --audio 2
+    python -m jaxser.report --speed benchmarks/results --markdown tables
 
 A run is a folder that holds rows, at any depth: a sweep's, a victim's, or that of one attack. The
-page is one file without any other, needs no network, and its tables sort. No accelerator is used.
+page is one file without any other, needs no network, and its tables sort. No accelerator is used,
+but by --audio, which attacks a few utterances again.
 """
 
 import argparse
@@ -168,7 +171,7 @@ def _html(loaded: "Sequence[tuple[list[Path], Rows]]", made: Sequence["Section"]
     if loaded:
         body.append(html_page.heading(_RUN, anchors[_RUN]))
     for runs, rows in loaded:
-        body.append(html_page.facts(_what_was_run(runs, rows)))
+        body += [html_page.facts(_what_was_run(runs, rows)), _attacks(rows)]
         body += _configs(rows)
     before = ""
     for title, section in zip(titles, made, strict=True):
@@ -200,7 +203,7 @@ def _what_was_run(runs: Sequence[Path], rows: "Rows") -> dict[str, str]:
     epsilons = np.unique(rows.numbers["epsilon"])
     seeds = np.unique(rows.numbers["seed"]).astype(int)
     corpora = {_corpus(source["corpus"]) for source in rows.sources}
-    facts = {
+    return {
         "folders": ", ".join(map(str, runs)),
         "rows": f"{len(rows):,}",
         "corpora": ", ".join(rows.distinct("corpus")),
@@ -214,11 +217,18 @@ def _what_was_run(runs: Sequence[Path], rows: "Rows") -> dict[str, str]:
         "versions": "; ".join(sorted({_versions(source) for source in rows.sources})) or _UNTOLD,
         "report": f"jaxser {__version__}",
     }
+
+
+def _attacks(rows: "Rows") -> str:
+    """A table of all hyper-parameters."""
+    from jaxser import html_page
+
+    cells = [["attack", "hyper-parameters"]]
     for name, parameters in rows.attacks:
         values = json.loads(parameters)
         told = ", ".join(f"{key} {value}" for key, value in values.items())
-        facts[f"attack {rows.labels[name, parameters]}"] = told
-    return facts
+        cells.append([rows.labels[name, parameters], told])
+    return html_page.table(cells, "Attacks")
 
 
 def _corpus(corpus: Mapping[str, Any]) -> str:

@@ -297,6 +297,7 @@ def test_what_was_run_is_told_by_the_files(tmp_path: Path) -> None:
     assert "jaxser 9.9 (fedcba9876), Python 3.11, jax 0.10.2" in words
     assert "Configs: attack pgd." in words
     assert {"params", "steps=3", "steps=4"} <= set(words)
+    assert "steps 3" in words
 
 
 def test_queries_are_pictured_where_rows_differ(tmp_path: Path) -> None:
