@@ -138,7 +138,8 @@ def peers() -> dict[str, Peer]:
                 "init_size": a.start_tries,
                 "batch_size": _ART_BATCH,
             },
-            slots=4,
+            # A pass has ten samples of a row, and rows that are done wait for the others.
+            slots=1,
             rows=2,
             by_chance=True,
         ),

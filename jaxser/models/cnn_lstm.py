@@ -24,7 +24,7 @@ from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float, Int
 
 from jaxser.errors import InputError
-from jaxser.models.layers import LSTM, Dense, LSTMEncoding
+from jaxser.models.layers import LSTM, Dense
 
 __all__ = [
     "CnnLstm",
@@ -59,7 +59,7 @@ def _same(y: Array) -> Array:
     return y
 
 
-def _backwards(y: Float[Array, "batch slices features"]) -> Float[Array, "batch slices features"]:
+def _backwards(y: Float[Array, "batch slices ..."]) -> Float[Array, "batch slices ..."]:
     return y[:, ::-1]
 
 
@@ -215,8 +215,7 @@ class CnnLstm(nn.Module):
         features = layers.features(self._cut(x, slices))
         features = features.reshape(x.shape[0], slices, *features.shape[1:])
         y = features.reshape(*features.shape[:2], -1)
-        read = zip(_ORDERS, layers.readers, strict=False)
-        return CnnLstmEncoding(features, tuple(reader.encode(order(y)) for order, reader in read))
+        return CnnLstmEncoding(features, tuple(reader.project(y) for reader in layers.readers))
 
     def logits_at(
         self,
@@ -228,8 +227,9 @@ class CnnLstm(nn.Module):
         """Logits of copies of encoded spectrograms with a few cells changed.
 
         A cell is seen by seven bands of its slice's features at most. The convolutions run on the
-        cells that those bands see, once per changed cell, and the LSTM from the first changed
-        slice on. Nothing is padded, so it is the forward pass but for the order of sums.
+        cells that those bands see, once per changed cell; of the LSTM, all but the recurrence is
+        done for changed slices alone. Nothing is padded, so it is the forward pass but for the
+        order of sums.
 
         Args:
           x: the spectrograms.
@@ -276,11 +276,12 @@ class CnnLstm(nn.Module):
         else:
             at = jnp.broadcast_to(jnp.arange(slices)[None, None], (batch, candidates, slices))
         changed = features.reshape(*features.shape[:3], -1)
-        steps = (at, slices - 1 - at)
-        last = [
-            reader.last_with(read, step, changed).reshape(batch * candidates, -1)
-            for reader, read, step in zip(layers.readers, encoding.readers, steps, strict=False)
-        ]
+        last = []
+        for order, reader, gates in zip(_ORDERS, layers.readers, encoding.gates, strict=False):
+            copies = jnp.broadcast_to(gates[:, None], (batch, candidates, *gates.shape[1:]))
+            copies = copies.at[row, candidate, at].set(reader.project(changed))
+            projected = order(copies.reshape(batch * candidates, slices, -1)).swapaxes(0, 1)
+            last.append(reader.read(projected)[-1])
         return self._answer(layers, last).reshape(batch, candidates, -1)
 
     # --- its parts -------------------------------------------------------------------------------
@@ -385,11 +386,11 @@ class CnnLstmEncoding:
 
     Attributes:
       features: of the slices.
-      readers: of the LSTM of each direction.
+      gates: the slices' part of the LSTM's gates, of each direction.
     """
 
     features: Float[Array, "batch slices rows bands channels"]
-    readers: tuple[LSTMEncoding, ...]
+    gates: tuple[Float[Array, "batch slices gates"], ...]
 
 
 def _sizes(size: int) -> list[int]:

@@ -10,7 +10,6 @@ The order of the work is not: see :class:`ConvBlock`. Computed in ``dtype``; sta
 maps and the LSTM's cell in float32 at least.
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
@@ -21,7 +20,7 @@ from flax import linen as nn
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 from jax.nn.initializers import Initializer
-from jaxtyping import Array, Float, Int, Int8
+from jaxtyping import Array, Float, Int8
 
 from jaxser.errors import InputError
 
@@ -30,14 +29,12 @@ __all__ = [
     "ConvBlock",
     "ConvLSTM",
     "Dense",
-    "LSTMEncoding",
     "check_waveforms",
     "conv_max_pool",
     "conv_moments",
     "moments",
     "normalise_utterance",
     "recurrence",
-    "states_before",
     "window_max",
 ]
 
@@ -368,18 +365,6 @@ def _recurrence_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> 
 recurrence.defjvp(_recurrence_jvp, symbolic_zeros=True)
 
 
-def states_before(
-    projected: Float[Array, "steps batch 4*hidden"],
-    recurrent_kernel: Float[Array, "hidden 4*hidden"],
-) -> tuple[Float[Array, "steps batch hidden"], Float[Array, "steps batch hidden"]]:
-    """Hidden state and cell of :func:`recurrence` before each step; zeros before the first."""
-
-    def step(carry: tuple[Array, Array], projected: Array) -> tuple[Any, tuple[Array, Array]]:
-        return _cell_step(*carry, projected, recurrent_kernel)[:2], carry
-
-    return lax.scan(step, _zero_state(projected, recurrent_kernel), projected)[1]
-
-
 def check_waveforms(name: str, x: Float[Array, "..."], shortest: int) -> None:
     """Refuse what is no batch of waveforms, or shorter than ``shortest`` samples.
 
@@ -475,21 +460,6 @@ class ConvBlock(nn.Module):
         return self.activation(y).astype(self.dtype)
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class LSTMEncoding:
-    """Sequences as an LSTM reads them.
-
-    Attributes:
-      projected: the input's part of the gates.
-      hidden, cell: the states before each step.
-    """
-
-    projected: Float[Array, "batch steps gates"]
-    hidden: Float[Array, "batch steps features"]
-    cell: Float[Array, "batch steps features"]
-
-
 class LSTM(nn.Module):
     """A unidirectional LSTM with one bias, from a zero state.
 
@@ -506,78 +476,26 @@ class LSTM(nn.Module):
     def __call__(
         self, x: Float[Array, "batch steps channels"]
     ) -> Float[Array, "batch steps features"]:
-        input_kernel, recurrent_kernel, bias = self._parameters(x.shape[-1])
-        x = x.swapaxes(0, 1).astype(self.dtype)
-        hidden = recurrence(x @ input_kernel + bias[None, None], recurrent_kernel)
-        return hidden.swapaxes(0, 1)
-
-    def encode(self, x: Float[Array, "batch steps channels"]) -> "LSTMEncoding":
-        """What :meth:`last_with` needs of sequences to know them when a few steps change."""
-        input_kernel, recurrent_kernel, bias = self._parameters(x.shape[-1])
-        projected = x.astype(self.dtype) @ input_kernel + bias[None, None]
-        hidden, cell = states_before(projected.swapaxes(0, 1), recurrent_kernel)
-        return LSTMEncoding(projected, hidden.swapaxes(0, 1), cell.swapaxes(0, 1))
-
-    def last_with(
-        self,
-        encoding: "LSTMEncoding",
-        step: Int[Array, "batch candidates changed"],
-        x: Float[Array, "batch candidates changed channels"],
-    ) -> Float[Array, "batch candidates features"]:
-        """The last hidden state of copies of the encoded sequences with some steps changed.
-
-        A copy goes on from the state before its first changed step.
-
-        Args:
-          encoding: of the sequences, from :meth:`encode`.
-          step: the changed steps; one that comes twice has the same ``x`` both times.
-          x: the copies' values there.
-        """
-        input_kernel, recurrent_kernel, bias = self._parameters(x.shape[-1])
-        batch, candidates, _ = step.shape
-        steps, gates = encoding.projected.shape[1:]
-        new = x.astype(self.dtype) @ input_kernel + bias[None, None, None]
-        copies = jnp.broadcast_to(encoding.projected[:, None], (batch, candidates, steps, gates))
-        row = jnp.arange(batch)[:, None, None]
-        projected = copies.at[row, jnp.arange(candidates)[None, :, None], step].set(new)
-        rows = batch * candidates
-        first = step.min(axis=2).reshape(rows)
-
-        def each_copy(states: Float[Array, "batch steps features"]) -> Array:
-            """``[steps, rows, features]``"""
-            return jnp.repeat(states.swapaxes(0, 1), candidates, axis=1)
-
-        def go_on(carry: tuple[Array, Array], at: Any) -> tuple[tuple[Array, Array], None]:
-            time, projected, *before = at
-            same = (time <= first)[:, None]
-            hidden, cell = (jnp.where(same, b, c) for b, c in zip(before, carry, strict=True))
-            return _cell_step(hidden, cell, projected, recurrent_kernel)[:2], None
-
-        projected = projected.reshape(rows, steps, gates).swapaxes(0, 1)
-        before = (each_copy(encoding.hidden), each_copy(encoding.cell))
-        scanned = (jnp.arange(steps), projected, *before)
-        (hidden, _), _ = lax.scan(go_on, _zero_state(projected, recurrent_kernel), scanned)
-        return hidden.reshape(batch, candidates, -1)
+        return self.read(self.project(x.swapaxes(0, 1))).swapaxes(0, 1)
 
     @nn.compact
-    def _parameters(
-        self, channels: int
-    ) -> tuple[
-        Float[Array, "channels gates"], Float[Array, "features gates"], Float[Array, " gates"]
-    ]:
-        """Input kernel, recurrent kernel and bias, in ``dtype``."""
+    def project(self, x: Float[Array, "... channels"]) -> Float[Array, "... gates"]:
+        """The input's part of the gates."""
         gates = 4 * self.features
         input_kernel = self.param(
-            "input_kernel", self.kernel_init, (channels, gates), self.param_dtype
+            "input_kernel", self.kernel_init, (x.shape[-1], gates), self.param_dtype
         )
-        recurrent_kernel = self.param(
-            "recurrent_kernel", _recurrent_kernel, (self.features, gates), self.param_dtype
-        )
+        self.param("recurrent_kernel", _recurrent_kernel, (self.features, gates), self.param_dtype)
         bias = self.param("bias", self.bias_init, (gates,), self.param_dtype)
-        input_kernel, recurrent_kernel, bias = (
-            a.astype(self.dtype) for a in (input_kernel, recurrent_kernel, bias)
-        )
-        return input_kernel, recurrent_kernel, bias
+        x, input_kernel, bias = (a.astype(self.dtype) for a in (x, input_kernel, bias))
+        return x @ input_kernel + jnp.expand_dims(bias, tuple(range(x.ndim - 1)))
+
+    def read(
+        self, projected: Float[Array, "steps batch gates"]
+    ) -> Float[Array, "steps batch features"]:
+        """Hidden states of what :meth:`project` made."""
+        recurrent_kernel: Array = self.get_variable("params", "recurrent_kernel")
+        return recurrence(projected, recurrent_kernel.astype(self.dtype))
 
 
 class Dense(nn.Module):
