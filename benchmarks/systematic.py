@@ -291,7 +291,7 @@ class Table:
             attack,
             epsilons,
             seed=self.seed,
-            batch_size=min(len(x), peer.slots),
+            batch_size=min(len(x) * len(epsilons), peer.slots),
         )
         compile_seconds = result.throughput.compile_seconds
         seconds = time.perf_counter() - start - compile_seconds
