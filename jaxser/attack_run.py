@@ -428,9 +428,13 @@ class Run:
             found[i[asked], e[asked]] = True
         return found
 
-    def missing(self) -> np.ndarray:
-        """Which pairs lack a row or a file: ``[utterances, epsilons]``."""
-        lacking = ~self.done()
+    def missing(self, done: np.ndarray | None = None) -> np.ndarray:
+        """Which pairs lack a row or a file: ``[utterances, epsilons]``.
+
+        Args:
+          done: from :meth:`done`, where it is known already.
+        """
+        lacking = ~(self.done() if done is None else done)
         for i, utterance in enumerate(self.utterances):
             paths = [self.wav_path] if self.config.save_wav else []
             paths += [self.example_path] if i == self.example else []
@@ -680,11 +684,11 @@ def attack_missing_rows(run: Run, *, shown: bool = True) -> Throughput:
       shown: whether there is a progress bar.
     """
 
-    missing = run.missing()
+    done = run.done()
+    missing = run.missing(done)
     throughput = Throughput()
     if not missing.any():
         return throughput
-    done = run.done()
     with (
         RowWriter(run.out, run.source()) as writer,
         AttackBar(run.attack.name, int(missing.sum()), shown=shown) as bar,

@@ -88,17 +88,16 @@ def bootstrap_interval(
         return (float("nan"), float("nan"))
     rng = np.random.default_rng(seed)
     if groups is None:
-        drawn = _redrawn(confusion_matrix(y_true, y_pred, num_classes), num_resamples, rng)
+        cells = confusion_matrix(y_true, y_pred, num_classes).ravel()
+        drawn = _redrawn(cells, num_resamples, rng)
     else:
         names, index = np.unique(np.asarray(groups), return_inverse=True)
         per_group = np.zeros((len(names), num_classes**2), np.int64)
         np.add.at(per_group, (index, y_true * num_classes + y_pred), 1)
         share = np.full(len(names), 1 / len(names))
         drawn = rng.multinomial(len(names), share, size=num_resamples) @ per_group
-    values = metric(drawn.reshape(num_resamples, num_classes, num_classes))
-    tail = 50 * (1 - level)
-    low, high = np.nanpercentile(values, [tail, 100 - tail])
-    return float(low), float(high)
+    (found,) = _percentiles([metric], drawn.reshape(-1, num_classes, num_classes), level)
+    return found
 
 
 def matrix_intervals(
@@ -121,8 +120,14 @@ def matrix_intervals(
     Returns:
       (low, high) of each.
     """
-    drawn = _redrawn(matrix, num_resamples, np.random.default_rng(seed))
-    drawn = drawn.reshape(num_resamples, *matrix.shape)
+    drawn = _redrawn(matrix.ravel(), num_resamples, np.random.default_rng(seed))
+    return _percentiles(metrics, drawn.reshape(-1, *matrix.shape), level)
+
+
+def _percentiles(
+    metrics: Sequence[Metric], drawn: Int[np.ndarray, "draws classes classes"], level: float
+) -> list[tuple[float, float]]:
+    """(low, high) of each metric over the draws; those in which it is undefined are left out."""
     tail = 50 * (1 - level)
     values = np.stack([metric(drawn) for metric in metrics])
     low, high = np.nanpercentile(values, [tail, 100 - tail], axis=1)
@@ -130,10 +135,9 @@ def matrix_intervals(
 
 
 def _redrawn(
-    matrix: Int[np.ndarray, "classes classes"], count: int, rng: np.random.Generator
+    cells: Int[np.ndarray, " cells"], count: int, rng: np.random.Generator
 ) -> Int[np.ndarray, "draws cells"]:
-    """Utterances drawn with replacement land in the cells of the matrix multinomially."""
-    cells = matrix.ravel()
+    """Utterances drawn with replacement land in the cells of a matrix multinomially."""
     return rng.multinomial(cells.sum(), cells / cells.sum(), size=count)
 
 

@@ -75,17 +75,14 @@ def listening(rows: Rows, utterances: int) -> Iterator[Section]:
 def _examples(rows: Rows, line: Sequence[Setting], count: int) -> list[_Example]:
     """Utterances of the first seed, each at the weakest ε that did what the attack wanted."""
     found: dict[str, _Example] = {}
-    names = {
-        c: np.array([*rows.names[c], None], object) for c in ("clean_prediction", "prediction")
-    }
     seed = rows.numbers["seed"][line[0].where].min()
     for setting in line:  # ε from weak to strong
         where = setting.where[rows.numbers["seed"][setting.where] == seed]
-        for place in where[rows.numbers["success"][where].astype(bool)]:
-            before, after = (each[rows.texts[c][place]] for c, each in names.items())
-            utterance = rows.names["utterance"][rows.texts["utterance"][place]]
+        where = where[rows.numbers["success"][where].astype(bool)]
+        columns = ("utterance", "label", "clean_prediction", "prediction")
+        told = (rows.words(column, where) for column in columns)
+        for utterance, label, before, after in zip(*told, strict=True):
             if before != after and utterance not in found:
-                label = rows.names["label"][rows.texts["label"][place]]
                 found[utterance] = _Example(setting, utterance, label, before, after)
     ordered = [found[name] for name in sorted(found)]
     if len(ordered) <= count:

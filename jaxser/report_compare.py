@@ -111,7 +111,6 @@ def _places(rows: Rows, setting: Setting) -> dict[tuple[str, float], int]:
 def _figures(rows: Rows, where: Int[np.ndarray, " pairs"]) -> list[Float[np.ndarray, " pairs"]]:
     """Right before, right after, and changed."""
     label, clean, found = (
-        np.array([*rows.names[column], None], object)[rows.texts[column][where]]
-        for column in ("label", "clean_prediction", "prediction")
+        rows.words(column, where) for column in ("label", "clean_prediction", "prediction")
     )
     return [clean == label, found == label, found != clean]

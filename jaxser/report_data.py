@@ -83,6 +83,10 @@ class Rows:
     def __len__(self) -> int:
         return len(self.numbers["epsilon"])
 
+    def words(self, column: str, where: Int[np.ndarray, " some"]) -> np.ndarray:
+        """What a column of text says in some rows; None for null."""
+        return np.array([*self.names[column], None], object)[self.texts[column][where]]
+
     @functools.cached_property
     def attacks(self) -> list[tuple[str, str]]:
         """Name and hyper-parameters of every attack."""

@@ -232,9 +232,7 @@ def _by_gender(
 
 
 def _right(rows: Rows, where: np.ndarray, column: str) -> np.ndarray:
-    names = np.array([*rows.names[column], None], object)
-    labels = np.array(rows.names["label"], object)
-    return np.asarray(names[rows.texts[column][where]] == labels[rows.texts["label"][where]])
+    return np.asarray(rows.words(column, where) == rows.words("label", where))
 
 
 def _strength(rows: Rows, setting: Setting) -> tuple[float, float]:
@@ -311,11 +309,7 @@ def _transfer_lines(rows: Rows, attack: str, group: Sequence[Setting]) -> Iterat
 
 def _rate(rows: Rows, setting: Setting) -> tuple[float, float, float]:
     """Share fooled, with its interval over speakers and utterances."""
-    names = [np.array([*rows.names[c], None], object) for c in ("clean_prediction", "prediction")]
-    clean, found = (
-        each[rows.texts[column][setting.where]]
-        for each, column in zip(names, ("clean_prediction", "prediction"), strict=True)
-    )
+    clean, found = (rows.words(c, setting.where) for c in ("clean_prediction", "prediction"))
     fooled = np.asarray(clean != found)
     draws = clustered_means(fooled, rows.texts["speaker"][setting.where])
     low, high = np.percentile(draws, [2.5, 97.5])

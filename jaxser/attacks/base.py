@@ -292,22 +292,6 @@ class LocalLogits:
     def __call__(self, x: Float[Array, "rows ..."]) -> Float[Array, "rows classes"]:
         return self.function(self.variables, x)
 
-    def is_local(self, shape: tuple[int, ...], positions: int) -> bool:
-        """See :class:`LocalFunction`; so are the others."""
-        return self.function.is_local(shape, positions)
-
-    def encode(self, x: Float[Array, "batch ..."]) -> Any:
-        return self.function.encode(self.variables, x)
-
-    def logits_at(
-        self,
-        x: Float[Array, "batch ..."],
-        encoding: Any,
-        index: Int[Array, "batch candidates positions"],
-        values: Float[Array, "batch candidates positions channels"],
-    ) -> Float[Array, "batch candidates classes"]:
-        return self.function.logits_at(self.variables, x, encoding, index, values)
-
 
 def resample(logits_fn: LogitsFn, draw: int | Int[Array, ""]) -> LogitsFn:
     """``logits_fn`` under other noise, one for each ``draw``; itself where there is none."""

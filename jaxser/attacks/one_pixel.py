@@ -228,7 +228,7 @@ class PixelSearch(BaseAttack):
             scores=jnp.full(trial.shape[:2], jnp.inf),
             tried=state.steps,
             search=search,
-            encoding=() if local is None else local.encode(x),
+            encoding=() if local is None else local.function.encode(local.variables, x),
         )
 
     def step(self, logits_fn: LogitsFn, state: PixelSearchState) -> PixelSearchState:
@@ -288,7 +288,7 @@ class PixelSearch(BaseAttack):
             logits = logits_fn(inputs.reshape(rows, *state.x.shape[1:]))
             return logits, lambda best: _of_each(inputs, best)[:, 0]
         index, values = jax.vmap(self.moves)(state.x, state.epsilon, points)
-        logits = local.logits_at(state.x, state.encoding, index, values)
+        logits = local.function.logits_at(local.variables, state.x, state.encoding, index, values)
 
         def pick(best: Int[Array, "batch"]) -> Float[Array, "batch ..."]:
             return jax.vmap(_place)(state.x, _of_each(index, best), _of_each(values, best))[:, 0]
@@ -299,7 +299,7 @@ class PixelSearch(BaseAttack):
         """``logits_fn`` where it is cheaper to ask for moved positions than for whole inputs."""
         if not isinstance(logits_fn, LocalLogits) or self.moved_positions is None:
             return None
-        return logits_fn if logits_fn.is_local(shape, self.moved_positions) else None
+        return logits_fn if logits_fn.function.is_local(shape, self.moved_positions) else None
 
     def _next_generation(
         self,
