@@ -9,13 +9,13 @@ memory says how many rows fit. On CPU memory is not what limits, and bigger batc
 
 import logging
 import math
-import os
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jaxser.attacks.base import Attack, LogitsFn
+from jaxser.cores import available_cores
 from jaxser.errors import InputError
 from jaxser.programs import Loop, Machine, make_machine
 from jaxser.sharding import batch_sharding, replicated
@@ -85,7 +85,7 @@ def choose_slots(
     slots = max(1, most // attack.forward_rows) * mesh.size
     if attack.finishes_early:
         # A slot per core keeps the cores busy.
-        least = (os.cpu_count() or 1) if _on_cpu(mesh) else _LEAST_ACCELERATOR_SLOTS
+        least = available_cores() if _on_cpu(mesh) else _LEAST_ACCELERATOR_SLOTS
         per_slot = _CPU_ROWS_PER_SLOT if _on_cpu(mesh) else _ACCELERATOR_ROWS_PER_SLOT
         slots = min(slots, max(least, _power_of_two(rows // per_slot)))
     free = None if _on_cpu(mesh) else _free_bytes(mesh)

@@ -237,7 +237,7 @@ def test_little_is_wasted_on_rows_that_end_at_different_times(
 ) -> None:
     import jaxser.memory
 
-    monkeypatch.setattr(jaxser.memory.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(jaxser.memory, "available_cores", lambda: 2)
     x = small_victims.waveforms(256)
     results = [
         run_attack(

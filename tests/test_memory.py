@@ -109,7 +109,7 @@ def test_other_errors_are_not_taken_for_it() -> None:
 
 def test_slots_on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     mesh, victim = make_mesh(ONE_DEVICE), small_victims.small_victim("conv")
-    monkeypatch.setattr(jaxser.memory.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(jaxser.memory, "available_cores", lambda: 2)
 
     def slots(attack: Any, rows: int, mesh: Any = mesh) -> int:
         return choose_slots(victim, attack, (64,), rows=rows, mesh=mesh, loop=None)

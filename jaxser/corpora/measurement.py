@@ -7,16 +7,16 @@ A result must say so when the audio under a corpus' name is not that corpus' aud
 """
 
 import dataclasses
-import os
 import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from jaxser.cores import available_cores
 from jaxser.corpora.spec import CorpusSpec
 
-__all__ = ["MeasuredFile", "available_cores", "describe_audio", "map_files", "stream_files"]
+__all__ = ["MeasuredFile", "describe_audio", "map_files", "stream_files"]
 
 # Two lengths within this many seconds are the same: encoders round to whole samples or frames.
 _SAME_LENGTH = 0.002
@@ -83,11 +83,6 @@ def describe_audio(
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def map_files(

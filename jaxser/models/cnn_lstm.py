@@ -12,7 +12,7 @@ orthogonal recurrences and a forget bias of 1; one dropout mask for all steps of
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -23,6 +23,7 @@ from jax import lax
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float, Int
 
+from jaxser.cores import available_cores
 from jaxser.errors import InputError
 from jaxser.models.layers import LSTM, Dense
 
@@ -41,6 +42,9 @@ _KERAS_MOMENTUM = 0.99
 
 # (channels, kernel, pool window, pool stride) of every convolution
 _BLOCKS = ((16, 5, 4, 2), (32, 3, 2, 2), (64, 3, 2, 1))
+
+# What a CPU core's cache holds of the first block's output, a fifth of a megabyte each.
+_SLICES_PER_CORE = 3
 
 
 def _receptive_field() -> tuple[int, int]:
@@ -67,25 +71,38 @@ def _backwards(y: Float[Array, "batch slices ..."]) -> Float[Array, "batch slice
 _ORDERS = (_same, _backwards)
 
 
+@jax.custom_jvp
+def _larger(a: Array, b: Array) -> Array:
+    """The larger of two; its derivative goes to the first where they are equal."""
+    return jnp.maximum(a, b)
+
+
+@_larger.defjvp
+def _larger_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> Any:
+    (a, b), (da, db) = primals, tangents
+    return _larger(a, b), jnp.where(a >= b, da, db)
+
+
 def max_pool(
     y: Float[Array, "batch height width channels"], window: int, stride: int
 ) -> Float[Array, "batch rows columns channels"]:
     """Square max-pool without padding, as maxima of blocks and of shifted views.
 
     Where windows are made of whole blocks of ``stride`` by ``stride``, the blocks' maxima come
-    first, once for all windows that share them. The gradient is a sum of slices put back in their
-    places; that of ``nn.max_pool`` is a scatter, which is many times slower on a CPU. Equal maxima
-    share the gradient, where others give it to the first: after a ReLU those are zeros, whose
-    gradient is stopped there anyway.
+    first, once for all windows that share them. The gradient puts blocks side by side and adds up
+    shifted views; that of ``nn.max_pool`` is a scatter, which is many times slower on a CPU. Of
+    equal maxima the first has the gradient, along each axis.
     """
     if stride > 1 and window % stride == 0:
         batch, height, width, channels = y.shape
         rows, columns = height // stride, width // stride
         y = y[:, : rows * stride, : columns * stride]
+        # Parts of a split are joined by its transpose, where views would be padded and added.
         y = y.reshape(batch, rows, stride, columns * stride, channels)
-        y = functools.reduce(jnp.maximum, [y[:, :, i] for i in range(stride)])
+        y = functools.reduce(_larger, lax.split(y, (1,) * stride, axis=2))
         y = y.reshape(batch, rows, columns, stride, channels)
-        y = functools.reduce(jnp.maximum, [y[:, :, :, i] for i in range(stride)])
+        y = functools.reduce(_larger, lax.split(y, (1,) * stride, axis=3))
+        y = y.reshape(batch, rows, columns, channels)
         window, stride = window // stride, 1
     for axis in (1, 2):
         last = y.shape[axis] - window
@@ -93,7 +110,7 @@ def max_pool(
             lax.slice_in_dim(y, i, last // stride * stride + i + 1, stride, axis)
             for i in range(window)
         ]
-        y = functools.reduce(jnp.maximum, views)
+        y = functools.reduce(_larger, views)
     return y
 
 
@@ -155,8 +172,72 @@ few_channel_conv.defjvp(_few_channel_conv_jvp, symbolic_zeros=True)
 
 def _first_conv(x: Array, kernel: Array, *_: Any, **__: Any) -> Array:
     """What ``nn.Conv`` calls in the first block, whose input has one channel."""
-    cpu = jax.default_backend() == "cpu"
-    return few_channel_conv(x, kernel) if cpu else _convolve(x, kernel)
+    return few_channel_conv(x, kernel) if _on_cpu() else _convolve(x, kernel)
+
+
+def _on_cpu() -> bool:
+    return jax.default_backend() == "cpu"
+
+
+@jax.custom_vjp
+def _conv_in_loop(x: Array, kernel: Array) -> Array:
+    """A convolution without padding whose gradient by its input is one as well.
+
+    XLA brings a gradient's convolution into the form that its fast CPU kernel takes, but not
+    inside a loop, where it is then ten times slower.
+    """
+    return _convolve(x, kernel)
+
+
+def _conv_in_loop_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return _convolve(x, kernel), (x, kernel)
+
+
+def _conv_in_loop_backward(kept: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
+    x, kernel = kept
+    rows, columns = kernel.shape[0] - 1, kernel.shape[1] - 1
+    padded = jnp.pad(cotangent, ((0, 0), (rows, rows), (columns, columns), (0, 0)))
+    by_x = _convolve(padded, kernel[::-1, ::-1].swapaxes(2, 3))
+    (by_kernel,) = jax.linear_transpose(functools.partial(_convolve, x), kernel)(cotangent)
+    return by_x, by_kernel
+
+
+_conv_in_loop.defvjp(_conv_in_loop_forward, _conv_in_loop_backward)
+
+
+def _evaluate(
+    variables: Mapping[str, Any], dtype: Any, y: Float[Array, "slices frames mels 1"]
+) -> Float[Array, "slices rows bands channels"]:
+    """The convolutions in evaluation, where batch norm is a fixed affine map.
+
+    Bias, ReLU and the affine map are monotone, so they commute with the maximum and run on the few
+    numbers that are left by it; under a falling map the largest is the smallest of before, hence
+    kernel and maximum take its sign.
+    """
+    params = variables["params"]
+
+    def per_channel(values: Array, dtype: Any) -> Array:
+        return jnp.expand_dims(values, (0, 1, 2)).astype(dtype)
+
+    wide = jnp.promote_types(dtype, jnp.float32)
+    norm = {**params["BatchNorm_0"], **variables["batch_stats"]["BatchNorm_0"]}
+    norm = {name: per_channel(values, wide) for name, values in norm.items()}
+    scale = norm["scale"] * lax.rsqrt(norm["var"] + _KERAS_EPSILON)
+    sign = jnp.where(scale < 0, -1, 1).astype(dtype)
+    for index, (_, size, window, stride) in enumerate(_BLOCKS):
+        kernel = params[f"Conv_{index}"]["kernel"].astype(dtype)
+        bias = per_channel(params[f"Conv_{index}"]["bias"], dtype)
+        # Without what no window of the pool sees.
+        seen = [
+            (n - size + 1 - window) // stride * stride + window + size - 1 for n in y.shape[1:3]
+        ]
+        y = y[:, : seen[0], : seen[1]]
+        if index:
+            y = nn.relu(max_pool(_conv_in_loop(y, kernel), window, stride) + bias)
+        else:
+            y = nn.relu(max_pool(_first_conv(y, kernel * sign), window, stride) * sign + bias)
+            y = ((y - norm["mean"]) * scale + norm["bias"]).astype(dtype)
+    return y
 
 
 class CnnLstm(nn.Module):
@@ -190,7 +271,7 @@ class CnnLstm(nn.Module):
         """
         layers = self._layers(train)
         batch, slices = x.shape[0], self._slices(x.shape[1:])
-        y = layers.features(self._cut(x, slices)).reshape(batch, slices, -1)
+        y = self._features(layers, self._cut(x, slices), train).reshape(batch, slices, -1)
         y = layers.dropout(y)
         last = [
             reader(dropout(order(y)))[:, -1]
@@ -212,7 +293,7 @@ class CnnLstm(nn.Module):
         """What :meth:`logits_at` needs of spectrograms."""
         layers = self._layers(train=False)
         slices = self._slices(x.shape[1:])
-        features = layers.features(self._cut(x, slices))
+        features = self._features(layers, self._cut(x, slices))
         features = features.reshape(x.shape[0], slices, *features.shape[1:])
         y = features.reshape(*features.shape[:2], -1)
         return CnnLstmEncoding(features, tuple(reader.project(y) for reader in layers.readers))
@@ -259,7 +340,8 @@ class CnnLstm(nn.Module):
         place = jnp.where(inside, down * width + right, height * width)
         grid = jnp.indices(place.shape, sparse=True)[:3]
         patches = patches.at[(*grid, place)].set(values[:, :, None, :, 0], mode="drop")
-        new = layers.features(patches.reshape(-1, height, width, 1).astype(self.dtype))
+        patches = patches.reshape(-1, height, width, 1).astype(self.dtype)
+        new = self._features(layers, patches)
 
         shape = (batch, candidates, *encoding.features.shape[1:])
         features = jnp.broadcast_to(encoding.features[:, None], shape)
@@ -349,6 +431,28 @@ class CnnLstm(nn.Module):
         return y.reshape(-1, self.slice_frames, x.shape[2], 1).astype(self.dtype)
 
     @nn.nowrap
+    def _features(
+        self, layers: "_Layers", y: Float[Array, "slices frames mels 1"], train: bool = False
+    ) -> Float[Array, "slices rows bands channels"]:
+        """The convolutions of slices, or of patches of them.
+
+        In evaluation, when nothing is counted over a batch, the work is done in another order: see
+        :func:`_evaluate`. On a CPU a few slices at a time, so that what a step writes is still in
+        the cache when the next one reads it.
+        """
+        if train or self.is_initializing():
+            return layers.features(y)
+        evaluate = functools.partial(_evaluate, self.variables, self.dtype)
+        count = y.shape[0]
+        most = _SLICES_PER_CORE * available_cores()
+        group = max(size for size in range(1, most + 1) if count % size == 0)
+        if not _on_cpu() or group == count:
+            return evaluate(y)
+        # What the gradient needs is made again, while it is in the cache, instead of being kept.
+        found = lax.map(jax.checkpoint(evaluate), y.reshape(-1, group, *y.shape[1:]))
+        return found.reshape(count, *found.shape[2:])
+
+    @nn.nowrap
     def _answer(
         self, layers: "_Layers", last: Sequence[Float[Array, "batch units"]]
     ) -> Float[Array, "batch classes"]:
@@ -369,7 +473,7 @@ class _Layers(NamedTuple):
     def features(
         self, y: Float[Array, "slices frames mels 1"]
     ) -> Float[Array, "slices rows bands channels"]:
-        """The convolutions of slices, or of patches of them."""
+        """The blocks one after the other, as they are trained."""
         blocks = zip(self.convolutions, _BLOCKS, strict=True)
         for index, (convolution, (_, _, window, stride)) in enumerate(blocks):
             y = nn.relu(convolution(y))
