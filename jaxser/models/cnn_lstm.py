@@ -43,8 +43,8 @@ _KERAS_MOMENTUM = 0.99
 # (channels, kernel, pool window, pool stride) of every convolution
 _BLOCKS = ((16, 5, 4, 2), (32, 3, 2, 2), (64, 3, 2, 1))
 
-# What a CPU core's cache holds of the first block's output, a fifth of a megabyte each.
-_SLICES_PER_CORE = 3
+# Cells of slices that a CPU core takes at once, the first block's 64 bytes for each in its cache.
+_CELLS_PER_CORE = 12_000
 
 
 def _receptive_field() -> tuple[int, int]:
@@ -443,14 +443,16 @@ class CnnLstm(nn.Module):
         if train or self.is_initializing():
             return layers.features(y)
         evaluate = functools.partial(_evaluate, self.variables, self.dtype)
-        count = y.shape[0]
-        most = _SLICES_PER_CORE * available_cores()
-        group = max(size for size in range(1, most + 1) if count % size == 0)
-        if not _on_cpu() or group == count:
+        count, height, width, _ = y.shape
+        most = max(1, _CELLS_PER_CORE * available_cores() // (height * width))
+        if not _on_cpu() or count <= most:
             return evaluate(y)
+        group = -(-count // -(-count // most))
+        pieces = -(-count // group)
+        y = jnp.pad(y, ((0, pieces * group - count), (0, 0), (0, 0), (0, 0)))
         # What the gradient needs is made again, while it is in the cache, instead of being kept.
-        found = lax.map(jax.checkpoint(evaluate), y.reshape(-1, group, *y.shape[1:]))
-        return found.reshape(count, *found.shape[2:])
+        found = lax.map(jax.checkpoint(evaluate), y.reshape(pieces, group, height, width, 1))
+        return found.reshape(pieces * group, *found.shape[2:])[:count]
 
     @nn.nowrap
     def _answer(

@@ -12,6 +12,7 @@ from model_gradients import distance, logits_and_gradients
 
 from jaxser import models
 from jaxser.errors import InputError
+from jaxser.models import cnn_lstm
 from jaxser.models.cnn_lstm import few_channel_conv, max_pool
 from jaxser.params import cnn_lstm_table, from_torch
 from scripts.golden_cnn_lstm import CLASSES, INPUT_STRIDE, seeded_batch, seeded_state
@@ -62,6 +63,59 @@ def test_golden_outputs(variables, train):
             assert distance(by_params[entry.target[1]][entry.target[2]], expected) < 1e-3
             compared += 1
     assert compared >= 8
+
+
+def features_as_trained(variables, slices):
+    """The convolutions in the order of the paper, by flax alone."""
+    params, norm = variables["params"], variables["batch_stats"]["BatchNorm_0"]
+    y = slices[..., None]
+    for index, (size, window, stride) in enumerate([(5, 4, 2), (3, 2, 2), (3, 2, 1)]):
+        own = params[f"Conv_{index}"]
+        layer = nn.Conv(own["bias"].size, (size, size), padding="VALID")
+        y = nn.relu(layer.apply({"params": own}, y))
+        if index == 0:
+            norm_layer = nn.BatchNorm(use_running_average=True, epsilon=1e-3)
+            y = norm_layer.apply({"params": params["BatchNorm_0"], "batch_stats": norm}, y)
+        y = nn.max_pool(y, (window, window), (stride, stride))
+    return y
+
+
+# Slices of 29 frames and 34 bands are 986 cells; six of them at once, in pieces of four (two of
+# them padding), and one by one.
+@pytest.mark.parametrize("cells", [1_000_000, 4_000, 1])
+def test_evaluation_in_another_order_and_in_pieces(cells, monkeypatch):
+    monkeypatch.setattr(cnn_lstm, "available_cores", lambda: 1)
+    monkeypatch.setattr(cnn_lstm, "_CELLS_PER_CORE", cells)
+    model = models.build("cnn_lstm_m0", CLASSES)
+    x = jax.random.normal(jax.random.key(0), (3, 58, 34))
+    variables = model.init(jax.random.key(1), x, train=False)
+    # A falling map has its smallest value where the convolution has its largest.
+    params = dict(variables["params"])
+    params["BatchNorm_0"] = {
+        "scale": jnp.linspace(-2, 2, 16),
+        "bias": jnp.linspace(1, -1, 16),
+    }
+    statistics = {"mean": jnp.linspace(-1, 1, 16), "var": jnp.linspace(0.1, 2, 16)}
+    variables = {"params": params, "batch_stats": {"BatchNorm_0": statistics}}
+
+    def ours(variables, x):
+        return model.apply(variables, x, method="encode").features
+
+    def expected(variables, x):
+        found = features_as_trained(variables, x.reshape(6, 29, 34))
+        return found.reshape(3, 2, *found.shape[1:])
+
+    features = expected(variables, x)
+    np.testing.assert_allclose(ours(variables, x), features, atol=1e-5)
+    weights = jax.random.normal(jax.random.key(2), features.shape)
+    gradients = [
+        jax.jit(jax.grad(lambda v, x, f=f: (f(v, x) * weights).sum(), (0, 1)))(variables, x)
+        for f in (ours, expected)
+    ]
+    for name in ("Conv_0", "Conv_1", "Conv_2", "BatchNorm_0"):
+        for leaf, theirs in gradients[1][0]["params"][name].items():
+            assert distance(gradients[0][0]["params"][name][leaf], theirs) < 1e-5
+    assert distance(gradients[0][1], gradients[1][1]) < 1e-5
 
 
 @pytest.mark.parametrize(("window", "stride"), [(4, 2), (2, 2), (2, 1), (3, 3)])
