@@ -76,7 +76,9 @@ def peers() -> dict[str, Peer]:
                 "max_iter": a.steps,
                 "batch_size": _ART_BATCH,
             },
-            rows=2,
+            # Five ε of eight rows, which all take as long.
+            slots=40,
+            rows=8,
         ),
         "DeepFool": Peer(
             "DeepFool",
@@ -86,12 +88,14 @@ def peers() -> dict[str, Peer]:
                 "nb_grads": a.candidates,
                 "batch_size": _ART_BATCH,
             },
-            rows=6,
+            rows=8,
         ),
         "JSMA": Peer(
             "SaliencyMapMethod",
             lambda a, e: {"theta": a.theta, "gamma": a.gamma, "batch_size": _ART_BATCH},
-            rows=2,
+            # A row that is done makes room for the next.
+            slots=2,
+            rows=8,
         ),
         "C&W L2": Peer(
             "CarliniL2Method",
@@ -102,7 +106,7 @@ def peers() -> dict[str, Peer]:
                 "initial_const": a.initial_const,
                 "batch_size": _ART_BATCH,
             },
-            rows=2,
+            rows=8,
         ),
         "C&W": Peer(
             "CarliniLInfMethod",
@@ -115,7 +119,7 @@ def peers() -> dict[str, Peer]:
                 "decrease_factor": a.decrease_factor,
                 "batch_size": _ART_BATCH,
             },
-            rows=2,
+            rows=8,
         ),
         "PixelAttack": Peer(
             "PixelAttack",
@@ -140,7 +144,7 @@ def peers() -> dict[str, Peer]:
             },
             # A pass has ten samples of a row, and rows that are done wait for the others.
             slots=1,
-            rows=2,
+            rows=4,
             by_chance=True,
         ),
     }

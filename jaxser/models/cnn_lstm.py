@@ -12,7 +12,7 @@ orthogonal recurrences and a forget bias of 1; one dropout mask for all steps of
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -46,17 +46,20 @@ _BLOCKS = ((16, 5, 4, 2), (32, 3, 2, 2), (64, 3, 2, 1))
 # Cells of slices that a CPU core takes at once, the first block's 64 bytes for each in its cache.
 _CELLS_PER_CORE = 12_000
 
+# Maps in a product of _banded_product: few have few bands, many make more of the kernel.
+_MAPS_IN_A_PRODUCT = 64
 
-def _receptive_field() -> tuple[int, int]:
-    """Cells along an axis that one feature sees, and from one feature to the next."""
+
+def _receptive_field() -> int:
+    """Cells along an axis that one feature sees."""
     field = jump = 1
     for _, kernel, window, stride in _BLOCKS:
         field += (kernel + window - 2) * jump
         jump *= stride
-    return field, jump
+    return field
 
 
-_FIELD, _JUMP = _receptive_field()
+_FIELD = _receptive_field()
 
 
 def _same(y: Array) -> Array:
@@ -205,39 +208,38 @@ def _conv_in_loop_backward(kept: tuple[Array, Array], cotangent: Array) -> tuple
 _conv_in_loop.defvjp(_conv_in_loop_forward, _conv_in_loop_backward)
 
 
-def _evaluate(
-    variables: Mapping[str, Any], dtype: Any, y: Float[Array, "slices frames mels 1"]
-) -> Float[Array, "slices rows bands channels"]:
-    """The convolutions in evaluation, where batch norm is a fixed affine map.
+def _evaluated_block(
+    variables: Mapping[str, Any],
+    dtype: Any,
+    index: int,
+    y: Float[Array, "slices height width channels"],
+) -> Float[Array, "slices rows columns features"]:
+    """A block in evaluation, where batch norm is a fixed affine map.
 
     Bias, ReLU and the affine map are monotone, so they commute with the maximum and run on the few
     numbers that are left by it; under a falling map the largest is the smallest of before, hence
     kernel and maximum take its sign.
     """
-    params = variables["params"]
 
     def per_channel(values: Array, dtype: Any) -> Array:
         return jnp.expand_dims(values, (0, 1, 2)).astype(dtype)
 
-    wide = jnp.promote_types(dtype, jnp.float32)
+    params = variables["params"]
+    _, size, window, stride = _BLOCKS[index]
+    kernel = params[f"Conv_{index}"]["kernel"].astype(dtype)
+    bias = per_channel(params[f"Conv_{index}"]["bias"], dtype)
+    # Without what no window of the pool sees.
+    seen = [(n - size + 1 - window) // stride * stride + window + size - 1 for n in y.shape[1:3]]
+    y = y[:, : seen[0], : seen[1]]
+    if index:
+        return nn.relu(max_pool(_conv_in_loop(y, kernel), window, stride) + bias)
     norm = {**params["BatchNorm_0"], **variables["batch_stats"]["BatchNorm_0"]}
+    wide = jnp.promote_types(dtype, jnp.float32)
     norm = {name: per_channel(values, wide) for name, values in norm.items()}
     scale = norm["scale"] * lax.rsqrt(norm["var"] + _KERAS_EPSILON)
     sign = jnp.where(scale < 0, -1, 1).astype(dtype)
-    for index, (_, size, window, stride) in enumerate(_BLOCKS):
-        kernel = params[f"Conv_{index}"]["kernel"].astype(dtype)
-        bias = per_channel(params[f"Conv_{index}"]["bias"], dtype)
-        # Without what no window of the pool sees.
-        seen = [
-            (n - size + 1 - window) // stride * stride + window + size - 1 for n in y.shape[1:3]
-        ]
-        y = y[:, : seen[0], : seen[1]]
-        if index:
-            y = nn.relu(max_pool(_conv_in_loop(y, kernel), window, stride) + bias)
-        else:
-            y = nn.relu(max_pool(_first_conv(y, kernel * sign), window, stride) * sign + bias)
-            y = ((y - norm["mean"]) * scale + norm["bias"]).astype(dtype)
-    return y
+    y = nn.relu(max_pool(_first_conv(y, kernel * sign), window, stride) * sign + bias)
+    return ((y - norm["mean"]) * scale + norm["bias"]).astype(dtype)
 
 
 class CnnLstm(nn.Module):
@@ -271,7 +273,12 @@ class CnnLstm(nn.Module):
         """
         layers = self._layers(train)
         batch, slices = x.shape[0], self._slices(x.shape[1:])
-        y = self._features(layers, self._cut(x, slices), train).reshape(batch, slices, -1)
+        y = self._cut(x, slices)
+        if train or self.is_initializing():
+            y = layers.features(y)
+        else:
+            (y,) = self._evaluate(y, slice(-1, None))
+        y = y.reshape(batch, slices, -1)
         y = layers.dropout(y)
         last = [
             reader(dropout(order(y)))[:, -1]
@@ -286,17 +293,17 @@ class CnnLstm(nn.Module):
     @nn.nowrap
     def is_local(self, shape: tuple[int, ...], positions: int) -> bool:
         """Whether :meth:`logits_at` does less than a forward pass for so many cells."""
-        width = _FIELD + (_reach(shape[1]) - 1) * _JUMP
-        return positions * width < self._slices(shape) * shape[1]
+        # Changes are laid into each other's squares, which is worth it for 21 of a paper's input.
+        return positions * _FIELD < self._slices(shape) * shape[1] // 2
 
     def encode(self, x: Float[Array, "batch frames mels"]) -> "CnnLstmEncoding":
         """What :meth:`logits_at` needs of spectrograms."""
         layers = self._layers(train=False)
         slices = self._slices(x.shape[1:])
-        features = self._features(layers, self._cut(x, slices))
-        features = features.reshape(x.shape[0], slices, *features.shape[1:])
-        y = features.reshape(*features.shape[:2], -1)
-        return CnnLstmEncoding(features, tuple(reader.project(y) for reader in layers.readers))
+        blocks = self._evaluate(self._cut(x, slices), slice(None))
+        blocks = tuple(y.reshape(x.shape[0], slices, *y.shape[1:]) for y in blocks)
+        y = blocks[-1].reshape(*blocks[-1].shape[:2], -1)
+        return CnnLstmEncoding(blocks, tuple(reader.project(y) for reader in layers.readers))
 
     def logits_at(
         self,
@@ -307,10 +314,10 @@ class CnnLstm(nn.Module):
     ) -> Float[Array, "batch candidates classes"]:
         """Logits of copies of encoded spectrograms with a few cells changed.
 
-        A cell is seen by seven bands of its slice's features at most. The convolutions run on the
-        cells that those bands see, once per changed cell; of the LSTM, all but the recurrence is
-        done for changed slices alone. Nothing is padded, so it is the forward pass but for the
-        order of sums.
+        A cell moves four by four numbers of a block at most, and seven bands of its slice's
+        features. The blocks run on what those see, once per changed cell; of the LSTM, all but the
+        recurrence is done for changed slices alone. Nothing is padded, so it is the forward pass
+        but for the order of sums.
 
         Args:
           x: the spectrograms.
@@ -320,50 +327,33 @@ class CnnLstm(nn.Module):
         """
         layers = self._layers(train=False)
         batch, candidates, positions = index.shape
-        _, slices, rows, bands, _ = encoding.features.shape
-        reach = _reach(x.shape[2])
-        height, width = self.slice_frames, _FIELD + (reach - 1) * _JUMP
+        slices = encoding.blocks[-1].shape[1]
         frame, mel = jnp.divmod(index, x.shape[2])
         # Frames after the last whole slice are in no patch.
-        at = jnp.minimum(frame // height, slices - 1)
-        band = jnp.clip(-((_FIELD - 1 - mel) // _JUMP), 0, bands - reach)
+        at = jnp.minimum(frame // self.slice_frames, slices - 1)
+        changed = _Changed(
+            at=at,
+            row=frame - at * self.slice_frames,
+            column=mel,
+            new=values[..., None, None].astype(self.dtype),
+        )
+        cells = self._cut(x, slices).reshape(batch, slices, self.slice_frames, x.shape[2], 1)
+        for block, y in enumerate((cells, *encoding.blocks[:-1])):
+            evaluate = functools.partial(_evaluated_block, self.variables, self.dtype, block)
+            changed = changed.through(y, _BLOCKS[block], evaluate)
 
-        top, left = at * height, band * _JUMP
-        cut = functools.partial(lax.dynamic_slice, slice_sizes=(height, width))
-        cut = jax.vmap(jax.vmap(cut, in_axes=(None, 0)), in_axes=(0, 0))
-        corners = jnp.stack([top, left], axis=-1).reshape(batch, -1, 2)
-        patches = cut(x, corners).reshape(batch, candidates, positions, height * width)
-        # Where a patch has each of the candidate's cells; past its end, where it has it not.
-        down = frame[:, :, None] - top[..., None]
-        right = mel[:, :, None] - left[..., None]
-        inside = (down >= 0) & (down < height) & (right >= 0) & (right < width)
-        place = jnp.where(inside, down * width + right, height * width)
-        grid = jnp.indices(place.shape, sparse=True)[:3]
-        patches = patches.at[(*grid, place)].set(values[:, :, None, :, 0], mode="drop")
-        patches = patches.reshape(-1, height, width, 1).astype(self.dtype)
-        new = self._features(layers, patches)
-
-        shape = (batch, candidates, *encoding.features.shape[1:])
-        features = jnp.broadcast_to(encoding.features[:, None], shape)
-        row, candidate, _ = jnp.indices(index.shape, sparse=True)
-        features = features.at[
-            row[..., None, None],
-            candidate[..., None, None],
-            at[..., None, None],
-            jnp.arange(rows)[None, None, None, :, None],
-            band[..., None, None] + jnp.arange(reach)[None, None, None, None],
-        ].set(new.reshape(batch, candidates, positions, rows, reach, -1))
-        if positions < slices:
-            features = features[row, candidate, at]
-        else:
-            at = jnp.broadcast_to(jnp.arange(slices)[None, None], (batch, candidates, slices))
-        changed = features.reshape(*features.shape[:3], -1)
+        moved = changed.differences(encoding.blocks[-1])
+        kernel = jnp.concatenate([reader.input_kernel() for reader in layers.readers], axis=1)
+        order, products = _banded_product(moved, changed.column, changed.width, kernel)
+        gates = jnp.concatenate(encoding.gates, axis=2)
+        gates = jnp.broadcast_to(gates[:, None], (batch, candidates, *gates.shape[1:]))
+        gates = gates.reshape(batch * candidates, slices, -1)
+        gates = gates.at[order // positions, at.reshape(-1)[order]].add(products)
         last = []
-        for order, reader, gates in zip(_ORDERS, layers.readers, encoding.gates, strict=False):
-            copies = jnp.broadcast_to(gates[:, None], (batch, candidates, *gates.shape[1:]))
-            copies = copies.at[row, candidate, at].set(reader.project(changed))
-            projected = order(copies.reshape(batch * candidates, slices, -1)).swapaxes(0, 1)
-            last.append(reader.read(projected)[-1])
+        for direction, reader, projected in zip(
+            _ORDERS, layers.readers, jnp.split(gates, len(layers.readers), axis=2), strict=False
+        ):
+            last.append(reader.read(direction(projected).swapaxes(0, 1))[-1])
         return self._answer(layers, last).reshape(batch, candidates, -1)
 
     # --- its parts -------------------------------------------------------------------------------
@@ -431,28 +421,33 @@ class CnnLstm(nn.Module):
         return y.reshape(-1, self.slice_frames, x.shape[2], 1).astype(self.dtype)
 
     @nn.nowrap
-    def _features(
-        self, layers: "_Layers", y: Float[Array, "slices frames mels 1"], train: bool = False
-    ) -> Float[Array, "slices rows bands channels"]:
-        """The convolutions of slices, or of patches of them.
+    def _evaluate(
+        self, y: Float[Array, "slices frames mels 1"], kept: slice
+    ) -> tuple[Float[Array, "slices rows bands channels"], ...]:
+        """What ``kept`` of the blocks make of slices in evaluation, when no batch is counted over.
 
-        In evaluation, when nothing is counted over a batch, the work is done in another order: see
-        :func:`_evaluate`. On a CPU a few slices at a time, so that what a step writes is still in
-        the cache when the next one reads it.
+        On a CPU a few slices at a time, so that what a step writes is still in the cache when the
+        next one reads it.
         """
-        if train or self.is_initializing():
-            return layers.features(y)
-        evaluate = functools.partial(_evaluate, self.variables, self.dtype)
+
+        # What the gradient needs is made again, while it is in the cache, instead of being kept.
+        @jax.checkpoint
+        def of_piece(y: Array) -> tuple[Array, ...]:
+            blocks = []
+            for block in range(len(_BLOCKS)):
+                y = _evaluated_block(self.variables, self.dtype, block, y)
+                blocks.append(y)
+            return tuple(blocks[kept])
+
         count, height, width, _ = y.shape
         most = max(1, _CELLS_PER_CORE * available_cores() // (height * width))
         if not _on_cpu() or count <= most:
-            return evaluate(y)
+            return of_piece(y)
         group = -(-count // -(-count // most))
         pieces = -(-count // group)
         y = jnp.pad(y, ((0, pieces * group - count), (0, 0), (0, 0), (0, 0)))
-        # What the gradient needs is made again, while it is in the cache, instead of being kept.
-        found = lax.map(jax.checkpoint(evaluate), y.reshape(pieces, group, height, width, 1))
-        return found.reshape(pieces * group, *found.shape[2:])[:count]
+        found = lax.map(of_piece, y.reshape(pieces, group, height, width, 1))
+        return tuple(y.reshape(pieces * group, *y.shape[2:])[:count] for y in found)
 
     @nn.nowrap
     def _answer(
@@ -491,12 +486,161 @@ class CnnLstmEncoding:
     """Spectrograms as a CNN-LSTM reads them.
 
     Attributes:
-      features: of the slices.
+      blocks: what each block makes of the slices.
       gates: the slices' part of the LSTM's gates, of each direction.
     """
 
-    features: Float[Array, "batch slices rows bands channels"]
+    blocks: tuple[Float[Array, "batch slices rows bands channels"], ...]
     gates: tuple[Float[Array, "batch slices gates"], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Changed:
+    """Squares of maps that are not what they were, one for each changed cell of a candidate.
+
+    Attributes:
+      at: slice of the cell.
+      row, column: of the slice's map, where the square begins.
+      new: what is there now; where squares overlap they agree.
+    """
+
+    at: Int[Array, "batch candidates positions"]
+    row: Int[Array, "batch candidates positions"]
+    column: Int[Array, "batch candidates positions"]
+    new: Float[Array, "batch candidates positions height width channels"]
+
+    def through(
+        self,
+        y: Float[Array, "batch slices height width channels"],
+        block: tuple[int, int, int, int],
+        evaluate: Callable[[Array], Array],
+    ) -> "_Changed":
+        """The squares after a block, whose input was ``y`` before the change."""
+        _, size, window, stride = block
+
+        def seen_by(start: Array, length: int, extent: int) -> tuple[Array, int]:
+            """The first output that sees a change along an axis, and cells that all of them see."""
+            last = (extent - size + 1 - window) // stride
+            outputs = min((length + size + window - 3) // stride + 1, last + 1)
+            first = jnp.clip(-((size + window - 2 - start) // stride), 0, last + 1 - outputs)
+            return first, (outputs - 1) * stride + window + size - 1
+
+        row, height = seen_by(self.row, self.new.shape[3], y.shape[2])
+        column, width = seen_by(self.column, self.new.shape[4], y.shape[3])
+        top, left = row * stride, column * stride
+        corners = jnp.stack([self.at, top, left], axis=-1)
+        cut = functools.partial(_cut_square, height=height, width=width)
+        squares = jax.vmap(jax.vmap(cut, in_axes=(None, 0)))(y, corners.reshape(len(y), -1, 3))
+        squares = squares.reshape(*self.at.shape, *squares.shape[2:])
+        squares = self._put_into_squares(squares, top, left)
+        new = evaluate(squares.reshape(-1, *squares.shape[3:]))
+        return _Changed(self.at, row, column, new.reshape(*self.at.shape, *new.shape[1:]))
+
+    def _put_into_squares(
+        self,
+        squares: Float[Array, "batch candidates positions height width channels"],
+        top: Int[Array, "batch candidates positions"],
+        left: Int[Array, "batch candidates positions"],
+    ) -> Float[Array, "batch candidates positions height width channels"]:
+        """Squares of ``y`` that begin at ``top`` and ``left``, with all changes that they see."""
+        height, width = squares.shape[3:5]
+        down, right = self._places()
+        down = down[:, :, None] - top[:, :, :, None, None, None]
+        right = right[:, :, None] - left[:, :, :, None, None, None]
+        same = (self.at[:, :, None] == self.at[..., None])[..., None, None]
+        inside = same & (down >= 0) & (down < height) & (right >= 0) & (right < width)
+        # Past the end, where a square has no part of a change.
+        place = jnp.where(inside, down * width + right, height * width)
+        flat = squares.reshape(*squares.shape[:3], height * width, -1)
+        row, candidate, position = jnp.indices(self.at.shape, sparse=True)
+        grid = (each[..., None, None, None] for each in (row, candidate, position))
+        flat = flat.at[(*grid, place)].set(self.new[:, :, None], mode="drop")
+        return flat.reshape(squares.shape)
+
+    def differences(
+        self, y: Float[Array, "batch slices height width channels"]
+    ) -> Float[Array, "changes height width channels"]:
+        """What the squares add to the maps ``y``, each in a map of zeros, and each number once."""
+        down, right = self._places()
+        row, _, position = (
+            each[..., None, None] for each in jnp.indices(self.at.shape, sparse=True)
+        )
+        added = self.new - y[row, self.at[..., None, None], down, right]
+        # Whether an earlier square of the candidate has the number too.
+        height, width = self.new.shape[3:5]
+        below = down[:, :, :, None] - self.row[:, :, None, :, None, None]
+        beyond = right[:, :, :, None] - self.column[:, :, None, :, None, None]
+        has = (below >= 0) & (below < height) & (beyond >= 0) & (beyond < width)
+        has &= (self.at[..., None] == self.at[:, :, None])[..., None, None]
+        has &= position[:, :, None] < position[:, :, :, None]
+        added = jnp.where(has.any(axis=3)[..., None], 0, added)
+        maps = jnp.zeros((self.at.size, *y.shape[2:]), y.dtype)
+        change = jnp.arange(self.at.size)[:, None, None]
+        down, right = (each.reshape(-1, *each.shape[3:]) for each in (down, right))
+        return maps.at[change, down, right].set(added.reshape(-1, *added.shape[3:]))
+
+    @property
+    def width(self) -> int:
+        """Columns of a square."""
+        return self.new.shape[4]
+
+    def _places(self) -> tuple[Array, Array]:
+        """Row and column of every number of the squares."""
+        height, width = self.new.shape[3:5]
+        down = self.row[..., None, None] + jnp.arange(height)[None, None, None, :, None]
+        right = self.column[..., None, None] + jnp.arange(width)[None, None, None, None]
+        return down, right
+
+
+def _banded_product(
+    maps: Float[Array, "changes rows bands channels"],
+    first: Int[Array, "..."],
+    width: int,
+    kernel: Float[Array, "inputs gates"],
+) -> tuple[Int[Array, " changes"], Float[Array, "changes gates"]]:
+    """Products with a kernel of maps that are zero but for ``width`` bands from the ``first`` on.
+
+    On a CPU the maps are taken in the order of their first band, a number of them at a time, which
+    then are zero in nearly the same bands, and those are left out.
+
+    Returns:
+      order: of the maps.
+      products: in that order.
+    """
+    count, rows, bands, channels = maps.shape
+    groups = round(count / _MAPS_IN_A_PRODUCT)
+    if not _on_cpu() or groups < 2:
+        return jnp.arange(count), maps.reshape(count, -1) @ kernel
+    order = jnp.argsort(first.reshape(-1))
+    group = -(-count // groups)
+    # The last map again and again fills the last group.
+    padded = jnp.pad(order, (0, -count % group), mode="edge").reshape(-1, group)
+    by_band = kernel.reshape(rows, bands, channels, -1).swapaxes(0, 1)
+    by_band = by_band.reshape(bands, rows * channels, -1)
+
+    def of_group(index: Int[Array, " group"]) -> Float[Array, "group gates"]:
+        group_maps = maps[index].swapaxes(1, 2).reshape(group, bands, rows * channels)
+
+        def add_band(band: Int[Array, ""], total: Array) -> Array:
+            in_maps = lax.dynamic_index_in_dim(group_maps, band, axis=1, keepdims=False)
+            return total + in_maps @ lax.dynamic_index_in_dim(by_band, band, keepdims=False)
+
+        lowest, highest = (first.reshape(-1)[index[end]] for end in (0, -1))
+        zeros = jnp.zeros((group, kernel.shape[1]), maps.dtype)
+        return lax.fori_loop(lowest, highest + width, add_band, zeros)
+
+    products = lax.map(of_group, padded)
+    return order, products.reshape(-1, kernel.shape[1])[:count]
+
+
+def _cut_square(
+    y: Float[Array, "slices rows columns channels"],
+    corner: Int[Array, "3"],
+    height: int,
+    width: int,
+) -> Float[Array, "height width channels"]:
+    sizes = (1, height, width, y.shape[3])
+    return lax.dynamic_slice(y, (*corner, 0), sizes)[0]
 
 
 def _sizes(size: int) -> list[int]:
@@ -506,11 +650,6 @@ def _sizes(size: int) -> list[int]:
         size = (size - kernel + 1 - window) // stride + 1
         sizes.append(size)
     return sizes
-
-
-def _reach(mels: int) -> int:
-    """Bands of the features that see a cell, at most."""
-    return min(-(-_FIELD // _JUMP), _sizes(mels)[-1])
 
 
 def _forget_bias(

@@ -490,6 +490,11 @@ class LSTM(nn.Module):
         x, input_kernel, bias = (a.astype(self.dtype) for a in (x, input_kernel, bias))
         return x @ input_kernel + jnp.expand_dims(bias, tuple(range(x.ndim - 1)))
 
+    def input_kernel(self) -> Float[Array, "channels gates"]:
+        """What :meth:`project` multiplies with."""
+        kernel: Array = self.get_variable("params", "input_kernel")
+        return kernel.astype(self.dtype)
+
     def read(
         self, projected: Float[Array, "steps batch gates"]
     ) -> Float[Array, "steps batch features"]:
