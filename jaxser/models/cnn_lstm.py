@@ -17,14 +17,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 from jax import lax
-from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float, Int
 
 from jaxser.cores import available_cores
 from jaxser.errors import InputError
+from jaxser.models.conv2d import convolve, few_channel_conv, loop_conv, max_pool
 from jaxser.models.layers import LSTM, Dense
 
 __all__ = [
@@ -33,8 +32,6 @@ __all__ = [
     "CnnLstmM0",
     "CnnLstmM1",
     "CnnLstmM2",
-    "few_channel_conv",
-    "max_pool",
 ]
 
 _KERAS_EPSILON = 1e-3
@@ -74,138 +71,13 @@ def _backwards(y: Float[Array, "batch slices ..."]) -> Float[Array, "batch slice
 _ORDERS = (_same, _backwards)
 
 
-@jax.custom_jvp
-def _larger(a: Array, b: Array) -> Array:
-    """The larger of two; its derivative goes to the first where they are equal."""
-    return jnp.maximum(a, b)
-
-
-@_larger.defjvp
-def _larger_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> Any:
-    (a, b), (da, db) = primals, tangents
-    return _larger(a, b), jnp.where(a >= b, da, db)
-
-
-def max_pool(
-    y: Float[Array, "batch height width channels"], window: int, stride: int
-) -> Float[Array, "batch rows columns channels"]:
-    """Square max-pool without padding, as maxima of blocks and of shifted views.
-
-    Where windows are made of whole blocks of ``stride`` by ``stride``, the blocks' maxima come
-    first, once for all windows that share them. The gradient puts blocks side by side and adds up
-    shifted views; that of ``nn.max_pool`` is a scatter, which is many times slower on a CPU. Of
-    equal maxima the first has the gradient, along each axis.
-    """
-    if stride > 1 and window % stride == 0:
-        batch, height, width, channels = y.shape
-        rows, columns = height // stride, width // stride
-        y = y[:, : rows * stride, : columns * stride]
-        # Parts of a split are joined by its transpose, where views would be padded and added.
-        y = y.reshape(batch, rows, stride, columns * stride, channels)
-        y = functools.reduce(_larger, lax.split(y, (1,) * stride, axis=2))
-        y = y.reshape(batch, rows, columns, stride, channels)
-        y = functools.reduce(_larger, lax.split(y, (1,) * stride, axis=3))
-        y = y.reshape(batch, rows, columns, channels)
-        window, stride = window // stride, 1
-    for axis in (1, 2):
-        last = y.shape[axis] - window
-        views = [
-            lax.slice_in_dim(y, i, last // stride * stride + i + 1, stride, axis)
-            for i in range(window)
-        ]
-        y = functools.reduce(_larger, views)
-    return y
-
-
-# Outputs that share a window in few_channel_conv.
-_BLOCK = 4
-
-
-def _convolve(x: Array, kernel: Array) -> Array:
-    numbers = ("NHWC", "HWIO", "NHWC")
-    return lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=numbers)
-
-
-@jax.custom_jvp
-def few_channel_conv(
-    x: Float[Array, "batch height width channels"],
-    kernel: Float[Array, "rows columns channels features"],
-) -> Float[Array, "batch rows columns features"]:
-    """A convolution without padding, for inputs of few channels, as one matrix product.
-
-    Four neighbouring outputs share a window, so that the matrix (the kernel, shifted four times)
-    has rows and columns enough to be worth multiplying with. On a CPU forward and input gradient
-    take a third of what XLA's convolution takes; the kernel's gradient is left to that.
-    """
-    rows, columns, _, features = kernel.shape
-    batch, height, width, channels = x.shape
-    height, width = height - rows + 1, width - columns + 1
-    blocks, pieces = -(-width // _BLOCK), -(-(_BLOCK + columns - 1) // _BLOCK)
-    total = (blocks + pieces - 1) * _BLOCK
-    x = jnp.pad(x, ((0, 0), (0, 0), (0, max(total - x.shape[2], 0)), (0, 0)))[:, :, :total]
-    x = x.reshape(batch, -1, blocks + pieces - 1, _BLOCK * channels)
-    x = jnp.concatenate([x[:, :, p : p + blocks] for p in range(pieces)], axis=3)
-    x = jnp.concatenate([x[:, r : r + height] for r in range(rows)], axis=3)
-    # Column of the kernel that takes position i of a window to output o.
-    shift = np.arange(pieces * _BLOCK)[:, None] - np.arange(_BLOCK)[None]
-    inside = (shift >= 0) & (shift < columns)
-    matrix = jnp.where(
-        inside[None, :, :, None, None],
-        kernel[:, shift.clip(0, columns - 1)],
-        jnp.zeros((), x.dtype),
-    )
-    matrix = matrix.transpose(0, 1, 3, 2, 4).reshape(x.shape[3], _BLOCK * features)
-    return (x @ matrix).reshape(batch, height, blocks * _BLOCK, features)[:, :, :width]
-
-
-def _few_channel_conv_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> Any:
-    (x, kernel), (dx, dkernel) = primals, tangents
-    out = few_channel_conv(x, kernel)
-    # Only what is differentiated is computed: attacks move x, training moves the kernel.
-    terms = []
-    if not isinstance(dx, SymbolicZero):
-        terms.append(few_channel_conv(dx, kernel))
-    if not isinstance(dkernel, SymbolicZero):
-        terms.append(_convolve(x, dkernel))
-    return out, sum(terms[1:], start=terms[0]) if terms else jnp.zeros_like(out)
-
-
-few_channel_conv.defjvp(_few_channel_conv_jvp, symbolic_zeros=True)
-
-
-def _first_conv(x: Array, kernel: Array, *_: Any, **__: Any) -> Array:
-    """What ``nn.Conv`` calls in the first block, whose input has one channel."""
-    return few_channel_conv(x, kernel) if _on_cpu() else _convolve(x, kernel)
-
-
 def _on_cpu() -> bool:
     return jax.default_backend() == "cpu"
 
 
-@jax.custom_vjp
-def _conv_in_loop(x: Array, kernel: Array) -> Array:
-    """A convolution without padding whose gradient by its input is one as well.
-
-    XLA brings a gradient's convolution into the form that its fast CPU kernel takes, but not
-    inside a loop, where it is then ten times slower.
-    """
-    return _convolve(x, kernel)
-
-
-def _conv_in_loop_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return _convolve(x, kernel), (x, kernel)
-
-
-def _conv_in_loop_backward(kept: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
-    x, kernel = kept
-    rows, columns = kernel.shape[0] - 1, kernel.shape[1] - 1
-    padded = jnp.pad(cotangent, ((0, 0), (rows, rows), (columns, columns), (0, 0)))
-    by_x = _convolve(padded, kernel[::-1, ::-1].swapaxes(2, 3))
-    (by_kernel,) = jax.linear_transpose(functools.partial(_convolve, x), kernel)(cotangent)
-    return by_x, by_kernel
-
-
-_conv_in_loop.defvjp(_conv_in_loop_forward, _conv_in_loop_backward)
+def _first_conv(x: Array, kernel: Array, *_: Any, **__: Any) -> Array:
+    """What ``nn.Conv`` calls in the first block, whose input has one channel."""
+    return few_channel_conv(x, kernel) if _on_cpu() else convolve(x, kernel)
 
 
 def _evaluated_block(
@@ -232,7 +104,7 @@ def _evaluated_block(
     seen = [(n - size + 1 - window) // stride * stride + window + size - 1 for n in y.shape[1:3]]
     y = y[:, : seen[0], : seen[1]]
     if index:
-        return nn.relu(max_pool(_conv_in_loop(y, kernel), window, stride) + bias)
+        return nn.relu(max_pool(loop_conv(y, kernel), window, stride) + bias)
     norm = {**params["BatchNorm_0"], **variables["batch_stats"]["BatchNorm_0"]}
     wide = jnp.promote_types(dtype, jnp.float32)
     norm = {name: per_channel(values, wide) for name, values in norm.items()}
@@ -315,9 +187,9 @@ class CnnLstm(nn.Module):
         """Logits of copies of encoded spectrograms with a few cells changed.
 
         A cell moves four by four numbers of a block at most, and seven bands of its slice's
-        features. The blocks run on what those see, once per changed cell; of the LSTM, all but the
-        recurrence is done for changed slices alone. Nothing is padded, so it is the forward pass
-        but for the order of sums.
+        features. The blocks run on what those see, once per changed cell, and the LSTM's input
+        product is of what the features move by; the recurrence is done for all. Nothing is padded,
+        so it is the forward pass but for the order of sums.
 
         Args:
           x: the spectrograms.

@@ -13,7 +13,6 @@ from model_gradients import distance, logits_and_gradients
 from jaxser import models
 from jaxser.errors import InputError
 from jaxser.models import cnn_lstm
-from jaxser.models.cnn_lstm import few_channel_conv, max_pool
 from jaxser.params import cnn_lstm_table, from_torch
 from scripts.golden_cnn_lstm import CLASSES, INPUT_STRIDE, seeded_batch, seeded_state
 
@@ -106,7 +105,7 @@ def test_evaluation_in_another_order_and_in_pieces(cells, monkeypatch):
         return found.reshape(3, 2, *found.shape[1:])
 
     features = expected(variables, x)
-    np.testing.assert_allclose(ours(variables, x), features, atol=1e-5)
+    np.testing.assert_allclose(jax.jit(ours)(variables, x), features, atol=1e-5)
     weights = jax.random.normal(jax.random.key(2), features.shape)
     gradients = [
         jax.jit(jax.grad(lambda v, x, f=f: (f(v, x) * weights).sum(), (0, 1)))(variables, x)
@@ -116,43 +115,6 @@ def test_evaluation_in_another_order_and_in_pieces(cells, monkeypatch):
         for leaf, theirs in gradients[1][0]["params"][name].items():
             assert distance(gradients[0][0]["params"][name][leaf], theirs) < 1e-5
     assert distance(gradients[0][1], gradients[1][1]) < 1e-5
-
-
-@pytest.mark.parametrize(("window", "stride"), [(4, 2), (2, 2), (2, 1), (3, 3)])
-@pytest.mark.parametrize("size", [11, 12])
-def test_max_pool_is_flax_max_pool(window, stride, size):
-    y = jax.random.normal(jax.random.key(0), (2, size, size + 1, 3))
-
-    def theirs(y):
-        return nn.max_pool(y, (window, window), (stride, stride))
-
-    np.testing.assert_array_equal(max_pool(y, window, stride), theirs(y))
-    weights = jax.random.normal(jax.random.key(1), theirs(y).shape)
-    ours, flax = (
-        jax.grad(lambda y, pool=pool: (pool(y) * weights).sum())(y)
-        for pool in (lambda y: max_pool(y, window, stride), theirs)
-    )
-    np.testing.assert_allclose(ours, flax, atol=1e-5)
-
-
-@pytest.mark.parametrize("shape", [(2, 9, 13, 1), (1, 6, 12, 2), (2, 5, 8, 1)])
-def test_the_convolution_of_few_channels_is_a_convolution(shape):
-    x = jax.random.normal(jax.random.key(0), shape)
-    kernel = jax.random.normal(jax.random.key(1), (5, 3, shape[3], 4))
-
-    def theirs(x, kernel):
-        numbers = ("NHWC", "HWIO", "NHWC")
-        return jax.lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=numbers)
-
-    expected = theirs(x, kernel)
-    np.testing.assert_allclose(few_channel_conv(x, kernel), expected, atol=1e-5)
-    weights = jax.random.normal(jax.random.key(2), expected.shape)
-    for argnums in (0, 1, (0, 1)):
-        ours, lax_s = (
-            jax.grad(lambda x, k, f=f: (f(x, k) * weights).sum(), argnums)(x, kernel)
-            for f in (few_channel_conv, theirs)
-        )
-        jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-4), ours, lax_s)
 
 
 def test_dropout_masks_the_same_features_at_every_step_of_the_lstm():
@@ -230,7 +192,10 @@ def changed_cells(frames, mels, positions):
         ("cnn_lstm_m1", 92, 64, 7, "float64", 1e-10),
     ],
 )
-def test_changed_cells_do_what_a_forward_pass_says(name, frames, mels, positions, dtype, atol):
+def test_changed_cells_do_what_a_forward_pass_says(
+    name, frames, mels, positions, dtype, atol, monkeypatch
+):
+    monkeypatch.setattr(cnn_lstm, "_MAPS_IN_A_PRODUCT", 5)
     with jax.enable_x64(dtype == "float64"):
         model = models.build(name, CLASSES, dtype=dtype)
         x = jax.random.normal(jax.random.key(0), (2, frames, mels), dtype)
@@ -255,6 +220,21 @@ def test_changed_cells_do_what_a_forward_pass_says(name, frames, mels, positions
         moved = np.abs(expected - logits(variables, x)[:, None]).max(axis=2).reshape(12)
         assert (moved[:6] > 10 * atol).sum() >= 5
         assert positions > 1 or (moved[6:8] < atol).all()
+
+
+@pytest.mark.parametrize("in_a_product", [1, 5, 1_000])
+def test_bands_that_are_zero_are_left_out_of_a_product(in_a_product, monkeypatch):
+    monkeypatch.setattr(cnn_lstm, "_MAPS_IN_A_PRODUCT", in_a_product)
+    rng = np.random.default_rng(0)
+    maps, kernel = rng.normal(size=(17, 2, 11, 3)), rng.normal(size=(66, 4))
+    first = rng.integers(0, 11 - 4 + 1, 17)
+    band = np.arange(11)
+    maps *= ((band >= first[:, None]) & (band < first[:, None] + 4))[:, None, :, None]
+    maps, kernel = maps.astype(np.float32), kernel.astype(np.float32)
+    find = jax.jit(cnn_lstm._banded_product, static_argnums=2)
+    order, products = find(jnp.asarray(maps), jnp.asarray(first), 4, jnp.asarray(kernel))
+    assert sorted(order.tolist()) == list(range(17))
+    np.testing.assert_allclose(products, (maps.reshape(17, -1) @ kernel)[order], atol=1e-5)
 
 
 def test_so_many_changed_cells_are_cheaper_as_a_forward_pass():
