@@ -302,8 +302,6 @@ class CnnLstm(nn.Module):
         next one reads it.
         """
 
-        # What the gradient needs is made again, while it is in the cache, instead of being kept.
-        @jax.checkpoint
         def of_piece(y: Array) -> tuple[Array, ...]:
             blocks = []
             for block in range(len(_BLOCKS)):
@@ -318,7 +316,8 @@ class CnnLstm(nn.Module):
         group = -(-count // -(-count // most))
         pieces = -(-count // group)
         y = jnp.pad(y, ((0, pieces * group - count), (0, 0), (0, 0), (0, 0)))
-        found = lax.map(of_piece, y.reshape(pieces, group, height, width, 1))
+        # What the gradient needs is made again, while it is in the cache, instead of being kept.
+        found = lax.map(jax.checkpoint(of_piece), y.reshape(pieces, group, height, width, 1))
         return tuple(y.reshape(pieces * group, *y.shape[2:])[:count] for y in found)
 
     @nn.nowrap

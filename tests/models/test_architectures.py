@@ -116,7 +116,8 @@ def test_rows_do_not_see_each_other(seeded):
     gradient = jax.jit(jax.grad(lambda x: model.apply(variables, x, train=False)[0, 2]))
     together = apply(x)
     np.testing.assert_array_equal(together[0], apply(x * jnp.array([1, 0, 9.0])[:, None])[0])
-    np.testing.assert_array_equal(together[::-1], apply(x[::-1]))
+    # Some processors' products add up in another order at another row of the batch.
+    np.testing.assert_allclose(together[::-1], apply(x[::-1]), atol=1e-6)
     np.testing.assert_allclose(together[1:2], apply(x[1:2]), atol=1e-5)
     np.testing.assert_array_equal(gradient(x)[1:], 0.0)
 
