@@ -37,8 +37,25 @@ __all__ = [
 _KERAS_EPSILON = 1e-3
 _KERAS_MOMENTUM = 0.99
 
-# (channels, kernel, pool window, pool stride) of every convolution
-_BLOCKS = ((16, 5, 4, 2), (32, 3, 2, 2), (64, 3, 2, 1))
+
+class _Block(NamedTuple):
+    """A convolution and the max-pool of what it gives, both square and without padding."""
+
+    channels: int
+    kernel: int
+    window: int
+    stride: int
+
+    def outputs(self, size: int) -> int:
+        """Numbers along an axis that are made of so many."""
+        return (size - self.kernel + 1 - self.window) // self.stride + 1
+
+    def inputs(self, outputs: int) -> int:
+        """Numbers along an axis that so many outputs see."""
+        return (outputs - 1) * self.stride + self.window + self.kernel - 1
+
+
+_BLOCKS = (_Block(16, 5, 4, 2), _Block(32, 3, 2, 2), _Block(64, 3, 2, 1))
 
 # Cells of slices that a CPU core takes at once, the first block's 64 bytes for each in its cache.
 _CELLS_PER_CORE = 12_000
@@ -49,11 +66,7 @@ _MAPS_IN_A_PRODUCT = 64
 
 def _receptive_field() -> int:
     """Cells along an axis that one feature sees."""
-    field = jump = 1
-    for _, kernel, window, stride in _BLOCKS:
-        field += (kernel + window - 2) * jump
-        jump *= stride
-    return field
+    return functools.reduce(lambda field, block: block.inputs(field), reversed(_BLOCKS), 1)
 
 
 _FIELD = _receptive_field()
@@ -97,20 +110,21 @@ def _evaluated_block(
         return jnp.expand_dims(values, (0, 1, 2)).astype(dtype)
 
     params = variables["params"]
-    _, size, window, stride = _BLOCKS[index]
+    block = _BLOCKS[index]
     kernel = params[f"Conv_{index}"]["kernel"].astype(dtype)
     bias = per_channel(params[f"Conv_{index}"]["bias"], dtype)
     # Without what no window of the pool sees.
-    seen = [(n - size + 1 - window) // stride * stride + window + size - 1 for n in y.shape[1:3]]
-    y = y[:, : seen[0], : seen[1]]
+    height, width = (block.inputs(block.outputs(size)) for size in y.shape[1:3])
+    y = y[:, :height, :width]
     if index:
-        return nn.relu(max_pool(loop_conv(y, kernel), window, stride) + bias)
+        return nn.relu(max_pool(loop_conv(y, kernel), block.window, block.stride) + bias)
     norm = {**params["BatchNorm_0"], **variables["batch_stats"]["BatchNorm_0"]}
     wide = jnp.promote_types(dtype, jnp.float32)
     norm = {name: per_channel(values, wide) for name, values in norm.items()}
     scale = norm["scale"] * lax.rsqrt(norm["var"] + _KERAS_EPSILON)
     sign = jnp.where(scale < 0, -1, 1).astype(dtype)
-    y = nn.relu(max_pool(_first_conv(y, kernel * sign), window, stride) * sign + bias)
+    y = max_pool(_first_conv(y, kernel * sign), block.window, block.stride)
+    y = nn.relu(y * sign + bias)
     return ((y - norm["mean"]) * scale + norm["bias"]).astype(dtype)
 
 
@@ -215,11 +229,11 @@ class CnnLstm(nn.Module):
             changed = changed.through(y, _BLOCKS[block], evaluate)
 
         moved = changed.differences(encoding.blocks[-1])
+        # One product for both directions: the cells are sorted once.
         kernel = jnp.concatenate([reader.input_kernel() for reader in layers.readers], axis=1)
         order, products = _banded_product(moved, changed.column, changed.width, kernel)
         gates = jnp.concatenate(encoding.gates, axis=2)
-        gates = jnp.broadcast_to(gates[:, None], (batch, candidates, *gates.shape[1:]))
-        gates = gates.reshape(batch * candidates, slices, -1)
+        gates = jnp.repeat(gates, candidates, axis=0)
         gates = gates.at[order // positions, at.reshape(-1)[order]].add(products)
         last = []
         for direction, reader, projected in zip(
@@ -234,11 +248,11 @@ class CnnLstm(nn.Module):
     def _layers(self, train: bool) -> "_Layers":
         """The modules, named by their order."""
         convolutions = []
-        for index, (channels, kernel, _, _) in enumerate(_BLOCKS):
+        for index, block in enumerate(_BLOCKS):
             convolutions.append(
                 nn.Conv(
-                    channels,
-                    (kernel, kernel),
+                    block.channels,
+                    (block.kernel, block.kernel),
                     padding="VALID",
                     kernel_init=nn.initializers.glorot_uniform(),
                     dtype=self.dtype,
@@ -343,11 +357,11 @@ class _Layers(NamedTuple):
     ) -> Float[Array, "slices rows bands channels"]:
         """The blocks one after the other, as they are trained."""
         blocks = zip(self.convolutions, _BLOCKS, strict=True)
-        for index, (convolution, (_, _, window, stride)) in enumerate(blocks):
+        for index, (convolution, block) in enumerate(blocks):
             y = nn.relu(convolution(y))
             if index == 0:
                 y = self.norm(y)
-            y = max_pool(y, window, stride)
+            y = max_pool(y, block.window, block.stride)
         return y
 
 
@@ -383,22 +397,22 @@ class _Changed:
     def through(
         self,
         y: Float[Array, "batch slices height width channels"],
-        block: tuple[int, int, int, int],
+        block: _Block,
         evaluate: Callable[[Array], Array],
     ) -> "_Changed":
         """The squares after a block, whose input was ``y`` before the change."""
-        _, size, window, stride = block
 
         def seen_by(start: Array, length: int, extent: int) -> tuple[Array, int]:
             """The first output that sees a change along an axis, and cells that all of them see."""
-            last = (extent - size + 1 - window) // stride
-            outputs = min((length + size + window - 3) // stride + 1, last + 1)
-            first = jnp.clip(-((size + window - 2 - start) // stride), 0, last + 1 - outputs)
-            return first, (outputs - 1) * stride + window + size - 1
+            # An output sees this many numbers before the last one that it sees.
+            before, outputs = block.inputs(1) - 1, block.outputs(extent)
+            changed = min((length + before - 1) // block.stride + 1, outputs)
+            first = jnp.clip(-((before - start) // block.stride), 0, outputs - changed)
+            return first, block.inputs(changed)
 
         row, height = seen_by(self.row, self.new.shape[3], y.shape[2])
         column, width = seen_by(self.column, self.new.shape[4], y.shape[3])
-        top, left = row * stride, column * stride
+        top, left = row * block.stride, column * block.stride
         corners = jnp.stack([self.at, top, left], axis=-1)
         cut = functools.partial(_cut_square, height=height, width=width)
         squares = jax.vmap(jax.vmap(cut, in_axes=(None, 0)))(y, corners.reshape(len(y), -1, 3))
@@ -517,8 +531,8 @@ def _cut_square(
 def _sizes(size: int) -> list[int]:
     """What is left of an axis after each block."""
     sizes = []
-    for _, kernel, window, stride in _BLOCKS:
-        size = (size - kernel + 1 - window) // stride + 1
+    for block in _BLOCKS:
+        size = block.outputs(size)
         sizes.append(size)
     return sizes
 

@@ -133,11 +133,11 @@ def loop_conv(x: Array, kernel: Array) -> Array:
     return convolve(x, kernel)
 
 
-def loop_conv_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+def _loop_conv_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
     return convolve(x, kernel), (x, kernel)
 
 
-def loop_conv_backward(kept: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
+def _loop_conv_backward(kept: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
     x, kernel = kept
     rows, columns = kernel.shape[0] - 1, kernel.shape[1] - 1
     padded = jnp.pad(cotangent, ((0, 0), (rows, rows), (columns, columns), (0, 0)))
@@ -146,4 +146,4 @@ def loop_conv_backward(kept: tuple[Array, Array], cotangent: Array) -> tuple[Arr
     return by_x, by_kernel
 
 
-loop_conv.defvjp(loop_conv_forward, loop_conv_backward)
+loop_conv.defvjp(_loop_conv_forward, _loop_conv_backward)
