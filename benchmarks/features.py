@@ -16,10 +16,13 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from benchmarks.machine import hold_to_threads, write_report
+from benchmarks.machine import hold_to_threads, rows_per_second, write_report
 from jaxser.errors import report_errors
+
+if TYPE_CHECKING:
+    import numpy as np
 
 RATE = 16_000
 SETTINGS: dict[str, Any] = {"n_fft": 368, "hop_length": 184, "n_mels": 128}
@@ -38,8 +41,8 @@ class Measured:
         return statistics.median(self.utterances_per_s)
 
 
-def sides(batch: int, seconds: float) -> dict[str, Callable[[], Any]]:
-    """The work of each side, on the same input, giving a host array [batch, frames, mels]."""
+def sides() -> dict[str, Callable[["np.ndarray"], Any]]:
+    """The work of each side: from waveforms [batch, time] to a host array [batch, frames, mels]."""
     import jax
     import librosa
     import numpy as np
@@ -48,23 +51,22 @@ def sides(batch: int, seconds: float) -> dict[str, Callable[[], Any]]:
 
     from jaxser.features import Spectrogram
 
-    x = np.random.default_rng(0).normal(0, 0.1, (batch, round(seconds * RATE))).astype(np.float32)
     front_end = jax.jit(Spectrogram(kind="log_mel", sample_rate=RATE, **SETTINGS))
     gradient = jax.jit(jax.grad(lambda x: front_end(x).sum()))
     mels_of = mel(sr=RATE, n_fft=SETTINGS["n_fft"], n_mels=SETTINGS["n_mels"])
     filters = torch.from_numpy(mels_of)
     window = torch.hann_window(SETTINGS["n_fft"])
 
-    def by_librosa() -> np.ndarray:
+    def by_librosa(x: np.ndarray) -> np.ndarray:
         mels = librosa.feature.melspectrogram(y=x, sr=RATE, **SETTINGS)
         # top_db is the range of each utterance.
         return np.stack([librosa.power_to_db(each).T for each in mels])
 
-    def one_at_a_time() -> np.ndarray:
+    def one_at_a_time(x: np.ndarray) -> np.ndarray:
         each = [librosa.feature.melspectrogram(y=row, sr=RATE, **SETTINGS) for row in x]
         return np.stack([librosa.power_to_db(mels).T for mels in each])
 
-    def by_torch() -> np.ndarray:
+    def by_torch(x: np.ndarray) -> np.ndarray:
         spectrum = torch.stft(
             torch.from_numpy(x),
             SETTINGS["n_fft"],
@@ -82,8 +84,8 @@ def sides(batch: int, seconds: float) -> dict[str, Callable[[], Any]]:
         "librosa": by_librosa,
         "librosa, one at a time": one_at_a_time,
         "torch.stft": by_torch,
-        "jaxser": lambda: np.asarray(front_end(x)),
-        "jaxser, with input gradient": lambda: np.asarray(gradient(x)),
+        "jaxser": lambda x: np.asarray(front_end(x)),
+        "jaxser, with input gradient": lambda x: np.asarray(gradient(x)),
     }
 
 
@@ -91,22 +93,19 @@ def measure(batch: int, seconds: float, turns: int) -> list[Measured]:
     """Take turns; the first, uncounted one compiles and compares."""
     import numpy as np
 
-    work = sides(batch, seconds)
-    reference = work["librosa"]()
+    work = sides()
+    x = np.random.default_rng(0).normal(0, 0.1, (batch, round(seconds * RATE))).astype(np.float32)
+    reference = work["librosa"](x)
     apart = {
-        name: float("nan") if "gradient" in name else float(np.abs(run() - reference).max())
+        name: float("nan") if "gradient" in name else float(np.abs(run(x) - reference).max())
         for name, run in work.items()
     }
     rates: dict[str, list[float]] = {name: [] for name in work}
-    for run in work.values():
-        run()
     for _ in range(turns):
         for name, run in work.items():
             # Threads of the side before go on spinning for a while.
             time.sleep(0.3)
-            start = time.perf_counter()
-            run()
-            rates[name].append(batch / (time.perf_counter() - start))
+            rates[name].append(rows_per_second(run, x))
     return [Measured(name, rates[name], apart[name]) for name in work]
 
 

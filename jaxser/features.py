@@ -33,7 +33,7 @@ __all__ = [
 # On a CPU: samples at a time, so that all stages stay in the cache; parts of them that run beside
 # each other, as inside a loop an FFT has one thread; and mel bands of one product, as each filter
 # reads few frequencies.
-_PIECE_SAMPLES, _PARTS, _BANDS = 400_000, 2, 64
+_PIECE_SAMPLES, _PARTS, _BANDS = 400_000, 2, 32
 
 Kind = Literal["linear", "mel", "log_mel", "mfcc", "cqt"]
 Window = Literal["hann", "hamming", "blackman", "ones"]

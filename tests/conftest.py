@@ -10,12 +10,33 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 from pathlib import Path
 
 # Prepared audio and compiled programs of the tests stay out of the user's own cache.
-os.environ["JAXSER_CACHE"] = str(Path(__file__).resolve().parents[1] / ".pytest_cache" / "jaxser")
+CACHE = Path(__file__).resolve().parents[1] / ".pytest_cache" / "jaxser"
+os.environ["JAXSER_CACHE"] = str(CACHE)
+
+# Most of a test's time goes to the compiler, which needs half of it without LLVM's optimisations
+# and none where a test or process of any run has compiled the same program before.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE / "compiled"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+
+from collections.abc import Iterator
 
 import jax
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture
+def optimised() -> Iterator[None]:
+    """Programs as users get them, for oracles that depend on how sums are rounded."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    jax.clear_caches()
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
+    jax.clear_caches()
+
 
 CORPORA = Path(
     os.environ.get("JAXSER_CORPORA", Path(__file__).resolve().parents[2] / "shared" / "corpora")

@@ -123,7 +123,8 @@ def test_refilled_and_looped_searches_give_the_same_rows() -> None:
     one = search(**options)
     assert len(np.unique(one.steps)) > 1
     for other in (search(refill=False, **options), search(loop="device", **options)):
-        np.testing.assert_array_equal(other.x_adv, one.x_adv)
+        # Another program may round sums in another way.
+        np.testing.assert_allclose(other.x_adv, one.x_adv, atol=1e-6)
         np.testing.assert_array_equal(other.steps, one.steps)
         np.testing.assert_array_equal(other.success, one.success)
 

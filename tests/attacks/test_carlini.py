@@ -168,6 +168,7 @@ def test_l2_is_no_further_than_the_published_search() -> None:
 # --- parity --------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("optimised")
 @pytest.mark.parametrize("norm", ["l2", "linf"])
 @pytest.mark.parametrize("targeted", [False, True])
 def test_rows_that_art_found_are_found_again(norm: str, targeted: bool) -> None:

@@ -80,7 +80,10 @@ CASES = [
 
 # Attacks that go on from decisions or comparisons: where two candidates are equal but for rounding,
 # another shape may take the other one, and the row goes another way from there.
-DECIDING = (OnePixel, FewPixel, Square, Pixle, Boundary, HopSkipJump, SparseFool, AutoAttack)
+DECIDING = (
+    *(OnePixel, FewPixel, Square, Pixle, Boundary, HopSkipJump),
+    *(SparsePGD, SparseFool, CarliniLinf, AutoAttack),
+)
 
 
 @functools.cache
@@ -161,23 +164,19 @@ def test_a_row_is_its_own(attack: Any) -> None:
         )
         assert (base.steps[:, wrong] <= 1).all()
 
-    # Other mates and other positions, two devices, no refilling: bit for bit at equal shapes, but
-    # for CMA-ES, as the last bits of eigenvectors depend on where a matrix lies in memory.
+    # Other mates and other positions, two devices without refilling: bit for bit at equal shapes,
+    # but for CMA-ES, as the last bits of eigenvectors depend on where a matrix lies in memory.
     exact, atol = (0.8, 1e-4) if getattr(attack, "optimizer", None) == "cma_es" else (1.0, 0.0)
     order = np.random.default_rng(0).permutation(24)
     shuffled = attack_all(attack, order, batch_size=7, devices=DEVICES[:1])
     assert share_of_same(shuffled, base, atol, order) >= exact
-    two = attack_all(attack, straight, batch_size=14, devices=DEVICES[:2])
-    assert share_of_same(two, base, atol) >= exact
-    plain = attack_all(attack, straight, batch_size=7, refill=False, devices=DEVICES[:1])
+    plain = attack_all(attack, straight, batch_size=14, refill=False, devices=DEVICES[:2])
     assert share_of_same(plain, base, atol) >= exact
 
-    # Another batch size, a loop on the device: float reordering alone.
+    # One row at a time in a loop on the device: float reordering alone.
     close = 0.9 if isinstance(attack, DECIDING) else 1.0
-    alone = attack_all(attack, straight, batch_size=1, devices=DEVICES[:1])
+    alone = attack_all(attack, straight, batch_size=1, loop="device", devices=DEVICES[:1])
     assert share_of_same(alone, base, atol=1e-4) >= close
-    inside = attack_all(attack, straight, batch_size=64, loop="device", devices=DEVICES[:1])
-    assert share_of_same(inside, base, atol=1e-4) >= close
 
 
 def share_of_same(

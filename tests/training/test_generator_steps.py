@@ -104,17 +104,18 @@ def test_a_stated_sparsity_is_arrived_at(quantisation: Any, share: float) -> Non
 def test_sparsity_comes_down_slowly_where_it_is_asked_to() -> None:
     """Even in logarithms from the first step to the last of the epochs, and then it stays."""
     config = GeneratorConfig(
-        epsilon=(0.1,), keep_sparsity=0.04, anneal_epochs=10, quantisation="straight_through"
+        epsilon=(0.1,), keep_sparsity=0.04, anneal_epochs=8, quantisation="straight_through"
     )
     state, step, evaluate, variables, batch = prepared(config, steps_per_epoch=40)
+    given = {**batch, "epsilon": np.full(ROWS, 0.1, np.float32)}
     found = []
-    for _ in range(2):
-        for _ in range(200):
+    for _ in range(24):
+        for _ in range(20):
             state = step(state, batch, variables)
-        given = {**batch, "epsilon": np.full(ROWS, 0.1, np.float32)}
         found.append(float(evaluate(state.variables, given, variables)["sparsity"].mean()))
-    assert found[0] == pytest.approx(0.2, rel=0.25)
-    assert found[1] == pytest.approx(0.04, rel=0.25)
+    assert found[7] == pytest.approx(0.2, rel=0.25)
+    # The multiplier goes up and down around what is asked for.
+    assert np.mean(found[19:]) == pytest.approx(0.04, rel=0.25)
 
 
 def test_a_stated_snr_is_kept() -> None:
