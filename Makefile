@@ -53,4 +53,4 @@ $(VENV)/.peers: $(VENV)/.test
 	touch $@
 
 clean:
-	rm -rf $(VENV) .pytest_cache runs
+	rm -rf $(VENV) .pytest_cache

@@ -161,6 +161,7 @@ class Cell:
       accuracy, peer_accuracy: against the truth, after the attack.
       mean_abs, peer_mean_abs: mean |change| of a feature.
       agreement: share of rows where both sides end at the same prediction.
+      queries: of a row on our side; a search that chance decides may end early.
       seconds, peer_seconds: of all rows.
       compile_seconds: before ours; not in ``seconds``.
       parameters, peer_parameters: of the attacks.
@@ -175,6 +176,7 @@ class Cell:
     mean_abs: float
     peer_mean_abs: float
     agreement: float
+    queries: float
     seconds: float
     peer_seconds: float
     compile_seconds: float
@@ -317,6 +319,7 @@ class Table:
                 mean_abs=float(np.abs(result.x_adv[index] - x).mean(dtype=float)),
                 peer_mean_abs=float(np.abs(x_adv - x).mean(dtype=float)),
                 agreement=float((result.prediction[index] == predicted).mean()),
+                queries=float(result.queries[index].mean(dtype=float)),
                 seconds=seconds / len(epsilons),
                 peer_seconds=peer_seconds,
                 compile_seconds=compile_seconds / len(epsilons),

@@ -8,8 +8,9 @@
 Source: Moosavi-Dezfooli, Fawzi, Frossard, CVPR 2016, algorithm 2 (L2) and section 5 (Lp). As in the
 authors' code the victim is looked at, and linearised anew, at the overshot point. Two things are
 added, which change nothing where they are not needed: samples that already sit at a bound and
-would be pushed beyond are left out of the linearisation, and the margin is widened by the
-rounding of the logits, so that an input exactly between two classes moves.
+would be pushed beyond are left out of the linearisation, and the boundary is passed by the rounding
+of the logits, so that an input exactly between two classes moves, and one that is found is still
+adversarial where another program, such as that of another batch size, rounds in another way.
 """
 
 import dataclasses
@@ -34,7 +35,7 @@ from jaxser.attacks.base import (
 )
 from jaxser.attacks.projections import Bounds, Norm, clip_to_bounds, per_row, row_norm, unit_l2
 from jaxser.errors import UsageError
-from jaxser.losses import is_successful, prediction
+from jaxser.losses import is_successful, margin_loss, prediction
 
 __all__ = [
     "Boundary",
@@ -50,6 +51,7 @@ __all__ = [
     "likely_others",
     "logit_rounding",
     "nearest_boundary",
+    "safe_margin",
     "stuck_flags",
     "within_bounds",
 ]
@@ -271,8 +273,9 @@ class DeepFool(MinimalNormAttack):
         margins = class_margins(logits_fn, point, state.y, choose)
         step, flat = self._step(margins, point, x)
         total, candidate = self._move(x, state.total, step)
-        already = is_successful(prediction(margins.logits), state.y, False)
-        reached = is_successful(prediction(logits_fn(candidate)), state.y, False) & ~already
+        already = self._passed(margins.logits, state.y)
+        already |= first[:, 0] & is_successful(prediction(margins.logits), state.y, False)
+        reached = self._passed(logits_fn(candidate), state.y) & ~already
         stuck = flat | ~margins.finite
         found = jnp.where(per_row(reached, x), candidate, state.x_adv)
         new = dataclasses.replace(
@@ -288,6 +291,15 @@ class DeepFool(MinimalNormAttack):
             flags=state.flags | stuck_flags(flat & ~already, margins.finite),
         )
         return freeze_done(state, new)
+
+    def _passed(
+        self, logits: Float[Array, "batch classes"], y: Int[Array, "batch"]
+    ) -> Bool[Array, "batch"]:
+        """Whether the boundary is passed, and not by what rounding alone may take back."""
+        passed = is_successful(prediction(logits), y, False)
+        if self.compat is not None:
+            return passed
+        return passed & (margin_loss(logits, y) >= safe_margin(logits))
 
     @property
     def _overshoot(self) -> float:
@@ -311,7 +323,8 @@ class DeepFool(MinimalNormAttack):
             factor = jnp.abs(nearest.margin) / jnp.where(nearest.flat, 1.0, square)
             return per_row(factor, x) * nearest.normal, nearest.flat
         nearest = nearest_boundary(
-            margins.values - logit_rounding(margins.logits)[:, None],
+            # Twice what is asked for, as the margin is not linear.
+            margins.values - 2 * safe_margin(margins.logits)[:, None],
             within_bounds(margins.gradients, point, x, self.bounds),
             self.norm,
         )
@@ -345,6 +358,11 @@ def logit_rounding(logits: Float[Array, "batch classes"]) -> Float[Array, "batch
     """What float32 may have rounded off a difference of logits; 0 where they are not finite."""
     largest = jnp.maximum(jnp.abs(logits).max(axis=1), _SMALLEST_LOGIT)
     return _LOGIT_ROUNDING * jnp.where(jnp.isfinite(largest), largest, 0.0)
+
+
+def safe_margin(logits: Float[Array, "batch classes"]) -> Float[Array, "batch"]:
+    """A margin that no other program of the same victim rounds away."""
+    return 4 * logit_rounding(logits)
 
 
 def boundary_step(nearest: Boundary, norm: Norm) -> Float[Array, "batch ..."]:

@@ -37,6 +37,7 @@ from jaxser.attacks.deepfool import (
     count_classes,
     likely_others,
     nearest_boundary,
+    safe_margin,
     stuck_flags,
 )
 from jaxser.attacks.hyperplane import project_to_hyperplane
@@ -47,8 +48,8 @@ from jaxser.losses import is_successful, margin_loss, prediction
 __all__ = ["FAB", "FABState"]
 
 # The search aims at a margin of this share of what it rises by between the clean and the
-# adversarial end, and takes half of that: a point closer to the boundary may be on the other side
-# once the victim is compiled in another program.
+# adversarial end, and takes half of that if that is more than rounding: a point closer to the
+# boundary may be on the other side once the victim is compiled in another program.
 _SEARCH_MARGIN = 2e-4
 
 
@@ -262,7 +263,8 @@ class FAB(MinimalNormAttack):
             middle = low + jnp.clip(share, 0.0, 1.0) * (high - low)
             logits = logits_fn(x + per_row(middle, x) * direction).astype(jnp.float32)
             margin = margin_loss(logits, y)
-            reached = is_successful(prediction(logits), y, False) & (margin >= 0.5 * aim)
+            enough = jnp.maximum(0.5 * aim, safe_margin(logits))
+            reached = is_successful(prediction(logits), y, False) & (margin >= enough)
             return (
                 jnp.where(reached, low, middle),
                 jnp.where(reached, low_margin, margin),

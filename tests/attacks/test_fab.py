@@ -113,9 +113,7 @@ def test_as_near_as_torchattacks_and_nearer_after_the_search(norm: Any) -> None:
     same = run_attack(unit_range, x, y, FAB(search_steps=0, **settings), ANY_SIZE, **ONE_DEVICE)
     np.testing.assert_allclose(same.x_adv[0, fooled], expected[fooled], atol=1e-5)
     searched = run_attack(unit_range, x, y, FAB(**settings), ANY_SIZE, **ONE_DEVICE)
-    # The search ends so close to the boundary that another batch may see it on the other side.
-    fooled &= searched.success[0]
-    assert fooled.sum() >= 10
+    assert searched.success.all()
     ours = searched.measures[norm][0]
     assert (ours[fooled] <= theirs[fooled] * 1.0001).all()
     assert ours[fooled].mean() < 0.999 * theirs[fooled].mean()
