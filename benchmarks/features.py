@@ -4,9 +4,9 @@
     python -m benchmarks.features --batch 64 --seconds 3 --out benchmarks/results/features.json
 
 All sides turn the same noise into the same log-mel spectrogram (Facchinetti et al.'s: 261 x 128),
-two threads each, taking turns in one run; the outputs are compared first. librosa is measured on
-the batch as one array, which is the fastest for it, and one utterance at a time, as most code calls
-it.
+with as many threads each, taking turns in one run; the outputs are compared first. librosa is
+measured on the batch as one array, which is the fastest for it, and one utterance at a time, as
+most code calls it.
 """
 
 import argparse
