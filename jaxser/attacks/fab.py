@@ -183,15 +183,17 @@ class FAB(MinimalNormAttack):
 
         logits = logits_fn(moved).astype(jnp.float32)
         adversarial = is_successful(prediction(logits), y, False) & finite & ~already
+        margin = margin_loss(logits, y)
         length = row_norm(moved - x, self.norm)
-        nearer = adversarial & (length < state.distance)
+        # An iterate on the boundary itself may be on the other side in another program.
+        nearer = adversarial & (margin >= safe_margin(logits)) & (length < state.distance)
         back = x + self.beta * (moved - x)
         new = dataclasses.replace(
             state,
             x_adv=jnp.where(per_row(nearer, x), moved, state.x_adv),
             point=jnp.where(per_row(adversarial, x), back, moved),
             distance=jnp.where(nearer, length, state.distance),
-            margin=jnp.where(nearer, margin_loss(logits, y), state.margin),
+            margin=jnp.where(nearer, margin, state.margin),
             clean_margin=clean_margin,
             others=others,
             steps=taken,
