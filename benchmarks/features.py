@@ -1,12 +1,13 @@
 """Utterances per second of the front ends, beside librosa and torch.stft.
 
     python -m benchmarks.features
-    python -m benchmarks.features --batch 64 --seconds 3 --out benchmarks/results/features.json
+    python -m benchmarks.features --kind log_mel cqt --out benchmarks/results/features.json
 
-All sides turn the same noise into the same log-mel spectrogram (Facchinetti et al.'s: 261 x 128),
-with as many threads each, taking turns in one run; the outputs are compared first. librosa is
-measured on the batch as one array, which is the fastest for it, and one utterance at a time, as
-most code calls it.
+All sides turn the same noise into the same spectrogram, with as many threads each, taking turns in
+one run; the outputs are compared first. The frames of all kinds but the constant-Q transform, and
+the mel bands, are Facchinetti et al.'s (261 x 128). librosa is measured on the batch as one array,
+which is the fastest for it, and one utterance at a time, as most code calls it. torch has no mel
+filters and no constant-Q transform: it is given librosa's filters.
 """
 
 import argparse
@@ -24,80 +25,121 @@ from jaxser.errors import report_errors
 if TYPE_CHECKING:
     import numpy as np
 
+    from jaxser.features import Kind
+
 RATE = 16_000
-SETTINGS: dict[str, Any] = {"n_fft": 368, "hop_length": 184, "n_mels": 128}
+FRAMES: dict[str, Any] = {"n_fft": 368, "hop_length": 184}
+MELS: dict[str, Any] = {**FRAMES, "n_mels": 128}
+# librosa halves the rate up to six times, so that many times must two divide the hop.
+CONSTANT_Q: dict[str, Any] = {"hop_length": 192, "fmin": 32.703, "n_bins": 84}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "linear": {**FRAMES, "db": True},
+    "mel": MELS,
+    "log_mel": MELS,
+    "mfcc": {**MELS, "n_mfcc": 20},
+    "cqt": {**CONSTANT_Q, "ref": "max"},
+}
+
+# From waveforms [batch, time] to a host array [batch, frames, bins].
+Run = Callable[["np.ndarray"], Any]
 
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """Utterances per second of one side, one value per turn."""
+    """One side of one kind; a rate per turn."""
 
+    kind: str
     name: str
     utterances_per_s: list[float]
-    apart: float  # largest difference to librosa in dB
+    apart: float  # largest difference to librosa, as a share of its largest number
 
     @property
     def median(self) -> float:
         return statistics.median(self.utterances_per_s)
 
 
-def sides() -> dict[str, Callable[["np.ndarray"], Any]]:
-    """The work of each side: from waveforms [batch, time] to a host array [batch, frames, mels]."""
-    import jax
+def librosa_sides(kind: str) -> dict[str, Run]:
+    """On the batch as one array, and one utterance at a time."""
     import librosa
     import numpy as np
+
+    def spectrogram(x: "np.ndarray") -> "np.ndarray":
+        if kind == "linear":
+            return np.abs(librosa.stft(x, **FRAMES)) ** 2
+        if kind == "cqt":
+            return np.abs(librosa.cqt(x, sr=RATE, tuning=0, **CONSTANT_Q))
+        return librosa.feature.melspectrogram(y=x, sr=RATE, **MELS)
+
+    def scaled(values: "np.ndarray") -> "np.ndarray":
+        if kind == "mel":
+            return values.T
+        if kind == "cqt":
+            return librosa.amplitude_to_db(values, ref=np.max).T
+        decibel = librosa.power_to_db(values)
+        return (librosa.feature.mfcc(S=decibel, n_mfcc=20) if kind == "mfcc" else decibel).T
+
+    return {
+        # top_db is the range of each utterance.
+        "librosa": lambda x: np.stack([scaled(each) for each in spectrogram(x)]),
+        "librosa, one at a time": lambda x: np.stack([scaled(spectrogram(row)) for row in x]),
+    }
+
+
+def torch_side(kind: str) -> Run:
+    """Of "linear", "mel" and "log_mel"."""
     import torch
     from librosa.filters import mel
 
-    from jaxser.features import Spectrogram
+    filters = torch.from_numpy(mel(sr=RATE, n_fft=FRAMES["n_fft"], n_mels=MELS["n_mels"]))
+    window = torch.hann_window(FRAMES["n_fft"])
 
-    front_end = jax.jit(Spectrogram(kind="log_mel", sample_rate=RATE, **SETTINGS))
-    gradient = jax.jit(jax.grad(lambda x: front_end(x).sum()))
-    mels_of = mel(sr=RATE, n_fft=SETTINGS["n_fft"], n_mels=SETTINGS["n_mels"])
-    filters = torch.from_numpy(mels_of)
-    window = torch.hann_window(SETTINGS["n_fft"])
-
-    def by_librosa(x: np.ndarray) -> np.ndarray:
-        mels = librosa.feature.melspectrogram(y=x, sr=RATE, **SETTINGS)
-        # top_db is the range of each utterance.
-        return np.stack([librosa.power_to_db(each).T for each in mels])
-
-    def one_at_a_time(x: np.ndarray) -> np.ndarray:
-        each = [librosa.feature.melspectrogram(y=row, sr=RATE, **SETTINGS) for row in x]
-        return np.stack([librosa.power_to_db(mels).T for mels in each])
-
-    def by_torch(x: np.ndarray) -> np.ndarray:
+    def run(x: "np.ndarray") -> "np.ndarray":
         spectrum = torch.stft(
             torch.from_numpy(x),
-            SETTINGS["n_fft"],
-            SETTINGS["hop_length"],
+            FRAMES["n_fft"],
+            FRAMES["hop_length"],
             window=window,
             pad_mode="constant",
             return_complex=True,
         )
-        mels = filters @ spectrum.abs().square()
-        decibel = 10 * torch.log10(mels.clamp(min=1e-10))
-        floor = decibel.amax(dim=(1, 2), keepdim=True) - 80
-        return torch.maximum(decibel, floor).transpose(1, 2).numpy()
+        values = spectrum.abs().square()
+        if kind != "linear":
+            values = filters @ values
+        if kind != "mel":
+            values = 10 * torch.log10(values.clamp(min=1e-10))
+            values = torch.maximum(values, values.amax(dim=(1, 2), keepdim=True) - 80)
+        return values.transpose(1, 2).numpy()
 
+    return run
+
+
+def jax_sides(kind: "Kind") -> dict[str, Run]:
+    """The values, and their input gradient."""
+    import jax
+    import numpy as np
+
+    from jaxser.features import Spectrogram
+
+    front_end = jax.jit(Spectrogram(kind=kind, sample_rate=RATE, **SETTINGS[kind]))
+    gradient = jax.jit(jax.grad(lambda x: front_end(x).sum()))
     return {
-        "librosa": by_librosa,
-        "librosa, one at a time": one_at_a_time,
-        "torch.stft": by_torch,
         "jaxser": lambda x: np.asarray(front_end(x)),
         "jaxser, with input gradient": lambda x: np.asarray(gradient(x)),
     }
 
 
-def measure(batch: int, seconds: float, turns: int) -> list[Measured]:
+def measure(kind: "Kind", batch: int, seconds: float, turns: int) -> list[Measured]:
     """Take turns; the first, uncounted one compiles and compares."""
     import numpy as np
 
-    work = sides()
+    work = librosa_sides(kind)
+    if kind in ("linear", "mel", "log_mel"):
+        work["torch.stft"] = torch_side(kind)
+    work |= jax_sides(kind)
     x = np.random.default_rng(0).normal(0, 0.1, (batch, round(seconds * RATE))).astype(np.float32)
     reference = work["librosa"](x)
     apart = {
-        name: float("nan") if "gradient" in name else float(np.abs(run(x) - reference).max())
+        name: float("nan") if "gradient" in name else _apart(run(x), reference, kind)
         for name, run in work.items()
     }
     rates: dict[str, list[float]] = {name: [] for name in work}
@@ -106,13 +148,23 @@ def measure(batch: int, seconds: float, turns: int) -> list[Measured]:
             # Threads of the side before go on spinning for a while.
             time.sleep(0.3)
             rates[name].append(rows_per_second(run, x))
-    return [Measured(name, rates[name], apart[name]) for name in work]
+    return [Measured(kind, name, rates[name], apart[name]) for name in work]
+
+
+def _apart(values: "np.ndarray", reference: "np.ndarray", kind: str) -> float:
+    import numpy as np
+
+    if kind == "cqt":
+        # As amplitudes: librosa's resampling moves what is next to nothing by many dB.
+        values, reference = 10 ** (values / 20), 10 ** (reference / 20)
+    return float(np.abs(values - reference).max() / np.abs(reference).max())
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.features", description=(__doc__ or "").split("\n\n")[0]
     )
+    parser.add_argument("--kind", nargs="+", choices=SETTINGS, default=list(SETTINGS))
     parser.add_argument("--batch", type=int, default=64, help="utterances at a time")
     parser.add_argument("--seconds", type=float, default=3.0, help="length of an utterance")
     parser.add_argument("--turns", type=int, default=7, help="counted turns of each side")
@@ -121,24 +173,27 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     busy = hold_to_threads(args.threads)
 
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Empty filters detected", UserWarning)
-        measured = measure(args.batch, args.seconds, args.turns)
-    base = measured[0]
-    print(f"log-mel {SETTINGS} of {args.batch} x {args.seconds:g} s")
-    print(f"{'':28} utterances/s  x librosa (min–max)   apart from librosa")
-    for side in measured:
-        ratios = [a / b for a, b in zip(side.utterances_per_s, base.utterances_per_s, strict=True)]
-        print(
-            f"{side.name:28} {side.median:12.0f}  {statistics.median(ratios):6.2f} "
-            f"({min(ratios):.2f}–{max(ratios):.2f})  {side.apart:12.1e} dB"
-        )
+    print(f"{args.batch} x {args.seconds:g} s, on {args.threads} threads")
+    print(f"{'':8} {'':28} utterances/s  jaxser ÷ it (min–max)  apart from librosa")
+    measured: list[Measured] = []
+    for kind in args.kind:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Empty filters detected", UserWarning)
+            sides = measure(kind, args.batch, args.seconds, args.turns)
+        ours = next(side.utterances_per_s for side in sides if side.name == "jaxser")
+        for side in sides:
+            ratios = [a / b for a, b in zip(ours, side.utterances_per_s, strict=True)]
+            print(
+                f"{kind:8} {side.name:28} {side.median:12.0f}  {statistics.median(ratios):6.2f} "
+                f"({min(ratios):.2f}–{max(ratios):.2f})  {side.apart:18.1e}"
+            )
+        measured += sides
     if args.out is not None:
         write_report(
             args.out,
             busy,
             args.threads,
-            settings=SETTINGS,
+            settings={kind: SETTINGS[kind] for kind in args.kind},
             batch=args.batch,
             seconds=args.seconds,
             measured=[dataclasses.asdict(side) for side in measured],

@@ -5,7 +5,7 @@
 
 Everything is batched, jit-compatible and has finite gradients on silence. Oracle: librosa 0.11
 (McFee et al., SciPy 2015); the constant-Q transform follows Schörkhuber & Klapuri (SMC 2010) but
-filters every octave at the full sample rate, where librosa halves it by resampling.
+filters at the full sample rate, where librosa halves it by resampling.
 """
 
 import dataclasses
@@ -16,7 +16,8 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Complex, Float
+from scipy.fft import next_fast_len
 
 from jaxser.errors import InputError, UsageError
 
@@ -34,6 +35,10 @@ __all__ = [
 # each other, as inside a loop an FFT has one thread; and mel bands of one product, as each filter
 # reads few frequencies.
 _PIECE_SAMPLES, _PARTS, _BANDS = 400_000, 2, 32
+
+# Of the constant-Q transform: how many times as many frames as the longest tone reads on one side
+# a block may give, and the responses that are left out, as shares of a tone's largest (-120 dB).
+_BLOCK_REACHES, _WEAKEST = 8, 1e-6
 
 Kind = Literal["linear", "mel", "log_mel", "mfcc", "cqt"]
 Window = Literal["hann", "hamming", "blackman", "ones"]
@@ -189,22 +194,17 @@ def dct_matrix(n_in: int, n_out: int) -> Float[np.ndarray, "n_in n_out"]:
     return matrix
 
 
-def _constant_q_filters(
+def _constant_q_tones(
     frequencies: np.ndarray, sample_rate: int, quality: float
-) -> tuple[np.ndarray, int]:
-    """Frequency responses ``[bins, len(frequencies)]`` of Hann-windowed tones, and their length."""
-    lengths = quality * sample_rate / frequencies
-    n_fft = 2 ** math.ceil(math.log2(lengths.max()))
-    responses = []
-    for frequency, length in zip(frequencies, lengths, strict=True):
+) -> list[np.ndarray]:
+    """Hann-windowed tones in librosa's scale."""
+    tones = []
+    for frequency in frequencies:
+        length = quality * sample_rate / frequency
         t = np.arange(-length // 2, length // 2)
         tone = np.exp(2j * np.pi * frequency / sample_rate * t) * _float_hann(length, len(t))
-        tone *= length / n_fft / np.abs(tone).sum() / math.sqrt(length)
-        padded = np.zeros(n_fft, complex)
-        start = (n_fft - len(t)) // 2
-        padded[start : start + len(t)] = tone
-        responses.append(np.fft.fft(padded)[: n_fft // 2 + 1])
-    return np.stack(responses, axis=1), n_fft
+        tones.append(tone * math.sqrt(length) / np.abs(tone).sum())
+    return tones
 
 
 def _float_hann(length: float, samples: int) -> np.ndarray:
@@ -225,22 +225,63 @@ def constant_q(
 ) -> Float[Array, "batch frames n_bins"]:
     """Constant-Q power ``|C|²`` with frame ``i`` centred at sample ``i * hop_length``.
 
-    Every octave has an FFT of its own length. The lowest octave's filters may be longer than the
-    utterance, which is then padded with zeros.
+    The utterance is cut into overlapping blocks, and the spectrum of a block multiplied with those
+    of the tones. Only every ``hop_length``-th sample of a product's inverse FFT is a frame, so the
+    product is folded to as many frequencies as there are frames before it is transformed back.
     """
     frequencies = fmin * 2.0 ** (np.arange(n_bins) / bins_per_octave)
     r = 2.0 ** (2.0 / bins_per_octave)
-    quality = (r + 1.0) / (r - 1.0)
-    octaves = []
+    tones = _constant_q_tones(frequencies, sample_rate, (r + 1.0) / (r - 1.0))
+    frames = 1 + x.shape[1] // hop_length
+    # In frames: what a tone reads on either side of its centre, what a block gives, and its size.
+    reach = 1 + max(map(len, tones)) // 2 // hop_length
+    blocks = -(-frames // (_BLOCK_REACHES * reach))
+    count = -(-frames // blocks)
+    steps = next_fast_len(count + 2 * reach)
+
+    before = jnp.zeros((x.shape[0], reach * hop_length), x.dtype)
+    beyond = ((blocks - 1) * count + steps - reach) * hop_length - x.shape[1]
+    x = jnp.concatenate([before, x, jnp.zeros((x.shape[0], beyond), x.dtype)], axis=1)
+    starts = np.arange(blocks) * count * hop_length
+    cut = jnp.stack([x[:, start : start + steps * hop_length] for start in starts], axis=1)
+    spectrum = jnp.fft.rfft(cut.reshape(-1, steps * hop_length), axis=-1)
+    folds = -(-spectrum.shape[1] // steps)
+    spectrum = jnp.pad(spectrum, ((0, 0), (0, folds * steps - spectrum.shape[1])))
+    spectrum = spectrum.reshape(-1, folds, steps).transpose(2, 0, 1)
+
+    products = []
     for start in range(0, n_bins, bins_per_octave):
-        part = frequencies[start : start + bins_per_octave]
-        responses, n_fft = _constant_q_filters(part, sample_rate, quality)
-        spectrum = stft(x, n_fft, hop_length, np.ones(n_fft))
-        real, imaginary = spectrum.real, spectrum.imag
-        a = jnp.asarray(responses.real, x.dtype)
-        b = jnp.asarray(responses.imag, x.dtype)
-        octaves.append(jnp.square(real @ a - imaginary @ b) + jnp.square(real @ b + imaginary @ a))
-    return jnp.concatenate(octaves, axis=2)
+        band, responses = _folded_responses(
+            tones[start : start + bins_per_octave], steps, hop_length
+        )
+        real, imaginary = responses.real, responses.imag
+        weights = np.block([[real, imaginary], [-imaginary, real]])
+        parts = spectrum[..., band]
+        both = jnp.concatenate([parts.real, parts.imag], axis=2) @ jnp.asarray(weights, x.dtype)
+        products.append(jax.lax.complex(*jnp.split(both, 2, axis=2)))
+    folded = jnp.concatenate(products, axis=2).transpose(1, 2, 0)
+    values = jnp.fft.ifft(folded, axis=-1)[..., reach : reach + count]
+    power = jnp.square(values.real) + jnp.square(values.imag)
+    return power.swapaxes(1, 2).reshape(-1, blocks * count, n_bins)[:, :frames]
+
+
+def _folded_responses(
+    tones: list[np.ndarray], steps: int, hop_length: int
+) -> tuple[slice, Complex[np.ndarray, "steps folds bins"]]:
+    """Responses to the frequencies ``m + steps * fold`` of ``steps * hop_length`` samples.
+
+    Folds in which all responses are weak are left out; the slice says which are kept.
+    """
+    size = steps * hop_length
+    responses = np.zeros((len(tones), -(-(size // 2 + 1) // steps) * steps), complex)
+    for response, tone in zip(responses, tones, strict=True):
+        around_zero = np.zeros(size, complex)
+        around_zero[np.arange(len(tone)) - (len(tone) + 1) // 2] = tone / hop_length
+        response[: size // 2 + 1] = np.fft.fft(around_zero)[: size // 2 + 1]
+    shares = np.abs(responses) / np.abs(responses).max(axis=1, keepdims=True)
+    strong = np.flatnonzero(shares.reshape(len(tones), -1, steps).max(axis=(0, 2)) > _WEAKEST)
+    band = slice(strong[0], strong[-1] + 1)
+    return band, responses.reshape(len(tones), -1, steps).transpose(2, 1, 0)[:, band]
 
 
 @dataclasses.dataclass(frozen=True)

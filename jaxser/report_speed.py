@@ -229,15 +229,15 @@ def _of_names(
     measured: Sequence[Mapping[str, Any]], report: Mapping[str, Any], device: str
 ) -> Iterator[Comparison]:
     """Of benchmarks.features."""
-    rates = {each["name"]: each["utterances_per_s"] for each in measured}
-    for name, rate in rates.items():
+    rates = {(each["kind"], each["name"]): each["utterances_per_s"] for each in measured}
+    for (kind, name), rate in rates.items():
         if not name.startswith("jaxser"):
             yield Comparison(
-                work=f"log-mel, batch {report['batch']}",
+                work=f"{kind} front end, batch {report['batch']}",
                 model="",
                 seconds=report["seconds"],
                 peer=name,
-                **_turns(rates["jaxser"], rate),
+                **_turns(rates[kind, "jaxser"], rate),
                 device=device,
             )
 

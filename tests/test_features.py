@@ -1,5 +1,6 @@
 """Spectrograms against librosa, gradients against finite differences, and silence."""
 
+import math
 from typing import Any
 
 import jax
@@ -10,7 +11,7 @@ import pytest
 import soundfile
 
 from jaxser.errors import InputError, UsageError
-from jaxser.features import Spectrogram, dct_matrix, window_function
+from jaxser.features import Spectrogram, constant_q, dct_matrix, window_function
 
 
 @pytest.fixture(params=["made", "spoken"])
@@ -58,6 +59,29 @@ def test_the_constant_q_transform_is_librosas_but_for_its_resampling(
     apart = np.abs(10 ** (found / 20) - 10 ** (expected / 20))
     assert apart.max() < tolerance
     assert np.abs(10 ** (found / 20)).max() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("hop_length", [33, 64])
+def test_the_constant_q_transform_is_a_product_with_windowed_tones(hop_length: int) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(0, 0.1, (2, 12_345)) * np.linspace(0, 1, 12_345)
+    found = constant_q(jnp.asarray(x, jnp.float32), 16_000, hop_length, 200.0, 36, 12)
+    quality = (2 ** (1 / 6) + 1) / (2 ** (1 / 6) - 1)
+    frames = np.arange(1 + x.shape[1] // hop_length)
+    expected = np.zeros((2, len(frames), 36))
+    for bin, frequency in enumerate(200.0 * 2.0 ** (np.arange(36) / 12)):
+        length = quality * 16_000 / frequency
+        t = np.arange(-length // 2, length // 2)
+        window = np.zeros(len(t))
+        window[: int(length)] = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(int(length)) / int(length))
+        tone = window * np.exp(2j * np.pi * frequency / 16_000 * t)
+        # librosa multiplies the spectra of a frame and of a tone, so the tone is read backwards.
+        around = np.pad(x, ((0, 0), (len(t), len(t) + hop_length)))
+        first = len(t) + (len(t) + 1) // 2 + frames * hop_length
+        of_frames = around[:, first[:, None] - np.arange(len(t))[None]]
+        expected[:, :, bin] = np.abs(of_frames @ tone) * math.sqrt(length) / window.sum()
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(np.sqrt(found), expected, atol=2e-4 * expected.max())
 
 
 def test_a_tone_is_found_at_its_constant_q_bin() -> None:

@@ -70,7 +70,7 @@ def assert_same_rows(made: Path, out: str) -> None:
 
 
 def wait_for_rows(folder: Path, count: int = 1) -> None:
-    end = time.monotonic() + 240
+    end = time.monotonic() + 600
     while len(list(folder.rglob("rows-*.parquet"))) < count:
         assert time.monotonic() < end
         time.sleep(0.05)

@@ -28,6 +28,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxser.errors import InputError, UsageError
 from jaxser.models.layers import NORM_EPSILON, check_waveforms
+from jaxser.models.winograd import is_faster, winograd_conv
 
 __all__ = ["WaveUNet", "group_norm", "strided_conv", "transposed_conv"]
 
@@ -41,11 +42,11 @@ _USUAL_EPSILON = 0.01
 
 # --- convolutions --------------------------------------------------------------------------
 #
-# What is below was chosen by timing all levels of the published generator on one core of an AMD
-# EPYC (6 s of speech, batch 1, jax 0.10.2). XLA's stride-1 convolutions reach 90 GFLOP/s there,
-# in gradients as well, and matrix products of shifted or Toeplitz blocks took twice as long. But
-# the kernel's gradient took 135 ms instead of 42 for the first strided convolution, and 1.2 to
-# 2.6 s instead of 20 ms for each transposed one.
+# What is below was chosen by timing all levels of the published generator on an AMD EPYC (6 s of
+# speech, batch 1, jax 0.10.2). XLA's stride-1 convolutions reach 90 GFLOP/s there, in gradients as
+# well; Winograd's take half the time from 128 channels on and more time below 64. But the kernel's
+# gradient took 135 ms instead of 42 for the first strided convolution, and 1.2 to 2.6 s instead of
+# 20 ms for each transposed one, the first of which takes 48 ms forward as well, and 25 as products.
 
 
 def _convolve(
@@ -106,22 +107,24 @@ def _transposed(
     return _convolve(x, kernel[::-1], around, dilation=stride)
 
 
-def _transposed_blocks(
+def _transposed_products(
     x: Float[Array, "batch steps inputs"],
     kernel: Float[Array, "size inputs outputs"],
     stride: int,
     crop: tuple[int, int],
 ) -> Float[Array, "batch time outputs"]:
-    """The same as a convolution of the steps that gives ``stride`` samples at once."""
+    """The same as one product for all taps, whose blocks of ``stride`` taps are added shifted."""
     size, inputs, outputs = kernel.shape
     batch, steps, _ = x.shape
-    taps = -(-size // stride)
-    kernel = jnp.pad(kernel, ((0, taps * stride - size), (0, 0), (0, 0)))
-    kernel = kernel.reshape(taps, stride, inputs, outputs).transpose(0, 2, 1, 3)
-    kernel = kernel.reshape(taps, inputs, stride * outputs)
-    # Padded apart: the gradient of a padded convolution's kernel is as slow as that of _transposed.
-    y = _convolve(jnp.pad(x, ((0, 0), (taps - 1, taps - 1), (0, 0))), kernel[::-1])
-    y = y.reshape(batch, (steps + taps - 1) * stride, outputs)
+    taps = kernel.transpose(1, 0, 2).reshape(inputs, size * outputs)
+    products = (x.reshape(-1, inputs) @ taps).reshape(batch, steps, size * outputs)
+    width, blocks = stride * outputs, -(-size // stride)
+    terms = []
+    for i in range(blocks):
+        block = products[..., i * width : (i + 1) * width]
+        around = ((0, 0), (i, blocks - 1 - i), (0, width - block.shape[2]))
+        terms.append(jnp.pad(block, around))
+    y = functools.reduce(jnp.add, terms).reshape(batch, -1, outputs)
     return y[:, crop[0] : (steps - 1) * stride + size - crop[1]]
 
 
@@ -162,7 +165,6 @@ def _strided_jvp(stride: int, padding: tuple[int, int], primals: Any, tangents: 
 strided_conv.defjvp(_strided_jvp, symbolic_zeros=True)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
 def transposed_conv(
     x: Float[Array, "batch steps inputs"],
     kernel: Float[Array, "size inputs outputs"],
@@ -171,21 +173,10 @@ def transposed_conv(
 ) -> Float[Array, "batch time outputs"]:
     """Every step laid down as ``size`` samples, ``stride`` apart, and what overlaps added.
 
-    ``(steps - 1) * stride + size`` samples, less ``crop`` at both ends. On a CPU the kernel's
-    gradient is that of a convolution of the steps.
+    ``(steps - 1) * stride + size`` samples, less ``crop`` at both ends.
     """
-    return _transposed(x, kernel, stride, crop)
-
-
-def _transposed_jvp(stride: int, crop: tuple[int, int], primals: Any, tangents: Any) -> Any:
-    form = _transposed_blocks if jax.default_backend() == "cpu" else _transposed
-    by_input = functools.partial(_transposed, stride=stride, crop=crop)
-    by_kernel = functools.partial(form, stride=stride, crop=crop)
-    tangent = _tangent(by_input, by_kernel, primals, tangents)
-    return transposed_conv(*primals, stride, crop), tangent
-
-
-transposed_conv.defjvp(_transposed_jvp, symbolic_zeros=True)
+    form = _transposed_products if jax.default_backend() == "cpu" else _transposed
+    return form(x, kernel, stride, crop)
 
 
 # --- normalisation -------------------------------------------------------------------------
@@ -325,7 +316,8 @@ class ConvNorm(nn.Module):
             scale, shift = scale * (1 + gain), shift * (1 + gain) + move
         same = self.geometry.padding == "same"
         if self.resampling == "keep":
-            y = _convolve(x, kernel, (size // 2, size // 2) if same else (0, 0))
+            convolve = winograd_conv if is_faster(kernel) else _convolve
+            y = convolve(x, kernel, (size // 2, size // 2) if same else (0, 0))
         elif self.resampling == "down":
             y = strided_conv(x, kernel, stride, self.geometry.strided_ends)
         else:

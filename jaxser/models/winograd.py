@@ -1,0 +1,99 @@
+"""Convolutions in fewer multiplications, for CPUs: Winograd's minimal filtering in one dimension.
+
+Eight neighbouring inputs make ``9 - size`` outputs with eight products where a plain convolution
+takes ``size`` for each output: 2.5 times fewer at size 5. Less than that is gained, as inputs and
+outputs are combined before and after. Source: Lavin & Gray, "Fast algorithms for convolutional
+neural networks", CVPR 2016. It rounds about ten times as much as a plain convolution: by 1e-5 of
+the outputs' size.
+"""
+
+import functools
+import operator
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+
+__all__ = ["is_faster", "winograd_conv"]
+
+# Where the polynomials are evaluated; the eighth point is infinity. Small numbers round least.
+_POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)
+_COUNT = len(_POINTS) + 1
+
+# Products of channels from which on the combinations are worth it, timed on an AMD EPYC.
+_FEWEST_PRODUCTS = 64 * 64
+
+
+def is_faster(kernel: Float[Array, "size inputs outputs"]) -> bool:
+    """Whether :func:`winograd_conv` is the faster one here, and rounds little enough."""
+    size, inputs, outputs = kernel.shape
+    return (
+        jax.default_backend() == "cpu"
+        and kernel.dtype == jnp.float32
+        and size in (3, 5)
+        and inputs * outputs >= _FEWEST_PRODUCTS
+    )
+
+
+@functools.cache
+def _transforms(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Matrices of outputs ``[steps, 8]``, kernels ``[8, size]`` and inputs ``[8, 8]``."""
+
+    def values(degree: int) -> np.ndarray:
+        infinity = np.eye(1, degree, degree - 1)
+        return np.concatenate([np.vander(_POINTS, degree, increasing=True), infinity])
+
+    kernels, inputs = values(size), np.linalg.inv(values(_COUNT)).T
+    inputs[np.abs(inputs) < 1e-12] = 0.0
+    # A power of two takes nothing from the precision and makes the points' products alike in size.
+    scale = 2.0 ** np.round(np.log2(np.abs(kernels).sum(axis=1, keepdims=True)))
+    return values(_COUNT + 1 - size).T, kernels / scale, inputs * scale
+
+
+def _combined(weights: np.ndarray, arrays: Sequence[Array]) -> Array:
+    """The weighted sum; what has no weight is not read."""
+    terms = [
+        array * jnp.asarray(weight, array.dtype)
+        for weight, array in zip(weights, arrays, strict=True)
+        if weight
+    ]
+    return functools.reduce(operator.add, terms)
+
+
+def winograd_conv(
+    x: Float[Array, "batch time inputs"],
+    kernel: Float[Array, "size inputs outputs"],
+    padding: tuple[int, int] = (0, 0),
+) -> Float[Array, "batch steps outputs"]:
+    """A convolution of every place (a correlation, as in networks), after zeros at both ends.
+
+    Args:
+      x: channels last.
+      kernel: of at most eight taps.
+      padding: zeros before and after.
+    """
+    size, _, outputs = kernel.shape
+    to_outputs, to_kernels, to_inputs = _transforms(size)
+    step = len(to_outputs)
+    batch, time, inputs = x.shape
+    steps = time + sum(padding) - size + 1
+    tiles = -(-steps // step)
+    pieces = -(-_COUNT // step)
+    whole = (tiles + pieces - 1) * step
+    x = jnp.pad(x, ((0, 0), (padding[0], whole - time - padding[0]), (0, 0)))
+    # Splits, as their gradients are concatenations; those of slices are sums of padded arrays.
+    places = lax.split(x.reshape(batch, -1, step * inputs), [inputs] * step, axis=2)
+    read = [
+        places[i % step][:, i // step : i // step + tiles].reshape(-1, inputs)
+        for i in range(_COUNT)
+    ]
+    taps = [tap[0] for tap in lax.split(kernel, [1] * size, axis=0)]
+    products = [
+        _combined(of_inputs, read) @ _combined(of_kernel, taps)
+        for of_inputs, of_kernel in zip(to_inputs, to_kernels, strict=True)
+    ]
+    y = jnp.concatenate([_combined(weights, products) for weights in to_outputs], axis=1)
+    return y.reshape(batch, tiles * step, outputs)[:, :steps]
