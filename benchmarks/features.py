@@ -1,7 +1,7 @@
 """Utterances per second of the front ends, beside librosa and torch.stft.
 
     python -m benchmarks.features
-    python -m benchmarks.features --kind log_mel cqt --out benchmarks/results/features.json
+    python -m benchmarks.features --turns 11 --out benchmarks/results/features.json
 
 All sides turn the same noise into the same spectrogram, with as many threads each, taking turns in
 one run; the outputs are compared first. The frames of all kinds but the constant-Q transform, and
@@ -76,7 +76,9 @@ def librosa_sides(kind: str) -> dict[str, Run]:
         if kind == "cqt":
             return librosa.amplitude_to_db(values, ref=np.max).T
         decibel = librosa.power_to_db(values)
-        return (librosa.feature.mfcc(S=decibel, n_mfcc=20) if kind == "mfcc" else decibel).T
+        if kind == "mfcc":
+            decibel = librosa.feature.mfcc(S=decibel, n_mfcc=SETTINGS["mfcc"]["n_mfcc"])
+        return decibel.T
 
     return {
         # top_db is the range of each utterance.
@@ -164,7 +166,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.features", description=(__doc__ or "").split("\n\n")[0]
     )
-    parser.add_argument("--kind", nargs="+", choices=SETTINGS, default=list(SETTINGS))
+    parser.add_argument(
+        "--kind", nargs="+", choices=SETTINGS, default=list(SETTINGS), help="front ends to measure"
+    )
     parser.add_argument("--batch", type=int, default=64, help="utterances at a time")
     parser.add_argument("--seconds", type=float, default=3.0, help="length of an utterance")
     parser.add_argument("--turns", type=int, default=7, help="counted turns of each side")

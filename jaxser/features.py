@@ -332,6 +332,9 @@ class Spectrogram:
         nyquist = self.sample_rate / 2
         if self.window not in _WINDOWS:
             raise UsageError(f"window must be one of {', '.join(_WINDOWS)}, not {self.window!r}.")
+        for name in ("n_fft", "hop_length", "n_mels", "n_mfcc", "n_bins", "bins_per_octave"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}.")
         if (self.win_length or self.n_fft) > self.n_fft:
             raise UsageError(
                 f"win_length {self.win_length} is longer than n_fft {self.n_fft}; give a smaller "

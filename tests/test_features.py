@@ -151,6 +151,8 @@ def test_dct_is_orthonormal_and_windows_are_periodic() -> None:
     [
         ({"fmax": 9000.0}, "above half the sample rate"),
         ({"win_length": 1024}, "longer than n_fft"),
+        ({"hop_length": 0}, "hop_length must be at least 1, not 0"),
+        ({"kind": "cqt", "fmin": 100.0, "n_bins": -3}, "n_bins must be at least 1, not -3"),
         ({"kind": "cqt"}, "needs fmin"),
         ({"kind": "cqt", "fmin": 100.0}, "fewer n_bins"),
         ({"window": "kaiser"}, "window must be one of"),
