@@ -96,7 +96,10 @@ def jax_runs(module: "WaveUNet", variables: Any) -> dict[str, Run]:
     import numpy as np
     import optax
 
+    from jaxser.models.wave_unet import prepare
+
     forward: Any = jax.jit(module.apply)
+    prepared = prepare(module, variables)  # as :func:`jaxser.load_generator` does
     optimizer = optax.adam(LEARNING_RATE)
     # A copy: training gives its memory back at every step.
     state = (jax.tree.map(jnp.copy, variables), optimizer.init(variables))
@@ -119,7 +122,7 @@ def jax_runs(module: "WaveUNet", variables: Any) -> dict[str, Run]:
         return float(value)
 
     return {
-        "forward": lambda x: [np.asarray(each) for each in forward(variables, x)],
+        "forward": lambda x: [np.asarray(each) for each in forward(prepared, x)],
         "train": train,
     }
 

@@ -11,12 +11,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 
-from jaxser import models
 from jaxser.checkpoint import load_variables
 from jaxser.config import TrainConfig
 from jaxser.errors import InputError, UsageError, nearest_name
+from jaxser.models.wave_unet import WaveUNet, prepare
 from jaxser.provenance import fingerprint_of
 from jaxser.staa_net import ALL_TARGETS, Generator
 from jaxser.victim import read_run
@@ -24,15 +23,14 @@ from jaxser.victim import read_run
 __all__ = ["build_generator", "generator_module", "initialise", "load_generator"]
 
 
-def generator_module(config: TrainConfig, num_classes: int) -> nn.Module:
+def generator_module(config: TrainConfig, num_classes: int) -> WaveUNet:
     """The network that ``config`` describes.
 
     Raises:
       UsageError: see :class:`jaxser.models.wave_unet.WaveUNet`.
     """
     settings = config.generator
-    return models.build(
-        "waveunet",
+    return WaveUNet(
         num_classes=num_classes if settings.target == ALL_TARGETS else None,
         num_samples=config.corpus.num_samples,
         widths=settings.widths,
@@ -92,11 +90,11 @@ def load_generator(folder: Path | str) -> Generator:
     module = generator_module(config, len(labels))
     like = jax.eval_shape(functools.partial(initialise, module, config), jax.random.key(0))
     variables = jax.tree.map(jnp.asarray, load_variables(folder / "checkpoints", like))
-    generator = build_generator(config, labels, variables, str(folder))
+    generator = build_generator(config, labels, prepare(module, variables), str(folder))
     return dataclasses.replace(generator, fingerprint=fingerprint_of(variables))
 
 
-def initialise(module: nn.Module, config: TrainConfig, key: jax.Array) -> Any:
+def initialise(module: WaveUNet, config: TrainConfig, key: jax.Array) -> Any:
     """Fresh parameters."""
     x = jnp.zeros((1, config.corpus.num_samples), jnp.float32)
     target = jnp.zeros(1, jnp.int32) if config.generator.target == ALL_TARGETS else None

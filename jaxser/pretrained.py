@@ -457,7 +457,7 @@ def write_generator(path: Path | str, module: WaveUNet, variables: Mapping[str, 
     Raises:
       UsageError: ``module`` is conditioned.
     """
-    state = params.to_torch(variables, _generator_table(module))
+    state = params.to_torch({"params": variables["params"]}, _generator_table(module))
     with atomic_file(path) as temporary:
         safetensors.numpy.save_file(state, temporary, metadata={"format": "pt"})
 

@@ -94,7 +94,8 @@ class Generator:
     Attributes:
       apply: pure function ``(variables, x [batch, time], target [batch] or None, epsilon [batch] or
         None) -> (locations, magnitudes)``, both ``[batch, time]`` and raw.
-      variables: its parameters (a pytree).
+      variables: its parameters, and what a CPU prepares of them
+        (:func:`jaxser.models.wave_unet.prepare`).
       num_samples: length of its inputs.
       sample_rate: of the speech, in Hz.
       labels: class names of its threat models.

@@ -17,7 +17,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-__all__ = ["is_faster", "winograd_conv"]
+__all__ = ["is_faster", "winograd_conv", "winograd_kernel"]
 
 # Where the polynomials are evaluated; the eighth point is infinity. Small numbers round least.
 _POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)
@@ -63,22 +63,36 @@ def _combined(weights: np.ndarray, arrays: Sequence[Array]) -> Array:
     return functools.reduce(operator.add, terms)
 
 
+def winograd_kernel(
+    kernel: Float[Array, "size inputs outputs"],
+) -> list[Float[Array, "inputs outputs"]]:
+    """What :func:`winograd_conv` multiplies with: the taps, combined for each of the eight points.
+
+    It does not depend on the inputs. A kernel of many channels and few inputs to read takes longer
+    to combine than to multiply with.
+    """
+    taps = [tap[0] for tap in lax.split(kernel, [1] * len(kernel), axis=0)]
+    return [_combined(of_kernel, taps) for of_kernel in _transforms(len(kernel))[1]]
+
+
 def winograd_conv(
     x: Float[Array, "batch time inputs"],
-    kernel: Float[Array, "size inputs outputs"],
+    kernel: Sequence[Float[Array, "inputs outputs"]],
+    size: int,
     padding: tuple[int, int] = (0, 0),
 ) -> Float[Array, "batch steps outputs"]:
     """A convolution of every place (a correlation, as in networks), after zeros at both ends.
 
     Args:
       x: channels last.
-      kernel: of at most eight taps.
+      kernel: from :func:`winograd_kernel`.
+      size: its taps, at most eight.
       padding: zeros before and after.
     """
-    size, _, outputs = kernel.shape
-    to_outputs, to_kernels, to_inputs = _transforms(size)
+    to_outputs, _, to_inputs = _transforms(size)
     step = len(to_outputs)
     batch, time, inputs = x.shape
+    outputs = kernel[0].shape[1]
     steps = time + sum(padding) - size + 1
     tiles = -(-steps // step)
     pieces = -(-_COUNT // step)
@@ -90,10 +104,9 @@ def winograd_conv(
         places[i % step][:, i // step : i // step + tiles].reshape(-1, inputs)
         for i in range(_COUNT)
     ]
-    taps = [tap[0] for tap in lax.split(kernel, [1] * size, axis=0)]
     products = [
-        _combined(of_inputs, read) @ _combined(of_kernel, taps)
-        for of_inputs, of_kernel in zip(to_inputs, to_kernels, strict=True)
+        _combined(of_inputs, read) @ of_kernel
+        for of_inputs, of_kernel in zip(to_inputs, kernel, strict=True)
     ]
     y = jnp.concatenate([_combined(weights, products) for weights in to_outputs], axis=1)
     return y.reshape(batch, tiles * step, outputs)[:, :steps]

@@ -279,7 +279,7 @@ class _Run:
 
 def _started(folder: Path, variables: Any) -> Any:
     """The variables of a trained generator, which must be of the same network."""
-    trained = load_generator(folder).variables
+    trained = {"params": load_generator(folder).variables["params"]}
     shapes, its = (
         jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), each) for each in (variables, trained)
     )

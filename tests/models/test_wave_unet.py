@@ -11,7 +11,13 @@ from model_gradients import distance
 
 from jaxser import models, pretrained
 from jaxser.errors import InputError, UsageError
-from jaxser.models.wave_unet import group_norm, strided_conv, transposed_conv
+from jaxser.models.wave_unet import (
+    group_norm,
+    prepare,
+    strided_conv,
+    transposed_conv,
+    transposed_kernel,
+)
 from jaxser.params import from_torch, to_torch, wave_unet_table
 from scripts import convert_staanet
 from scripts.golden_generator import GOLDEN, SAMPLES, seeded_batch, seeded_state, small_model
@@ -133,6 +139,9 @@ def test_resampling_convolutions_are_those_of_xla(size, stride, ends):
         )[1](x)[0]
         return full[:, ends[0] : full.shape[1] - ends[1]]
 
+    def our_transposed(x, kernel):
+        return transposed_conv(x, transposed_kernel(kernel, stride), size, stride, ends)
+
     def everything(f, x, kernel):
         """Values, gradients by one or both arguments, and tangents."""
 
@@ -146,14 +155,14 @@ def test_resampling_convolutions_are_those_of_xla(size, stride, ends):
     kernel = jax.random.normal(jax.random.key(1), (size, 6, 5))
     for ours, theirs in (
         (functools.partial(strided_conv, stride=stride, padding=ends), strided),
-        (functools.partial(transposed_conv, stride=stride, crop=ends), transposed),
+        (our_transposed, transposed),
     ):
         mine, xlas = (jax.jit(functools.partial(everything, f))(x, kernel) for f in (ours, theirs))
         jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-3), mine, xlas)
 
 
 def test_group_norm_far_from_zero():
-    """Where the squares of one pass would drown the variance in float32."""
+    """Where the squares of plain numbers would drown the variance in float32."""
     y = jax.random.normal(jax.random.key(0), (2, 3000, 8)) + 3000.0
     y = y.at[1].multiply(-2.0)
     scale, shift = jnp.full((1, 8), 1.5), jnp.full((1, 8), 0.2)
@@ -161,7 +170,27 @@ def test_group_norm_far_from_zero():
     exact = exact - exact.mean(axis=(1, 3), keepdims=True)
     exact = exact / np.sqrt((exact**2).mean(axis=(1, 3), keepdims=True) + 1e-5)
     exact = np.maximum(exact.reshape(2, 3000, 8) * 1.5 + 0.2, 0)
-    np.testing.assert_allclose(group_norm(y, 4, scale, shift), exact, atol=2e-3)
+    np.testing.assert_allclose(group_norm(y, jnp.zeros(8), 4, scale, shift), exact, atol=2e-3)
+
+
+@pytest.mark.parametrize("conditions", [{}, {"num_classes": 3, "condition_epsilon": True}])
+def test_prepared_variables_give_the_same(conditions):
+    model = models.build("waveunet", num_samples=256, widths=(64, 72, 80), **conditions)
+    x = jnp.asarray(np.random.default_rng(0).normal(0, 0.1, (2, 256)), jnp.float32)
+    conditions = (jnp.array([0, 2]), jnp.array([0.01, 0.1])) if conditions else ()
+    variables = model.init(jax.random.key(0), x, *conditions)
+    prepared = prepare(model, variables)
+    # All but strided convolutions and the first, of one channel, have something to prepare.
+    flat = jax.tree_util.tree_leaves_with_path(prepared["prepared"])
+    assert len({path[:-1] for path, _ in flat}) == 3 + 2 * 7
+    assert all(leaf.ndim == 2 for _, leaf in flat)
+    found, expected = (jax.jit(model.apply)(each, x, *conditions) for each in (prepared, variables))
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+    # It is what is used: the kernels themselves are not looked at again.
+    changed = jax.tree.map(jnp.zeros_like, prepared["prepared"])
+    silent = model.apply({**prepared, "prepared": changed}, x, *conditions)
+    assert all(np.ptp(each) < 1e-6 for each in silent)
 
 
 def test_silence_has_finite_gradients():
