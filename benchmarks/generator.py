@@ -5,9 +5,10 @@
 
 Same weights, same waveforms, as many threads. "forward" makes both outputs, at batch 1 and at the
 best of the batch sizes (found first); "train" is forward, gradients by all parameters of a mean of
-both squashed outputs, and Adam. The sides take turns within one run, and a ratio is that of two
-neighbouring turns; compilation is not counted, and given apart. FLOP are counted from the
-architecture. PyTorch has the published padding only, so "same" is compared with that.
+both squashed outputs, and Adam, at the best of its batch sizes. The sides take turns within one
+run, and a ratio is that of two neighbouring turns; compilation is not counted, and given apart.
+FLOP are counted from the architecture. PyTorch has the published padding only, so "same" is
+compared with that.
 """
 
 import argparse
@@ -172,13 +173,17 @@ def sides_of(samples: int, dtype: str) -> tuple[dict[str, dict[str, Run]], dict[
 def measure(
     task: str,
     sides: dict[str, dict[str, Run]],
-    batch: dict[str, int],
     x: "np.ndarray",
     gflop: dict[str, float],
+    sizes: list[int],
     pairs: int,
 ) -> list[Measured]:
-    """Take turns at ``task``, every side at its own batch size."""
-    first = {side: seconds_of(runs[task], x[: batch[side]]) for side, runs in sides.items()}
+    """Take turns at ``task``, every side at the best of the batch sizes for it."""
+    first = {side: seconds_of(runs[task], x[: sizes[0]]) for side, runs in sides.items()}
+    batch = {
+        side: best_batch(runs[task], x, sizes) if len(sizes) > 1 else sizes[0]
+        for side, runs in sides.items()
+    }
     rates: dict[str, list[float]] = {side: [] for side in sides}
     for _ in range(pairs):
         for side, runs in sides.items():
@@ -204,7 +209,9 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--seconds", type=float, default=6.0)
     parser.add_argument("--sizes", nargs="+", type=int, default=[1, 2, 4], help="batch sizes")
-    parser.add_argument("--train_batch", type=int, default=2, help="rows of a training step")
+    parser.add_argument(
+        "--train_sizes", nargs="+", type=int, default=[1, 2, 4], help="of a training step"
+    )
     parser.add_argument("--tasks", nargs="+", default=["forward", "train"])
     parser.add_argument("--dtype", default="float32", help="of jaxser's convolutions")
     parser.add_argument("--pairs", type=int, default=5, help="counted turns of each side")
@@ -219,26 +226,23 @@ def main(argv: list[str] | None = None) -> int:
 
     enable_compilation_cache()
     sides, gflop = sides_of(round(args.seconds * SAMPLE_RATE), args.dtype)
-    rows = max(*args.sizes, args.train_batch)
+    rows = max(*args.sizes, *args.train_sizes)
     x = np.random.default_rng(0).normal(0, 0.1, (rows, round(args.seconds * SAMPLE_RATE)))
     x = x.astype(np.float32)
     print(HEADER)
     everything = []
 
-    def take_turns(task: str, batch: dict[str, int]) -> None:
-        for measured in measure(task, sides, batch, x, gflop, args.pairs):
+    def take_turns(task: str, sizes: list[int]) -> None:
+        for measured in measure(task, sides, x, gflop, sizes, args.pairs):
             print(measured.line(), flush=True)
             everything.append(measured)
 
     if "forward" in args.tasks:
-        take_turns("forward", dict.fromkeys(sides, 1))
+        take_turns("forward", [1])
         if args.sizes != [1]:
-            best = {
-                side: best_batch(runs["forward"], x, args.sizes) for side, runs in sides.items()
-            }
-            take_turns("forward", best)
+            take_turns("forward", args.sizes)
     if "train" in args.tasks:
-        take_turns("train", dict.fromkeys(sides, args.train_batch))
+        take_turns("train", args.train_sizes)
     if args.out is not None:
         write_report(
             args.out,

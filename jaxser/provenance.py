@@ -15,6 +15,7 @@ import jaxser
 
 __all__ = ["device_name", "environment", "fingerprint_of"]
 
+_CPU_FIELDS = ("cpu family", "model")
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "soxr")
 
 
@@ -43,16 +44,23 @@ def fingerprint_of(variables: Any) -> str:
 
 
 def device_name() -> str:
-    """The accelerator's name, or the processor's on a CPU."""
+    """The accelerator's name, or the processor's on a CPU.
+
+    Virtual machines hide which processor it is behind a short name ("AMD EPYC"), so its family and
+    model are told with it: they say which instructions it has.
+    """
     device: str = jax.local_devices()[0].device_kind
     if device != "cpu":
         return device
     cpuinfo = Path("/proc/cpuinfo")
+    fields = {}
     if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or "cpu"
+        lines = cpuinfo.read_text().partition("\n\n")[0].splitlines()
+        parts = [line.partition(":") for line in lines]
+        fields = {name.strip(): value.strip() for name, _, value in parts}
+    name = fields.get("model name") or platform.processor() or "cpu"
+    told = [f"{key.removeprefix('cpu ')} {fields[key]}" for key in _CPU_FIELDS if key in fields]
+    return f"{name} ({', '.join(told)})" if told else name
 
 
 @functools.cache
