@@ -53,6 +53,11 @@ BOUNDS = (-1.0, 1.0)
 # Sums of the metrics: losses per step, the others per row.
 _LOSSES = ("loss", "adversarial", "magnitude", "sparsity_loss", "quantisation")
 
+# Added to the share of changed samples and to what it should be, as a part of the latter. A mask that
+# falls to nothing in one step would otherwise have a gradient so large that Adam, which divides by
+# the root of its running square, stands still for the next thousand steps.
+_SLACK = 0.1
+
 # Curvature of the penalty on what is not kept, in units of the margin.
 _PENALTY = 1.0
 
@@ -321,14 +326,15 @@ def _breaches(
     made: _Made,
     share: Float[Array, ""] | None,
 ) -> dict[str, Float[Array, ""]]:
-    """How far from what is to be kept, in logarithms: 0.1 is 10 % too many changed samples.
+    """How far from what is to be kept, in logarithms: 0.1 is some 10 % too many changed samples.
 
     The share of changed samples is that of the quantised mask, with the gradient of the scores.
     """
     found = {}
     if share is not None and made.d is not None:
         straight = made.d + jax.lax.stop_gradient(quantise(made.d) - made.d)
-        found["sparsity"] = jnp.log((straight.mean() + 1e-6) / share)
+        slack = _SLACK * share
+        found["sparsity"] = jnp.log((straight.mean() + slack) / (share + slack))
     if config.keep_snr is not None:
         # The mean over rows is taken of the ratio: one of its logarithm would let silent changes of
         # some rows pay for loud ones of others.

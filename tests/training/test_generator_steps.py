@@ -101,6 +101,28 @@ def test_a_stated_sparsity_is_arrived_at(quantisation: Any, share: float) -> Non
     assert figures["sparsity"].mean() == pytest.approx(share, rel=0.1)
 
 
+@pytest.mark.parametrize("all_or_none", [-0.3, 0.3])
+def test_a_mask_of_none_or_all_is_mended(all_or_none: float) -> None:
+    """The size of one step's gradient must not stop Adam for the next thousand."""
+    config = GeneratorConfig(
+        epsilon=(0.1,), keep_sparsity=0.2, quantisation="straight_through", confidence=1.0
+    )
+    state, step, evaluate, variables, batch = prepared(config)
+    given = {**batch, "epsilon": np.full(ROWS, 0.1, np.float32)}
+    for _ in range(20):
+        state = step(state, batch, variables)
+    locations = dict(state.params["locations"])
+    locations["kernel"] = jnp.zeros_like(locations["kernel"])
+    locations["bias"] = jnp.full(1, all_or_none)
+    state = state.replace(params={**state.params, "locations": locations})
+    found = float(evaluate(state.variables, given, variables)["sparsity"].mean())
+    assert found == (all_or_none > 0)
+    for _ in range(300):
+        state = step(state, batch, variables)
+    found = float(evaluate(state.variables, given, variables)["sparsity"].mean())
+    assert found == pytest.approx(0.2, rel=0.25)
+
+
 def test_sparsity_comes_down_slowly_where_it_is_asked_to() -> None:
     """Even in logarithms from the first step to the last of the epochs, and then it stays."""
     config = GeneratorConfig(
