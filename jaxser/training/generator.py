@@ -54,8 +54,8 @@ BOUNDS = (-1.0, 1.0)
 _LOSSES = ("loss", "adversarial", "magnitude", "sparsity_loss", "quantisation")
 
 # Added to the share of changed samples and to what it should be, as a part of the latter. A mask
-# that falls to nothing in one step would otherwise have a gradient so large that Adam, which divides
-# by the root of its running square, stands still for the next thousand steps.
+# that falls to nothing in one step would otherwise have a gradient so large that Adam, which
+# divides by the root of its running square, stands still for the next thousand steps.
 _SLACK = 0.1
 
 # Curvature of the penalty on what is not kept, in units of the margin.
