@@ -137,9 +137,10 @@ def init_generator_state(variables: Any, optimizer: optax.GradientTransformation
 
 @dataclasses.dataclass(frozen=True)
 class _Made:
-    """Adversarial speech on its way to the losses."""
+    """Adversarial speech on its way to the losses; ``raw`` are the locations before any limit."""
 
     x_adv: Float[Array, "batch time"]
+    raw: Float[Array, "batch time"]
     v: Float[Array, "batch time"]
     m: Float[Array, "batch time"] | None
     d: Float[Array, "batch time"] | None
@@ -274,7 +275,8 @@ def _make(
         m = quantise(d)
     else:
         m = soft_mask(d, mask_key, config.quantisation)
-    return _Made(x_adv=clip_to_bounds(x + (v if m is None else m * v), x, BOUNDS), v=v, m=m, d=d)
+    x_adv = clip_to_bounds(x + (v if m is None else m * v), x, BOUNDS)
+    return _Made(x_adv=x_adv, raw=raw_locations, v=v, m=m, d=d)
 
 
 def _on_threats(
@@ -328,11 +330,14 @@ def _breaches(
 ) -> dict[str, Float[Array, ""]]:
     """How far from what is to be kept, in logarithms: 0.1 is some 10 % too many changed samples.
 
-    The share of changed samples is that of the quantised mask, with the gradient of the scores.
+    The share of changed samples is that of the quantised mask, with the gradient of a softsign: that
+    of the scores' tanh is zero in float32 where raw locations are beyond 9, and a network that has
+    gone there while all samples were allowed would never come back.
     """
     found = {}
     if share is not None and made.d is not None:
-        straight = made.d + jax.lax.stop_gradient(quantise(made.d) - made.d)
+        slope = 0.5 * jax.nn.soft_sign(made.raw)
+        straight = quantise(made.d) + slope - jax.lax.stop_gradient(slope)
         slack = _SLACK * share
         found["sparsity"] = jnp.log((straight.mean() + slack) / (share + slack))
     if config.keep_snr is not None:
