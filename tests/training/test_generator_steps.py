@@ -101,9 +101,16 @@ def test_a_stated_sparsity_is_arrived_at(quantisation: Any, share: float) -> Non
     assert figures["sparsity"].mean() == pytest.approx(share, rel=0.1)
 
 
-@pytest.mark.parametrize("all_or_none", [-0.3, 0.3, 10.0])
-def test_a_mask_of_none_or_all_is_mended(all_or_none: float) -> None:
-    """The size of one step's gradient must not stop Adam, nor a saturated tanh the gradient."""
+def with_all_locations(state: GeneratorState, raw: float) -> GeneratorState:
+    locations = dict(state.params["locations"])
+    locations["kernel"] = jnp.zeros_like(locations["kernel"])
+    locations["bias"] = jnp.full(1, raw)
+    return state.replace(params={**state.params, "locations": locations})
+
+
+@pytest.mark.parametrize("raw", [-0.3, 0.3])
+def test_a_mask_of_none_or_all_is_mended(raw: float) -> None:
+    """The size of one step's gradient must not stop Adam for the next thousand."""
     config = GeneratorConfig(
         epsilon=(0.1,), keep_sparsity=0.2, quantisation="straight_through", confidence=1.0
     )
@@ -111,16 +118,23 @@ def test_a_mask_of_none_or_all_is_mended(all_or_none: float) -> None:
     given = {**batch, "epsilon": np.full(ROWS, 0.1, np.float32)}
     for _ in range(20):
         state = step(state, batch, variables)
-    locations = dict(state.params["locations"])
-    locations["kernel"] = jnp.zeros_like(locations["kernel"])
-    locations["bias"] = jnp.full(1, all_or_none)
-    state = state.replace(params={**state.params, "locations": locations})
+    state = with_all_locations(state, raw)
     found = float(evaluate(state.variables, given, variables)["sparsity"].mean())
-    assert found == (all_or_none > 0)
-    for _ in range(600):
+    assert found == (raw > 0)
+    for _ in range(300):
         state = step(state, batch, variables)
     found = float(evaluate(state.variables, given, variables)["sparsity"].mean())
     assert found == pytest.approx(0.2, rel=0.25)
+
+
+@pytest.mark.parametrize("raw", [-12.0, 12.0])
+def test_locations_beyond_tanhs_slope_are_pulled_back(raw: float) -> None:
+    config = GeneratorConfig(epsilon=(0.1,), keep_sparsity=0.2, quantisation="straight_through")
+    state, step, _, variables, batch = prepared(config)
+    state = with_all_locations(state, raw)
+    for _ in range(20):
+        state = step(state, batch, variables)
+    assert abs(float(state.params["locations"]["bias"][0])) < 11.99
 
 
 def test_sparsity_comes_down_slowly_where_it_is_asked_to() -> None:
