@@ -331,8 +331,8 @@ def _breaches(
     """How far from what is to be kept, in logarithms: 0.1 is some 10 % too many changed samples.
 
     The share of changed samples is that of the quantised mask, with the gradient of a softsign:
-    that of the scores' tanh is zero in float32 where raw locations are beyond 9, and a network that has
-    gone there while all samples were allowed would never come back.
+    that of the scores' tanh is zero in float32 where raw locations are beyond 9, and a network that
+    has gone there while all samples were allowed would never come back.
     """
     found = {}
     if share is not None and made.d is not None:
