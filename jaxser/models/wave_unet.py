@@ -380,7 +380,7 @@ class ConvNorm(nn.Module):
 def prepare(module: "WaveUNet", variables: Mapping[str, Any]) -> dict[str, Any]:
     """``variables`` with what depends on the parameters alone made once instead of in every call.
 
-    A quarter of a pass over 6 s of speech on a CPU, at the published size, for twice the memory.
+    A fifth of a pass over 6 s of speech on a CPU, at the published size, for twice the memory.
     Gradients by the parameters are not those of the generator afterwards.
 
     Args:
