@@ -17,7 +17,7 @@ def test_all_benchmarks_are_read() -> None:
     assert "refilling_0.5s.json" in others
     assert {each.peer for each in comparisons} == {
         *("art", "foolbox", "scipy", "torchattacks"),
-        *("torch", "torch eager", "torch sdpa"),
+        *("torch", "torch eager", "torch sdpa", "torch compiled"),
         *("librosa", "librosa, one at a time", "torch.stft"),
     }
     for each in comparisons:
