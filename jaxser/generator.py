@@ -15,12 +15,18 @@ import jax.numpy as jnp
 from jaxser.checkpoint import load_variables
 from jaxser.config import TrainConfig
 from jaxser.errors import InputError, UsageError, nearest_name
-from jaxser.models.wave_unet import WaveUNet, prepare
+from jaxser.models.wave_unet import WaveUNet, example_inputs, prepare
 from jaxser.provenance import fingerprint_of
 from jaxser.staa_net import ALL_TARGETS, Generator
 from jaxser.victim import read_run
 
-__all__ = ["build_generator", "generator_module", "initialise", "load_generator"]
+__all__ = [
+    "build_generator",
+    "generator_module",
+    "initialise",
+    "load_generator",
+    "read_generator_run",
+]
 
 
 def generator_module(config: TrainConfig, num_classes: int) -> WaveUNet:
@@ -75,12 +81,17 @@ def build_generator(
 
 
 def load_generator(folder: Path | str) -> Generator:
-    """The generator of a training run, at its best checkpoint.
+    """The generator of a training run, at its best checkpoint, ready for use.
 
     Raises:
       InputError: the folder is no run of a generator, or holds no finished checkpoint.
     """
-    folder = Path(folder)
+    module, generator = read_generator_run(Path(folder))
+    return dataclasses.replace(generator, variables=prepare(module, generator.variables))
+
+
+def read_generator_run(folder: Path) -> tuple[WaveUNet, Generator]:
+    """The network and the generator of a run as training left it; see :func:`load_generator`."""
     config, facts = read_run(folder)
     if not config.threat:
         raise InputError(
@@ -88,15 +99,12 @@ def load_generator(folder: Path | str) -> Generator:
         )
     labels = tuple(facts["labels"])
     module = generator_module(config, len(labels))
-    like = jax.eval_shape(functools.partial(initialise, module, config), jax.random.key(0))
+    like = jax.eval_shape(functools.partial(initialise, module), jax.random.key(0))
     variables = jax.tree.map(jnp.asarray, load_variables(folder / "checkpoints", like))
-    generator = build_generator(config, labels, prepare(module, variables), str(folder))
-    return dataclasses.replace(generator, fingerprint=fingerprint_of(variables))
+    generator = build_generator(config, labels, variables, str(folder))
+    return module, dataclasses.replace(generator, fingerprint=fingerprint_of(variables))
 
 
-def initialise(module: WaveUNet, config: TrainConfig, key: jax.Array) -> Any:
+def initialise(module: WaveUNet, key: jax.Array) -> Any:
     """Fresh parameters."""
-    x = jnp.zeros((1, config.corpus.num_samples), jnp.float32)
-    target = jnp.zeros(1, jnp.int32) if config.generator.target == ALL_TARGETS else None
-    epsilon = jnp.ones(1) if len(config.generator.epsilon) == 2 else None
-    return module.init(key, x, target, epsilon)
+    return module.init(key, *example_inputs(module))

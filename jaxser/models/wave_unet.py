@@ -33,6 +33,7 @@ from jaxser.models.winograd import is_faster, winograd_conv, winograd_kernel
 __all__ = [
     "PREPARED",
     "WaveUNet",
+    "example_inputs",
     "group_norm",
     "prepare",
     "strided_conv",
@@ -377,6 +378,13 @@ class ConvNorm(nn.Module):
         return made
 
 
+def example_inputs(module: "WaveUNet") -> tuple[Array, Array | None, Array | None]:
+    """A silent waveform, with the conditions that the generator wants."""
+    x = jnp.zeros((1, module.num_samples), jnp.float32)
+    target = None if module.num_classes is None else jnp.zeros(1, jnp.int32)
+    return x, target, jnp.ones(1) if module.condition_epsilon else None
+
+
 def prepare(module: "WaveUNet", variables: Mapping[str, Any]) -> dict[str, Any]:
     """``variables`` with what depends on the parameters alone made once instead of in every call.
 
@@ -387,12 +395,10 @@ def prepare(module: "WaveUNet", variables: Mapping[str, Any]) -> dict[str, Any]:
       module: the generator.
       variables: its parameters, as ``module.init`` or a training run leaves them.
     """
-    x = jnp.zeros((1, module.num_samples), jnp.float32)
-    target = None if module.num_classes is None else jnp.zeros(1, jnp.int32)
-    epsilon = jnp.ones(1) if module.condition_epsilon else None
+    inputs = example_inputs(module)
 
     def of_parameters(params: Any) -> Any:
-        return module.apply({"params": params}, x, target, epsilon, mutable=PREPARED)[1]
+        return module.apply({"params": params}, *inputs, mutable=PREPARED)[1]
 
     return {"params": variables["params"], **jax.jit(of_parameters)(variables["params"])}
 

@@ -30,7 +30,7 @@ from jaxser.errors import InputError, UsageError
 from jaxser.example import write_example
 from jaxser.figures import perturbation_figure
 from jaxser.files import write_text
-from jaxser.generator import build_generator, generator_module, initialise, load_generator
+from jaxser.generator import build_generator, generator_module, initialise, read_generator_run
 from jaxser.input_pipeline import WaveformSource, evaluation_batches
 from jaxser.metrics import clustered_means
 from jaxser.pretrained import is_pretrained_folder
@@ -152,7 +152,7 @@ class _Run:
         optimizer = make_optimizer(config.training, steps_per_epoch)
         init_key, step_key = jax.random.split(jax.random.key(config.seed))
         module = generator_module(config, len(self.labels))
-        variables = jax.jit(functools.partial(initialise, module, config))(init_key)
+        variables = jax.jit(functools.partial(initialise, module))(init_key)
         if config.generator.start is not None and not begun(config.out):
             variables = _started(config.generator.start, variables)
         state = init_generator_state(variables, optimizer)
@@ -279,7 +279,7 @@ class _Run:
 
 def _started(folder: Path, variables: Any) -> Any:
     """The variables of a trained generator, which must be of the same network."""
-    trained = {"params": load_generator(folder).variables["params"]}
+    trained = read_generator_run(folder)[1].variables
     shapes, its = (
         jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), each) for each in (variables, trained)
     )

@@ -57,7 +57,7 @@ def prepared(
     generator = build_generator(config, LABELS, None, "test")
     module = generator_module(config, len(LABELS))
     optimizer = optax.adam(3e-3)
-    state = init_generator_state(initialise(module, config, jax.random.key(0)), optimizer)
+    state = init_generator_state(initialise(module, jax.random.key(0)), optimizer)
     step = make_generator_step(
         generator, victims, config.generator, optimizer, jax.random.key(1), steps_per_epoch
     )
