@@ -14,6 +14,10 @@ of samples that may change. Every row is a state machine of its own: it counts i
 moves its own c, τ or set, and ends its descents when it sees fit, so rows at different stages share
 a batch and slots are refilled. One step of an attack is one forward and one backward pass.
 
+An input counts as adversarial only where rounding alone cannot take that back, also with zero
+confidence: another program of the victim, such as that of another batch size, may round in
+another way.
+
 ``compat="art"`` gives the variants of the Adversarial Robustness Toolbox, which descend differently
 (see each class).
 """
@@ -38,6 +42,7 @@ from jaxser.attacks.base import (
     freeze_done,
     new_state,
 )
+from jaxser.attacks.deepfool import safe_margin
 from jaxser.attacks.projections import (
     Bounds,
     Norm,
@@ -69,12 +74,14 @@ class _Margin:
       value: how far the logits are on the side that the attack wants.
       gradient: of ``value``, to ascend; zero where it is not finite.
       reached: rows whose input is what the attack wants.
+      safe: the smallest ``value`` that rounding cannot take back.
       flags: what has to be said about the row.
     """
 
     value: Float[Array, "batch"]
     gradient: Float[Array, "batch ..."]
     reached: Bool[Array, "batch"]
+    safe: Float[Array, "batch"]
     flags: UInt[Array, "batch"]
 
 
@@ -93,9 +100,10 @@ def _margin_gradient(
     def total(x: Float[Array, "batch ..."]) -> tuple[Float[Array, ""], tuple[Array, Array]]:
         logits = logits_fn(x).astype(jnp.float32)
         margin = _attack_margin(logits, y, targeted)
-        return margin.sum(), (margin, prediction(logits))
+        return margin.sum(), (margin, logits)
 
-    gradient, (margin, predicted) = jax.grad(total, has_aux=True)(x)
+    gradient, (margin, logits) = jax.grad(total, has_aux=True)(x)
+    predicted = prediction(logits)
     axes = tuple(range(1, x.ndim))
     finite = jnp.isfinite(gradient).all(axis=axes) & (predicted >= 0)
     gradient = jnp.where(per_row(finite, x), gradient, 0.0)
@@ -104,6 +112,7 @@ def _margin_gradient(
         value=margin,
         gradient=gradient,
         reached=is_successful(predicted, y, targeted),
+        safe=safe_margin(logits),
         flags=flags.astype(jnp.uint32),
     )
 
@@ -255,11 +264,13 @@ class _Carlini(MinimalNormAttack):
             **more,
         )
 
-    def _hinge(self, margin: Float[Array, "batch"]) -> Float[Array, "batch"]:
-        return jax.nn.relu(self.confidence - margin)
+    def _hinge(
+        self, margin: Float[Array, "batch"], safe: Float[Array, "batch"]
+    ) -> Float[Array, "batch"]:
+        return jax.nn.relu(jnp.maximum(self.confidence, safe) - margin)
 
     def _adversarial(self, found: _Margin) -> Bool[Array, "batch"]:
-        return found.reached & (found.value >= self.confidence)
+        return found.reached & (self._hinge(found.value, found.safe) == 0)
 
     def _capped_rate(
         self, share: float | None, amplitude: Float[Array, "batch"]
@@ -526,7 +537,7 @@ class CarliniL2(_Carlini):
         found = _margin_gradient(logits_fn, moved, state.y, self.targeted)
         delta = moved - state.x
         distance = _sum(jnp.square(delta))
-        hinge = self._hinge(found.value)
+        hinge = self._hinge(found.value, found.safe)
         adversarial = self._adversarial(found)
         better = adversarial & (distance < state.best)
         clean_hinge = jnp.where(state.steps == 0, hinge, state.clean_hinge)
@@ -567,7 +578,7 @@ class CarliniL2(_Carlini):
     ) -> LineSearchState:
         """ART's iteration: one gradient, and forward passes along it."""
         found = _margin_gradient(logits_fn, state.iterate, state.y, self.targeted)
-        hinge = self._hinge(found.value)
+        hinge = self._hinge(found.value, found.safe)
         fresh = state.iteration == 0
         loss = jnp.where(fresh, state.const * hinge, state.loss)
         distance = jnp.where(fresh, 0.0, state.distance)
@@ -662,7 +673,8 @@ class CarliniL2(_Carlini):
             tried = jnp.where(double & (trials.doublings == 0), 2 * rate, rate)
             point = _from_tanh(state.variable + per_row(tried, state.x) * direction, bounds)
             logits = logits_fn(point).astype(jnp.float32)
-            new_hinge = self._hinge(_attack_margin(logits, state.y, self.targeted))
+            margin = _attack_margin(logits, state.y, self.targeted)
+            new_hinge = self._hinge(margin, safe_margin(logits))
             new_distance = _sum(jnp.square(point - state.x))
             new_loss = state.const * new_hinge + new_distance
             lower = active & (new_loss < trials.best_loss)
@@ -860,7 +872,7 @@ class CarliniLinf(_Carlini):
         found = _margin_gradient(logits_fn, moved, state.y, self.targeted)
         delta = moved - state.x
         amplitude = row_norm(delta, "linf")
-        hinge = self._hinge(found.value)
+        hinge = self._hinge(found.value, found.safe)
         adversarial = self._adversarial(found)
         better = adversarial & (amplitude < state.best)
         best = jnp.where(better, amplitude, state.best)
@@ -905,7 +917,7 @@ class CarliniLinf(_Carlini):
         gradient = (jnp.sign(delta) * (excess > 0) - found.gradient) * slope
 
         consts = jnp.asarray(self._consts(), jnp.float32)[None]
-        loss = consts * self._hinge(found.value)[:, None] + _sum(excess)[:, None]
+        loss = consts * self._hinge(found.value, found.safe)[:, None] + _sum(excess)[:, None]
         moving = state.iteration > 0
         last = state.iteration >= self.steps
         converged = jnp.maximum(state.converged, (loss < _ART_CONVERGED).sum(axis=1))
@@ -1036,7 +1048,7 @@ class CarliniL0(_Carlini):
         moved, slope = _in_box(state.x, state.offset, self.bounds)
         found = _margin_gradient(logits_fn, moved, state.y, self.targeted)
         delta = moved - state.x
-        hinge = self._hinge(found.value)
+        hinge = self._hinge(found.value, found.safe)
         adversarial = self._adversarial(found)
         count = row_norm(delta, "l0")
         better = adversarial & (count < state.best)

@@ -1,5 +1,6 @@
 """Carlini & Wagner's attacks against closed forms, and what the driver is owed."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,19 @@ def test_l2_is_no_further_than_the_published_search() -> None:
     ratio = default.measures["l2"][0] / published.measures["l2"][0]
     assert ratio.max() < 1.03
     assert ratio.min() < 0.5
+
+
+@pytest.mark.parametrize("attack", [CarliniL2(), CarliniL2(**ART_L2)], ids=["adam", "art"])
+def test_no_example_is_so_close_that_rounding_takes_it_back(attack: CarliniL2) -> None:
+    """Of many rows some end in reach of rounding where a sign of the margin is enough."""
+    victim, x, _, _ = two_classes(1024)
+    attack = dataclasses.replace(attack, bounds=(-1.0, 1.0))
+    result = run_attack(victim.logits, x, None, attack, ANY_SIZE, **ONE_DEVICE)
+    kernel, bias = (np.asarray(victim.variables[name], float) for name in ("kernel", "bias"))
+    exact = result.x_adv[0] @ kernel + bias
+    past = exact @ [-1.0, 1.0] * np.sign((x @ kernel + bias) @ [1.0, -1.0])
+    assert (past > 1e-6 * np.abs(exact).max(axis=1)).all()
+    assert result.success.all()
 
 
 # --- parity --------------------------------------------------------------------------------------
