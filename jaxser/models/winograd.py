@@ -94,7 +94,10 @@ def winograd_conv(
     batch, time, inputs = x.shape
     outputs = kernel[0].shape[1]
     steps = time + sum(padding) - size + 1
-    tiles = -(-steps // step)
+    # One tile more than is needed where steps are whole tiles: what is cut off below is padded in
+    # the gradient, and without a pad XLA's CPU backend would make all that comes before the gradient
+    # of ``y`` anew for each of the products, a tenth of a training step.
+    tiles = steps // step + 1
     pieces = -(-_COUNT // step)
     whole = (tiles + pieces - 1) * step
     x = jnp.pad(x, ((0, 0), (padding[0], whole - time - padding[0]), (0, 0)))
