@@ -3,8 +3,8 @@
     python -m benchmarks.generator
     python -m benchmarks.generator --seconds 6 --sizes 1 4 --pairs 5 --out generator.json
 
-Same weights, same waveforms, as many threads. "forward" makes both outputs, at batch 1 and at the
-best of the batch sizes (found first); "train" is forward, gradients by all parameters of a mean of
+Same weights, same waveforms, as many threads. "forward" makes both outputs, at the best of the
+batch sizes (found first) and at batch 1; "train" is forward, gradients by all parameters of a mean of
 both squashed outputs, and Adam, at the best of its batch sizes. The sides take turns within one
 run, and a ratio is that of two neighbouring turns; compilation is not counted, and given apart.
 FLOP are counted from the architecture. PyTorch has the published padding only, so "same" is
@@ -180,10 +180,7 @@ def measure(
 ) -> list[Measured]:
     """Take turns at ``task``, every side at the best of the batch sizes for it."""
     first = {side: seconds_of(runs[task], x[: sizes[0]]) for side, runs in sides.items()}
-    batch = {
-        side: best_batch(runs[task], x, sizes) if len(sizes) > 1 else sizes[0]
-        for side, runs in sides.items()
-    }
+    batch = {side: best_batch(runs[task], x, sizes) for side, runs in sides.items()}
     rates: dict[str, list[float]] = {side: [] for side in sides}
     for _ in range(pairs):
         for side, runs in sides.items():
@@ -238,9 +235,10 @@ def main(argv: list[str] | None = None) -> int:
             everything.append(measured)
 
     if "forward" in args.tasks:
-        take_turns("forward", [1])
+        # Batch 1 last: its calls are short, and the first ones of a process are not at their best.
         if args.sizes != [1]:
             take_turns("forward", args.sizes)
+        take_turns("forward", [1])
     if "train" in args.tasks:
         take_turns("train", args.train_sizes)
     if args.out is not None:
