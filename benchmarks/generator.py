@@ -4,8 +4,8 @@
     python -m benchmarks.generator --seconds 6 --sizes 1 4 --pairs 5 --out generator.json
 
 Same weights, same waveforms, as many threads. "forward" makes both outputs, at the best of the
-batch sizes (found first) and at batch 1; "train" is forward, gradients by all parameters of a mean of
-both squashed outputs, and Adam, at the best of its batch sizes. The sides take turns within one
+batch sizes (found first) and at batch 1; "train" is forward, gradients by all parameters of a mean
+of both squashed outputs, and Adam, at the best of its batch sizes. The sides take turns within one
 run, and a ratio is that of two neighbouring turns; compilation is not counted, and given apart.
 FLOP are counted from the architecture. PyTorch has the published padding only, so "same" is
 compared with that.
