@@ -40,6 +40,7 @@ from jaxser.attacks.decision import (
     random_point,
     start_blocks,
     start_candidate,
+    stepped_out,
 )
 from jaxser.attacks.projections import Norm, clip_to_bounds, per_row, row_norm
 from jaxser.errors import UsageError
@@ -121,7 +122,8 @@ class Boundary(MinimalNormAttack):
     """Boundary attack: minimal L2 norm, from decisions alone.
 
     Untargeted and targeted; a start is noise of several weights and bandwidths. Targets that no
-    noise reaches in ``start_tries`` tries are reported as failures: ``x_adv`` is the clean input.
+    noise reaches in ``start_tries`` tries are reported as failures: ``x_adv`` is the clean input. A
+    search ends a thousandth of the perturbation beyond the boundary (not ART's).
 
     Attributes:
       queries: forward passes per row, those for the start included; one step spends one.
@@ -262,10 +264,14 @@ class Boundary(MinimalNormAttack):
         queries = state.queries + 1
         spent = queries >= self.queries
         converged = new.source_step < self.source_step_convergence
+        done = new.done | spent | converged
+        x_adv = jnp.where(per_row(taken, state.x), candidate, state.x_adv)
         new = dataclasses.replace(
             new,
-            x_adv=jnp.where(per_row(taken, state.x), candidate, state.x_adv),
-            done=new.done | spent | converged,
+            x_adv=jnp.where(
+                per_row(done, state.x), stepped_out(x_adv, state.x, self.bounds), x_adv
+            ),
+            done=done,
             steps=state.steps + 1,
             queries=queries,
             flags=state.flags | flags,

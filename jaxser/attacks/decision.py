@@ -28,6 +28,7 @@ __all__ = [
     "random_point",
     "start_blocks",
     "start_candidate",
+    "stepped_out",
     "uniform",
 ]
 
@@ -38,6 +39,9 @@ _RUNGS = 8
 _BLOCKS = (0, 2, 4, 6)
 # Where there are no bounds, the noise of the ladder's n-th time is so many times louder.
 _LOUDER = 8.0
+
+# By this share of its perturbation what was found is moved away from the boundary at the end.
+_BEYOND = 1e-3
 
 
 def noise_bits(
@@ -116,6 +120,18 @@ def start_candidate(
         point *= per_row(_LOUDER ** again.astype(jnp.float32), x)
     weight = jnp.exp2((rung + 1 - _RUNGS).astype(jnp.float32))
     return clip_to_bounds(x + per_row(weight, x) * (point - x), x, bounds)
+
+
+def stepped_out(
+    x_adv: Float[Array, "batch ..."], x: Float[Array, "batch ..."], bounds: Bounds
+) -> Float[Array, "batch ..."]:
+    """``x_adv`` a thousandth further from ``x``, within ``bounds``; the end of a search.
+
+    A search that decisions alone guide comes as close to the boundary as rounding lets it, and what
+    it ends on is not adversarial to a program that rounds in another way, such as that of another
+    batch size. A margin, which would tell, is not for such an attack to see.
+    """
+    return clip_to_bounds(x_adv + _BEYOND * (x_adv - x), x, bounds)
 
 
 def decide(

@@ -42,6 +42,7 @@ from jaxser.attacks.decision import (
     normal,
     start_blocks,
     start_candidate,
+    stepped_out,
     uniform,
 )
 from jaxser.attacks.projections import (
@@ -96,7 +97,8 @@ class HopSkipJump(MinimalNormAttack):
     """HopSkipJump: minimal L2 or L∞ norm, from decisions alone.
 
     Untargeted and targeted; a start is noise of several weights and bandwidths. Targets that no
-    noise reaches in ``start_tries`` tries are reported as failures: ``x_adv`` is the clean input.
+    noise reaches in ``start_tries`` tries are reported as failures: ``x_adv`` is the clean input. A
+    search ends a thousandth of the perturbation beyond the boundary.
 
     Attributes:
       norm: "l2" or "linf".
@@ -210,10 +212,12 @@ class HopSkipJump(MinimalNormAttack):
         next_phase = jnp.where(enough, _MOVE, next_phase)
         already = (phase == _CLEAN) & hit
         given_up = starting & ~hit & (tries >= self.start_tries)
+        done = already | given_up | (state.queries + 1 >= self.queries)
+        x_adv = jnp.where(per_row(taken, x), candidate, state.x_adv)
         new = dataclasses.replace(
             state,
-            x_adv=jnp.where(per_row(taken, x), candidate, state.x_adv),
-            done=already | given_up | (state.queries + 1 >= self.queries),
+            x_adv=jnp.where(per_row(done, x), stepped_out(x_adv, x, self.bounds), x_adv),
+            done=done,
             steps=state.steps + 1,
             queries=state.queries + 1,
             flags=state.flags | flags,

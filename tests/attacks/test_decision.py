@@ -3,9 +3,13 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import scipy.stats
+import small_victims
 
+from jaxser import run_attack
 from jaxser.attacks.base import NON_FINITE, row_keys, step_keys
+from jaxser.attacks.boundary import Boundary
 from jaxser.attacks.decision import (
     decide,
     noise_bits,
@@ -106,3 +110,18 @@ def test_a_row_without_a_finite_prediction_is_no_success() -> None:
     hit, flags = decide(lambda x: logits, logits, jnp.array([0, 0, 0]), targeted=False)
     assert hit.tolist() == [True, False, False]
     assert flags.tolist() == [0, NON_FINITE, 0]
+
+
+@pytest.mark.usefixtures("optimised")
+@pytest.mark.parametrize("kind", ["linear", "conv"])
+def test_what_a_search_ends_on_is_adversarial_in_batches_of_another_size(kind: str) -> None:
+    """It would end on the boundary itself, which rounding puts on either side."""
+    victim, x = small_victims.small_victim(kind), small_victims.waveforms(32)
+    labels = np.asarray(victim.logits(x)).argmax(axis=1)
+    attack = Boundary(queries=5_000, bounds=(-1.0, 1.0))
+    result = run_attack(victim, x, labels, attack, [float("inf")], devices=jax.devices()[:1])
+    assert result.success.all()
+    for size in (1, 3):
+        parts = [result.x_adv[0, start : start + size] for start in range(0, len(x), size)]
+        logits = np.concatenate([victim.logits(part) for part in parts])
+        assert (logits.argmax(axis=1) != labels).all()
