@@ -268,9 +268,7 @@ class Boundary(MinimalNormAttack):
         x_adv = jnp.where(per_row(taken, state.x), candidate, state.x_adv)
         new = dataclasses.replace(
             new,
-            x_adv=jnp.where(
-                per_row(done, state.x), stepped_out(x_adv, state.x, self.bounds), x_adv
-            ),
+            x_adv=stepped_out(done, x_adv, state.x, self.bounds),
             done=done,
             steps=state.steps + 1,
             queries=queries,

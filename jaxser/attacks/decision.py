@@ -123,15 +123,19 @@ def start_candidate(
 
 
 def stepped_out(
-    x_adv: Float[Array, "batch ..."], x: Float[Array, "batch ..."], bounds: Bounds
+    ended: Bool[Array, "batch"],
+    x_adv: Float[Array, "batch ..."],
+    x: Float[Array, "batch ..."],
+    bounds: Bounds,
 ) -> Float[Array, "batch ..."]:
-    """``x_adv`` a thousandth further from ``x``, within ``bounds``; the end of a search.
+    """``x_adv``, a thousandth further from ``x``, within ``bounds``, where a search has ended.
 
     A search that decisions alone guide comes as close to the boundary as rounding lets it, and what
     it ends on is not adversarial to a program that rounds in another way, such as that of another
     batch size. A margin, which would tell, is not for such an attack to see.
     """
-    return clip_to_bounds(x_adv + _BEYOND * (x_adv - x), x, bounds)
+    beyond = clip_to_bounds(x_adv + _BEYOND * (x_adv - x), x, bounds)
+    return jnp.where(per_row(ended, x), beyond, x_adv)
 
 
 def decide(

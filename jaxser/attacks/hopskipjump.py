@@ -216,7 +216,7 @@ class HopSkipJump(MinimalNormAttack):
         x_adv = jnp.where(per_row(taken, x), candidate, state.x_adv)
         new = dataclasses.replace(
             state,
-            x_adv=jnp.where(per_row(done, x), stepped_out(x_adv, x, self.bounds), x_adv),
+            x_adv=stepped_out(done, x_adv, x, self.bounds),
             done=done,
             steps=state.steps + 1,
             queries=state.queries + 1,
