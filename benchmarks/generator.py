@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 SAMPLE_RATE = 16_000
 LEARNING_RATE = 1e-4  # of the paper
+TASKS = ("forward", "train")
 
 # Does the task once for a batch of waveforms, to the end.
 Run = Callable[["np.ndarray"], Any]
@@ -209,7 +210,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--train_sizes", nargs="+", type=int, default=[1, 2, 4], help="of a training step"
     )
-    parser.add_argument("--tasks", nargs="+", default=["forward", "train"])
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=TASKS)
     parser.add_argument("--dtype", default="float32", help="of jaxser's convolutions")
     parser.add_argument("--pairs", type=int, default=5, help="counted turns of each side")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads of each side")
