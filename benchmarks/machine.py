@@ -6,12 +6,45 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jaxser.errors import UsageError
 
-if TYPE_CHECKING:
-    import numpy as np
+
+def on_equal_terms(device: str, threads: int) -> float:
+    """Give both sides as much of the machine; call it before either is imported.
+
+    Args:
+      device: "cpu", or "gpu": the first one, of which JAX takes its half in advance.
+      threads: CPU threads of each side.
+
+    Returns:
+      cores that other programs keep busy.
+
+    Raises:
+      UsageError: see :func:`hold_to_threads`; or there is no GPU that both can use.
+    """
+    if device == "cpu":
+        return hold_to_threads(threads)
+    os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] = "0.45"
+    busy = busy_cores()
+    import jax
+    import torch
+
+    for side, sees_it in (
+        ("JAX", jax.default_backend() == "gpu"),
+        ("PyTorch", torch.cuda.is_available()),
+    ):
+        if not sees_it:
+            raise UsageError(
+                f"{side} sees no GPU; install a build of it for this one, or measure with "
+                "--device cpu."
+            )
+    # As XLA does: products in float32 go through the tensor cores in TF32.
+    torch.set_float32_matmul_precision("high")
+    # Convolutions are timed in all their forms before the first turn, as XLA times them.
+    torch.backends.cudnn.benchmark = True
+    return busy
 
 
 def hold_to_threads(threads: int) -> float:
@@ -61,28 +94,39 @@ def busy_cores(seconds: float = 2.0) -> float:
     return (used() - before) / os.sysconf("SC_CLK_TCK") / (time.perf_counter() - start)
 
 
-def seconds_of(run: Callable[["np.ndarray"], Any], x: "np.ndarray") -> float:
+def seconds_of(run: Callable[[Any], Any], x: Any) -> float:
     """Of one call."""
     start = time.perf_counter()
     run(x)
     return time.perf_counter() - start
 
 
-def rows_per_second(run: Callable[["np.ndarray"], Any], x: "np.ndarray") -> float:
-    """Of one call with all rows of ``x``, after one that is not counted.
+def rows_per_second(run: Callable[[Any], Any], x: Any, at_least: float = 0.0) -> float:
+    """Of calls with all rows of ``x``, after one that is not counted.
 
     Memory that a side gave back while the other had its turn has to be mapped anew, which a virtual
     machine pays for: 1 s of a call of 3.4 s here. Calls that follow each other, as in use, do not.
+
+    Args:
+      run: does the work for a batch, to the end.
+      x: the batch.
+      at_least: seconds to go on for; one call is counted in any case.
     """
     run(x)
-    return len(x) / seconds_of(run, x)
+    calls, spent = 0, 0.0
+    while not calls or spent < at_least:
+        spent += seconds_of(run, x)
+        calls += 1
+    return calls * len(x) / spent
 
 
-def best_batch(run: Callable[["np.ndarray"], Any], x: "np.ndarray", sizes: list[int]) -> int:
+def best_batch(run: Callable[[Any], Any], x: Any, sizes: list[int], at_least: float = 0.0) -> int:
     """The batch size with most rows per second, best of two; a single one is not measured."""
     if len(sizes) == 1:
         return sizes[0]
-    rates = {size: max(rows_per_second(run, x[:size]) for _ in range(2)) for size in sizes}
+    rates = {
+        size: max(rows_per_second(run, x[:size], at_least) for _ in range(2)) for size in sizes
+    }
     return max(rates, key=lambda size: rates[size])
 
 

@@ -1,10 +1,12 @@
 """Where a result comes from: versions, device, code revision."""
 
+import contextlib
 import functools
 import hashlib
 import importlib.metadata
 import platform
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +28,21 @@ def environment() -> dict[str, object]:
         "jaxser": jaxser.__version__,
         "git_revision": _git_revision(),
         "python": platform.python_version(),
-        "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "packages": _versions(_PACKAGES),
         "backend": jax.default_backend(),
         "devices": len(devices),
         "device": device_name(),
         "platform": platform.platform(),
     }
+
+
+def _versions(packages: Sequence[str]) -> dict[str, str]:
+    """Of what is installed; reading speech needs some that a machine for attacks can lack."""
+    found = {}
+    for name in packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def fingerprint_of(variables: Any) -> str:

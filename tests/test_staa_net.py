@@ -7,9 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small_victims import small_victim, waveforms
 
+from benchmarks.generator import EPSILON, attacked
 from jaxser import run_attack
-from jaxser.attacks import StaaNet, from_parameters, parameters
+from jaxser.attacks import PGD, StaaNet, from_parameters, parameters
 from jaxser.errors import InputError, UsageError
 from jaxser.staa_net import (
     Generator,
@@ -186,3 +188,13 @@ def test_parameters_name_the_generator() -> None:
         "bounds": None,
         "generator": "by hand 1234",
     }
+
+
+def test_the_benchmark_attacks_as_the_driver_does() -> None:
+    victim = small_victim("conv")
+    x = waveforms(4)
+    attack = PGD(steps=5, random_start=False)
+    made = attacked(attack, victim.logits, jnp.asarray(x))
+    result = run_attack(victim, x, [0] * 4, attack, [EPSILON])
+    np.testing.assert_allclose(made, result.x_adv[0], atol=1e-6)
+    assert np.abs(made - x).max() == pytest.approx(EPSILON, rel=1e-4)

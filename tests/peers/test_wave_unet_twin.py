@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from model_gradients import distance
 
+from benchmarks import generator as benchmark
 from jaxser import models, params
-from scripts.golden_generator import reference, seeded_batch, seeded_state, small_model
+from jaxser.errors import UsageError
+from scripts.golden_generator import SAMPLES, reference, seeded_batch, seeded_state, small_model
 
 pytestmark = pytest.mark.peers
 
@@ -65,3 +67,47 @@ def test_published_size_and_keys():
         expected = twin(torch.from_numpy(x))
     for mine, theirs in zip(jax.jit(model.apply)(variables, x), expected, strict=True):
         np.testing.assert_allclose(mine, theirs.numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize(("dtype", "apart"), [("float32", 1e-4), ("bfloat16", 0.1)])
+def test_sides_of_the_benchmark_do_the_same(dtype, apart):
+    """The same perturbations, and training steps that come to the same losses."""
+    import torch
+
+    from benchmarks.torch_twins import TorchWaveUNet
+
+    model = small_model(widths=(8, 16, 24), group_size=8, dtype=jnp.dtype(dtype))
+    state = seeded_state(model)
+    twin = TorchWaveUNet(SAMPLES, model.input_samples, model.output_samples, model.widths)
+    twin.load_state_dict({key: torch.from_numpy(each) for key, each in state.items()})
+    variables = params.from_torch(state, params.wave_unet_table(len(model.widths)))
+    ours = benchmark.jax_side(model, jax.tree.map(jnp.asarray, variables))
+    theirs = benchmark.torch_side(twin, "cpu", dtype, False, ours.gflop)
+    x = seeded_batch()
+    placed = ours.place(x), theirs.place(x)
+
+    def outputs():
+        return [
+            np.asarray(jnp.asarray(each, jnp.float32) if side is ours else each.float())
+            for side, rows in zip((ours, theirs), placed, strict=True)
+            for each in side.runs["forward"](rows)
+        ]
+
+    first = outputs()
+    for mine, peer in zip(first[:2], first[2:], strict=True):
+        assert distance(mine, peer) < apart
+    losses = [
+        [side.runs["train"](rows) for _ in range(4)]
+        for side, rows in zip((ours, theirs), placed, strict=True)
+    ]
+    np.testing.assert_allclose(losses[0], losses[1], atol=apart / 10)
+    assert losses[0][-1] < losses[0][0] - 1e-3  # it does learn
+    # What is used is not what is trained: its parameters are prepared, or another copy.
+    jax.tree.map(np.testing.assert_array_equal, outputs(), first)
+
+
+@pytest.mark.skipif(jax.default_backend() == "gpu", reason="there is a GPU here")
+def test_the_benchmark_says_that_there_is_no_gpu(monkeypatch):
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", "")  # is put back afterwards
+    with pytest.raises(UsageError, match="JAX sees no GPU"):
+        benchmark.main(["--device", "gpu"])
