@@ -376,6 +376,16 @@ def main(argv: list[str] | None = None) -> int:
         for measured in measure(task, sides, x, sizes, args.pairs):
             print(measured.line(), flush=True)
             everything.append(measured)
+        # After every task, as the next one can run out of memory or of time.
+        if args.out is not None:
+            write_report(
+                args.out,
+                busy,
+                args.threads,
+                seconds=args.seconds,
+                dtype=args.dtype,
+                measured=[dataclasses.asdict(each) for each in everything],
+            )
 
     if "forward" in args.tasks or "train" in args.tasks:
         sides = sides_of(samples, args.device, args.dtype, args.compile)
@@ -392,15 +402,6 @@ def main(argv: list[str] | None = None) -> int:
         sides = attack_sides(samples, args.dtype, args.threats)
         for size in sizes:
             take_turns("attack", sides, [size])
-    if args.out is not None:
-        write_report(
-            args.out,
-            busy,
-            args.threads,
-            seconds=args.seconds,
-            dtype=args.dtype,
-            measured=[dataclasses.asdict(each) for each in everything],
-        )
     return 0
 
 
