@@ -397,14 +397,18 @@ class LineSearchState(AttackState):
 class _Trials:
     """A line search under way: what each row has tried, and the best of it.
 
-    ``loss``, ``distance`` and ``hinge`` are the last trial's, ``best_*`` those of the trial with
-    the lowest loss; ``best_rate`` is zero where none lowered it.
+    ``loss`` and ``distance`` are the last trial's, ``best_*`` those of the trial with the lowest
+    loss; ``best_rate`` is zero where none lowered it. ``lowered`` and ``lowest`` say of the last
+    trial whether its loss is below that of the start, and whether none before was lower. They are
+    kept, not asked again of the losses: a compiler may compute a loss twice and round it otherwise.
     """
 
     rate: Float[Array, "batch"]
     halvings: Int[Array, "batch"]
     doublings: Int[Array, "batch"]
     halved: Bool[Array, "batch"]
+    lowered: Bool[Array, "batch"]
+    lowest: Bool[Array, "batch"]
     loss: Float[Array, "batch"]
     distance: Float[Array, "batch"]
     best_rate: Float[Array, "batch"]
@@ -657,9 +661,9 @@ class CarliniL2(_Carlini):
         """
 
         def wanted(trials: _Trials) -> tuple[Bool[Array, "batch"], Bool[Array, "batch"]]:
-            halve = ~trials.halved & (trials.halvings < self.max_halving) & (trials.loss >= loss)
+            halve = ~trials.halved & (trials.halvings < self.max_halving) & ~trials.lowered
             double = ~halve & (trials.halvings == 1) & (trials.doublings < self.max_doubling)
-            return halve & searching, double & (trials.loss <= trials.best_loss) & searching
+            return halve & searching, double & trials.lowest & searching
 
         def unfinished(trials: _Trials) -> Bool[Array, ""]:
             halve, double = wanted(trials)
@@ -683,6 +687,8 @@ class CarliniL2(_Carlini):
                 halvings=trials.halvings + halve,
                 doublings=trials.doublings + double,
                 halved=trials.halved | ~halve,
+                lowered=jnp.where(active, ~(new_loss >= loss), trials.lowered),
+                lowest=jnp.where(active, new_loss <= trials.best_loss, trials.lowest),
                 loss=jnp.where(active, new_loss, trials.loss),
                 distance=jnp.where(active, new_distance, trials.distance),
                 best_rate=jnp.where(lower, tried, trials.best_rate),
@@ -700,6 +706,8 @@ class CarliniL2(_Carlini):
                 halvings=none,
                 doublings=none,
                 halved=jnp.zeros_like(state.done),
+                lowered=jnp.isnan(loss),
+                lowest=jnp.ones_like(state.done),
                 loss=loss,
                 distance=distance,
                 best_rate=jnp.zeros_like(loss),

@@ -182,7 +182,6 @@ def test_no_example_is_so_close_that_rounding_takes_it_back(attack: CarliniL2) -
 # --- parity --------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("optimised")
 @pytest.mark.parametrize("norm", ["l2", "linf"])
 @pytest.mark.parametrize("targeted", [False, True])
 def test_rows_that_art_found_are_found_again(norm: str, targeted: bool) -> None:
