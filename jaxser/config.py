@@ -306,7 +306,8 @@ class GeneratorConfig:
         Field(
             gt=0,
             lt=1,
-            description="share of changed samples to arrive at; replaces sparsity_weight",
+            description="share of changed samples to arrive at, for each target apart; "
+            "replaces sparsity_weight",
         ),
     ] = None
     anneal_epochs: Annotated[

@@ -108,14 +108,15 @@ class GeneratorState:
       step: batches so far.
       params: of the generator.
       opt_state: of the optimiser.
-      multipliers: of what is kept, "sparsity" and "snr".
+      multipliers: of what is kept: "sparsity", one for each target that a generator for all is
+        given and one in any other, and "snr".
       metrics: of the epoch.
     """
 
     step: Int[Array, ""]
     params: Any
     opt_state: optax.OptState
-    multipliers: dict[str, Float[Array, ""]]
+    multipliers: dict[str, Float[Array, "..."]]
     metrics: GeneratorMetrics
 
     @property
@@ -124,13 +125,19 @@ class GeneratorState:
         return {"params": self.params}
 
 
-def init_generator_state(variables: Any, optimizer: optax.GradientTransformation) -> GeneratorState:
-    """Before the first step."""
+def init_generator_state(
+    generator: Generator, variables: Any, optimizer: optax.GradientTransformation
+) -> GeneratorState:
+    """Before the first step; ``variables`` are what ``generator`` starts from."""
+    groups = len(generator.labels) if generator.target == ALL_TARGETS else 1
     return GeneratorState(
         step=jnp.zeros((), jnp.int32),
         params=variables["params"],
         opt_state=optimizer.init(variables["params"]),
-        multipliers={name: jnp.zeros((), jnp.float32) for name in ("sparsity", "snr")},
+        multipliers={
+            "sparsity": jnp.zeros(groups, jnp.float32),
+            "snr": jnp.zeros((), jnp.float32),
+        },
         metrics=GeneratorMetrics.zeros(),
     )
 
@@ -172,6 +179,7 @@ def make_generator_step(
         epsilon = _draw_epsilon(epsilon_key, generator.epsilon, len(x))
         share = _share_to_keep(config.keep_sparsity, state.step, annealed)
         target = _targets(target_key, generator, y[:, 0])
+        members = _groups(generator, target, len(x))
 
         def loss_of(params: Any) -> tuple[Array, Any]:
             made = _make(generator, {"params": params}, x, epsilon, target, config, mask_key)
@@ -179,8 +187,8 @@ def make_generator_step(
                 threats, threat_variables, made.x_adv, y, target, config.confidence
             )
             losses = losses_of(adversarial, made.v, made.m, made.d, config.reduction)
-            breaches = _breaches(config, x, made, share)
-            kept = _keeping(breaches, state.multipliers)
+            breaches = _breaches(config, x, made, share, members)
+            kept = _keeping(breaches, state.multipliers, members.mean(axis=0))
             total = _weighted(config, losses) + kept
             rate = jnp.ones(len(x)) if made.d is None else quantise(made.d).mean(axis=1)
             return total, (losses, breaches, fooled, rate)
@@ -255,6 +263,18 @@ def _targets(
     return (y + jax.random.randint(key, y.shape, 1, classes, y.dtype)) % classes
 
 
+def _groups(
+    generator: Generator, target: Int[Array, " batch"] | None, rows: int
+) -> Float[Array, "batch groups"]:
+    """Which rows keep the stated sparsity together: those of each target that is asked for.
+
+    All rows as one would let a generator for all targets spend what is allowed on the easiest.
+    """
+    if generator.target == ALL_TARGETS:
+        return jax.nn.one_hot(target, len(generator.labels))
+    return jnp.ones((rows, 1))
+
+
 def _make(
     generator: Generator,
     variables: Any,
@@ -327,9 +347,11 @@ def _breaches(
     x: Float[Array, "batch time"],
     made: _Made,
     share: Float[Array, ""] | None,
-) -> dict[str, Float[Array, ""]]:
+    members: Float[Array, "batch groups"],
+) -> dict[str, Float[Array, "..."]]:
     """How far from what is to be kept, in logarithms: 0.1 is some 10 % too many changed samples.
 
+    Sparsity is one breach for each of the groups of rows, 0 for a group that the batch lacks.
     The share of changed samples is that of the quantised mask, with the gradient of a softsign:
     that of the scores' tanh is zero in float32 where raw locations are beyond 9, and a network that
     has gone there while all samples were allowed would never come back.
@@ -339,7 +361,10 @@ def _breaches(
         slope = 0.5 * jax.nn.soft_sign(made.raw)
         straight = quantise(made.d) + slope - jax.lax.stop_gradient(slope)
         slack = _SLACK * share
-        found["sparsity"] = jnp.log((straight.mean() + slack) / (share + slack))
+        rows = members.sum(axis=0)
+        changed = straight.mean(axis=1) @ members / jnp.maximum(rows, 1.0)
+        breach = jnp.log((changed + slack) / (share + slack))
+        found["sparsity"] = jnp.where(rows > 0, breach, 0.0)
     if config.keep_snr is not None:
         # The mean over rows is taken of the ratio: one of its logarithm would let silent changes of
         # some rows pay for loud ones of others.
@@ -350,12 +375,14 @@ def _breaches(
     return found
 
 
-def _keeping(breaches: dict[str, Array], multipliers: dict[str, Array]) -> Array:
-    """Augmented Lagrangian: sparsity is met, SNR is at least met."""
+def _keeping(
+    breaches: dict[str, Array], multipliers: dict[str, Array], weights: Float[Array, " groups"]
+) -> Array:
+    """Augmented Lagrangian: sparsity is met, SNR is at least met; groups count by their rows."""
     total = jnp.zeros(())
     if "sparsity" in breaches:
         breach = breaches["sparsity"]
-        total += multipliers["sparsity"] * breach + 0.5 * _PENALTY * breach**2
+        total += weights @ (multipliers["sparsity"] * breach + 0.5 * _PENALTY * breach**2)
     if "snr" in breaches:
         pull = jnp.maximum(multipliers["snr"] + _PENALTY * breaches["snr"], 0.0)
         total += 0.5 * (pull**2 - multipliers["snr"] ** 2) / _PENALTY

@@ -155,7 +155,7 @@ class _Run:
         variables = jax.jit(functools.partial(initialise, module))(init_key)
         if config.generator.start is not None and not begun(config.out):
             variables = _started(config.generator.start, variables)
-        state = init_generator_state(variables, optimizer)
+        state = init_generator_state(self.generator, variables, optimizer)
         step = jax.jit(
             make_generator_step(
                 self.generator, self.threats, config.generator, optimizer, step_key, steps_per_epoch
