@@ -54,28 +54,53 @@ _USUAL_EPSILON = 0.01
 
 # --- convolutions --------------------------------------------------------------------------
 #
-# What is below was chosen by timing all levels of the published generator on an AMD EPYC (6 s of
-# speech, batch 1, jax 0.10.2). XLA's stride-1 convolutions reach 90 GFLOP/s there, in gradients as
+# What is below was chosen by timing all levels of the published generator, 6 s of speech.
+#
+# On an AMD EPYC (batch 1, jax 0.10.2) XLA's stride-1 convolutions reach 90 GFLOP/s, in gradients as
 # well; Winograd's take half the time from 128 channels on and more time below 64. But the kernel's
 # gradient took 135 ms instead of 42 for the first strided convolution, and 1.2 to 2.6 s instead of
 # 20 ms for each transposed one, the first of which takes 48 ms forward as well, and 25 as products.
+#
+# On an NVIDIA H100 (batch 32, bfloat16, jax 0.11.2) all but the deepest levels take as long as
+# their memory takes to be read and written. What did not: cuDNN's convolution of the waveform,
+# which has one channel (0.38 ms; as sums it is computed where it is read), and its gradient by the
+# kernels of transposed convolutions: 362 of a training step's 426 ms went to the last two.
+
+
+def _on_cpu() -> bool:
+    return jax.default_backend() == "cpu"
+
+
+def laid_out_kernel(kernel: Float[Array, "size inputs outputs"]) -> Array:
+    """What :func:`strided_conv` takes; outputs first, as cuDNN wants them, but on a CPU."""
+    return kernel if _on_cpu() else kernel.transpose(2, 0, 1)
 
 
 def _convolve(
     x: Float[Array, "batch time inputs"],
-    kernel: Float[Array, "size inputs outputs"],
+    kernel: Float[Array, "_ _ _"],
     padding: tuple[int, int] = (0, 0),
     stride: int = 1,
-    dilation: int = 1,
 ) -> Float[Array, "batch steps outputs"]:
+    """Of every ``stride``-th place; ``kernel`` is from :func:`laid_out_kernel`."""
+    order = "WIO" if _on_cpu() else "OWI"
     return lax.conv_general_dilated(
-        x,
-        kernel,
-        (stride,),
-        [padding],
-        lhs_dilation=(dilation,),
-        dimension_numbers=("NWC", "WIO", "NWC"),
+        x, kernel, (stride,), [padding], dimension_numbers=("NWC", order, "NWC")
     )
+
+
+def _waveform_sums(
+    x: Float[Array, "batch time 1"],
+    kernel: Float[Array, "size 1 outputs"],
+    padding: tuple[int, int],
+) -> Float[Array, "batch steps outputs"]:
+    """A convolution of one channel, which accelerators fuse into what reads it."""
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    samples = jnp.pad(x[..., 0].astype(wide), ((0, 0), padding))[..., None]
+    steps = samples.shape[1] - len(kernel) + 1
+    taps = enumerate(kernel.astype(wide))
+    terms = [samples[:, tap : tap + steps] * row[None] for tap, row in taps]
+    return functools.reduce(jnp.add, terms).astype(x.dtype)
 
 
 def _strided(
@@ -131,13 +156,14 @@ def strided_conv(
 ) -> Float[Array, "batch steps outputs"]:
     """A convolution of every ``stride``-th place, after zeros at both ends (``padding``).
 
-    On a CPU its gradients are matrix products. ``size`` must be ``stride`` at least.
+    On a CPU its gradients are matrix products. ``size`` must be ``stride`` at least, and ``kernel``
+    is from :func:`laid_out_kernel`.
     """
     return _strided(x, kernel, stride, padding)
 
 
 def _strided_jvp(stride: int, padding: tuple[int, int], primals: Any, tangents: Any) -> Any:
-    form = _strided_products if jax.default_backend() == "cpu" else _strided
+    form = _strided_products if _on_cpu() else _strided
     form = functools.partial(form, stride=stride, padding=padding)
     return strided_conv(*primals, stride, padding), _tangent(form, form, primals, tangents)
 
@@ -146,11 +172,18 @@ strided_conv.defjvp(_strided_jvp, symbolic_zeros=True)
 
 
 def transposed_kernel(kernel: Float[Array, "size inputs outputs"], stride: int) -> Any:
-    """What :func:`transposed_conv` takes: on a CPU, ``stride`` taps side by side at a time."""
-    if jax.default_backend() != "cpu":
-        return kernel
-    blocks = [kernel[start : start + stride] for start in range(0, len(kernel), stride)]
-    return [block.transpose(1, 0, 2).reshape(kernel.shape[1], -1) for block in blocks]
+    """What :func:`transposed_conv` takes: ``stride`` taps side by side at a time.
+
+    On a CPU one matrix for each time, else a kernel for :func:`_convolve`.
+    """
+    if _on_cpu():
+        blocks = [kernel[start : start + stride] for start in range(0, len(kernel), stride)]
+        return [block.transpose(1, 0, 2).reshape(kernel.shape[1], -1) for block in blocks]
+    size, inputs, outputs = kernel.shape
+    times = -(-size // stride)
+    kernel = jnp.pad(kernel, ((0, times * stride - size), (0, 0), (0, 0)))
+    kernel = kernel.reshape(times, stride, inputs, outputs)[::-1]
+    return kernel.transpose(1, 3, 0, 2).reshape(stride * outputs, times, inputs)
 
 
 def transposed_conv(
@@ -171,25 +204,28 @@ def transposed_conv(
       stride: samples from one step to the next.
       crop: samples to leave out before and after.
     """
-    if isinstance(kernel, list):
-        return _transposed_products(x, kernel, size, stride, crop)
-    around = (size - 1 - crop[0], size - 1 - crop[1])
-    return _convolve(x, kernel[::-1], around, dilation=stride)
-
-
-def _transposed_products(
-    x: Float[Array, "batch steps inputs"],
-    taps: Sequence[Float[Array, "inputs _"]],
-    size: int,
-    stride: int,
-    crop: tuple[int, int],
-) -> Float[Array, "batch time outputs"]:
-    """The same as one product for every ``stride`` taps, each added a step later than the last."""
-    batch, steps, inputs = x.shape
-    outputs = taps[0].shape[1] // stride
+    batch, steps, _ = x.shape
     time = (steps - 1) * stride + size - sum(crop)
     # Rows of ``stride`` samples, without those that are cropped off as a whole.
     first, last = crop[0] // stride, -(-(crop[0] + time) // stride)
+    if isinstance(kernel, list):
+        rows = _rows_by_products(x, kernel, stride, first, last)
+    else:
+        rows = _convolve(x, kernel, (kernel.shape[1] - 1 - first, last - steps))
+    skipped = crop[0] - first * stride
+    return rows.reshape(batch, (last - first) * stride, -1)[:, skipped : skipped + time]
+
+
+def _rows_by_products(
+    x: Float[Array, "batch steps inputs"],
+    taps: Sequence[Float[Array, "inputs _"]],
+    stride: int,
+    first: int,
+    last: int,
+) -> Float[Array, "batch rows stride outputs"]:
+    """One product for every ``stride`` taps, each added a step later than the last."""
+    batch, steps, inputs = x.shape
+    outputs = taps[0].shape[1] // stride
     terms = []
     for block, of_block in enumerate(taps):
         begin, end = first - block, last - block
@@ -197,9 +233,7 @@ def _transposed_products(
         read = jnp.pad(read, ((0, 0), (max(-begin, 0), max(end - steps, 0)), (0, 0)))
         products = (read.reshape(-1, inputs) @ of_block).reshape(batch, last - first, -1, outputs)
         terms.append(products if products.shape[2] == stride else _laid_out(products, stride))
-    y = functools.reduce(jnp.add, terms).reshape(batch, -1, outputs)
-    skipped = crop[0] - first * stride
-    return y[:, skipped : skipped + time]
+    return functools.reduce(jnp.add, terms)
 
 
 def _laid_out(
@@ -215,6 +249,32 @@ def _laid_out(
 # --- normalisation -------------------------------------------------------------------------
 
 
+def _moments(
+    y: Float[Array, "batch time channels"],
+) -> tuple[Float[Array, "batch channels"], Float[Array, "batch channels"]]:
+    """Mean and (biased) variance over time; squares of plain numbers could drown the variance."""
+    if _on_cpu():
+        mean = y.mean(axis=1)
+        # What is left of a channel has mean 0, so the mean's own derivative adds nothing.
+        return mean, ((y - lax.stop_gradient(mean)[:, None]) ** 2).mean(axis=1)
+    # About a sample ``y`` is read once instead of twice. A CPU takes longer so.
+    first = lax.stop_gradient(y[:, :1])
+    mean = (y - first).mean(axis=1)
+    return first[:, 0] + mean, ((y - first) ** 2).mean(axis=1) - mean**2
+
+
+def _of_groups(
+    a: Float[Array, "batch channels"], group_size: int
+) -> Float[Array, "batch channels"]:
+    """The mean of its group for every channel."""
+    groups = a.shape[1] // group_size
+    means = a.reshape(-1, groups, group_size).mean(axis=2)
+    if not _on_cpu():
+        return jnp.repeat(means, group_size, axis=1)
+    # A product, as XLA would fuse repeated means into the loop over samples and gather them there.
+    return means @ jnp.repeat(jnp.eye(groups, dtype=a.dtype), group_size, axis=1)
+
+
 def group_norm(
     y: Float[Array, "batch time channels"],
     bias: Float[Array, " channels"],
@@ -224,8 +284,8 @@ def group_norm(
 ) -> Float[Array, "batch time channels"]:
     """ReLU of groups of neighbouring channels with mean 0 and (biased) variance 1 over time.
 
-    Statistics are taken in float32 at least and of each channel about its own mean, then put
-    together: ``y`` is read three times and nothing else of its size is made. PyTorch's epsilon.
+    Statistics are taken in float32 at least and of each channel by itself, then put together:
+    nothing but the result is made of the size of ``y``. PyTorch's epsilon.
 
     Args:
       y: of a whole number of groups.
@@ -235,21 +295,14 @@ def group_norm(
     """
     dtype = y.dtype
     y = y.astype(jnp.promote_types(dtype, jnp.float32))
-
-    # A product, as XLA would fuse repeated means into the loop over samples and gather them there.
-    groups = y.shape[2] // group_size
-    repeated = jnp.repeat(jnp.eye(groups, dtype=y.dtype), group_size, axis=1)
-
-    def of_group(a: Float[Array, "batch channels"]) -> Float[Array, "batch channels"]:
-        return a.reshape(-1, groups, group_size).mean(axis=2) @ repeated
-
-    mean = y.mean(axis=1)
-    # What is left of a channel has mean 0, so the mean's own derivative adds nothing.
-    variance = ((y - lax.stop_gradient(mean)[:, None]) ** 2).mean(axis=1)
+    mean, variance = _moments(y)
     mean = mean + bias[None]
-    of_groups = of_group(mean)
-    slope = scale * lax.rsqrt(of_group(variance + (mean - of_groups) ** 2) + NORM_EPSILON)
+    of_groups = _of_groups(mean, group_size)
+    of_variance = _of_groups(variance + (mean - of_groups) ** 2, group_size)
+    slope = scale * lax.rsqrt(of_variance + NORM_EPSILON)
     offset = shift + (bias[None] - of_groups) * slope
+    if not _on_cpu():  # which drops barriers; elsewhere all this is not to be redone per sample
+        slope, offset = lax.optimization_barrier((slope, offset))
     slope, offset = slope[:, None], offset[:, None]
     # The ReLU is in the factors, so that the gradient by the slope is no sum of bare products,
     # which takes XLA's CPU backend 54 ms instead of 3 for one row of the first level.
@@ -353,27 +406,32 @@ class ConvNorm(nn.Module):
             gain, move = jnp.split(film(condition), 2, axis=1)
             scale, shift = scale * (1 + gain), shift * (1 + gain) + move
         same = self.geometry.padding == "same"
-        if self.resampling == "keep":
-            around = (size // 2, size // 2) if same else (0, 0)
-            if is_faster(kernel):
-                y = winograd_conv(x, self._prepared(winograd_kernel, kernel), size, around)
-            else:
-                y = _convolve(x, kernel, around)
-        elif self.resampling == "down":
-            y = strided_conv(x, kernel, stride, self.geometry.strided_ends)
-        else:
+        if self.resampling == "up":
             # Unpadded, without the ends that fewer steps reach.
             crop = self.geometry.strided_ends if same else (size - 1, size - 1)
             taps = self._prepared(functools.partial(transposed_kernel, stride=stride), kernel)
             y = transposed_conv(x, taps, size, stride, crop)
+        elif self.resampling == "down":
+            taps = self._prepared(laid_out_kernel, kernel)
+            y = strided_conv(x, taps, stride, self.geometry.strided_ends)
+        else:
+            y = self._at_same_rate(x, kernel, (size // 2, size // 2) if same else (0, 0))
         return group_norm(y, bias, self.geometry.group_size, scale, shift)
+
+    def _at_same_rate(self, x: Array, kernel: Array, padding: tuple[int, int]) -> Array:
+        if is_faster(kernel):
+            return winograd_conv(x, self._prepared(winograd_kernel, kernel), len(kernel), padding)
+        if x.shape[2] == 1 and not _on_cpu():
+            return _waveform_sums(x, kernel, padding)
+        return _convolve(x, self._prepared(laid_out_kernel, kernel), padding)
 
     def _prepared(self, form: Callable[[Array], Any], kernel: Array) -> Any:
         """``form(kernel)``, which :func:`prepare` may have made already."""
         if self.has_variable(PREPARED, "kernel"):
             return self.get_variable(PREPARED, "kernel")
         made = form(kernel)
-        if self.is_mutable_collection(PREPARED) and not self.is_initializing():
+        changed = made is not kernel
+        if changed and self.is_mutable_collection(PREPARED) and not self.is_initializing():
             self.put_variable(PREPARED, "kernel", made)
         return made
 
@@ -388,9 +446,9 @@ def example_inputs(module: "WaveUNet") -> tuple[Array, Array | None, Array | Non
 def prepare(module: "WaveUNet", variables: Mapping[str, Any]) -> dict[str, Any]:
     """``variables`` with what depends on the parameters alone made once instead of in every call.
 
-    Kernels are in the convolutions' type. On a CPU they are laid out for its products too, which is
-    a fifth of a pass over 6 s of speech at the published size, for twice the memory. Gradients by
-    the parameters are not those of the generator afterwards.
+    Kernels are in the convolutions' type, and laid out for the device too, for twice the memory: on
+    a CPU this is a fifth of a pass over 6 s of speech at the published size. Gradients by the
+    parameters are not those of the generator afterwards.
 
     Args:
       module: the generator.
@@ -405,8 +463,6 @@ def prepare(module: "WaveUNet", variables: Mapping[str, Any]) -> dict[str, Any]:
         return leaf.astype(module.dtype) if leaf.ndim == 3 else leaf
 
     params = jax.tree.map(in_type, variables["params"])
-    if jax.default_backend() != "cpu":
-        return {"params": params}
     return {"params": params, **jax.jit(of_parameters)(params)}
 
 
@@ -418,7 +474,7 @@ def _after(
     XLA's CPU backend runs both decoders at once, and each throws the other's arrays out of the
     cache; it drops barriers, but cannot know that this adds zero.
     """
-    if jax.default_backend() != "cpu":
+    if not _on_cpu():
         return y
     zero = jnp.minimum(jnp.abs(lax.stop_gradient(other[:, 0])), 0.0)
     return y + zero.astype(y.dtype)[:, None, None]
@@ -452,8 +508,10 @@ class Decoder(nn.Module):
             x = layer(widths[level], name=f"after{level}")(x, condition)
         kernel = self.param("kernel", _KERNEL, (widths[0], 1), self.param_dtype)
         bias = self.param("bias", _ZEROS, (1,), self.param_dtype)
-        wide = jnp.promote_types(self.dtype, jnp.float32)
-        return (x.astype(wide) @ kernel + bias[None, None])[..., 0]
+        x = x.astype(jnp.promote_types(self.dtype, jnp.float32))
+        # A sum is computed where ``x`` is, which then never is in memory; a CPU takes longer so.
+        y = (x @ kernel)[..., 0] if _on_cpu() else (x * kernel[None, None, :, 0]).sum(axis=2)
+        return y + bias[None]
 
 
 class Condition(nn.Module):

@@ -11,8 +11,10 @@ from model_gradients import distance
 
 from jaxser import models, pretrained
 from jaxser.errors import InputError, UsageError
+from jaxser.models import wave_unet
 from jaxser.models.wave_unet import (
     group_norm,
+    laid_out_kernel,
     prepare,
     strided_conv,
     transposed_conv,
@@ -27,6 +29,15 @@ def seeded(widths=(8, 16), **settings):
     model = small_model(widths, **settings)
     variables = from_torch(seeded_state(model), wave_unet_table(len(model.widths)))
     return model, jax.tree.map(jnp.asarray, variables)
+
+
+@pytest.fixture(params=["cpu", "accelerator"])
+def forms(request, monkeypatch):
+    """Whose forms of the computations are used; those for accelerators run on a CPU as well."""
+    if request.param == "accelerator":
+        monkeypatch.setattr(wave_unet, "_on_cpu", lambda: False)
+        monkeypatch.setattr(wave_unet, "is_faster", lambda kernel: False)
+    return request.param
 
 
 def squares(model):
@@ -106,7 +117,7 @@ def test_every_level_has_the_length_that_was_computed(padding, kernel_size, stri
         assert [each.shape for each in outputs] == [(2, samples)] * 2
 
 
-def test_golden_outputs_and_gradients():
+def test_golden_outputs_and_gradients(forms):
     model, variables = seeded(widths=(8, 16, 24))
     with np.load(GOLDEN) as file:
         golden = dict(file)
@@ -121,7 +132,7 @@ def test_golden_outputs_and_gradients():
 
 
 @pytest.mark.parametrize(("size", "stride", "ends"), [(5, 4, (0, 1)), (7, 2, (4, 1))])
-def test_resampling_convolutions_are_those_of_xla(size, stride, ends):
+def test_resampling_convolutions_are_those_of_xla(size, stride, ends, forms):
     def strided(x, kernel):
         numbers = ("NWC", "WIO", "NWC")
         return jax.lax.conv_general_dilated(x, kernel, (stride,), [ends], dimension_numbers=numbers)
@@ -139,6 +150,9 @@ def test_resampling_convolutions_are_those_of_xla(size, stride, ends):
         )[1](x)[0]
         return full[:, ends[0] : full.shape[1] - ends[1]]
 
+    def our_strided(x, kernel):
+        return strided_conv(x, laid_out_kernel(kernel), stride, ends)
+
     def our_transposed(x, kernel):
         return transposed_conv(x, transposed_kernel(kernel, stride), size, stride, ends)
 
@@ -154,14 +168,14 @@ def test_resampling_convolutions_are_those_of_xla(size, stride, ends):
     x = jax.random.normal(jax.random.key(0), (2, 41, 6))
     kernel = jax.random.normal(jax.random.key(1), (size, 6, 5))
     for ours, theirs in (
-        (functools.partial(strided_conv, stride=stride, padding=ends), strided),
+        (our_strided, strided),
         (our_transposed, transposed),
     ):
         mine, xlas = (jax.jit(functools.partial(everything, f))(x, kernel) for f in (ours, theirs))
         jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-3), mine, xlas)
 
 
-def test_group_norm_far_from_zero():
+def test_group_norm_far_from_zero(forms):
     """Where the squares of plain numbers would drown the variance in float32."""
     y = jax.random.normal(jax.random.key(0), (2, 3000, 8)) + 3000.0
     y = y.at[1].multiply(-2.0)
@@ -174,16 +188,17 @@ def test_group_norm_far_from_zero():
 
 
 @pytest.mark.parametrize("conditions", [{}, {"num_classes": 3, "condition_epsilon": True}])
-def test_prepared_variables_give_the_same(conditions):
+def test_prepared_variables_give_the_same(conditions, forms):
     model = models.build("waveunet", num_samples=256, widths=(64, 72, 80), **conditions)
     x = jnp.asarray(np.random.default_rng(0).normal(0, 0.1, (2, 256)), jnp.float32)
     conditions = (jnp.array([0, 2]), jnp.array([0.01, 0.1])) if conditions else ()
     variables = model.init(jax.random.key(0), x, *conditions)
     prepared = prepare(model, variables)
-    # All but strided convolutions and the first, of one channel, have something to prepare.
+    # All have something to prepare but the first, of one channel, and on a CPU the strided ones.
     flat = jax.tree_util.tree_leaves_with_path(prepared["prepared"])
-    assert len({path[:-1] for path, _ in flat}) == 3 + 2 * 7
-    assert all(leaf.ndim == 2 for _, leaf in flat)
+    layers = {tuple(key.key for key in path if hasattr(key, "key")) for path, _ in flat}
+    assert len(layers) == (3 if forms == "cpu" else 5) + 2 * 7
+    assert all(leaf.ndim == (2 if forms == "cpu" else 3) for _, leaf in flat)
     found, expected = (jax.jit(model.apply)(each, x, *conditions) for each in (prepared, variables))
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
