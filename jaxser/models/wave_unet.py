@@ -62,9 +62,10 @@ _USUAL_EPSILON = 0.01
 # 20 ms for each transposed one, the first of which takes 48 ms forward as well, and 25 as products.
 #
 # On an NVIDIA H100 (batch 32, bfloat16, jax 0.11.2) all but the deepest levels take as long as
-# their memory takes to be read and written. What did not: cuDNN's convolution of the waveform,
-# which has one channel (0.38 ms; as sums it is computed where it is read), and its gradient by the
-# kernels of transposed convolutions: 362 of a training step's 426 ms went to the last two.
+# their memory takes to be read and written. Two things did not. cuDNN's convolution of the
+# waveform, which has one channel, took 0.38 ms; as a sum it is computed where it is read. And
+# cuDNN's gradients by the kernels of the last transposed convolutions took 362 of a training step's
+# 426 ms; a plain convolution that gives a whole stride of samples at a time has none of that kind.
 
 
 def _on_cpu() -> bool:
