@@ -165,7 +165,8 @@ class ModelConfig:
         float | None, Field(ge=0, lt=1, description="of cnn_lstm's LSTM; its own by default")
     ] = None
     dtype: Annotated[
-        Literal["float32", "bfloat16"], Field(description="precision inside the victim")
+        Literal["float32", "bfloat16"],
+        Field(description="precision inside the victim or generator"),
     ] = "float32"
     checkpoint: Annotated[
         Path | None,
