@@ -24,7 +24,7 @@ from jaxtyping import Array, Float, Int
 from jaxser.cores import available_cores
 from jaxser.errors import InputError
 from jaxser.models.conv2d import convolve, few_channel_conv, loop_conv, max_pool
-from jaxser.models.layers import LSTM, Dense
+from jaxser.models.layers import LSTM, Dense, on_cpu
 
 __all__ = [
     "CnnLstm",
@@ -84,13 +84,9 @@ def _backwards(y: Float[Array, "batch slices ..."]) -> Float[Array, "batch slice
 _ORDERS = (_same, _backwards)
 
 
-def _on_cpu() -> bool:
-    return jax.default_backend() == "cpu"
-
-
 def _first_conv(x: Array, kernel: Array, *_: Any, **__: Any) -> Array:
     """What ``nn.Conv`` calls in the first block, whose input has one channel."""
-    return few_channel_conv(x, kernel) if _on_cpu() else convolve(x, kernel)
+    return few_channel_conv(x, kernel) if on_cpu() else convolve(x, kernel)
 
 
 def _evaluated_block(
@@ -325,7 +321,7 @@ class CnnLstm(nn.Module):
 
         count, height, width, _ = y.shape
         most = max(1, _CELLS_PER_CORE * available_cores() // (height * width))
-        if not _on_cpu() or count <= most:
+        if not on_cpu() or count <= most:
             return of_piece(y)
         group = -(-count // -(-count // most))
         pieces = -(-count // group)
@@ -494,7 +490,7 @@ def _banded_product(
     """
     count, rows, bands, channels = maps.shape
     groups = round(count / _MAPS_IN_A_PRODUCT)
-    if not _on_cpu() or groups < 2:
+    if not on_cpu() or groups < 2:
         return jnp.arange(count), maps.reshape(count, -1) @ kernel
     order = jnp.argsort(first.reshape(-1))
     group = -(-count // groups)

@@ -34,12 +34,18 @@ __all__ = [
     "conv_moments",
     "moments",
     "normalise_utterance",
+    "on_cpu",
     "recurrence",
     "window_max",
 ]
 
 NORM_EPSILON = 1e-5
 NORM_MOMENTUM = 0.1  # share of the newest batch in the running statistics
+
+
+def on_cpu() -> bool:
+    """Whether forms of a computation are wanted that are fast on a CPU, where two are known."""
+    return jax.default_backend() == "cpu"
 
 
 def normalise_utterance(x: Float[Array, "batch time"]) -> Float[Array, "batch time"]:
@@ -223,7 +229,7 @@ def _piece(batch: int, windows: int) -> int:
 
     A CPU wants pieces that stay in its cache; an accelerator wants all of them.
     """
-    return max(1, 1024 // batch) if jax.default_backend() == "cpu" else windows
+    return max(1, 1024 // batch) if on_cpu() else windows
 
 
 def _conv_max_pool_jvp(

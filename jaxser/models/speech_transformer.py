@@ -31,7 +31,13 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from jaxser.errors import InputError, UsageError
-from jaxser.models.layers import NORM_EPSILON, NORM_MOMENTUM, check_waveforms, moments
+from jaxser.models.layers import (
+    NORM_EPSILON,
+    NORM_MOMENTUM,
+    check_waveforms,
+    moments,
+    on_cpu,
+)
 
 __all__ = [
     "ACTIVATIONS",
@@ -267,7 +273,7 @@ def grouped_convolution(
         )
 
     # On a CPU the kernel's gradient of XLA's grouped convolution takes nine times as long.
-    if jax.default_backend() != "cpu":
+    if not on_cpu():
         return convolve(x, kernel, groups)
     parts = zip(jnp.split(x, groups, axis=-1), jnp.split(kernel, groups, axis=-1), strict=True)
     return jnp.concatenate([convolve(*part, 1) for part in parts], axis=-1)
@@ -861,7 +867,7 @@ def _dense(module: Any, name: str, features: int) -> nn.Dense:
         dtype=module.dtype,
         param_dtype=module.param_dtype,
         kernel_init=nn.initializers.normal(module.config.initializer_range),
-        dot_general=_product if jax.default_backend() == "cpu" else None,
+        dot_general=_product if on_cpu() else None,
         name=name,
     )
 

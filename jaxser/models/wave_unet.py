@@ -27,7 +27,7 @@ from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float, Int
 
 from jaxser.errors import InputError, UsageError
-from jaxser.models.layers import NORM_EPSILON, check_waveforms
+from jaxser.models.layers import NORM_EPSILON, check_waveforms, on_cpu
 from jaxser.models.winograd import is_faster, winograd_conv, winograd_kernel
 
 __all__ = [
@@ -68,13 +68,9 @@ _USUAL_EPSILON = 0.01
 # 426 ms; a plain convolution that gives a whole stride of samples at a time has none of that kind.
 
 
-def _on_cpu() -> bool:
-    return jax.default_backend() == "cpu"
-
-
 def laid_out_kernel(kernel: Float[Array, "size inputs outputs"]) -> Array:
     """What :func:`strided_conv` takes; outputs first, as cuDNN wants them, but on a CPU."""
-    return kernel if _on_cpu() else kernel.transpose(2, 0, 1)
+    return kernel if on_cpu() else kernel.transpose(2, 0, 1)
 
 
 def _convolve(
@@ -84,7 +80,7 @@ def _convolve(
     stride: int = 1,
 ) -> Float[Array, "batch steps outputs"]:
     """Of every ``stride``-th place; ``kernel`` is from :func:`laid_out_kernel`."""
-    order = "WIO" if _on_cpu() else "OWI"
+    order = "WIO" if on_cpu() else "OWI"
     return lax.conv_general_dilated(
         x, kernel, (stride,), [padding], dimension_numbers=("NWC", order, "NWC")
     )
@@ -164,7 +160,7 @@ def strided_conv(
 
 
 def _strided_jvp(stride: int, padding: tuple[int, int], primals: Any, tangents: Any) -> Any:
-    form = _strided_products if _on_cpu() else _strided
+    form = _strided_products if on_cpu() else _strided
     form = functools.partial(form, stride=stride, padding=padding)
     return strided_conv(*primals, stride, padding), _tangent(form, form, primals, tangents)
 
@@ -177,7 +173,7 @@ def transposed_kernel(kernel: Float[Array, "size inputs outputs"], stride: int) 
 
     On a CPU one matrix for each time, else a kernel for :func:`_convolve`.
     """
-    if _on_cpu():
+    if on_cpu():
         blocks = [kernel[start : start + stride] for start in range(0, len(kernel), stride)]
         return [block.transpose(1, 0, 2).reshape(kernel.shape[1], -1) for block in blocks]
     size, inputs, outputs = kernel.shape
@@ -250,11 +246,11 @@ def _laid_out(
 # --- normalisation -------------------------------------------------------------------------
 
 
-def _moments(
+def _row_moments(
     y: Float[Array, "batch time channels"],
 ) -> tuple[Float[Array, "batch channels"], Float[Array, "batch channels"]]:
     """Mean and (biased) variance over time; squares of plain numbers could drown the variance."""
-    if _on_cpu():
+    if on_cpu():
         mean = y.mean(axis=1)
         # What is left of a channel has mean 0, so the mean's own derivative adds nothing.
         return mean, ((y - lax.stop_gradient(mean)[:, None]) ** 2).mean(axis=1)
@@ -270,7 +266,7 @@ def _of_groups(
     """The mean of its group for every channel."""
     groups = a.shape[1] // group_size
     means = a.reshape(-1, groups, group_size).mean(axis=2)
-    if not _on_cpu():
+    if not on_cpu():
         return jnp.repeat(means, group_size, axis=1)
     # A product, as XLA would fuse repeated means into the loop over samples and gather them there.
     return means @ jnp.repeat(jnp.eye(groups, dtype=a.dtype), group_size, axis=1)
@@ -296,13 +292,13 @@ def group_norm(
     """
     dtype = y.dtype
     y = y.astype(jnp.promote_types(dtype, jnp.float32))
-    mean, variance = _moments(y)
+    mean, variance = _row_moments(y)
     mean = mean + bias[None]
     of_groups = _of_groups(mean, group_size)
     of_variance = _of_groups(variance + (mean - of_groups) ** 2, group_size)
     slope = scale * lax.rsqrt(of_variance + NORM_EPSILON)
     offset = shift + (bias[None] - of_groups) * slope
-    if not _on_cpu():  # which drops barriers; elsewhere all this is not to be redone per sample
+    if not on_cpu():  # which drops barriers; elsewhere all this is not to be redone per sample
         slope, offset = lax.optimization_barrier((slope, offset))
     slope, offset = slope[:, None], offset[:, None]
     # The ReLU is in the factors, so that the gradient by the slope is no sum of bare products,
@@ -422,7 +418,7 @@ class ConvNorm(nn.Module):
     def _at_same_rate(self, x: Array, kernel: Array, padding: tuple[int, int]) -> Array:
         if is_faster(kernel):
             return winograd_conv(x, self._prepared(winograd_kernel, kernel), len(kernel), padding)
-        if x.shape[2] == 1 and not _on_cpu():
+        if x.shape[2] == 1 and not on_cpu():
             return _waveform_sums(x, kernel, padding)
         return _convolve(x, self._prepared(laid_out_kernel, kernel), padding)
 
@@ -475,7 +471,7 @@ def _after(
     XLA's CPU backend runs both decoders at once, and each throws the other's arrays out of the
     cache; it drops barriers, but cannot know that this adds zero.
     """
-    if not _on_cpu():
+    if not on_cpu():
         return y
     zero = jnp.minimum(jnp.abs(lax.stop_gradient(other[:, 0])), 0.0)
     return y + zero.astype(y.dtype)[:, None, None]
@@ -511,7 +507,7 @@ class Decoder(nn.Module):
         bias = self.param("bias", _ZEROS, (1,), self.param_dtype)
         x = x.astype(jnp.promote_types(self.dtype, jnp.float32))
         # A sum is computed where ``x`` is, which then never is in memory; a CPU takes longer so.
-        y = (x @ kernel)[..., 0] if _on_cpu() else (x * kernel[None, None, :, 0]).sum(axis=2)
+        y = (x @ kernel)[..., 0] if on_cpu() else (x * kernel[None, None, :, 0]).sum(axis=2)
         return y + bias[None]
 
 

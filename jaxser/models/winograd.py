@@ -11,11 +11,12 @@ import functools
 import operator
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
+
+from jaxser.models.layers import on_cpu
 
 __all__ = ["is_faster", "winograd_conv", "winograd_kernel"]
 
@@ -32,7 +33,7 @@ def is_faster(kernel: Float[Array, "size inputs outputs"]) -> bool:
     """Whether :func:`winograd_conv` is the faster one here, and rounds little enough."""
     size, inputs, outputs = kernel.shape
     return (
-        jax.default_backend() == "cpu"
+        on_cpu()
         and kernel.dtype == jnp.float32
         and size in (3, 5)
         and inputs * outputs >= _FEWEST_PRODUCTS

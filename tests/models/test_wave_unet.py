@@ -35,7 +35,7 @@ def seeded(widths=(8, 16), **settings):
 def forms(request, monkeypatch):
     """Whose forms of the computations are used; those for accelerators run on a CPU as well."""
     if request.param == "accelerator":
-        monkeypatch.setattr(wave_unet, "_on_cpu", lambda: False)
+        monkeypatch.setattr(wave_unet, "on_cpu", lambda: False)
         monkeypatch.setattr(wave_unet, "is_faster", lambda kernel: False)
     return request.param
 
