@@ -211,14 +211,13 @@ def sides_of(samples: int, device: str, dtype: str, compile_: bool) -> dict[str,
     from jaxser import models, params
 
     module: Any = models.build("waveunet", num_samples=samples, dtype=dtype)
-    beyond = module.input_samples - (module.input_samples - module.output_samples) // 2 - samples
-    if beyond >= samples:
-        raise UsageError(
-            f"waveforms of {samples} samples are too short for PyTorch, which is to reflect "
-            f"{beyond} of them at the end; give more --seconds, such as 1."
-        )
     torch.manual_seed(0)
     twin = TorchWaveUNet(samples, module.input_samples, module.output_samples)
+    if twin.right >= samples:
+        raise UsageError(
+            f"waveforms of {samples} samples are too short for PyTorch, which is to reflect "
+            f"{twin.right} of them at the end; give more --seconds, such as 1."
+        )
     state = {key: tensor.numpy().copy() for key, tensor in twin.state_dict().items()}
     variables = jax.tree.map(jnp.asarray, params.from_torch(state, params.wave_unet_table()))
     sides = {"torch": torch_side(twin, device, dtype, False, gflop_of(module))}
