@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.machine import hold_to_threads, write_report
-from jaxser.errors import InputError, UsageError, report_errors
+from jaxser.runtime.errors import InputError, UsageError, report_errors
 
 if TYPE_CHECKING:
     import numpy as np
 
     from benchmarks.attack_peers import Work
-    from jaxser.victim import Victim
+    from jaxser.victims.victim import Victim
 
 
 @dataclasses.dataclass(frozen=True)
@@ -296,7 +296,7 @@ class Bench:
         """The utterances of this case, and the labels to leave."""
         import numpy as np
 
-        from jaxser.driver import predict
+        from jaxser.driver.run import predict
 
         keep = np.arange(len(self.x))
         if case.noise_starts:
@@ -311,7 +311,7 @@ class Bench:
         """Both sides' examples are judged by the same victim."""
         import numpy as np
 
-        from jaxser.driver import predict
+        from jaxser.driver.run import predict
 
         predicted = [predict(self.victim, np.asarray(each, np.float32)) for each in x_adv]
         return np.stack(predicted) != y[None]
@@ -409,7 +409,7 @@ def load_victim_and_speech(
     import numpy as np
 
     from jaxser.corpora.selection import select, split_rows
-    from jaxser.victim import load_victim, read_run
+    from jaxser.victims.victim import load_victim, read_run
 
     config, _ = read_run(folder)
     corpus = dataclasses.replace(config.corpus, seconds=seconds)
@@ -447,7 +447,7 @@ def main(argv: list[str] | None = None) -> int:
     import torch
 
     from benchmarks.torch_twins import twin_of
-    from jaxser.driver import predict
+    from jaxser.driver.run import predict
 
     table = cases()[args.peer]
     names = args.attacks or list(table)

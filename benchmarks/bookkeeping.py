@@ -5,8 +5,8 @@
 
 The same rows twice, taking turns, in one process and after an uncounted turn: as cells of a sweep,
 with everything that is done for a row (identity, columns, Parquet files, tables), and as the bare
-stream of ``jaxser.driver.attack_rows``, whose rows are dropped. Victim and speech are loaded and
-heard beforehand on both sides. Memory is the peak of processes that sweep fewer and more rows.
+stream of ``jaxser.driver.run.attack_rows``, whose rows are dropped. Victim and speech are loaded
+and heard beforehand on both sides. Memory is the peak of processes that sweep fewer and more rows.
 """
 
 import argparse
@@ -25,11 +25,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.machine import busy_cores, write_report
-from jaxser.errors import report_errors
+from jaxser.runtime.errors import report_errors
 
 if TYPE_CHECKING:
-    from jaxser.sweep_config import Cell, SweepConfig
-    from jaxser.sweep_run import CellRunner
+    from jaxser.config.sweep import Cell, SweepConfig
+    from jaxser.experiments.sweep import CellRunner
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +57,7 @@ def shares(costs: list[Cost]) -> list[float]:
 def config_of(args: argparse.Namespace, attacks: list[str], epsilons: int) -> "SweepConfig":
     """The sweep, whose folder is put in later."""
     from jaxser.config import from_mapping
-    from jaxser.sweep_config import SweepConfig
+    from jaxser.config.sweep import SweepConfig
 
     values = {
         "out": "unused",
@@ -82,7 +82,7 @@ def sweep_seconds(runner: "CellRunner", cell: "Cell") -> float:
 
 def driver_seconds(runner: "CellRunner", cell: "Cell") -> tuple[float, int]:
     """Of the same rows from the driver, and how many there are."""
-    from jaxser.driver import attack_rows
+    from jaxser.driver.run import attack_rows
 
     run = runner.prepared(cell)
     start = time.perf_counter()
@@ -104,8 +104,8 @@ def driver_seconds(runner: "CellRunner", cell: "Cell") -> tuple[float, int]:
 
 def measure(config: "SweepConfig", turns: int) -> list[Cost]:
     """Both sides of every cell, after a turn that compiles."""
-    from jaxser.sweep_config import cells
-    from jaxser.sweep_run import CellRunner
+    from jaxser.config.sweep import cells
+    from jaxser.experiments.sweep import CellRunner
 
     grid = list(cells(config))
     costs = []
@@ -133,8 +133,8 @@ def peak_megabytes(args: argparse.Namespace, epsilons: int) -> float:
 
 def print_peak(args: argparse.Namespace) -> None:
     """Sweep FGSM at ``args.peak_of`` ε and print the peak of this process' memory in MB."""
-    from jaxser.sweep_config import cells
-    from jaxser.sweep_run import CellRunner
+    from jaxser.config.sweep import cells
+    from jaxser.experiments.sweep import CellRunner
 
     with tempfile.TemporaryDirectory() as folder:
         config = dataclasses.replace(config_of(args, ["fgsm"], args.peak_of), out=Path(folder))

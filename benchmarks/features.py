@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.machine import hold_to_threads, rows_per_second, write_report
-from jaxser.errors import report_errors
+from jaxser.runtime.errors import report_errors
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from jaxser.features import Kind
+    from jaxser.speech.features import Kind
 
 RATE = 16_000
 FRAMES: dict[str, Any] = {"n_fft": 368, "hop_length": 184}
@@ -120,7 +120,7 @@ def jax_sides(kind: "Kind") -> dict[str, Run]:
     import jax
     import numpy as np
 
-    from jaxser.features import Spectrogram
+    from jaxser.speech.features import Spectrogram
 
     front_end = jax.jit(Spectrogram(kind=kind, sample_rate=RATE, **SETTINGS[kind]))
     gradient = jax.jit(jax.grad(lambda x: front_end(x).sum()))

@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.machine import best_batch, hold_to_threads, rows_per_second, write_report
-from jaxser.errors import report_errors
+from jaxser.runtime.errors import report_errors
 
 if TYPE_CHECKING:
     import numpy as np
@@ -146,7 +146,7 @@ def sides_of(name: str, attentions: list[str], compiled: bool) -> tuple[dict[str
     import jax.numpy as jnp
 
     from jaxser import models
-    from jaxser.pretrained import write_pretrained
+    from jaxser.victims.pretrained import write_pretrained
 
     module: Any = models.build(name, CLASSES)
     variables = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 16_000)))
@@ -223,7 +223,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     busy = hold_to_threads(args.threads)
 
-    from jaxser.compilation import enable_compilation_cache
+    from jaxser.runtime.compilation import enable_compilation_cache
 
     enable_compilation_cache()
     print(HEADER)

@@ -34,7 +34,7 @@ from benchmarks.machine import (
     seconds_of,
     write_report,
 )
-from jaxser.errors import UsageError, report_errors
+from jaxser.runtime.errors import UsageError, report_errors
 
 if TYPE_CHECKING:
     import numpy as np
@@ -208,7 +208,8 @@ def sides_of(samples: int, device: str, dtype: str, compile_: bool) -> dict[str,
     import torch
 
     from benchmarks.torch_twins import TorchWaveUNet
-    from jaxser import models, params
+    from jaxser import models
+    from jaxser.victims import params
 
     module: Any = models.build("waveunet", num_samples=samples, dtype=dtype)
     torch.manual_seed(0)
@@ -235,9 +236,9 @@ def attack_sides(samples: int, dtype: str, threats: Sequence[str]) -> dict[str, 
 
     from jaxser import models
     from jaxser.attacks import StaaNet
+    from jaxser.attacks.generator import Generator
     from jaxser.models.wave_unet import example_inputs, prepare
-    from jaxser.staa_net import Generator
-    from jaxser.victim import evaluation_logits
+    from jaxser.victims.victim import evaluation_logits
 
     module: Any = models.build("waveunet", num_samples=samples, dtype=dtype, padding="same")
     variables = prepare(module, drawn(module, *example_inputs(module)))
@@ -384,7 +385,7 @@ def main(argv: list[str] | None = None) -> int:
 
     import numpy as np
 
-    from jaxser.compilation import enable_compilation_cache
+    from jaxser.runtime.compilation import enable_compilation_cache
 
     enable_compilation_cache()
     samples = round(args.seconds * SAMPLE_RATE)

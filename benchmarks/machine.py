@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jaxser.errors import UsageError
+from jaxser.runtime.errors import UsageError
 
 
 def on_equal_terms(device: str, threads: int) -> float:
@@ -139,8 +139,8 @@ def write_report(out: Path, busy: float, threads: int, **content: Any) -> None:
       threads: of each side.
       **content: what was asked for and measured.
     """
-    from jaxser.files import write_text
-    from jaxser.provenance import environment
+    from jaxser.runtime.files import write_text
+    from jaxser.runtime.provenance import environment
 
     torch = sys.modules.get("torch")  # absent where there is no other side
     versions = {"torch": torch.__version__} if torch else {}

@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jaxser.errors import UsageError, report_errors
+from jaxser.runtime.errors import UsageError, report_errors
 
 
 def cases() -> dict[str, tuple[Any, list[float]]]:
@@ -104,9 +104,9 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
 
     from benchmarks.attacks import load_victim_and_speech
-    from jaxser.driver import predict
-    from jaxser.files import write_text
-    from jaxser.provenance import environment
+    from jaxser.driver.run import predict
+    from jaxser.runtime.files import write_text
+    from jaxser.runtime.provenance import environment
 
     table = cases()
     names = args.attacks or list(table)

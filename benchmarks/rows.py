@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxser.errors import report_errors
-from jaxser.files import write_text
-from jaxser.provenance import environment
-from jaxser.results import SCHEMA, RowWriter
+from jaxser.results.rows import SCHEMA, RowWriter
+from jaxser.runtime.errors import report_errors
+from jaxser.runtime.files import write_text
+from jaxser.runtime.provenance import environment
 
 _ATTACKS, _EPSILONS, _SPEAKERS = 4, 16, 20
 _LABELS = np.array(["anger", "boredom", "disgust", "fear", "happiness", "neutral", "sadness"])

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import busy_cores, write_report
-from jaxser.errors import InputError, UsageError, report_errors
+from jaxser.runtime.errors import InputError, UsageError, report_errors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +84,7 @@ def sweep(grid: dict[str, Any], processes: int, batch_size: int | None) -> Turn:
     import numpy as np
     import yaml
 
-    from jaxser.results import read_rows
+    from jaxser.results.rows import read_rows
 
     with tempfile.TemporaryDirectory() as folder:
         out, file = Path(folder) / "out", Path(folder) / "sweep.yaml"

@@ -28,13 +28,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.machine import hold_to_threads, write_report
-from jaxser.errors import UsageError, nearest_name, report_errors
+from jaxser.runtime.errors import UsageError, nearest_name, report_errors
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from jaxser.paper_table import Attacked
-    from jaxser.victim import Victim
+    from jaxser.papers.table import Attacked
+    from jaxser.victims.victim import Victim
 
 TABLE = Path("configs/tables/systematic_table5.yaml")
 
@@ -249,9 +249,9 @@ class Table:
 
     def line(self, entry: "Attacked", peer: Peer, most: int) -> Iterator[Cell]:
         """All settings of one attack, on at most so many rows."""
-        from jaxser.attack_run import spread_rows
-        from jaxser.driver import predict
-        from jaxser.paper_table import settings
+        from jaxser.driver.run import predict
+        from jaxser.driver.speech import spread_rows
+        from jaxser.papers.table import settings
 
         rows = spread_rows(len(self.x), most)
         x, truth = self.x[rows], self.labels[rows]
@@ -382,8 +382,8 @@ def load_victim_and_features(
     folder: Path, root: Path | None, rows: int
 ) -> tuple["Victim", "np.ndarray", "np.ndarray"]:
     """The victim of features, features spread over the test part, and their classes."""
-    from jaxser.attack_run import load_speech
     from jaxser.config import AttackCommandConfig, AttackedCorpusConfig
+    from jaxser.experiments.attack import load_speech
 
     corpus = AttackedCorpusConfig(root=root)
     speech = load_speech(
@@ -415,8 +415,8 @@ def main(argv: list[str] | None = None) -> int:
 
     busy = hold_to_threads(args.threads)
     from benchmarks.torch_twins import twin_of
-    from jaxser.compilation import enable_compilation_cache
-    from jaxser.paper_table import load_table
+    from jaxser.papers.table import load_table
+    from jaxser.runtime.compilation import enable_compilation_cache
 
     enable_compilation_cache()
     victim, x, labels = load_victim_and_features(args.victim, args.root, args.rows)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from jaxser.params import Entry, cnn_lstm_table, conv_lstm_table
+from jaxser.victims.params import Entry, cnn_lstm_table, conv_lstm_table
 
 __all__ = ["TorchCnnLstm", "TorchVictim", "TorchWaveUNet", "fresh_twin", "table_of", "twin_of"]
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import hold_to_threads, write_report
-from jaxser.errors import UsageError, report_errors
+from jaxser.runtime.errors import UsageError, report_errors
 
 CLASSES = 7
 SAMPLE_RATE = 16_000
@@ -123,8 +123,8 @@ def jax_turns(
     from benchmarks.torch_twins import table_of
     from jaxser import models
     from jaxser.config import TrainingConfig
-    from jaxser.params import from_torch
     from jaxser.training.victim import init_state, make_optimizer, make_train_step
+    from jaxser.victims.params import from_torch
 
     without = {"dropout": 0.0, "lstm_dropout": 0.0} if name == "cnn_lstm" else {}
     model = models.build(name, CLASSES, **without)

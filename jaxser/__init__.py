@@ -11,16 +11,16 @@ Submodules and functions are imported on first use, so that ``--help`` need not 
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from jaxser.runtime.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from jaxser import attacks as attacks
     from jaxser import corpora as corpora
     from jaxser import models as models
-    from jaxser.driver import run_attack as run_attack
-    from jaxser.generator import load_generator as load_generator
-    from jaxser.victim import Victim as Victim
-    from jaxser.victim import load_victim as load_victim
-
-__version__ = "0.1.0"
+    from jaxser.driver.run import run_attack as run_attack
+    from jaxser.victims.generator import load_generator as load_generator
+    from jaxser.victims.victim import Victim as Victim
+    from jaxser.victims.victim import load_victim as load_victim
 
 __all__ = [
     "Victim",
@@ -34,10 +34,10 @@ __all__ = [
 
 _SUBMODULES = ("attacks", "corpora", "models")
 _FUNCTIONS = {
-    "Victim": "victim",
-    "load_generator": "generator",
-    "load_victim": "victim",
-    "run_attack": "driver",
+    "Victim": "victims.victim",
+    "load_generator": "victims.generator",
+    "load_victim": "victims.victim",
+    "run_attack": "driver.run",
 }
 
 

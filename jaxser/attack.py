@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from jaxser.config import AttackCommandConfig, parse_command
-from jaxser.errors import INTERRUPTED, report_errors
+from jaxser.runtime.errors import INTERRUPTED, report_errors
 
 if TYPE_CHECKING:
-    from jaxser.driver import Throughput
+    from jaxser.driver.run import Throughput
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,9 +26,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv,
     )
     # JAX and the rest take seconds to import: after --help and after a mistyped flag.
-    from jaxser.attack_run import attack_missing_rows, prepare_run
-    from jaxser.compilation import enable_compilation_cache
-    from jaxser.results import format_table, summarise
+    from jaxser.experiments.attack import attack_missing_rows, prepare_run
+    from jaxser.results.rows import format_table, summarise
+    from jaxser.runtime.compilation import enable_compilation_cache
 
     enable_compilation_cache()
     run = None

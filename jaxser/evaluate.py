@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxser.config import AttackCommandConfig, AttackedCorpusConfig, as_params
-from jaxser.errors import UsageError, nearest_name, report_errors
-from jaxser.paper_table import Attacked, Table, load_table, settings
+from jaxser.papers.table import Attacked, Table, load_table, settings
+from jaxser.runtime.errors import UsageError, nearest_name, report_errors
 
 if TYPE_CHECKING:
-    from jaxser.attack_run import Speech
-    from jaxser.evaluation import Evaluation, Line
+    from jaxser.driver.speech import Speech
+    from jaxser.reporting.evaluated import Evaluation, Line
 
 __all__ = ["main"]
 
@@ -38,8 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     tables = _chosen(tables, titles, args.attacks)
     _check_out(args.out)
 
-    from jaxser.compilation import enable_compilation_cache
-    from jaxser.evaluation_report import format_evaluation, write_report
+    from jaxser.reporting.evaluation import format_evaluation, write_report
+    from jaxser.runtime.compilation import enable_compilation_cache
 
     enable_compilation_cache()
     done = []
@@ -120,9 +120,9 @@ def _evaluate(
     table: Table, victim: Path, limits: Mapping[str | None, int], args: argparse.Namespace
 ) -> "Evaluation":
     """All settings of a table on one victim, and the victim before any attack."""
-    from jaxser.attack_run import load_speech
-    from jaxser.evaluation import Evaluation
-    from jaxser.victim import read_run
+    from jaxser.experiments.attack import load_speech
+    from jaxser.reporting.evaluated import Evaluation
+    from jaxser.victims.victim import read_run
 
     trained, _ = read_run(victim)
     common = AttackCommandConfig(
@@ -158,8 +158,8 @@ def _lines(
     import numpy as np
     import pyarrow.compute as pc
 
-    from jaxser.attack_run import attack_missing_rows, prepare_run
-    from jaxser.evaluation import Line, outcomes_of
+    from jaxser.experiments.attack import attack_missing_rows, prepare_run
+    from jaxser.reporting.evaluated import Line, outcomes_of
 
     run = prepare_run(config, speech)
     right = run.speech.clean.prediction == run.speech.labels

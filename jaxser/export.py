@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxser.errors import UsageError, report_errors
+from jaxser.runtime.errors import UsageError, report_errors
 
 __all__ = ["export", "main"]
 
@@ -24,8 +24,8 @@ def export(folder: Path | str, out: Path | str) -> None:
       UsageError: its victim is another architecture; ``out`` is not empty.
     """
     from jaxser.models.speech_transformer import SpeechTransformer
-    from jaxser.pretrained import is_pretrained_folder, read_pretrained, write_pretrained
-    from jaxser.victim import load_module
+    from jaxser.victims.pretrained import is_pretrained_folder, read_pretrained, write_pretrained
+    from jaxser.victims.victim import load_module
 
     folder = Path(folder)
     if is_pretrained_folder(folder) and not (folder / "config.yaml").is_file():

@@ -22,12 +22,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxser import __version__
-from jaxser.errors import UsageError, report_errors
+from jaxser.runtime.errors import UsageError, report_errors
+from jaxser.runtime.version import __version__
 
 if TYPE_CHECKING:
-    from jaxser.report_data import Rows
-    from jaxser.report_page import Section
+    from jaxser.reporting.data import Rows
+    from jaxser.reporting.page import Section
 
 __all__ = ["main"]
 
@@ -46,8 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if folder is not None and folder.exists() and not folder.is_dir():
             raise UsageError(f"{folder} is a file; give a folder for the tables.")
 
-    from jaxser.files import write_text
-    from jaxser.report_data import load
+    from jaxser.reporting.data import load
+    from jaxser.runtime.files import write_text
 
     # Folders that are one thing, with their rows.
     groups = [[run] for run in args.compare] if args.compare else [args.run] if args.run else []
@@ -126,9 +126,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _sections(args: argparse.Namespace, loaded: "Sequence[Rows]") -> "Iterator[Section]":
-    from jaxser.report_compare import comparison
-    from jaxser.report_page import sections
-    from jaxser.report_speed import speed_sections
+    from jaxser.reporting.compare import comparison
+    from jaxser.reporting.page import sections
+    from jaxser.reporting.speed import speed_sections
 
     if args.compare:
         first, second = loaded
@@ -137,15 +137,15 @@ def _sections(args: argparse.Namespace, loaded: "Sequence[Rows]") -> "Iterator[S
     seconds: dict[str, str] = {}
     if args.table:
         # Hyper-parameters are compared as attacks have them, so these import JAX: where asked for.
-        from jaxser.report_tables import load_papers, paper_sections, seconds_in_papers
+        from jaxser.reporting.tables import load_papers, paper_sections, seconds_in_papers
 
         papers = load_papers(args.table, args.line)
         seconds = seconds_in_papers(papers)
     for rows in loaded:
         yield from sections(rows, seconds)
         if args.audio:
-            from jaxser.compilation import enable_compilation_cache
-            from jaxser.report_audio import listening
+            from jaxser.experiments.listening import listening
+            from jaxser.runtime.compilation import enable_compilation_cache
 
             enable_compilation_cache()
             yield from listening(rows, args.audio)
@@ -157,8 +157,8 @@ def _sections(args: argparse.Namespace, loaded: "Sequence[Rows]") -> "Iterator[S
 
 
 def _html(loaded: "Sequence[tuple[list[Path], Rows]]", made: Sequence["Section"]) -> str:
-    from jaxser import html_page
-    from jaxser.report_warnings import failures, warnings_of
+    from jaxser.reporting import html as html_page
+    from jaxser.reporting.warnings import failures, warnings_of
 
     warnings = dict.fromkeys(
         text for runs, rows in loaded for text in (*failures(runs), *warnings_of(rows))
@@ -185,7 +185,7 @@ def _html(loaded: "Sequence[tuple[list[Path], Rows]]", made: Sequence["Section"]
 
 
 def _section(section: "Section") -> Iterator[str]:
-    from jaxser import html_page
+    from jaxser.reporting import html as html_page
 
     if section.text:
         yield html_page.paragraph(section.text)
@@ -221,7 +221,7 @@ def _what_was_run(runs: Sequence[Path], rows: "Rows") -> dict[str, str]:
 
 def _attacks(rows: "Rows") -> str:
     """A table of all hyper-parameters."""
-    from jaxser import html_page
+    from jaxser.reporting import html as html_page
 
     cells = [["attack", "hyper-parameters"]]
     for name, parameters in rows.attacks:
@@ -247,7 +247,7 @@ def _versions(source: Mapping[str, Any]) -> str:
 
 def _configs(rows: "Rows") -> Iterator[str]:
     """What was the same in the configs of all rows, and a table of what was not."""
-    from jaxser import html_page
+    from jaxser.reporting import html as html_page
 
     configs = [_flat(source["config"]) for source in rows.sources]
     if not configs:

@@ -21,12 +21,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jaxser.errors import INTERRUPTED, InputError, UsageError, report_errors
-from jaxser.outcomes import Outcome, forget_outcomes, note_outcomes
-from jaxser.sweep_config import SweepConfig, cells, load_sweep
+from jaxser.config.sweep import SweepConfig, cells, load_sweep
+from jaxser.results.outcomes import Outcome, forget_outcomes, note_outcomes
+from jaxser.runtime.errors import INTERRUPTED, InputError, UsageError, report_errors
 
 if TYPE_CHECKING:
-    from jaxser.sharding import Share
+    from jaxser.runtime.sharding import Share
 
 __all__ = ["main"]
 
@@ -42,12 +42,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.engine == "local" and args.workers is not None:
         raise UsageError("--workers are of --engine ray; give both or neither.")
 
-    from jaxser.compilation import enable_compilation_cache
-    from jaxser.sharding import WHOLE, join_processes
+    from jaxser.runtime.compilation import enable_compilation_cache
+    from jaxser.runtime.sharding import WHOLE, join_processes
 
     enable_compilation_cache()
     if args.engine == "ray":
-        from jaxser.ray_engine import sweep_on_ray
+        from jaxser.experiments.ray_engine import sweep_on_ray
 
         if args.dry_run or args.coordinator or args.processes or args.process is not None:
             raise UsageError(
@@ -112,10 +112,10 @@ def _check(config: SweepConfig) -> None:
     Raises:
       UsageError, InputError: a victim, an attack or a list of ε that is no such thing.
     """
-    from jaxser.attack_run import attack_of
     from jaxser.attacks import StaaNet
-    from jaxser.driver import members
-    from jaxser.victim import read_run
+    from jaxser.driver.named_attack import attack_of
+    from jaxser.driver.run import members
+    from jaxser.victims.victim import read_run
 
     for folder in config.victims:
         read_run(folder)
@@ -140,8 +140,8 @@ def _held(config: SweepConfig, share: "Share") -> Iterator[None]:
       InputError: another sweep has it, or process 0 could not have it.
       UsageError: process 0 was given another sweep.
     """
-    from jaxser.files import held
-    from jaxser.sharding import leave_processes, same_everywhere
+    from jaxser.runtime.files import held
+    from jaxser.runtime.sharding import leave_processes, same_everywhere
 
     out = config.out
     with contextlib.ExitStack() as stack:
@@ -172,7 +172,7 @@ def _held(config: SweepConfig, share: "Share") -> Iterator[None]:
 
 def _run(config: SweepConfig, share: "Share") -> int:
     """Attack what is missing of this process' share; returns the exit status."""
-    from jaxser.sweep_run import CellRunner
+    from jaxser.experiments.sweep import CellRunner
 
     runner = CellRunner(config, shown=share.index == 0)
     grid = list(cells(config))
@@ -195,7 +195,7 @@ def _run(config: SweepConfig, share: "Share") -> int:
 
 def _estimate(config: SweepConfig) -> int:
     """Print the grid, its rows, and what they will cost."""
-    from jaxser.sweep_run import CALIBRATION_UTTERANCES, CellRunner
+    from jaxser.experiments.sweep import CALIBRATION_UTTERANCES, CellRunner
 
     runner = CellRunner(config)
     grid = list(cells(config))

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jaxser.config import TrainConfig, parse_command
-from jaxser.errors import report_errors
+from jaxser.runtime.errors import report_errors
 
 if TYPE_CHECKING:
     from jaxser.training.run import TrainingOutcome
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv,
     )
     # JAX and the rest take seconds to import: after --help and after a mistyped flag.
-    from jaxser.compilation import enable_compilation_cache
+    from jaxser.runtime.compilation import enable_compilation_cache
 
     enable_compilation_cache()
     outcome = _train(config)

@@ -25,21 +25,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxser.config import AttackCommandConfig, AttackedCorpusConfig, as_params
-from jaxser.errors import InputError, UsageError, nearest_name, report_errors
-from jaxser.paper_table import settings
-from jaxser.transfer_table import (
+from jaxser.papers.table import settings
+from jaxser.papers.transfer import (
     Line,
     TransferTable,
     line_cells,
     load_transfer_table,
     published_cells,
 )
+from jaxser.runtime.errors import InputError, UsageError, nearest_name, report_errors
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from jaxser.attack_run import Run, Speech
-    from jaxser.victim import Victim
+    from jaxser.driver.speech import Speech
+    from jaxser.experiments.attack import Run
+    from jaxser.victims.victim import Victim
 
 __all__ = ["main"]
 
@@ -54,8 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.out is not None and args.out.exists() and not args.out.is_dir():
         raise UsageError(f"{args.out} is a file; give --out a folder.")
 
-    from jaxser.compilation import enable_compilation_cache
-    from jaxser.victim import load_victim, read_run
+    from jaxser.runtime.compilation import enable_compilation_cache
+    from jaxser.victims.victim import load_victim, read_run
 
     enable_compilation_cache()
     victims = {}
@@ -153,7 +154,7 @@ def _lines(
     args: argparse.Namespace,
 ) -> Iterator[Line]:
     """All attacks on one threat model and part."""
-    from jaxser.attack_run import attack_missing_rows, load_speech, prepare_run
+    from jaxser.experiments.attack import attack_missing_rows, load_speech, prepare_run
 
     common = AttackCommandConfig(
         victim=threat,
@@ -185,7 +186,7 @@ def _lines(
 
 def _clean_predictions(speech: "Speech", victims: "dict[str, Victim]") -> "dict[str, np.ndarray]":
     """Of every victim, before the attack; victims must hear what the threat model hears."""
-    from jaxser.driver import predict
+    from jaxser.driver.run import predict
 
     threat, found = speech.victim, {}
     for name, victim in victims.items():
@@ -203,8 +204,8 @@ def _line(
 ) -> Line:
     import numpy as np
 
-    from jaxser.driver import predict
-    from jaxser.metrics import clustered_means
+    from jaxser.driver.run import predict
+    from jaxser.results.metrics import clustered_means
 
     rows = run.rows()
     success = np.asarray(rows["success"].to_pylist(), bool)
@@ -237,7 +238,7 @@ def _line(
 
 
 def _read(run: "Run", utterance: Any) -> "np.ndarray":
-    from jaxser.audio import read_audio
+    from jaxser.speech.audio import read_audio
 
     samples, _ = read_audio(run.wav_path(utterance, run.epsilons[0]))
     return samples[:, 0]
@@ -260,8 +261,8 @@ def _aligned(cells: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _write(out: Path, table: TransferTable, lines: Sequence[Line]) -> None:
-    from jaxser import html_page
-    from jaxser.files import write_text
+    from jaxser.reporting import html as html_page
+    from jaxser.runtime.files import write_text
 
     cells = line_cells(lines)
     rows = ["| " + " | ".join(row) + " |" for row in cells]

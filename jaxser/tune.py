@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from jaxser.config import TrainConfig, parse_command, to_mapping
-from jaxser.errors import UsageError, report_errors
+from jaxser.runtime.errors import UsageError, report_errors
 
 if TYPE_CHECKING:
     import optuna
@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UsageError(
             "python -m jaxser.tune needs Optuna; install it with pip install 'jaxser[tune]'."
         ) from None
-    from jaxser.compilation import enable_compilation_cache
+    from jaxser.runtime.compilation import enable_compilation_cache
 
     enable_compilation_cache()
     optuna.logging.set_verbosity(optuna.logging.WARNING)

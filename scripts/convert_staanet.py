@@ -5,7 +5,7 @@
 
 The first file says which way: it holds the authors' 192 keys (waveunets.ALL...), or the paths of
 ``jaxser.models.build("waveunet", ...)``'s variables, joined by dots (params.before0.kernel...).
-``jaxser.pretrained.read_generator`` reads the authors' file by itself.
+``jaxser.victims.pretrained.read_generator`` reads the authors' file by itself.
 """
 
 import argparse
@@ -17,10 +17,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxser.errors import InputError, report_errors
-from jaxser.files import atomic_file
 from jaxser.models.wave_unet import WaveUNet
-from jaxser.pretrained import generator_shapes, read_generator, read_safetensors, write_generator
+from jaxser.runtime.errors import InputError, report_errors
+from jaxser.runtime.files import atomic_file
+from jaxser.victims.pretrained import (
+    generator_shapes,
+    read_generator,
+    read_safetensors,
+    write_generator,
+)
 
 __all__ = ["convert", "main", "read_linen", "write_linen"]
 

@@ -12,8 +12,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxser.errors import InputError, report_errors
-from jaxser.files import atomic_file
+from jaxser.runtime.errors import InputError, report_errors
+from jaxser.runtime.files import atomic_file
 
 __all__ = ["convert", "main"]
 

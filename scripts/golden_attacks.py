@@ -20,7 +20,7 @@ from art.attacks.evasion import BasicIterativeMethod, FastGradientMethod
 from art.estimators.classification import PyTorchClassifier
 
 TESTS = Path(__file__).resolve().parents[1] / "tests"
-sys.path.insert(0, str(TESTS))
+sys.path.insert(0, str(TESTS / "support"))
 
 import small_victims  # type: ignore[import-not-found]  # noqa: E402
 

@@ -25,7 +25,7 @@ from jaxser.attacks.base import row_keys, step_keys
 from jaxser.attacks.boundary import Boundary, sample_noise
 from jaxser.attacks.decision import noise_bits, uniform
 
-sys.path.insert(0, str(golden_attacks.TESTS))
+sys.path.insert(0, str(golden_attacks.TESTS / "support"))
 
 import small_victims  # type: ignore[import-not-found]
 

@@ -18,8 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.foundation import import_transformers
-from jaxser import models, params
+from jaxser import models
 from jaxser.models.speech_transformer import SpeechTransformer
+from jaxser.victims import params
 
 __all__ = [
     "CASES",

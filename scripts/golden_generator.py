@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from jaxser.models.wave_unet import WaveUNet
-from jaxser.params import to_torch, wave_unet_table
-from jaxser.pretrained import generator_shapes
+from jaxser.victims.params import to_torch, wave_unet_table
+from jaxser.victims.pretrained import generator_shapes
 
 __all__ = ["GOLDEN", "SAMPLES", "reference", "seeded_batch", "seeded_state", "small_model"]
 

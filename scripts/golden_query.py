@@ -18,7 +18,7 @@ import torch
 import torchattacks
 
 TESTS = Path(__file__).resolve().parents[1] / "tests"
-sys.path.insert(0, str(TESTS))
+sys.path.insert(0, str(TESTS / "support"))
 
 import small_victims  # type: ignore[import-not-found]  # noqa: E402
 

@@ -18,7 +18,7 @@ from art.attacks.evasion import CarliniL2Method, CarliniLInfMethod, SaliencyMapM
 
 SCRIPTS = Path(__file__).resolve().parent
 TESTS = SCRIPTS.parent / "tests"
-sys.path[:0] = [str(SCRIPTS), str(TESTS)]
+sys.path[:0] = [str(SCRIPTS), str(TESTS / "support")]
 
 import golden_attacks  # noqa: E402
 import small_victims  # type: ignore[import-not-found]  # noqa: E402

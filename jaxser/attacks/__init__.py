@@ -20,6 +20,7 @@ from jaxser.attacks.boundary import Boundary
 from jaxser.attacks.carlini import CarliniL0, CarliniL2, CarliniLinf
 from jaxser.attacks.deepfool import DeepFool
 from jaxser.attacks.fab import FAB
+from jaxser.attacks.generator import Generator
 from jaxser.attacks.gradient import BIM, EOTPGD, FGSM, MIFGSM, PGD
 from jaxser.attacks.hopskipjump import HopSkipJump
 from jaxser.attacks.jsma import JSMA
@@ -30,8 +31,7 @@ from jaxser.attacks.sparse_gradient import SparsePGD
 from jaxser.attacks.sparsefool import SparseFool
 from jaxser.attacks.square import Square
 from jaxser.attacks.staa_net import StaaNet
-from jaxser.errors import UsageError, nearest_name
-from jaxser.staa_net import Generator
+from jaxser.runtime.errors import UsageError, nearest_name
 
 __all__ = [
     "APGD",

@@ -44,6 +44,7 @@ from jaxser.attacks.base import (
     step_keys,
 )
 from jaxser.attacks.gradient import sparse_sign
+from jaxser.attacks.losses import attack_loss, is_successful, margin_loss, prediction
 from jaxser.attacks.projections import (
     Norm,
     clip_to_bounds,
@@ -54,8 +55,7 @@ from jaxser.attacks.projections import (
     row_norm,
     unit_l2,
 )
-from jaxser.errors import UsageError
-from jaxser.losses import attack_loss, is_successful, margin_loss, prediction
+from jaxser.runtime.errors import UsageError
 
 __all__ = ["APGD", "dlr_loss", "targeted_dlr_loss"]
 

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, UInt
 
 from jaxser.attacks.projections import Bounds, Norm, per_row
-from jaxser.errors import UsageError
+from jaxser.runtime.errors import UsageError
 
 __all__ = [
     "FEW_CLASSES",

@@ -43,7 +43,7 @@ from jaxser.attacks.decision import (
     stepped_out,
 )
 from jaxser.attacks.projections import Norm, clip_to_bounds, per_row, row_norm
-from jaxser.errors import UsageError
+from jaxser.runtime.errors import UsageError
 
 __all__ = ["ARTBoundaryState", "Boundary", "BoundaryState", "sample_noise"]
 

@@ -43,6 +43,7 @@ from jaxser.attacks.base import (
     new_state,
 )
 from jaxser.attacks.deepfool import safe_margin
+from jaxser.attacks.losses import is_successful, margin_loss, prediction
 from jaxser.attacks.projections import (
     Bounds,
     Norm,
@@ -51,8 +52,7 @@ from jaxser.attacks.projections import (
     per_row,
     row_norm,
 )
-from jaxser.errors import UsageError
-from jaxser.losses import is_successful, margin_loss, prediction
+from jaxser.runtime.errors import UsageError
 
 __all__ = ["CarliniL0", "CarliniL2", "CarliniLinf"]
 

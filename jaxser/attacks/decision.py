@@ -18,8 +18,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, UInt
 
 from jaxser.attacks.base import NON_FINITE, LogitsFn
+from jaxser.attacks.losses import is_successful, prediction
 from jaxser.attacks.projections import Bounds, clip_to_bounds, per_row, row_norm
-from jaxser.losses import is_successful, prediction
 
 __all__ = [
     "decide",

@@ -33,9 +33,9 @@ from jaxser.attacks.base import (
     freeze_done,
     new_state,
 )
+from jaxser.attacks.losses import is_successful, margin_loss, prediction
 from jaxser.attacks.projections import Bounds, Norm, clip_to_bounds, per_row, row_norm, unit_l2
-from jaxser.errors import UsageError
-from jaxser.losses import is_successful, margin_loss, prediction
+from jaxser.runtime.errors import UsageError
 
 __all__ = [
     "Boundary",

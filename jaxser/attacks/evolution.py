@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from jaxser.attacks.base import NON_FINITE, AttackState, LogitsFn, State, extended
-from jaxser.losses import is_successful, log_odds, prediction
+from jaxser.attacks.losses import is_successful, log_odds, prediction
 
 __all__ = [
     "AdaptationState",

@@ -41,9 +41,9 @@ from jaxser.attacks.deepfool import (
     stuck_flags,
 )
 from jaxser.attacks.hyperplane import project_to_hyperplane
+from jaxser.attacks.losses import is_successful, margin_loss, prediction
 from jaxser.attacks.projections import Norm, clip_to_bounds, per_row, row_norm
-from jaxser.errors import UsageError
-from jaxser.losses import is_successful, margin_loss, prediction
+from jaxser.runtime.errors import UsageError
 
 __all__ = ["FAB", "FABState"]
 

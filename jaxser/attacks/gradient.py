@@ -41,6 +41,7 @@ from jaxser.attacks.base import (
     new_state,
     step_keys,
 )
+from jaxser.attacks.losses import attack_loss, is_successful, prediction
 from jaxser.attacks.projections import (
     Bounds,
     Norm,
@@ -56,8 +57,7 @@ from jaxser.attacks.projections import (
     row_norm,
     unit_l2,
 )
-from jaxser.errors import UsageError
-from jaxser.losses import attack_loss, is_successful, prediction
+from jaxser.runtime.errors import UsageError
 
 __all__ = [
     "BIM",

@@ -35,9 +35,9 @@ from jaxser.attacks.base import (
     new_state,
     step_keys,
 )
+from jaxser.attacks.losses import is_successful, prediction
 from jaxser.attacks.projections import Norm, clip_to_bounds, per_row
-from jaxser.errors import UsageError
-from jaxser.losses import is_successful, prediction
+from jaxser.runtime.errors import UsageError
 
 __all__ = ["JSMA", "JSMAState", "best_pair"]
 

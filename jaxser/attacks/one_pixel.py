@@ -42,7 +42,7 @@ from jaxser.attacks.evolution import (
     uniform_index,
 )
 from jaxser.attacks.projections import Norm, clip_to_bounds, per_row
-from jaxser.errors import InputError, UsageError
+from jaxser.runtime.errors import InputError, UsageError
 
 __all__ = ["FewPixel", "OnePixel", "PixelSearch", "PixelSearchState"]
 

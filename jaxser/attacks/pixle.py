@@ -32,7 +32,7 @@ from jaxser.attacks.base import (
 )
 from jaxser.attacks.evolution import label_score, scored_start, uniform_index
 from jaxser.attacks.projections import Norm, per_row
-from jaxser.errors import InputError, UsageError
+from jaxser.runtime.errors import InputError, UsageError
 
 __all__ = ["PixelMapping", "Pixle", "PixleState", "copy_patch", "destinations"]
 

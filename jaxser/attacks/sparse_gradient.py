@@ -40,7 +40,7 @@ from jaxser.attacks.projections import (
     random_linf,
     row_norm,
 )
-from jaxser.errors import UsageError
+from jaxser.runtime.errors import UsageError
 
 __all__ = ["SparsePGD"]
 

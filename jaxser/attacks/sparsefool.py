@@ -46,9 +46,9 @@ from jaxser.attacks.deepfool import (
     stuck_flags,
 )
 from jaxser.attacks.hyperplane import fill_largest, room_towards
+from jaxser.attacks.losses import is_successful, prediction
 from jaxser.attacks.projections import Bounds, Norm, clip_to_bounds, per_row, row_norm, unit_l2
-from jaxser.errors import UsageError
-from jaxser.losses import is_successful, prediction
+from jaxser.runtime.errors import UsageError
 
 __all__ = ["SparseFool", "SparseFoolState", "solve_plane"]
 

@@ -34,9 +34,9 @@ from jaxser.attacks.base import (
     step_keys,
 )
 from jaxser.attacks.evolution import uniform_index
+from jaxser.attacks.losses import is_successful, log_odds, margin_loss, prediction
 from jaxser.attacks.projections import Norm, clip_to_bounds, per_row
-from jaxser.errors import UsageError
-from jaxser.losses import is_successful, log_odds, margin_loss, prediction
+from jaxser.runtime.errors import UsageError
 
 __all__ = ["Square", "SquareState", "bumps", "halvings", "window_sides"]
 

@@ -15,9 +15,9 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 
 from jaxser.attacks.base import AttackState, BaseAttack, LogitsFn, freeze_done
+from jaxser.attacks.generator import ALL_TARGETS, Generator
 from jaxser.attacks.projections import clip_to_bounds
-from jaxser.errors import UsageError
-from jaxser.staa_net import ALL_TARGETS, Generator
+from jaxser.runtime.errors import UsageError
 
 __all__ = ["StaaNet"]
 

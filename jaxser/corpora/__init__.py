@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxser.corpora.table import Corpus, Utterance
-from jaxser.errors import InputError, UsageError, nearest_name
+from jaxser.runtime.errors import InputError, UsageError, nearest_name
 
 if TYPE_CHECKING:
     from jaxser.corpora.preparation import AudioSettings as AudioSettings

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxser import corpora
-from jaxser.errors import report_errors
+from jaxser.runtime.errors import report_errors
 
 __all__ = ["main"]
 

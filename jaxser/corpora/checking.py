@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from jaxser.audio import DamagedAudioError, DamageKind, decode_audio, read_bytes
 from jaxser.corpora import get_spec, load
 from jaxser.corpora.measurement import MeasuredFile, cut_to, describe_audio, map_files
 from jaxser.corpora.spec import AUDIO_SUFFIXES, CorpusSpec, LeftOut, walk_files
 from jaxser.corpora.table import Utterance
+from jaxser.speech.audio import DamagedAudioError, DamageKind, decode_audio, read_bytes
 
 __all__ = ["check", "report_text"]
 

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Float
 
-from jaxser.audio import unify_length
-from jaxser.errors import InputError
+from jaxser.runtime.errors import InputError
+from jaxser.speech.audio import unify_length
 
 __all__ = ["PITCH_STEPS", "SPEEDS", "Chunk", "Chunking", "chunks_of", "trim_silence", "variants"]
 

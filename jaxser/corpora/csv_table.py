@@ -14,7 +14,7 @@ from typing import cast, get_args
 
 from jaxser.corpora.spec import CorpusSpec
 from jaxser.corpora.table import Gender, Split, Utterance
-from jaxser.errors import InputError
+from jaxser.runtime.errors import InputError
 
 __all__ = ["SPEC", "read_rows"]
 

@@ -26,8 +26,8 @@ from typing import Any
 
 from jaxser.corpora import locate
 from jaxser.corpora.spec import CorpusSpec, Download
-from jaxser.errors import InputError
-from jaxser.files import write_text
+from jaxser.runtime.errors import InputError
+from jaxser.runtime.files import write_text
 
 __all__ = ["RECORD", "download"]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from jaxser.corpora.spec import CorpusSpec, LeftOut, PartSplit, audio_files
 from jaxser.corpora.table import Utterance
-from jaxser.errors import InputError
+from jaxser.runtime.errors import InputError
 
 __all__ = ["SPEC"]
 

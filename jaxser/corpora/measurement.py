@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from jaxser.cores import available_cores
 from jaxser.corpora.spec import CorpusSpec
+from jaxser.runtime.cores import available_cores
 
 __all__ = ["MeasuredFile", "describe_audio", "map_files", "stream_files"]
 

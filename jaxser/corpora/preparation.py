@@ -26,7 +26,13 @@ from typing import Any, BinaryIO, get_args
 import numpy as np
 from jaxtyping import Float
 
-from jaxser.audio import (
+from jaxser.corpora import get_spec
+from jaxser.corpora.chunks import Chunk, Chunking, chunks_of
+from jaxser.corpora.measurement import MeasuredFile, describe_audio, map_files, stream_files
+from jaxser.corpora.table import Corpus, Utterance
+from jaxser.runtime.errors import InputError
+from jaxser.runtime.files import cache_folder, write_text
+from jaxser.speech.audio import (
     Channel,
     DamagedAudioError,
     LengthMode,
@@ -36,12 +42,6 @@ from jaxser.audio import (
     to_mono,
     unify_length,
 )
-from jaxser.corpora import get_spec
-from jaxser.corpora.chunks import Chunk, Chunking, chunks_of
-from jaxser.corpora.measurement import MeasuredFile, describe_audio, map_files, stream_files
-from jaxser.corpora.table import Corpus, Utterance
-from jaxser.errors import InputError
-from jaxser.files import cache_folder, write_text
 
 __all__ = ["AudioSettings", "Prepared", "prepare"]
 

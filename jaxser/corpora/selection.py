@@ -16,8 +16,8 @@ from jaxser.corpora import AudioSettings, Prepared, assign_split, load, prepare,
 from jaxser.corpora.chunks import Chunking
 from jaxser.corpora.splits import warn_once
 from jaxser.corpora.table import Corpus, Split
-from jaxser.errors import UsageError
-from jaxser.files import cache_folder
+from jaxser.runtime.errors import UsageError
+from jaxser.runtime.files import cache_folder
 
 __all__ = ["label_indices", "select", "split_rows"]
 

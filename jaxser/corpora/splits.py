@@ -26,8 +26,8 @@ from jaxser.corpora import get_spec
 from jaxser.corpora.csv_table import read_rows
 from jaxser.corpora.spec import PartSplit
 from jaxser.corpora.table import Corpus, Split
-from jaxser.errors import InputError, UsageError, nearest_name
-from jaxser.files import write_text
+from jaxser.runtime.errors import InputError, UsageError, nearest_name
+from jaxser.runtime.files import write_text
 
 __all__ = ["SPLITS", "assign_split", "read_split", "warn_once", "write_split"]
 

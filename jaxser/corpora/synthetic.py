@@ -33,7 +33,7 @@ from jaxtyping import Float, Int, Int16
 from jaxser.corpora import csv_table
 from jaxser.corpora.spec import CorpusSpec, LeftOut, audio_files
 from jaxser.corpora.table import Gender, Split, Utterance
-from jaxser.errors import InputError
+from jaxser.runtime.errors import InputError
 
 __all__ = ["EMOTIONS", "LABELS", "SAMPLE_RATE", "SPEC", "VERSION", "Prosody", "generate", "read"]
 

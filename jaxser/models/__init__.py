@@ -14,7 +14,7 @@ import dataclasses
 import importlib
 from typing import TYPE_CHECKING, Any, Literal
 
-from jaxser.errors import UsageError, nearest_name
+from jaxser.runtime.errors import UsageError, nearest_name
 
 if TYPE_CHECKING:
     from flax import linen as nn

@@ -21,10 +21,10 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from jaxser.cores import available_cores
-from jaxser.errors import InputError
 from jaxser.models.conv2d import convolve, few_channel_conv, loop_conv, max_pool
 from jaxser.models.layers import LSTM, Dense, on_cpu
+from jaxser.runtime.cores import available_cores
+from jaxser.runtime.errors import InputError
 
 __all__ = [
     "CnnLstm",

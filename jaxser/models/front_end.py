@@ -21,8 +21,8 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
-from jaxser.errors import InputError
-from jaxser.features import Spectrogram
+from jaxser.runtime.errors import InputError
+from jaxser.speech.features import Spectrogram
 
 __all__ = ["LocalNetwork", "Normalisation", "RowBatches", "WithFrontEnd", "fit_statistics"]
 

@@ -22,7 +22,7 @@ from jax.custom_derivatives import SymbolicZero
 from jax.nn.initializers import Initializer
 from jaxtyping import Array, Float, Int8
 
-from jaxser.errors import InputError
+from jaxser.runtime.errors import InputError
 
 __all__ = [
     "LSTM",

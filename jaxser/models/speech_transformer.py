@@ -30,7 +30,6 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from jaxser.errors import InputError, UsageError
 from jaxser.models.layers import (
     NORM_EPSILON,
     NORM_MOMENTUM,
@@ -38,6 +37,7 @@ from jaxser.models.layers import (
     moments,
     on_cpu,
 )
+from jaxser.runtime.errors import InputError, UsageError
 
 __all__ = [
     "ACTIVATIONS",
@@ -732,9 +732,9 @@ class SpeechTransformer(nn.Module):
     """A speech transformer with a classification head; the base of the three families.
 
     Its parameters are four groups: ``feature_encoder`` (usually frozen in fine-tuning),
-    ``feature_projection``, ``encoder`` (blocks ``layer0`` ..., or all in ``layers`` if scanned,
-    see :func:`jaxser.params.stack_layers`) and ``head``; and ``masked_frame``, the embedding that
-    SpecAugment puts in masked frames.
+    ``feature_projection``, ``encoder`` (blocks ``layer0`` ..., or all in ``layers`` if
+    scanned, see :func:`jaxser.victims.params.stack_layers`) and ``head``; and ``masked_frame``, the
+    embedding that SpecAugment puts in masked frames.
 
     In training, dropout, layer drop and SpecAugment draw from the collection "dropout".
 

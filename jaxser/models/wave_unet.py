@@ -26,9 +26,9 @@ from jax import lax
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float, Int
 
-from jaxser.errors import InputError, UsageError
 from jaxser.models.layers import NORM_EPSILON, check_waveforms, on_cpu
 from jaxser.models.winograd import is_faster, winograd_conv, winograd_kernel
+from jaxser.runtime.errors import InputError, UsageError
 
 __all__ = [
     "PREPARED",

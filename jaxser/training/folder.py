@@ -15,11 +15,11 @@ import yaml
 
 from jaxser.config import TrainConfig, to_mapping
 from jaxser.corpora import Prepared, read_split, write_split
-from jaxser.errors import InputError, UsageError
-from jaxser.files import held, write_text
-from jaxser.pretrained import copy_architecture
-from jaxser.provenance import environment
-from jaxser.victim import ARCHITECTURE, read_run
+from jaxser.runtime.errors import InputError, UsageError
+from jaxser.runtime.files import held, write_text
+from jaxser.runtime.provenance import environment
+from jaxser.victims.pretrained import copy_architecture
+from jaxser.victims.victim import ARCHITECTURE, read_run
 
 __all__ = ["begun", "describe_run", "run_folder"]
 

@@ -19,11 +19,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key
 
-from jaxser.attacks.projections import clip_to_bounds
-from jaxser.config import GeneratorConfig
-from jaxser.losses import is_successful, prediction
-from jaxser.perturbation import perturbation_measures
-from jaxser.staa_net import (
+from jaxser.attacks.generator import (
     ALL_TARGETS,
     Generator,
     Losses,
@@ -34,7 +30,11 @@ from jaxser.staa_net import (
     quantise,
     soft_mask,
 )
-from jaxser.victim import Victim
+from jaxser.attacks.losses import is_successful, prediction
+from jaxser.attacks.projections import clip_to_bounds
+from jaxser.config import GeneratorConfig
+from jaxser.results.perturbation import perturbation_measures
+from jaxser.victims.victim import Victim
 
 __all__ = [
     "BOUNDS",

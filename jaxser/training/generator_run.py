@@ -5,7 +5,8 @@
 
 The folder holds what a victim's does (see :mod:`jaxser.training.run`), ``results.json`` with the
 attack success rate, SNR and sparsity on the validation and the test part, and in
-``example_<part>`` what :func:`jaxser.example.write_example` leaves of one utterance of each.
+``example_<part>`` what :func:`jaxser.reporting.example.write_example` leaves of one utterance of
+each.
 """
 
 import dataclasses
@@ -20,23 +21,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxser.attacks.generator import ALL_TARGETS, Generator
 from jaxser.attacks.projections import clip_to_bounds
-from jaxser.checkpoint import load_variables
 from jaxser.config import TrainConfig
 from jaxser.corpora import Prepared
 from jaxser.corpora.selection import select, split_rows
-from jaxser.driver import predict
-from jaxser.errors import InputError, UsageError
-from jaxser.example import write_example
-from jaxser.figures import perturbation_figure
-from jaxser.files import write_text
-from jaxser.generator import build_generator, generator_module, initialise, read_generator_run
-from jaxser.input_pipeline import WaveformSource, evaluation_batches
-from jaxser.metrics import clustered_means
-from jaxser.pretrained import is_pretrained_folder
-from jaxser.provenance import fingerprint_of
-from jaxser.sharding import batch_sharding, make_mesh, replicated
-from jaxser.staa_net import ALL_TARGETS, Generator
+from jaxser.driver.run import predict
+from jaxser.reporting.example import write_example
+from jaxser.reporting.figures import perturbation_figure
+from jaxser.results.metrics import clustered_means
+from jaxser.runtime.checkpoint import load_variables
+from jaxser.runtime.errors import InputError, UsageError
+from jaxser.runtime.files import write_text
+from jaxser.runtime.provenance import fingerprint_of
+from jaxser.runtime.sharding import batch_sharding, make_mesh, replicated
 from jaxser.training.folder import begun, describe_run, run_folder
 from jaxser.training.generator import (
     BOUNDS,
@@ -45,11 +43,19 @@ from jaxser.training.generator import (
     make_generator_evaluation,
     make_generator_step,
 )
+from jaxser.training.input_pipeline import WaveformSource, evaluation_batches
 from jaxser.training.loop import LoopSettings, train_in_folder
 from jaxser.training.run import TrainingOutcome
 from jaxser.training.victim import make_optimizer
-from jaxser.victim import Victim, load_victim
-from jaxser.writer import RunWriter
+from jaxser.training.writer import RunWriter
+from jaxser.victims.generator import (
+    build_generator,
+    generator_module,
+    initialise,
+    read_generator_run,
+)
+from jaxser.victims.pretrained import is_pretrained_folder
+from jaxser.victims.victim import Victim, load_victim
 
 __all__ = ["train_generator"]
 

@@ -20,12 +20,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxser.checkpoint import Checkpoints
 from jaxser.config import TrainConfig, TrainingConfig
-from jaxser.errors import InputError
-from jaxser.input_pipeline import WaveformSource, training_batches
-from jaxser.sharding import replicated
-from jaxser.writer import RunWriter
+from jaxser.runtime.checkpoint import Checkpoints
+from jaxser.runtime.errors import InputError
+from jaxser.runtime.sharding import replicated
+from jaxser.training.input_pipeline import WaveformSource, training_batches
+from jaxser.training.writer import RunWriter
 
 __all__ = ["LoopSettings", "Record", "run_loop", "termination", "train_in_folder"]
 

@@ -18,21 +18,20 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from jaxser.checkpoint import load_variables
 from jaxser.config import TrainConfig, TrainingConfig
 from jaxser.corpora import Prepared
 from jaxser.corpora.selection import label_indices, select, split_rows
 from jaxser.corpora.table import Split
-from jaxser.errors import UsageError
-from jaxser.figures import confusion_figure, save_figure
-from jaxser.files import write_text
-from jaxser.input_pipeline import WaveformSource, evaluation_batches
-from jaxser.metrics import accuracy, bootstrap_interval, confusion_matrix, macro_f1, uar
 from jaxser.models.front_end import RowBatches, WithFrontEnd, fit_statistics
 from jaxser.models.speech_transformer import SpeechTransformer
-from jaxser.pretrained import read_pretrained
-from jaxser.sharding import batch_sharding, make_mesh, replicated
+from jaxser.reporting.figures import confusion_figure, save_figure
+from jaxser.results.metrics import accuracy, bootstrap_interval, confusion_matrix, macro_f1, uar
+from jaxser.runtime.checkpoint import load_variables
+from jaxser.runtime.errors import UsageError
+from jaxser.runtime.files import write_text
+from jaxser.runtime.sharding import batch_sharding, make_mesh, replicated
 from jaxser.training.folder import begun, describe_run, run_folder
+from jaxser.training.input_pipeline import WaveformSource, evaluation_batches
 from jaxser.training.loop import LoopSettings, train_in_folder
 from jaxser.training.victim import (
     TrainState,
@@ -43,8 +42,9 @@ from jaxser.training.victim import (
     make_train_step,
     with_plateau_rate,
 )
-from jaxser.victim import ARCHITECTURE, build_module, features_of
-from jaxser.writer import RunWriter
+from jaxser.training.writer import RunWriter
+from jaxser.victims.pretrained import read_pretrained
+from jaxser.victims.victim import ARCHITECTURE, build_module, features_of
 
 __all__ = ["TrainingOutcome", "Watch", "train_victim"]
 

@@ -20,8 +20,8 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
 from jaxser.config import TrainingConfig
-from jaxser.metrics import accuracy, uar
-from jaxser.victim import evaluation_logits
+from jaxser.results.metrics import accuracy, uar
+from jaxser.victims.victim import evaluation_logits
 
 __all__ = [
     "EpochMetrics",

@@ -13,8 +13,8 @@ from jaxser import run_attack
 from jaxser.attacks.apgd import APGD, dlr_loss, targeted_dlr_loss
 from jaxser.attacks.base import FEW_CLASSES, RandomLogits, row_keys
 from jaxser.attacks.gradient import PGD
-from jaxser.errors import UsageError
-from jaxser.victim import Victim
+from jaxser.runtime.errors import UsageError
+from jaxser.victims.victim import Victim
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "attacks_conv.npz"
 ONE_DEVICE = {"devices": jax.devices()[:1]}

@@ -13,7 +13,7 @@ from jaxser.attacks.apgd import APGD
 from jaxser.attacks.autoattack import AutoAttack
 from jaxser.attacks.fab import FAB
 from jaxser.attacks.square import Square
-from jaxser.errors import UsageError
+from jaxser.runtime.errors import UsageError
 
 ONE_DEVICE = {"devices": jax.devices()[:1]}
 

@@ -11,7 +11,7 @@ import small_victims
 
 from jaxser.attacks.base import NON_FINITE, row_keys
 from jaxser.attacks.boundary import Boundary
-from jaxser.errors import UsageError
+from jaxser.runtime.errors import UsageError
 
 GOLDEN = np.load(Path(__file__).resolve().parents[1] / "golden" / "decision.npz")
 ONE = jax.devices()[:1]

@@ -12,7 +12,7 @@ import small_victims
 from jaxser import run_attack
 from jaxser.attacks.base import ZERO_GRADIENT
 from jaxser.attacks.deepfool import DeepFool
-from jaxser.errors import UsageError
+from jaxser.runtime.errors import UsageError
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "minimal_norm.npz"
 ONE_DEVICE = {"devices": jax.devices()[:1]}

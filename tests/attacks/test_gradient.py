@@ -30,8 +30,8 @@ from jaxser.attacks.gradient import (
 )
 from jaxser.attacks.projections import project_l1, random_l1
 from jaxser.corpora.table import numeric_id
-from jaxser.errors import UsageError
-from jaxser.victim import Victim
+from jaxser.runtime.errors import UsageError
+from jaxser.victims.victim import Victim
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "attacks_conv.npz"
 ONE_DEVICE = {"devices": jax.devices()[:1]}

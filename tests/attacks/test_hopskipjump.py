@@ -12,7 +12,7 @@ import small_victims
 
 from jaxser.attacks.base import NON_FINITE, row_keys
 from jaxser.attacks.hopskipjump import HopSkipJump
-from jaxser.errors import UsageError
+from jaxser.runtime.errors import UsageError
 
 GOLDEN = np.load(Path(__file__).resolve().parents[1] / "golden" / "decision.npz")
 ONE = jax.devices()[:1]

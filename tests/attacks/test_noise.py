@@ -9,7 +9,7 @@ import small_victims
 
 from jaxser import run_attack
 from jaxser.attacks.noise import Noise
-from jaxser.errors import UsageError
+from jaxser.runtime.errors import UsageError
 
 ONE_DEVICE = {"devices": jax.devices()[:1]}
 

@@ -19,10 +19,10 @@ from jaxser.attacks import evolution
 from jaxser.attacks.base import NON_FINITE, LocalFunction, LocalLogits
 from jaxser.attacks.evolution import CovarianceAdaptation, DifferentialEvolution
 from jaxser.attacks.one_pixel import FewPixel, OnePixel
-from jaxser.errors import InputError, UsageError
-from jaxser.features import Spectrogram
 from jaxser.models.front_end import WithFrontEnd
-from jaxser.victim import Victim, evaluation_logits
+from jaxser.runtime.errors import InputError, UsageError
+from jaxser.speech.features import Spectrogram
+from jaxser.victims.victim import Victim, evaluation_logits
 
 ONE = jax.devices()[:1]
 GOLDEN = np.load(Path(__file__).resolve().parents[1] / "golden" / "query.npz")

@@ -15,7 +15,7 @@ import small_victims
 from jaxser import run_attack
 from jaxser.attacks.base import row_keys
 from jaxser.attacks.pixle import Pixle, copy_patch, destinations
-from jaxser.errors import InputError, UsageError
+from jaxser.runtime.errors import InputError, UsageError
 
 ONE = jax.devices()[:1]
 GOLDEN = np.load(Path(__file__).resolve().parents[1] / "golden" / "query.npz")

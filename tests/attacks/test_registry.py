@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jaxser.attack_run import _named_attack
 from jaxser.attacks import ATTACKS, from_parameters, parameters
-from jaxser.errors import UsageError
+from jaxser.experiments.attack import _named_attack
+from jaxser.runtime.errors import UsageError
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs" / "attacks").glob("*.yaml"))
 

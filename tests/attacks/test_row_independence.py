@@ -38,8 +38,8 @@ from jaxser.attacks import (
     Square,
     StaaNet,
 )
-from jaxser.driver import AttackResult
-from jaxser.staa_net import Generator
+from jaxser.attacks.generator import Generator
+from jaxser.driver.run import AttackResult
 
 DEVICES = jax.devices()
 ROWS = 20

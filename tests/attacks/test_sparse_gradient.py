@@ -12,7 +12,7 @@ import small_victims
 from jaxser import run_attack
 from jaxser.attacks import SparsePGD
 from jaxser.attacks.projections import project_l0_linf
-from jaxser.errors import UsageError
+from jaxser.runtime.errors import UsageError
 
 ONE_DEVICE = {"devices": jax.devices()[:1]}
 COUNT = 6

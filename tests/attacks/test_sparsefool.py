@@ -14,7 +14,7 @@ import small_victims
 from jaxser import run_attack
 from jaxser.attacks.base import ZERO_GRADIENT
 from jaxser.attacks.sparsefool import SparseFool, solve_plane
-from jaxser.errors import UsageError
+from jaxser.runtime.errors import UsageError
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "minimal_norm.npz"
 ONE_DEVICE = {"devices": jax.devices()[:1]}

@@ -14,7 +14,7 @@ import small_victims
 from jaxser import run_attack
 from jaxser.attacks.base import row_keys
 from jaxser.attacks.square import Square, bump_table, bumps, halvings, window_sides
-from jaxser.errors import UsageError
+from jaxser.runtime.errors import UsageError
 
 ONE = jax.devices()[:1]
 GOLDEN = np.load(Path(__file__).resolve().parents[1] / "golden" / "query.npz")

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from jaxser.corpora.checking import check, report_text
-from jaxser.errors import InputError
+from jaxser.runtime.errors import InputError
 
 
 def files(report, kind):

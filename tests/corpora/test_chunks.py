@@ -13,7 +13,7 @@ from jaxser.config import CorpusConfig
 from jaxser.corpora import AudioSettings, prepare
 from jaxser.corpora.chunks import PITCH_STEPS, SPEEDS, Chunking, chunks_of, trim_silence, variants
 from jaxser.corpora.selection import select, split_rows
-from jaxser.errors import InputError, UsageError
+from jaxser.runtime.errors import InputError, UsageError
 
 RATE = 8_000
 NAMES = [f"pitch{step:+g}" for step in PITCH_STEPS] + [f"stretch{speed:g}" for speed in SPEEDS]

@@ -16,7 +16,7 @@ import pytest
 from jaxser import corpora
 from jaxser.corpora import downloading
 from jaxser.corpora.spec import Download
-from jaxser.errors import InputError
+from jaxser.runtime.errors import InputError
 
 
 class Server(ThreadingHTTPServer):

@@ -8,7 +8,7 @@ import miniature
 import pytest
 
 from jaxser import corpora
-from jaxser.errors import InputError, UsageError
+from jaxser.runtime.errors import InputError, UsageError
 
 
 def labels_of(corpus):

@@ -16,7 +16,7 @@ import soxr
 
 from jaxser import corpora
 from jaxser.corpora import AudioSettings, preparation, prepare
-from jaxser.errors import InputError
+from jaxser.runtime.errors import InputError
 
 SHORT = AudioSettings(seconds=0.1)
 

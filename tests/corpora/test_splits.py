@@ -12,7 +12,7 @@ import pytest
 from jaxser import corpora
 from jaxser.corpora import assign_split, read_split, splits, write_split
 from jaxser.corpora.table import Corpus, Utterance
-from jaxser.errors import InputError, UsageError
+from jaxser.runtime.errors import InputError, UsageError
 
 
 def speakers(corpus, part):

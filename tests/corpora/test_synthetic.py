@@ -16,7 +16,7 @@ import soundfile
 from scipy.signal import sosfilt
 
 from jaxser.corpora import assign_split, load, synthetic
-from jaxser.errors import InputError
+from jaxser.runtime.errors import InputError
 
 RATE = synthetic.SAMPLE_RATE
 SMALL = {"speakers": 6, "utterances_per_speaker_and_emotion": 1, "seconds": 1.0}

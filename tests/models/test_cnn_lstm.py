@@ -11,9 +11,9 @@ from flax import linen as nn
 from model_gradients import distance, logits_and_gradients
 
 from jaxser import models
-from jaxser.errors import InputError
 from jaxser.models import cnn_lstm
-from jaxser.params import cnn_lstm_table, from_torch
+from jaxser.runtime.errors import InputError
+from jaxser.victims.params import cnn_lstm_table, from_torch
 from scripts.golden_cnn_lstm import CLASSES, INPUT_STRIDE, seeded_batch, seeded_state
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "models_cnn_lstm.npz"

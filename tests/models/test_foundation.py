@@ -9,8 +9,7 @@ import pytest
 from foundation_outputs import outputs_and_gradients
 from model_gradients import distance
 
-from jaxser import models, params
-from jaxser.errors import InputError, UsageError
+from jaxser import models
 from jaxser.models.speech_transformer import (
     gelu,
     grouped_convolution,
@@ -18,6 +17,8 @@ from jaxser.models.speech_transformer import (
     normalised_waveform_convolution,
     span_mask,
 )
+from jaxser.runtime.errors import InputError, UsageError
+from jaxser.victims import params
 from scripts.golden_foundation import (
     CASES,
     INPUT_STRIDE,

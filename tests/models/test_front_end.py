@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from jaxser.errors import InputError
-from jaxser.features import Spectrogram
 from jaxser.models.front_end import WithFrontEnd, fit_statistics
+from jaxser.runtime.errors import InputError
+from jaxser.speech.features import Spectrogram
 
 FRONT_END = Spectrogram(sample_rate=8_000, n_fft=64, hop_length=32, n_mels=10)
 SAMPLES = 640

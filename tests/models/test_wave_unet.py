@@ -9,8 +9,7 @@ import pytest
 import safetensors.numpy
 from model_gradients import distance
 
-from jaxser import models, pretrained
-from jaxser.errors import InputError, UsageError
+from jaxser import models
 from jaxser.models import wave_unet
 from jaxser.models.wave_unet import (
     group_norm,
@@ -20,7 +19,9 @@ from jaxser.models.wave_unet import (
     transposed_conv,
     transposed_kernel,
 )
-from jaxser.params import from_torch, to_torch, wave_unet_table
+from jaxser.runtime.errors import InputError, UsageError
+from jaxser.victims import pretrained
+from jaxser.victims.params import from_torch, to_torch, wave_unet_table
 from scripts import convert_staanet
 from scripts.golden_generator import GOLDEN, SAMPLES, seeded_batch, seeded_state, small_model
 

@@ -15,7 +15,7 @@ from jaxser import run_attack
 from jaxser.attacks.apgd import APGD
 from jaxser.attacks.base import row_keys
 from jaxser.attacks.gradient import BIM, EOTPGD, FGSM, MIFGSM, PGD
-from jaxser.losses import is_successful
+from jaxser.attacks.losses import is_successful
 
 pytestmark = [
     pytest.mark.peers,

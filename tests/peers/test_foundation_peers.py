@@ -13,10 +13,11 @@ import pytest
 from foundation_outputs import outputs_and_gradients
 from model_gradients import distance
 
-from jaxser import attacks, export, load_victim, models, params, pretrained, run_attack
-from jaxser.driver import predict
+from jaxser import attacks, export, load_victim, models, run_attack
+from jaxser.driver.run import predict
 from jaxser.models.speech_transformer import normalise_input, span_mask
 from jaxser.models.wavlm import position_buckets
+from jaxser.victims import params, pretrained
 from scripts.golden_foundation import (
     CASES,
     TABLES,

@@ -12,8 +12,8 @@ from golden_scripts import load_script
 from jaxser import run_attack
 from jaxser.attacks.deepfool import DeepFool
 from jaxser.attacks.fab import FAB
+from jaxser.attacks.losses import margin_loss
 from jaxser.attacks.sparsefool import SparseFool
-from jaxser.losses import margin_loss
 
 pytestmark = [
     pytest.mark.peers,

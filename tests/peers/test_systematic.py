@@ -10,7 +10,7 @@ import pytest
 from benchmarks import systematic
 from jaxser import models
 from jaxser.evaluate import load_table
-from jaxser.victim import Victim
+from jaxser.victims.victim import Victim
 
 pytestmark = [
     pytest.mark.peers,

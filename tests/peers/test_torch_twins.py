@@ -9,7 +9,7 @@ import pytest
 from model_gradients import distance, logits_and_gradients
 
 from jaxser import models
-from jaxser.params import conv_lstm_table, from_torch, torch_parameter_count
+from jaxser.victims.params import conv_lstm_table, from_torch, torch_parameter_count
 from scripts.golden_models import CLASSES, reference, seeded_batch, seeded_state
 
 pytestmark = pytest.mark.peers

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.train_throughput import Setting, compare
-from jaxser.errors import UsageError
+from jaxser.runtime.errors import UsageError
 
 pytestmark = pytest.mark.peers
 

@@ -9,8 +9,9 @@ import pytest
 from model_gradients import distance
 
 from benchmarks import generator as benchmark
-from jaxser import models, params
-from jaxser.errors import UsageError
+from jaxser import models
+from jaxser.runtime.errors import UsageError
+from jaxser.victims import params
 from scripts.golden_generator import SAMPLES, reference, seeded_batch, seeded_state, small_model
 
 pytestmark = pytest.mark.peers

@@ -17,12 +17,12 @@ import yaml
 
 import jaxser
 from jaxser import attack, train, transfer
-from jaxser.attack_run import load_speech
-from jaxser.checkpoint import Checkpoints
 from jaxser.config import AttackCommandConfig, TrainConfig, TrainingConfig, parse_command
-from jaxser.driver import predict
-from jaxser.errors import InputError, report_errors
-from jaxser.results import read_rows
+from jaxser.driver.run import predict
+from jaxser.experiments.attack import load_speech
+from jaxser.results.rows import read_rows
+from jaxser.runtime.checkpoint import Checkpoints
+from jaxser.runtime.errors import InputError, report_errors
 from jaxser.training import generator_run, loop
 from jaxser.training.generator import GeneratorMetrics
 

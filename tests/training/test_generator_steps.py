@@ -11,15 +11,15 @@ import optax
 import pytest
 
 from jaxser.config import CorpusConfig, GeneratorConfig, TrainConfig
-from jaxser.generator import build_generator, generator_module, initialise
-from jaxser.sharding import batch_sharding, make_mesh, replicated
+from jaxser.runtime.sharding import batch_sharding, make_mesh, replicated
 from jaxser.training.generator import (
     GeneratorState,
     init_generator_state,
     make_generator_evaluation,
     make_generator_step,
 )
-from jaxser.victim import Victim
+from jaxser.victims.generator import build_generator, generator_module, initialise
+from jaxser.victims.victim import Victim
 
 SAMPLES, ROWS = 64, 8
 LABELS = ("left", "right")

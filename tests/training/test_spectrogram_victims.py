@@ -15,8 +15,8 @@ from flax import linen as nn
 from jaxser import attack, evaluate, load_victim, train
 from jaxser.config import TrainingConfig
 from jaxser.corpora.selection import select, split_rows
-from jaxser.errors import report_errors
-from jaxser.results import read_rows
+from jaxser.results.rows import read_rows
+from jaxser.runtime.errors import report_errors
 from jaxser.training.victim import (
     EpochMetrics,
     TrainState,
@@ -24,7 +24,7 @@ from jaxser.training.victim import (
     plateau_rate,
     with_plateau_rate,
 )
-from jaxser.victim import read_run
+from jaxser.victims.victim import read_run
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ import yaml
 
 import jaxser
 from jaxser import train
-from jaxser.errors import report_errors
+from jaxser.runtime.errors import report_errors
 
 
 def tiny(root: Path, out: Path, *more: str) -> list[str]:
@@ -97,7 +97,7 @@ def test_edited_architecture_is_refused(
     assert "name: emo18" in text
     try:
         (trained / "config.yaml").write_text(text.replace("name: emo18", "name: zhao19"))
-        with pytest.raises(jaxser.errors.InputError, match="another architecture"):
+        with pytest.raises(jaxser.runtime.errors.InputError, match="another architecture"):
             jaxser.load_victim(trained)
     finally:
         (trained / "config.yaml").write_text(text)

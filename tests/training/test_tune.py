@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from jaxser import tune
-from jaxser.errors import report_errors
-from jaxser.victim import read_run
+from jaxser.runtime.errors import report_errors
+from jaxser.victims.victim import read_run
 
 
 def tiny(root: Path, out: Path, *more: str) -> list[str]:

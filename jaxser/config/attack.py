@@ -1,0 +1,142 @@
+"""What ``python -m jaxser.attack`` takes, and an attack as files of sweeps and tables name it."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from jaxser.config.ranges import NotNegative, Positive
+
+__all__ = ["AttackCommandConfig", "AttackedCorpusConfig", "NamedAttack", "as_params"]
+
+
+@dataclasses.dataclass(frozen=True)
+class AttackedCorpusConfig:
+    """Where the attacked speech lies; whatever is not said is as in the victim's own run."""
+
+    name: Annotated[str | None, Field(description="another corpus than the victim's own")] = None
+    root: Annotated[Path | None, Field(description="folder of the corpus")] = None
+    split: Annotated[
+        str | None, Field(description="split scheme, as in python -m jaxser.train")
+    ] = None
+    split_file: Annotated[Path | None, Field(description="CSV of id,split for the split csv")] = (
+        None
+    )
+    skip_damaged: Annotated[
+        bool, Field(description="leave damaged files out instead of stopping")
+    ] = False
+    cache_dir: Annotated[
+        Path | None, Field(description="prepared audio goes here ($JAXSER_CACHE, ~/.cache/jaxser)")
+    ] = None
+
+
+@dataclasses.dataclass(frozen=True)
+class AttackCommandConfig:
+    """One attack on one victim at one or several ε."""
+
+    victim: Annotated[Path, Field(description="run folder of python -m jaxser.train")] = Path(
+        "runs/demo"
+    )
+    attack: Annotated[
+        str,
+        Field(
+            description="its name, such as fgsm or pgd (README.md has the table of all), or a YAML "
+            "file of name, paper and parameters"
+        ),
+    ] = "pgd"
+    epsilon: Annotated[
+        tuple[float, ...],
+        Field(
+            description="budgets; without: 0.005 0.01, or inf (no limit) where the attack looks "
+            "for the smallest perturbation"
+        ),
+    ] = ()
+    epsilon_unit: Annotated[
+        Literal["amplitude", "snr_peak", "snr_power"],
+        Field(description="the attack's norm, or the least SNR of each utterance in dB"),
+    ] = "amplitude"
+    params: Annotated[
+        tuple[str, ...],
+        Field(description="the attack's hyper-parameters, such as steps=40 norm=l2"),
+    ] = ()
+    domain: Annotated[
+        Literal["waveform", "features"],
+        Field(
+            description="what the attack changes: the waveform, through the front end, or the "
+            "standardised spectrogram of a victim that reads one"
+        ),
+    ] = "waveform"
+    split: Annotated[
+        Literal["train", "val", "test"], Field(description="part of the corpus to attack")
+    ] = "test"
+    limit: Annotated[
+        int | None, Positive, Field(description="attack this many utterances, spread over the part")
+    ] = None
+    y: Annotated[
+        Literal["truth", "prediction"], Field(description="label that the attack wants to leave")
+    ] = "truth"
+    target: Annotated[
+        str | None, Field(description="label to reach instead; utterances of it are left out")
+    ] = None
+    seed: Annotated[int, NotNegative, Field(description="of random starts")] = 0
+    batch_size: Annotated[
+        int | None, Positive, Field(description="rows per batch over all devices")
+    ] = None
+    by: Annotated[
+        Literal["class", "gender", "speaker", "language", "corpus"] | None,
+        Field(description="also print the table split by this"),
+    ] = None
+    interval_over: Annotated[
+        Literal["utterance", "speaker"], Field(description="what the bootstrap draws")
+    ] = "utterance"
+    save_wav: Annotated[
+        bool,
+        Field(
+            description="write the adversarial speech as float32 WAV files; of attacked features "
+            "librosa's inverse, to listen to"
+        ),
+    ] = False
+    show: Annotated[
+        tuple[str, ...],
+        Field(
+            description="ids of utterances to look at and to listen to: their speech, the "
+            "adversarial speech and the difference as WAV files and in a picture"
+        ),
+    ] = ()
+    stoi: Annotated[
+        bool, Field(description="measure intelligibility too, on the host, 10 ms for every second")
+    ] = False
+    out: Annotated[
+        Path | None, Field(description="folder of the rows (VICTIM/attacks/ATTACK-HASH)")
+    ] = None
+    corpus: AttackedCorpusConfig = dataclasses.field(default_factory=AttackedCorpusConfig)
+
+
+@dataclasses.dataclass(frozen=True)
+class NamedAttack:
+    """One attack of a file.
+
+    Attributes:
+      attack: name, or a YAML file of name and parameters.
+      name: what tables call it; the attack by default.
+      parameters: hyper-parameters.
+    """
+
+    attack: str = "fgsm"
+    name: str = ""
+    parameters: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        return self.name or Path(self.attack).stem
+
+
+def as_params(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """Hyper-parameters of a mapping as ``AttackCommandConfig.params`` has them."""
+
+    def text(value: Any) -> str:
+        return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+    return tuple(f"{name}={text(value)}" for name, value in values.items())

@@ -1,0 +1,37 @@
+"""What ``python -m jaxser.train`` takes; the defaults are the demo."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from jaxser.config.corpus import CorpusConfig
+from jaxser.config.features import FeaturesConfig
+from jaxser.config.generator import GeneratorConfig
+from jaxser.config.ranges import NotNegative
+from jaxser.config.training import ModelConfig, TrainingConfig
+
+__all__ = ["TrainConfig"]
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """One training run; the defaults are the demo."""
+
+    out: Annotated[Path, Field(description="run folder; an unfinished run there is resumed")] = (
+        Path("runs/demo")
+    )
+    seed: Annotated[int, NotNegative, Field(description="of initialisation and data order")] = 0
+    threat: Annotated[
+        tuple[Path, ...],
+        Field(
+            description="run folders of victims to train a generator of adversarial speech against,"
+            " instead of a victim"
+        ),
+    ] = ()
+    corpus: CorpusConfig = dataclasses.field(default_factory=CorpusConfig)
+    features: FeaturesConfig = dataclasses.field(default_factory=FeaturesConfig)
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    generator: GeneratorConfig = dataclasses.field(default_factory=GeneratorConfig)
+    training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)

@@ -1,0 +1,1 @@
+"""Rows of (utterance, ε) through the slots of an attack, on any number of devices."""

@@ -1,0 +1,105 @@
+"""What a user sees of a long attack, and how it is stopped.
+
+with AttackBar("pgd", rows=200) as bar, Interruption() as interruption:
+    for block in attack_rows(..., watch=watch):       # bar.watch(progress), then whether to go on
+        bar.add(block)
+"""
+
+import math
+import signal
+import sys
+import threading
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+if TYPE_CHECKING:
+    from jaxser.driver.run import Progress, RowBlock
+
+__all__ = ["AttackBar", "Interruption"]
+
+_BAR = "{desc} {percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} rows, {elapsed} gone{postfix}"
+
+# A terminal sees that the run is alive; a file gets a line now and then.
+_SECONDS_BETWEEN_BARS = 1.0
+_SECONDS_BETWEEN_LINES = 30.0
+
+
+class AttackBar:
+    """Rows, rates and time left, drawn by a thread of its own: it moves in long steps, too.
+
+    Args:
+      attack: its name.
+      rows: in all.
+      shown: or not, where another process has the terminal.
+    """
+
+    def __init__(self, attack: str, rows: int, *, shown: bool = True) -> None:
+        self._rows = rows
+        self._rate, self._succeeded, self._queries = math.nan, 0, ""
+        self._bar = tqdm(
+            total=rows,
+            desc=attack,
+            bar_format=_BAR,
+            mininterval=math.inf,  # the thread alone draws
+            dynamic_ncols=True,
+            disable=not shown,
+        )
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._draw, daemon=True)
+
+    def __enter__(self) -> "AttackBar":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closed.set()
+        self._thread.join()
+        self._bar.set_postfix_str(self._figures(), refresh=False)
+        self._bar.close()
+
+    def add(self, block: "RowBlock") -> None:
+        """Count finished rows."""
+        self._rate = block.throughput.rows_per_second
+        self._succeeded += int(block.success.sum())
+        self._bar.n += len(block)
+
+    def watch(self, progress: "Progress") -> None:
+        """Note what the rows at work have cost so far."""
+        rate = progress.queries / progress.seconds
+        self._queries = f"{progress.queries:,} queries ({rate:.1f}/s)"
+
+    def _draw(self) -> None:
+        seconds = _SECONDS_BETWEEN_BARS if sys.stderr.isatty() else _SECONDS_BETWEEN_LINES
+        while not self._closed.wait(seconds):
+            self._bar.set_postfix_str(self._figures())
+
+    def _figures(self) -> str:
+        done = self._bar.n
+        if not done:
+            return self._queries or "compiling"
+        figures = [f"{self._rate:.1f} rows/s", self._queries]
+        figures += [f"success {self._succeeded / done:.1%}"]
+        if self._rate > 0:
+            figures += [f"{tqdm.format_interval((self._rows - done) / self._rate)} left"]
+        return ", ".join(filter(None, figures))
+
+
+class Interruption:
+    """The first Ctrl-C asks the attack to come to an end; the second one ends it at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __enter__(self) -> "Interruption":
+        self._before = signal.signal(signal.SIGINT, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True

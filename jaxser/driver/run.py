@@ -1,0 +1,477 @@
+"""Run any attack over any number of (utterance, ε) rows, on any number of devices.
+
+    result = run_attack(victim, waveforms, labels, PGD(steps=20), epsilons=[0.005, 0.01], seed=0)
+    result.success                                   # [epsilons, batch] bool
+    for block in attack_rows(victim, waveforms, labels, PGD(), [0.005, 0.01]):
+        block.prediction, block.measures["snr_peak"]  # rows as they finish
+
+All rows of a run, over all utterances and all ε, go as one stream of equally shaped batches
+through one compiled step; ε, labels, seed and the victim's variables are its arguments, so none
+of them compiles anew. Slots whose rows are done are refilled with the next rows of the stream.
+Every device works on its own slice of the batch and needs nothing from the others.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Bool, Float, Int, UInt
+
+from jaxser.attacks.base import Attack, LogitsFn
+from jaxser.attacks.projections import Norm
+from jaxser.driver.clean import look, run_key
+from jaxser.driver.memory import (
+    choose_score_rows,
+    choose_slots,
+    is_out_of_memory,
+    round_up,
+    smaller_batch,
+)
+from jaxser.driver.meter import Meter, Progress, Throughput, Watch, Watcher
+from jaxser.driver.programs import Loop, compile_count, compile_seconds, make_machine
+from jaxser.driver.row_block import RowBlock
+from jaxser.driver.sequence import AttackSequence, sequence_stream
+from jaxser.driver.stream import attack_stream, shares_direction
+from jaxser.driver.work import (
+    CleanPass,
+    EpsilonUnit,
+    Source,
+    Work,
+    amplitudes,
+    check_epsilons,
+    checked_labels,
+)
+from jaxser.results.perturbation import MEASURES
+from jaxser.runtime.errors import InputError, UsageError
+from jaxser.runtime.sharding import make_mesh
+from jaxser.victims.victim import Victim
+
+__all__ = [
+    "AttackResult",
+    "AttackSequence",
+    "CleanPass",
+    "EpsilonUnit",
+    "Loop",
+    "Progress",
+    "RowBlock",
+    "Throughput",
+    "attack_rows",
+    "check_budgets",
+    "clean_pass",
+    "members",
+    "predict",
+    "run_attack",
+]
+
+# Bounds of an attack that nobody set: the victim's own replace them.
+_DEFAULT_BOUNDS = (-1.0, 1.0)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class AttackResult:
+    """A whole run in memory.
+
+    Attributes:
+      epsilons: the budgets, as they were given.
+      epsilon_unit: "amplitude", "snr_peak" or "snr_power".
+      epsilon_amplitude: each budget as the norm of the perturbation that it allows.
+      labels: labels that were attacked, ``[batch]``.
+      clean_prediction: of the clean inputs, ``[batch]``; -1 where logits are not finite.
+      x_adv: adversarial inputs.
+      prediction: class of each adversarial input; -1 where its logits are not finite.
+      success: the prediction is not the attacked label, or is the target.
+      steps, queries, gradients: spent per row; what several ε share stands in each of their rows:
+        FGSM's gradient, and all that an attack spends that looks for the smallest perturbation.
+      flags: union of the bits in ``jaxser.attacks.base.FLAG_NAMES``.
+      stage: position of the member of an attack sequence that succeeded; -1 where none did or
+        had to, and for a single attack.
+      found_norm: norm of the smallest adversarial perturbation found whatever ε, by an attack that
+        looks for it; NaN where it found none, and for other attacks.
+      measures: the entries of ``jaxser.results.perturbation.MEASURES``.
+      throughput: what the run cost.
+    """
+
+    epsilons: tuple[float, ...]
+    epsilon_unit: EpsilonUnit
+    epsilon_amplitude: Float[np.ndarray, "epsilons batch"]
+    labels: Int[np.ndarray, " batch"]
+    clean_prediction: Int[np.ndarray, " batch"]
+    x_adv: Float[np.ndarray, "epsilons batch ..."]
+    prediction: Int[np.ndarray, "epsilons batch"]
+    success: Bool[np.ndarray, "epsilons batch"]
+    steps: Int[np.ndarray, "epsilons batch"]
+    queries: Int[np.ndarray, "epsilons batch"]
+    gradients: Int[np.ndarray, "epsilons batch"]
+    flags: UInt[np.ndarray, "epsilons batch"]
+    stage: Int[np.ndarray, "epsilons batch"]
+    found_norm: Float[np.ndarray, "epsilons batch"]
+    measures: Mapping[str, Float[np.ndarray, "epsilons batch"]]
+    throughput: Throughput
+
+
+_RESULT_COLUMNS = (
+    "epsilon_amplitude",
+    "prediction",
+    "success",
+    "steps",
+    "queries",
+    "gradients",
+    "flags",
+    "stage",
+    "found_norm",
+)
+
+
+def run_attack(
+    victim: Victim | LogitsFn,
+    waveforms: Float[np.ndarray, "batch ..."] | Float[Array, "batch ..."],
+    labels: Sequence[int] | Int[np.ndarray, " batch"] | None,
+    attack: Attack | AttackSequence,
+    epsilons: Sequence[float],
+    *,
+    epsilon_unit: EpsilonUnit = "amplitude",
+    seed: int = 0,
+    ids: Sequence[str] | Sequence[int] | None = None,
+    batch_size: int | None = None,
+    loop: Loop | None = None,
+    refill: bool = True,
+    devices: Sequence[jax.Device] | None = None,
+) -> AttackResult:
+    """Attack every input at every ε and return everything.
+
+    Args:
+      victim: a :class:`Victim`, whose bounds replace the attack's default ones, or any function
+        from ``[batch, ...]`` to logits ``[batch, classes]``.
+      waveforms: clean inputs.
+      labels: labels to leave, or targets of a targeted attack; None attacks the clean
+        predictions.
+      attack: what to run.
+      epsilons: budgets. As amplitudes: positive, in the units of the attack's norm; infinite
+        (no limit) for attacks that look for the smallest perturbation.
+      epsilon_unit: "amplitude", or a signal-to-noise ratio in dB that every input turns into an
+        amplitude: "snr_peak" (L∞ attacks), "snr_power" (L∞ and L2 attacks).
+      seed: of all randomness.
+      ids: one name or number per input, which its randomness depends on; its position by default.
+      batch_size: rows per batch over all devices, by the device and its memory by default; it
+        changes no result beyond float reordering. Where memory runs out it is halved.
+      loop: "host" calls the step from the host, "device" loops in the compiled program; the
+        faster one for the backend by default.
+      refill: give the slots of finished rows to the next rows.
+      devices: to run on; all local ones by default.
+
+    Raises:
+      InputError: inputs or labels that do not fit the victim or are not finite, a silent input
+        with an ε in dB, or no memory for a single row.
+      UsageError: an ε out of range, or another bad argument.
+    """
+    waveforms = np.asarray(waveforms, np.float32)
+    if waveforms.ndim < 2 or len(waveforms) == 0:
+        raise InputError(
+            f"waveforms must be [batch, ...] with at least one row, but have shape "
+            f"{waveforms.shape}; add an axis for the batch."
+        )
+    bad = ~np.isfinite(waveforms).reshape(len(waveforms), -1).all(axis=1)
+    if bad.any():
+        raise InputError(
+            f"waveforms[{int(bad.argmax())}] holds NaN or infinity ({int(bad.sum())} rows do); "
+            "leave such rows out."
+        )
+    seconds_before, count_before = compile_seconds(), compile_count()
+    clean = clean_pass(
+        victim, waveforms, seed=seed, ids=ids, batch_size=batch_size, devices=devices
+    )
+    if labels is None:
+        unknown = clean.prediction < 0
+        if unknown.any():
+            raise InputError(
+                f"the victim's logits for waveforms[{int(unknown.argmax())}] are not finite, "
+                "so there is no prediction to attack; leave such rows out or give labels."
+            )
+        labels = clean.prediction
+    attacked = np.asarray(labels)
+    shape = (len(epsilons), len(waveforms))
+    x_adv = np.zeros(shape + waveforms.shape[1:], np.float32)
+    columns: dict[str, np.ndarray] = {}
+    throughput = Throughput()
+    for block in attack_rows(
+        victim,
+        waveforms,
+        attacked,
+        attack,
+        epsilons,
+        epsilon_unit=epsilon_unit,
+        seed=seed,
+        ids=ids,
+        batch_size=batch_size,
+        keep_x_adv=True,
+        loop=loop,
+        refill=refill,
+        devices=devices,
+        clean=clean,
+    ):
+        where = (block.epsilon_index, block.utterance)
+        x_adv[where] = block.x_adv
+        for name in (*_RESULT_COLUMNS, *MEASURES):
+            values = block.measures[name] if name in MEASURES else getattr(block, name)
+            columns.setdefault(name, np.zeros(shape, values.dtype))[where] = values
+        throughput = block.throughput
+    return AttackResult(
+        epsilons=tuple(float(epsilon) for epsilon in epsilons),
+        epsilon_unit=epsilon_unit,
+        labels=attacked,
+        clean_prediction=clean.prediction,
+        x_adv=x_adv,
+        measures={name: columns[name] for name in MEASURES},
+        throughput=dataclasses.replace(
+            throughput,
+            compile_seconds=compile_seconds() - seconds_before,
+            compile_count=compile_count() - count_before,
+        ),
+        **{name: columns[name] for name in _RESULT_COLUMNS},
+    )
+
+
+def predict(
+    victim: Victim | LogitsFn,
+    waveforms: Float[np.ndarray, "batch ..."],
+    *,
+    subset: Int[np.ndarray, " rows"] | None = None,
+    batch_size: int | None = None,
+    devices: Sequence[jax.Device] | None = None,
+) -> Int[np.ndarray, " rows"]:
+    """Clean predictions, -1 where logits are not finite; see :func:`clean_pass`."""
+    clean = clean_pass(victim, waveforms, subset=subset, batch_size=batch_size, devices=devices)
+    return clean.prediction
+
+
+def clean_pass(
+    victim: Victim | LogitsFn,
+    waveforms: Float[np.ndarray, "batch ..."],
+    *,
+    subset: Int[np.ndarray, " rows"] | None = None,
+    seed: int = 0,
+    ids: Sequence[str] | Sequence[int] | None = None,
+    batch_size: int | None = None,
+    devices: Sequence[jax.Device] | None = None,
+) -> CleanPass:
+    """What the victim makes of the clean inputs: predictions, and what is odd about its outputs.
+
+    Whether the victim is randomised is seen by a second pass over the first batch.
+
+    Args:
+      victim: see :func:`run_attack`.
+      waveforms: clean inputs; a memory map is read batch by batch.
+      subset: positions to look at; all by default.
+      seed: of a randomised victim's noise.
+      ids: one name or number per input, which its noise depends on.
+      batch_size: rows per batch over all devices.
+      devices: to run on; all local ones by default.
+    """
+    source, mesh = Source(waveforms, subset, ids), _mesh(devices)
+    return look(victim, source, seed, mesh, _score_rows(batch_size, source, mesh))
+
+
+def attack_rows(
+    victim: Victim | LogitsFn,
+    waveforms: Float[np.ndarray, "batch ..."],
+    labels: Int[np.ndarray, " rows"],
+    attack: Attack | AttackSequence,
+    epsilons: Sequence[float],
+    *,
+    epsilon_unit: EpsilonUnit = "amplitude",
+    subset: Int[np.ndarray, " rows"] | None = None,
+    seed: int = 0,
+    ids: Sequence[str] | Sequence[int] | None = None,
+    batch_size: int | None = None,
+    keep_x_adv: bool = False,
+    loop: Loop | None = None,
+    refill: bool = True,
+    devices: Sequence[jax.Device] | None = None,
+    clean: CleanPass | None = None,
+    watch: Watch | None = None,
+) -> Iterator[RowBlock]:
+    """Attack every input at every ε and yield rows as they finish, in no particular order.
+
+    Memory does not grow with the number of rows: ``waveforms`` may be a memory map, of which
+    only the batch at work is read.
+
+    Args:
+      subset: positions in ``waveforms`` to attack; ``labels``, ``ids`` and the blocks'
+        ``utterance`` count along it. All by default.
+      keep_x_adv: bring the adversarial inputs to the host.
+      clean: what :func:`clean_pass` found with the same ``subset``, ``seed`` and ``ids``; made
+        here by default.
+      watch: called with the :class:`Progress` about twice a second while steps are taken; where it
+        returns False the finished rows come out and the iterator ends.
+
+    The other arguments and the errors are those of :func:`run_attack`.
+    """
+    source, mesh = Source(waveforms, subset, ids), _mesh(devices)
+    attack = _with_bounds(attack, victim)
+    score_rows = _score_rows(batch_size, source, mesh)
+    machine = make_machine(
+        victim, source.input_shape, attack=None, mesh=mesh, slots=score_rows, score_rows=score_rows
+    )
+    num_classes = machine.victim.num_classes
+    norm = check_budgets(attack, epsilons, epsilon_unit, num_classes)
+    labels = checked_labels(labels, len(source), num_classes)
+    if clean is None:
+        clean = look(victim, source, seed, mesh, score_rows)
+    work = Work(
+        source=source,
+        labels=labels,
+        ids=source.ids,
+        budgets=amplitudes(source, epsilons, epsilon_unit, norm),
+        clean=clean,
+        key=run_key(seed, mesh),
+        targeted=attack.targeted,
+        keep_x_adv=keep_x_adv,
+    )
+    meter = Meter()
+    run = _Run(
+        victim=victim,
+        work=work,
+        mesh=mesh,
+        batch_size=batch_size,
+        score_rows=score_rows,
+        loop=loop,
+        refill=refill,
+        meter=meter,
+        watcher=Watcher(watch, meter),
+    )
+    if isinstance(attack, AttackSequence):
+        return sequence_stream(members(attack, num_classes), work, run.rows, meter, run.watcher)
+    return run.rows(attack, np.ones(work.budgets.shape, bool))
+
+
+def members(attack: Attack | AttackSequence, num_classes: int) -> tuple[Attack, ...]:
+    """The attacks that run: itself, or a sequence's members within the sequence's bounds."""
+    if not isinstance(attack, AttackSequence):
+        return (attack,)
+    return tuple(
+        dataclasses.replace(member, bounds=attack.bounds)  # type: ignore[type-var]
+        for member in attack.attacks(num_classes)
+    )
+
+
+def check_budgets(
+    attack: Attack | AttackSequence,
+    epsilons: Sequence[float],
+    epsilon_unit: EpsilonUnit,
+    num_classes: int,
+) -> Norm:
+    """The norm that ε bounds, once the budgets have been found to fit the attack.
+
+    Raises:
+      UsageError: a budget that the attack cannot have.
+    """
+    each = members(attack, num_classes)
+    norms = sorted({member.epsilon_norm for member in each})
+    if len(norms) > 1:
+        raise UsageError(
+            f"{attack.name}: its members bound different norms ({', '.join(norms)}), which no "
+            "single epsilon fits; give members of one norm."
+        )
+    unlimited = all(member.minimal_norm for member in each)
+    check_epsilons(epsilons, epsilon_unit, norms[0], unlimited)
+    return norms[0]
+
+
+# --- one attack with what memory there is --------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """What the members of a run have in common."""
+
+    victim: Victim | LogitsFn
+    work: Work
+    mesh: Mesh
+    batch_size: int | None
+    score_rows: int
+    loop: Loop | None
+    refill: bool
+    meter: Meter
+    watcher: Watcher
+
+    def rows(
+        self, attack: Attack, left: Bool[np.ndarray, "utterances epsilons"]
+    ) -> Iterator[RowBlock]:
+        """Attack the pairs that are ``left``; where memory runs out, in smaller batches."""
+        left, slots, score_rows = left.copy(), self._slots(attack, left), self.score_rows
+        while True:
+            error = None
+            try:
+                machine = make_machine(
+                    self.victim,
+                    self.work.source.input_shape,
+                    attack=attack,
+                    mesh=self.mesh,
+                    slots=slots,
+                    score_rows=score_rows,
+                    loop=self.loop,
+                )
+                for block in attack_stream(
+                    machine,
+                    attack,
+                    self.work,
+                    left.copy(),
+                    refill=self.refill,
+                    meter=self.meter,
+                    watcher=self.watcher,
+                ):
+                    left[block.utterance, block.epsilon_index] = False
+                    yield block
+                return
+            except Exception as raised:
+                if not is_out_of_memory(raised):
+                    raise
+                error = str(raised)
+            # Only here has the error let go of the arrays that filled the memory.
+            slots, score_rows = (
+                smaller_batch(slots, self.mesh, error),
+                max(self.mesh.size, round_up(score_rows // 2, self.mesh)),
+            )
+
+    def _slots(self, attack: Attack, left: Bool[np.ndarray, "utterances epsilons"]) -> int:
+        # A shared direction is followed in the batches that are scored.
+        if self.batch_size is not None or shares_direction(attack):
+            return self.score_rows
+        rows = left.any(axis=1).sum() if attack.minimal_norm else left.sum()
+        return choose_slots(
+            self.victim,
+            attack,
+            self.work.source.input_shape,
+            rows=int(rows),
+            mesh=self.mesh,
+            loop=self.loop,
+        )
+
+
+# --- arguments -----------------------------------------------------------------------------------
+
+
+def _mesh(devices: Sequence[jax.Device] | None) -> Mesh:
+    return make_mesh(jax.local_devices() if devices is None else list(devices))
+
+
+def _score_rows(asked: int | None, source: Source, mesh: Mesh) -> int:
+    """Rows of a batch that is only looked at: as asked, or by the device."""
+    if asked is None:
+        return choose_score_rows(len(source), mesh)
+    if asked < 1:
+        raise UsageError(f"batch_size must be at least 1, not {asked}.")
+    return round_up(asked, mesh)
+
+
+def _with_bounds(
+    attack: Attack | AttackSequence, victim: Victim | LogitsFn
+) -> Attack | AttackSequence:
+    """The attack within the victim's bounds, unless it has bounds of its own."""
+    if not isinstance(attack, Attack | AttackSequence):
+        raise UsageError(f"{attack!r} is not an attack; give one such as jaxser.attacks.PGD().")
+    if isinstance(victim, Victim) and attack.bounds == _DEFAULT_BOUNDS:
+        return dataclasses.replace(attack, bounds=victim.bounds)  # type: ignore[type-var]
+    return attack

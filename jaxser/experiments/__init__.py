@@ -1,0 +1,1 @@
+"""What the commands do with victims, speech, the driver and rows."""

@@ -1,0 +1,1 @@
+"""Layouts and printed figures of the papers' tables."""

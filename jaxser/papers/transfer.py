@@ -1,0 +1,174 @@
+"""Tables of transfer: attacks on threat models, scored on victims, in STAA-Net's layout.
+
+    table = load_transfer_table(Path("configs/tables/staa_net_table4.yaml"))
+    line_cells(lines), published_cells(table)         # the header first
+
+Chang et al., "STAA-Net" (arXiv 2402.01227), Tables 4 to 6.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from jaxser.papers.table import Attacked, read_table, settings
+from jaxser.runtime.errors import UsageError
+
+__all__ = [
+    "Figures",
+    "Line",
+    "TransferTable",
+    "line_cells",
+    "load_transfer_table",
+    "published_cells",
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Figures:
+    """What a paper printed of one attack on one threat model: one value per part, in order.
+
+    Attributes:
+      snr: peak SNR in dB.
+      sparsity: share of changed samples.
+      seconds: per utterance.
+      asr: attack success rate, by the name of a victim.
+    """
+
+    snr: tuple[float, ...] = ()
+    sparsity: tuple[float, ...] = ()
+    seconds: tuple[float, ...] = ()
+    asr: dict[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class TransferTable:
+    """A table file.
+
+    Attributes:
+      title: of the table.
+      layout: of the paper's tables.
+      corpus: that the paper's figures are of.
+      parts: of the corpus, in the order of the paper's figures.
+      attacks: its lines.
+      published: name of a threat model -> name of a line -> figures.
+      hardware: that the paper's seconds are of; STAA-Net's paper names none.
+    """
+
+    title: str = ""
+    layout: Literal["transfer"] = "transfer"
+    corpus: str = ""
+    parts: tuple[str, ...] = ("val", "test")
+    attacks: list[Attacked] = dataclasses.field(default_factory=list)
+    published: dict[str, dict[str, Figures]] = dataclasses.field(default_factory=dict)
+    hardware: str = ""
+
+    @property
+    def titles(self) -> list[str]:
+        return [entry.title for entry in self.attacks]
+
+
+def load_transfer_table(path: Path) -> TransferTable:
+    """Read a table file; UsageError for what is not known or missing."""
+    table = read_table(TransferTable, path)
+    for entry in table.attacks:
+        if len(list(settings(entry))) > 1 or len(entry.epsilon) > 1:
+            raise UsageError(f"{path}: {entry.title} must have one setting; list it twice instead.")
+    return table
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """One attack on one threat model and one part.
+
+    Attributes:
+      threat, attack, part: what was attacked, and with what.
+      utterances: attacked.
+      snr, sparsity, stoi: means over those that fooled the threat model; NaN without any.
+      seconds: per utterance, steady state.
+      asr: by victim: rate, and 95 % interval over speakers and utterances.
+      corpus: what the utterances are of.
+      notes: remarks that the figures must carry.
+    """
+
+    threat: str
+    attack: str
+    part: str
+    utterances: int
+    snr: float
+    sparsity: float
+    stoi: float
+    seconds: float
+    asr: dict[str, tuple[float, float, float]]
+    corpus: str
+    notes: tuple[str, ...]
+
+
+def _header(names: Sequence[str]) -> list[str]:
+    folders = [Path(name) for name in names]
+    # The last part of a path is what people look for, where it tells them apart.
+    short = len({folder.name for folder in folders}) == len(folders)
+    victims = [f"ASR {folder.name if short else folder}" for folder in folders]
+    return ["threat model", "attack", "part", "n", "SNR dB", "changed", "STOI", "s", *victims]
+
+
+def line_cells(lines: Sequence[Line]) -> list[list[str]]:
+    """Cells of the figures made here, the header first; rates with their intervals."""
+    names = list(dict.fromkeys(name for line in lines for name in line.asr))
+    return [
+        _header(names),
+        *(
+            [
+                *(line.threat, line.attack, line.part, str(line.utterances)),
+                *(
+                    _shown(line.snr, ".2f"),
+                    _shown(line.sparsity, ".2%"),
+                    _shown(line.stoi, ".3f"),
+                    _shown(line.seconds, ".3g"),
+                ),
+                *(_rate(*line.asr[name]) if name in line.asr else "–" for name in names),
+            ]
+            for line in lines
+        ),
+    ]
+
+
+def _rate(asr: float, low: float, high: float) -> str:
+    return f"{asr:.1%} ({low:.0%}–{high:.0%})"
+
+
+def _shown(value: float, form: str) -> str:
+    """A dash for what is not defined."""
+    return "–" if math.isnan(value) else format(value, form)
+
+
+def published_cells(table: TransferTable) -> list[list[str]]:
+    """Cells of the paper's figures, a line per threat model, attack and part."""
+    names = list(
+        dict.fromkeys(
+            name
+            for attacks in table.published.values()
+            for figures in attacks.values()
+            for name in figures.asr
+        )
+    )
+    header = ["threat model", "attack", "part", "SNR dB", "changed", "s"]
+    cells = [[*header, *(f"ASR {name}" for name in names)]]
+    for threat, attacks in table.published.items():
+        for attack, figures in attacks.items():
+            for index, part in enumerate(table.parts):
+                its = (figures.snr, figures.sparsity, figures.seconds)
+                snr, sparsity, seconds = (v[index] if v else float("nan") for v in its)
+                shown = [_shown(snr, ".2f"), _shown(sparsity, ".2%"), _shown(seconds, "g")]
+                cells.append(
+                    [
+                        *(threat, attack, part),
+                        *shown,
+                        *(
+                            f"{figures.asr[name][index]:.1%}" if name in figures.asr else "–"
+                            for name in names
+                        ),
+                    ]
+                )
+    return cells

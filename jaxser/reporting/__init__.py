@@ -1,0 +1,1 @@
+"""Pages, tables and pictures from rows and from benchmark results."""

@@ -1,0 +1,116 @@
+"""Two runs side by side: what differs on the utterances that both attacked.
+
+    section = comparison(load([Path("runs/a")]), load([Path("runs/b")]), "a", "b")
+
+Differences are of pairs: the same utterance, seed, attack and ε in both runs; the intervals are of
+a bootstrap over the pairs.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from jaxser.reporting.data import Rows, Setting
+from jaxser.reporting.page import Section, epsilon_text, percent
+from jaxser.runtime.errors import InputError
+
+__all__ = ["comparison", "paired_difference"]
+
+_RESAMPLES = 1000
+
+# What has to be the same; the victim too, where a run has several.
+_SAME = ("corpus", "split", "domain", "attack", "parameters", "goal", "epsilon_unit")
+
+
+def comparison(first: Rows, second: Rows, name: str, other: str) -> Section:
+    """A line for every setting that both have.
+
+    Args:
+      first, second: rows of the two runs.
+      name, other: what tables call them.
+
+    Raises:
+      InputError: nothing to compare.
+    """
+    several = any(len(rows.distinct("threat")) > 1 for rows in (first, second))
+    mine, its = (_by_key(rows, several) for rows in (first, second))
+    header = ["corpus", *(["victim"] if several else []), "attack", "ε", "pairs"]
+    for what in ("accuracy before", "robust accuracy", "fooled"):
+        header += [f"{what} {name}", f"{what} {other}", f"difference in {what}"]
+    cells = [header]
+    for key, setting in mine.items():
+        if key in its:
+            line = _line(first, setting, second, its[key])
+            if line:
+                facts = setting.facts
+                victim = [str(facts["victim"])] if several else []
+                cells.append(
+                    [facts["corpus"], *victim, setting.label, epsilon_text(setting), *line]
+                )
+    if len(cells) == 1:
+        raise InputError(
+            f"{name} and {other} have no utterance, attack and epsilon in common"
+            f"{' on a victim of the same name' if several else ''}; compare runs of the same sweep."
+        )
+    return Section(
+        f"{other} beside {name}",
+        "comparison",
+        cells,
+        f"Differences are {other} less {name}, of pairs of rows of the same utterance, seed, "
+        "attack and ε, with 95 % bootstrap intervals over the pairs.",
+    )
+
+
+def paired_difference(
+    first: Bool[np.ndarray, " pairs"], second: Bool[np.ndarray, " pairs"], seed: int = 0
+) -> tuple[float, float, float]:
+    """Share of True in ``second`` less that in ``first``, and its 95 % bootstrap interval."""
+    change = second.astype(int) - first.astype(int)
+    counts = np.array([(change == value).sum() for value in (-1, 0, 1)])
+    rng = np.random.default_rng(seed)
+    # Pairs drawn with replacement fall into the three kinds multinomially.
+    drawn = rng.multinomial(len(change), counts / len(change), size=_RESAMPLES)
+    means = (drawn[:, 2] - drawn[:, 0]) / len(change)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(change.mean()), float(low), float(high)
+
+
+def _by_key(rows: Rows, several: bool) -> Mapping[Any, Setting]:
+    names = (*_SAME, *(("victim",) if several else ()), "epsilon")
+    return {
+        tuple(setting.facts[name] for name in names): setting
+        for setting in rows.settings
+        if not setting.transferred
+    }
+
+
+def _line(first: Rows, mine: Setting, second: Rows, its: Setting) -> list[str]:
+    """Pairs and figures; nothing without a pair."""
+    places = [_places(rows, each) for rows, each in ((first, mine), (second, its))]
+    shared = sorted(places[0].keys() & places[1].keys())
+    if not shared:
+        return []
+    wheres = [np.array([found[pair] for pair in shared]) for found in places]
+    figures = [_figures(rows, where) for rows, where in zip((first, second), wheres, strict=True)]
+    line = [str(len(shared))]
+    for a, b in zip(*figures, strict=True):
+        change, low, high = paired_difference(a, b)
+        line += [percent(float(a.mean())), percent(float(b.mean()))]
+        line.append(f"{change:+.1%} ({low:+.1%} to {high:+.1%})")
+    return line
+
+
+def _places(rows: Rows, setting: Setting) -> dict[tuple[str, float], int]:
+    names, codes = rows.names["utterance"], rows.texts["utterance"]
+    seeds = rows.numbers["seed"]
+    return {(names[codes[place]], seeds[place]): int(place) for place in setting.where}
+
+
+def _figures(rows: Rows, where: Int[np.ndarray, " pairs"]) -> list[Float[np.ndarray, " pairs"]]:
+    """Right before, right after, and changed."""
+    label, clean, found = (
+        rows.words(column, where) for column in ("label", "clean_prediction", "prediction")
+    )
+    return [clean == label, found == label, found != clean]

@@ -1,0 +1,264 @@
+"""What attacks did to a victim, utterance by utterance, and what may be said of it.
+
+    line = Line("BIM", "epsilon 0.25", outcomes_of(rows), ...)
+    line.accuracy("female"); best_lines(lines); accuracy_at_snr(lines, 20.0)
+    difference(line.outcomes.only("female"), line.outcomes.only("male"))
+
+Intervals are bootstraps over speakers and, within the speakers drawn, over their utterances:
+utterances of one speaker are alike, and languages and genders differ by few speakers. The damage
+of an attack is paired: of the same utterance before and after.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Bool, Float
+
+from jaxser.config import TrainConfig
+from jaxser.corpora import Corpus, Utterance
+from jaxser.driver.speech import Speech
+from jaxser.papers.table import Table
+from jaxser.results.metrics import accuracy, clustered_means, confusion_matrix, macro_f1, uar
+
+__all__ = [
+    "GROUPS",
+    "METRICS",
+    "Clean",
+    "Difference",
+    "Evaluation",
+    "Line",
+    "Outcomes",
+    "accuracy_at_snr",
+    "best_lines",
+    "difference",
+    "outcomes_of",
+]
+
+GROUPS = ("all", "female", "male")
+METRICS = {"accuracy": accuracy, "UAR": uar, "macro F1": macro_f1}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Outcomes:
+    """One setting of one attack; arrays have an entry per utterance, in the order of their ids.
+
+    Attributes:
+      utterances: ids.
+      speakers, genders: of the utterances.
+      before, after: whether the victim was right, and is after the attack.
+      mean_abs: mean absolute change.
+      snr: power signal-to-noise ratio in dB; NaN where nothing was changed.
+    """
+
+    utterances: np.ndarray
+    speakers: np.ndarray
+    genders: np.ndarray
+    before: Bool[np.ndarray, " utterances"]
+    after: Bool[np.ndarray, " utterances"]
+    mean_abs: Float[np.ndarray, " utterances"]
+    snr: Float[np.ndarray, " utterances"]
+
+    def only(self, group: str) -> "Outcomes":
+        """Those of "all", "female" or "male" speakers."""
+        if group == "all":
+            return self
+        mask = self.genders == group
+        arrays = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return Outcomes(**{name: array[mask] for name, array in arrays.items()})
+
+    @property
+    def damage(self) -> Float[np.ndarray, " utterances"]:
+        """Accuracy lost: 1, 0, or -1 where the attack made the victim right."""
+        return self.before.astype(float) - self.after.astype(float)
+
+
+def outcomes_of(rows: pa.Table) -> Outcomes:
+    """From the rows of one attack at one ε."""
+    columns = {
+        name: np.array(rows[name].to_pylist())
+        for name in ("utterance", "speaker", "gender", "label", "clean_prediction", "prediction")
+    }
+    order = np.argsort(columns["utterance"])
+    columns = {name: values[order] for name, values in columns.items()}
+    return Outcomes(
+        utterances=columns["utterance"],
+        speakers=columns["speaker"],
+        genders=columns["gender"],
+        before=columns["clean_prediction"] == columns["label"],
+        after=columns["prediction"] == columns["label"],
+        mean_abs=rows["mean_abs"].to_numpy()[order],
+        snr=rows["snr_power"].to_numpy()[order],
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Line:
+    """One setting of one attack on one victim.
+
+    Attributes:
+      attack: title.
+      setting: of the grid, and ε.
+      outcomes: what it did.
+      seconds: steady state, all rows.
+      compile_seconds: before that.
+      example: an utterance that the victim knows, and the file of its attacked version.
+    """
+
+    attack: str
+    setting: str
+    outcomes: Outcomes
+    seconds: float
+    compile_seconds: float
+    example: tuple[Utterance, Path]
+
+    def accuracy(self, group: str = "all") -> float:
+        """After the attack; NaN without such utterances."""
+        return _mean(self.outcomes.only(group).after)
+
+    def mean_abs(self, group: str = "all") -> float:
+        """Mean absolute change."""
+        return _mean(self.outcomes.only(group).mean_abs)
+
+    @functools.cached_property
+    def interval(self) -> tuple[float, float]:
+        """95 % of the accuracy of all."""
+        return _interval(clustered_means(self.outcomes.after, self.outcomes.speakers))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Clean:
+    """Predictions on a whole part of the corpus, before any attack; class indices."""
+
+    truth: np.ndarray
+    predicted: np.ndarray
+    speakers: np.ndarray
+    genders: np.ndarray
+    num_classes: int
+
+    @property
+    def right(self) -> Bool[np.ndarray, " utterances"]:
+        return self.truth == self.predicted
+
+    def figures(self, group: str = "all") -> dict[str, float]:
+        """Every metric of "all", "female" or "male" utterances; NaN without such."""
+        mask = np.ones(len(self.truth), bool) if group == "all" else self.genders == group
+        # A prediction that is missing is a class of its own: always wrong.
+        predicted = np.where(self.predicted < 0, self.num_classes, self.predicted)
+        matrix = confusion_matrix(self.truth[mask], predicted[mask], self.num_classes + 1)
+        return {name: float(metric(matrix)) for name, metric in METRICS.items()}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Evaluation:
+    """One victim under one table.
+
+    Attributes:
+      victim: run folder.
+      trained: its config.
+      table: the table.
+      speech: the victim and all utterances of the part.
+      lines: every setting.
+    """
+
+    victim: Path
+    trained: TrainConfig
+    table: Table
+    speech: Speech
+    lines: tuple[Line, ...]
+
+    @property
+    def corpus(self) -> Corpus:
+        return self.speech.prepared.corpus
+
+    @property
+    def protocol(self) -> str:
+        """How features and parts were made: "clean" or "paper"."""
+        return self.trained.corpus.protocol
+
+    @property
+    def title(self) -> str:
+        """What tells it from others in tables and pictures."""
+        return f"{self.corpus.name}, {self.protocol}, {self.victim.name}"
+
+    @functools.cached_property
+    def clean(self) -> Clean:
+        """Before any attack, on the whole part."""
+        utterances = self.speech.utterances
+        return Clean(
+            truth=self.speech.labels,
+            predicted=self.speech.clean.prediction,
+            speakers=np.array([each.speaker for each in utterances]),
+            genders=np.array([each.gender for each in utterances]),
+            num_classes=len(self.speech.victim.labels),
+        )
+
+    @functools.cached_property
+    def best(self) -> list[Line]:
+        """The strongest setting of each attack."""
+        return best_lines(self.lines)
+
+
+def best_lines(lines: Iterable[Line]) -> list[Line]:
+    """Of each attack the line with the least accuracy; of equals, the smallest change."""
+    best: dict[str, tuple[tuple[float, float], Line]] = {}
+    for line in lines:
+        rank = (line.accuracy(), line.mean_abs())
+        if line.attack not in best or rank < best[line.attack][0]:
+            best[line.attack] = rank, line
+    return [line for _, line in best.values()]
+
+
+def accuracy_at_snr(lines: Sequence[Line], snr: float) -> float:
+    """Accuracy against the best of some settings for each utterance, at ``snr`` dB or more.
+
+    Args:
+      lines: settings of one attack, on the same utterances.
+      snr: least power signal-to-noise ratio; quieter perturbations count too.
+    """
+    standing = lines[0].outcomes.before.copy()
+    for line in lines:
+        outcomes = line.outcomes
+        # Unchanged inputs have no ratio, and nothing that a comparison would be true of.
+        standing &= outcomes.after | ~(outcomes.snr >= snr)
+    return _mean(standing)
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """Of two means, with its 95 % interval; ``speakers`` are those of both sides."""
+
+    value: float
+    low: float
+    high: float
+    speakers: tuple[int, int]
+
+    @property
+    def decided(self) -> bool:
+        """Whether the interval excludes 0."""
+        return self.low > 0 or self.high < 0
+
+
+def difference(
+    first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray]
+) -> Difference | None:
+    """Mean of the first values minus that of the second; each (values, speakers). None if empty."""
+    if not len(first[0]) or not len(second[0]):
+        return None
+    means = [clustered_means(*side, seed=seed) for seed, side in enumerate((first, second))]
+    low, high = _interval(means[0] - means[1])
+    speakers = (len(set(first[1])), len(set(second[1])))
+    return Difference(float(first[0].mean() - second[0].mean()), low, high, speakers)
+
+
+def _interval(draws: np.ndarray) -> tuple[float, float]:
+    low, high = np.percentile(draws, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _mean(values: Any) -> float:
+    return float(np.mean(values)) if len(values) else float("nan")

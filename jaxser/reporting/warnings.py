@@ -1,0 +1,93 @@
+"""What a reader must know before any figure: remarks, flags, failures, signs of gradient masking.
+
+for sentence in warnings_of(rows): ...
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from jaxser.reporting.data import Rows, Setting
+from jaxser.reporting.page import by, epsilon_text, percent, speech
+from jaxser.results.outcomes import read_outcomes
+
+__all__ = ["failures", "warnings_of"]
+
+_ONE_STEP = ("fgsm",)
+_ITERATED = ("apgd", "bim", "eotpgd", "mifgsm", "pgd")
+
+
+def warnings_of(rows: Rows) -> list[str]:
+    """Sentences about the speech, the victims and the attacks, the gravest first."""
+    found = ["The speech is synthetic: these figures say nothing about people."] * rows.synthetic
+    found += rows.notes
+    found += _masked_gradients([setting for setting in rows.settings if not setting.transferred])
+    for name, count in sorted(rows.flags.items()):
+        found.append(f"{count:,} of {len(rows):,} rows are flagged: {name}.")
+    if rows.repeated:
+        found.append(f"{rows.repeated:,} rows were there more than once, and are counted once.")
+    return found
+
+
+def failures(runs: Sequence[Path]) -> list[str]:
+    """What failed in the sweeps among the runs.
+
+    Raises:
+      InputError: what a sweep noted cannot be read.
+    """
+    outcomes = [outcome for run in runs for outcome in read_outcomes(run)]
+    return [f"Failed: {each.cell}: {each.reason}" for each in outcomes if each.reason]
+
+
+def _masked_gradients(own: Sequence[Setting]) -> Iterator[str]:
+    """Signs that gradients mislead attacks (Athalye et al. 2018, section 3.1).
+
+    Each is beyond chance: the 95 % intervals do not meet.
+    """
+    where = ("victim", "corpus", "split", "domain", "goal", "epsilon_unit", "epsilon_norm")
+    for group in by(own, *where).values():
+        for settings in by(group, "epsilon").values():
+            yield from _weak_gradients(settings)
+        guided = [setting for setting in group if setting.gradients > 0]
+        for line in by(guided, "attack", "parameters").values():
+            yield from _recovered(line)
+
+
+def _weak_gradients(settings: Sequence[Setting]) -> Iterator[str]:
+    """Attacks of one ε that do better than all that follow gradients, or one step than many."""
+    noise = [setting for setting in settings if setting.facts["attack"] == "noise"]
+    guided = [setting for setting in settings if setting.gradients > 0]
+    blind = [setting for setting in settings if setting not in noise and setting not in guided]
+    single, many = (
+        [setting for setting in guided if setting.facts["attack"] in names]
+        for names in (_ONE_STEP, _ITERATED)
+    )
+    for stronger, weaker in ((noise, guided), (blind, guided), (single, many)):
+        if not (stronger and weaker):
+            continue
+        best, other = (min(group, key=_left) for group in (stronger, weaker))
+        if best.figures["accuracy"][1].high < other.figures["accuracy"][1].low:
+            yield (
+                f"Gradients may be masked: on {_subject(best)} at ε {epsilon_text(best)}, "
+                f"{best.label} leaves {percent(_left(best))} accuracy and {other.label} "
+                f"{percent(_left(other))}."
+            )
+
+
+def _recovered(line: Sequence[Setting]) -> Iterator[str]:
+    """An attack that does worse with more to spend; ε from weak to strong."""
+    for less, more in itertools.pairwise(line):
+        if more.figures["accuracy"][1].low > less.figures["accuracy"][1].high:
+            yield (
+                f"Gradients may be masked: on {_subject(less)}, {less.label} leaves "
+                f"{percent(_left(less))} accuracy at ε {epsilon_text(less)} and "
+                f"{percent(_left(more))} at {epsilon_text(more)}."
+            )
+
+
+def _left(setting: Setting) -> float:
+    return setting.figures["accuracy"][1].value
+
+
+def _subject(setting: Setting) -> str:
+    return f"{setting.facts['victim']} with {speech(setting)}"

@@ -1,0 +1,1 @@
+"""Rows on disk, and the figures that are made from them."""

@@ -1,0 +1,197 @@
+"""Decode, resample and unify the length of speech; write it back.
+
+    samples, rate = jaxser.speech.audio.read_audio("03a01Fa.wav")      # [frames, channels]
+    x = resample(to_mono(samples), rate, 16_000)
+    x = unify_length(x, 32_000)                                 # repeats, then cuts
+    jaxser.speech.audio.write_wav("adversarial.wav", x, 16_000)
+
+Decoding is libsndfile's, resampling soxr's HQ. Repeating the signal to the common length is what
+STAA-Net does (section IV-A).
+"""
+
+import io
+import struct
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from jaxser.runtime.errors import InputError
+from jaxser.runtime.files import atomic_file
+
+__all__ = [
+    "Channel",
+    "DamageKind",
+    "DamagedAudioError",
+    "LengthMode",
+    "decode_audio",
+    "encode_wav",
+    "read_audio",
+    "read_bytes",
+    "resample",
+    "to_mono",
+    "unify_length",
+    "write_wav",
+]
+
+Channel = Literal["left", "mean"]
+LengthMode = Literal["repeat", "pad"]
+DamageKind = Literal["damaged", "empty", "non-finite"]
+
+# What a writer that cannot seek back puts where the length of the data belongs.
+_LENGTH_UNKNOWN = 0xFFFFFFFF
+
+
+class DamagedAudioError(InputError):
+    """An audio file that cannot be used.
+
+    Attributes:
+      path: the file.
+      reason: half a sentence.
+      kind: "damaged", "empty" (no bytes or no samples) or "non-finite".
+    """
+
+    def __init__(self, path: Path | str, reason: str, kind: DamageKind = "damaged") -> None:
+        super().__init__(f"{path} is damaged: {reason}.")
+        self.path = Path(path)
+        self.reason = reason
+        self.kind: DamageKind = kind
+
+
+def read_audio(path: Path | str) -> tuple[Float[np.ndarray, "frames channels"], int]:
+    """Decode an audio file of any format, sample width and channel count that libsndfile reads.
+
+    Returns:
+      Samples (float32; integer formats are scaled to [-1, 1), float formats are as stored) and
+      the sample rate in Hz.
+
+    Raises:
+      DamagedAudioError: the file is missing, empty, not audio or shorter than its header
+        promises, or holds no sample or one that is not finite.
+    """
+    return decode_audio(read_bytes(path), path)
+
+
+def read_bytes(path: Path | str) -> bytes:
+    """Content of an audio file; DamagedAudioError if it is missing or may not be read."""
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError as error:
+        raise DamagedAudioError(path, "there is no such file") from error
+    except (IsADirectoryError, PermissionError) as error:
+        raise DamagedAudioError(path, f"it cannot be read ({error.strerror})") from error
+
+
+def decode_audio(data: bytes, path: Path | str) -> tuple[Float[np.ndarray, "frames channels"], int]:
+    """:func:`read_audio` of a file's bytes; ``path`` is for messages."""
+    import soundfile
+
+    if not data:
+        raise DamagedAudioError(path, "the file is empty", "empty")
+    # libsndfile quietly decodes what is left of a shortened WAV file.
+    if (missing := _missing_wav_bytes(data)) > 0:
+        raise DamagedAudioError(path, f"its header promises {missing:,} bytes more than it holds")
+    try:
+        with soundfile.SoundFile(io.BytesIO(data)) as file:
+            frames, sample_rate = file.frames, file.samplerate
+            samples = file.read(dtype="float32", always_2d=True)
+    except soundfile.LibsndfileError as error:
+        reason = error.error_string.rstrip(".").removeprefix("Error : ")
+        raise DamagedAudioError(path, f"it cannot be decoded as audio ({reason})") from error
+    if len(samples) < frames:
+        raise DamagedAudioError(path, f"only {len(samples):,} of {frames:,} samples are there")
+    if not len(samples):
+        raise DamagedAudioError(path, "it holds no samples", "empty")
+    if not np.isfinite(samples).all():
+        bad = int((~np.isfinite(samples)).sum())
+        raise DamagedAudioError(path, f"{bad:,} samples are not finite", "non-finite")
+    return samples, sample_rate
+
+
+def _missing_wav_bytes(data: bytes) -> int:
+    """Bytes that the data chunk of a RIFF file promises and the file does not hold."""
+    order = {b"RIFF": "<", b"RIFX": ">"}.get(data[:4])
+    if order is None or data[8:12] != b"WAVE":
+        return 0
+    position = 12
+    while position + 8 <= len(data):
+        name, size = struct.unpack_from(f"{order}4sI", data, position)
+        position += 8
+        if name == b"data":
+            return 0 if size == _LENGTH_UNKNOWN else size - (len(data) - position)
+        position += size + size % 2
+    return 0
+
+
+def to_mono(
+    samples: Float[np.ndarray, "frames channels"], channel: Channel = "left"
+) -> Float[np.ndarray, " frames"]:
+    """One channel of the recording: the first, or the mean of all.
+
+    The first is the default because the mean of two spaced microphones (EMOVO) comb-filters.
+    """
+    if channel == "left":
+        return samples[:, 0]
+    if channel == "mean":
+        return samples.mean(axis=1, dtype=np.float32)
+    raise ValueError(f"channel must be 'left' or 'mean', not {channel!r}")
+
+
+def resample(
+    x: Float[np.ndarray, " samples"], sample_rate: int, new_sample_rate: int
+) -> Float[np.ndarray, " new_samples"]:
+    """``x`` at another sample rate (Hz), by soxr at its HQ setting."""
+    import soxr
+
+    if sample_rate == new_sample_rate:
+        return x
+    return soxr.resample(np.ascontiguousarray(x), sample_rate, new_sample_rate, quality="HQ")
+
+
+def unify_length(
+    x: Float[np.ndarray, " samples"], num_samples: int, mode: LengthMode = "repeat"
+) -> Float[np.ndarray, " num_samples"]:
+    """Cut ``x`` to ``num_samples``, or lengthen it by repeating it whole or by zeros at its end.
+
+    Raises:
+      ValueError: ``x`` has no samples, or the mode is unknown.
+    """
+    if not len(x):
+        raise ValueError("a signal without samples cannot be lengthened")
+    if mode not in ("repeat", "pad"):
+        raise ValueError(f"mode must be 'repeat' or 'pad', not {mode!r}")
+    if len(x) >= num_samples:
+        return x[:num_samples]
+    if mode == "pad":
+        return np.pad(x, (0, num_samples - len(x)))
+    return np.resize(x, num_samples)
+
+
+def write_wav(
+    path: Path | str,
+    x: Float[np.ndarray, "frames *channels"],
+    sample_rate: int,
+    subtype: str = "FLOAT",
+) -> None:
+    """Write a WAV file that appears under its name only when whole.
+
+    Args:
+      path: the file; missing folders are made.
+      x: samples in [-1, 1].
+      sample_rate: in Hz.
+      subtype: "FLOAT" (32 bits) by default, since 16 bits would round a small δ away.
+    """
+    # Encoded in memory, so that a full disk is an OSError of ours and not lost in a callback.
+    encoded = encode_wav(x, sample_rate, subtype)
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(encoded)
+
+
+def encode_wav(x: Float[np.ndarray, "frames *channels"], sample_rate: int, subtype: str) -> bytes:
+    """Content of a WAV file, as :func:`write_wav` writes it."""
+    import soundfile
+
+    encoded = io.BytesIO()
+    soundfile.write(encoded, x, sample_rate, subtype=subtype, format="WAV")
+    return encoded.getvalue()

@@ -1,0 +1,123 @@
+"""Batches for training and evaluation.
+
+    batches = training_batches(source, batch_size=8, seed=0, mesh=mesh)
+    for batch in batches: ...                        # {"x": [8, time], "y": [8]} on the devices
+
+Training batches come from grain: shuffled by seed, sharded by process, with a position that a
+checkpoint can hold, decoded and put on the devices ahead of time. Evaluation goes once through
+the rows in order, the last batch padded.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import grain
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Float, Int
+
+from jaxser.runtime.errors import InputError
+from jaxser.runtime.sharding import put_batch
+
+__all__ = ["WaveformSource", "evaluation_batches", "training_batches"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class WaveformSource:
+    """Random access to labelled rows of a (memory-mapped) waveform array, as grain wants it.
+
+    Attributes:
+      waveforms: ``[utterances, samples]`` float32, memory-mapped or not; or the features that a
+        spectrogram victim reads of them, ``[utterances, frames, bins]``.
+      labels: class index of every utterance.
+      rows: the utterances that belong to this source.
+    """
+
+    waveforms: Float[np.ndarray, "utterances samples"]
+    labels: Int[np.ndarray, " utterances"]
+    rows: Int[np.ndarray, " rows"]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        row = self.rows[index]
+        return {"x": np.array(self.waveforms[row]), "y": np.asarray(self.labels[row])}
+
+
+class _RandomShift(grain.transforms.RandomMap):
+    """Rotate the waveform in time by a random amount.
+
+    Utterances are repeated up to one length, so a rotation is nearly another cut of the same
+    speech; it keeps a victim from learning where things are.
+    """
+
+    def random_map(self, element: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+        x = element["x"]
+        return {**element, "x": np.roll(x, rng.integers(len(x)))}
+
+
+def training_batches(
+    source: WaveformSource,
+    *,
+    batch_size: int,
+    seed: int,
+    mesh: Mesh,
+    random_shift: bool = False,
+) -> grain.DatasetIterator:
+    """An endless, checkpointable iterator of shuffled batches, already on the devices.
+
+    Args:
+      source: training rows.
+      batch_size: rows of a global batch, over all processes.
+      seed: of order and augmentation; each epoch has another order.
+      mesh: devices that share a batch.
+      random_shift: rotate each waveform by a random amount.
+
+    Returns:
+      Iterator of ``{"x": [batch, ...] float32, "y": [batch] int32}``; close it after use.
+
+    Raises:
+      InputError: a batch is larger than the training part, or cannot be split over the devices.
+    """
+    processes = jax.process_count()
+    if batch_size % mesh.devices.size:
+        raise InputError(
+            f"a batch of {batch_size} cannot be split over {mesh.devices.size} devices; "
+            f"use a multiple of {mesh.devices.size}."
+        )
+    if len(source) // processes < batch_size // processes:
+        raise InputError(
+            f"the training part has {len(source)} utterances, fewer than one batch of "
+            f"{batch_size}; use a smaller training.batch_size."
+        )
+    dataset = grain.MapDataset.source(source).seed(seed)
+    dataset = dataset[jax.process_index() :: processes].shuffle().repeat()
+    if random_shift:
+        dataset = dataset.random_map(_RandomShift())
+    dataset = dataset.batch(batch_size // processes, drop_remainder=True)
+    options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
+    stream = dataset.to_iter_dataset(options).map(lambda batch: put_batch(batch, mesh))
+    return iter(grain.experimental.ThreadPrefetchIterDataset(stream, prefetch_buffer_size=2))
+
+
+def evaluation_batches(
+    source: WaveformSource, *, batch_size: int
+) -> Iterator[tuple[dict[str, np.ndarray], int]]:
+    """All rows once, in order, in equally shaped batches.
+
+    Args:
+      source: rows to evaluate.
+      batch_size: rows of a batch.
+
+    Yields:
+      (batch of host arrays, number of its rows that count): the last batch is filled up by
+      repeating its first row.
+    """
+    for start in range(0, len(source), batch_size):
+        rows = source.rows[start : start + batch_size]
+        padded = np.concatenate([rows, np.repeat(rows[:1], batch_size - len(rows))])
+        batch = {"x": np.array(source.waveforms[padded]), "y": source.labels[padded]}
+        yield batch, len(rows)

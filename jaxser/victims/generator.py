@@ -1,0 +1,110 @@
+"""Generators of adversarial speech: built from a config, loaded from a run folder.
+
+generator = jaxser.load_generator("runs/staa_net")
+attack = jaxser.attacks.StaaNet(generator)
+"""
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxser.attacks.generator import ALL_TARGETS, Generator
+from jaxser.config import TrainConfig
+from jaxser.models.wave_unet import WaveUNet, example_inputs, prepare
+from jaxser.runtime.checkpoint import load_variables
+from jaxser.runtime.errors import InputError, UsageError, nearest_name
+from jaxser.runtime.provenance import fingerprint_of
+from jaxser.victims.victim import read_run
+
+__all__ = [
+    "build_generator",
+    "generator_module",
+    "initialise",
+    "load_generator",
+    "read_generator_run",
+]
+
+
+def generator_module(config: TrainConfig, num_classes: int) -> WaveUNet:
+    """The network that ``config`` describes.
+
+    Raises:
+      UsageError: see :class:`jaxser.models.wave_unet.WaveUNet`.
+    """
+    settings = config.generator
+    return WaveUNet(
+        num_classes=num_classes if settings.target == ALL_TARGETS else None,
+        num_samples=config.corpus.num_samples,
+        widths=settings.widths,
+        padding=settings.padding,
+        condition_epsilon=len(settings.epsilon) == 2,
+        dtype=jnp.dtype(config.model.dtype),
+    )
+
+
+def build_generator(
+    config: TrainConfig, labels: tuple[str, ...], variables: Any, name: str
+) -> Generator:
+    """What ``config`` describes, with these parameters.
+
+    Raises:
+      UsageError: ε is not positive, or the target is no label.
+    """
+    settings = config.generator
+    low, high = settings.epsilon[0], settings.epsilon[-1]
+    if not 0 < low <= high < float("inf") or (len(settings.epsilon) == 2 and low == high):
+        raise UsageError(
+            f"generator.epsilon must be one positive number, or a lowest and a highest one, not "
+            f"{' '.join(f'{value:g}' for value in settings.epsilon)}."
+        )
+    if settings.target not in (None, ALL_TARGETS, *labels):
+        raise UsageError(
+            f"there is no label {settings.target!r} for generator.target; "
+            f"{nearest_name(str(settings.target), (*labels, ALL_TARGETS))}"
+        )
+    return Generator(
+        apply=generator_module(config, len(labels)).apply,  # type: ignore[arg-type]
+        variables=variables,
+        num_samples=config.corpus.num_samples,
+        sample_rate=config.corpus.sample_rate,
+        labels=labels,
+        epsilon=(low, high),
+        target=settings.target,
+        magnitudes=settings.magnitudes,
+        factorised=settings.factorised,
+        name=name,
+    )
+
+
+def load_generator(folder: Path | str) -> Generator:
+    """The generator of a training run, at its best checkpoint, ready for use.
+
+    Raises:
+      InputError: the folder is no run of a generator, or holds no finished checkpoint.
+    """
+    module, generator = read_generator_run(Path(folder))
+    return dataclasses.replace(generator, variables=prepare(module, generator.variables))
+
+
+def read_generator_run(folder: Path) -> tuple[WaveUNet, Generator]:
+    """The network and the generator of a run as training left it; see :func:`load_generator`."""
+    config, facts = read_run(folder)
+    if not config.threat:
+        raise InputError(
+            f"{folder} holds a victim, not a generator; give the --out of a run with --threat."
+        )
+    labels = tuple(facts["labels"])
+    module = generator_module(config, len(labels))
+    like = jax.eval_shape(functools.partial(initialise, module), jax.random.key(0))
+    variables = jax.tree.map(jnp.asarray, load_variables(folder / "checkpoints", like))
+    generator = build_generator(config, labels, variables, str(folder))
+    return module, dataclasses.replace(generator, fingerprint=fingerprint_of(variables))
+
+
+def initialise(module: WaveUNet, key: jax.Array) -> Any:
+    """Fresh parameters."""
+    return module.init(key, *example_inputs(module))

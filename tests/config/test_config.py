@@ -1,0 +1,132 @@
+"""The config reader: precedence, types, and one clear sentence for each mistake."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pytest
+from pydantic import Field
+
+from jaxser.config import TrainConfig, from_mapping, load_yaml, parse_command, to_mapping
+from jaxser.runtime.errors import UsageError
+
+
+@dataclasses.dataclass(frozen=True)
+class Inner:
+    rate: Annotated[float, Field(gt=0, description="a rate")] = 0.5
+    kind: Literal["a", "b"] = "a"
+    flag: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Outer:
+    epsilon: Annotated[tuple[float, ...], Field(min_length=1)] = (0.1,)
+    path: Path | None = None
+    inner: Inner = dataclasses.field(default_factory=Inner)
+
+
+def parse(*argv: object) -> Outer:
+    return parse_command(Outer, "prog", "Does things.", [str(a) for a in argv])
+
+
+def test_defaults_then_file_then_flags(tmp_path: Path) -> None:
+    assert parse() == Outer()
+    file = tmp_path / "c.yaml"
+    # YAML 1.1 reads 1e-3 as text: it must still become a number.
+    file.write_text("epsilon: [0.2, 1e-3]\ninner:\n  rate: 2\n  kind: b\n")
+    assert parse(file) == Outer(epsilon=(0.2, 0.001), inner=Inner(rate=2.0, kind="b"))
+    flagged = parse(file, "--inner.rate", "3", "--epsilon", "1", "2", "--path", "x/y")
+    assert flagged == Outer((1.0, 2.0), Path("x/y"), Inner(rate=3.0, kind="b"))
+
+
+def test_flag_spellings() -> None:
+    assert parse("--inner.flag").inner.flag is True
+    assert parse("--inner.flag", "false").inner.flag is False
+    assert parse("--path", "none").path is None
+    config = parse_command(TrainConfig, "p", "d", ["--training.batch-size=4"])
+    assert config.training.batch_size == 4
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (["--inner.rat", "1"], "unknown flag --inner.rat: did you mean 'inner.rate'?"),
+        (["--inner.rate", "x"], "inner.rate = 'x' in the command line is not valid: input should"),
+        (["--inner.rate", "0"], "input should be greater than 0"),
+        (["--inner.rate", "nan"], "inner.rate"),
+        (["--inner.kind", "c"], "input should be 'a' or 'b'"),
+        (["--inner.rate"], "argument --inner.rate: expected one argument; see prog --help."),
+        (["--epsilon", "a"], "epsilon.0 = 'a'"),
+        (["no.yaml"], "there is no config file no.yaml"),
+        (["a.yaml", "b.yaml"], "unexpected argument 'b.yaml'"),
+    ],
+)
+def test_mistakes_on_the_command_line(argv: list[str], sentence: str) -> None:
+    with pytest.raises(UsageError) as error:
+        parse(*argv)
+    assert sentence in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("innr: {}", "unknown key 'innr'"),
+        ("inner:\n  rte: 1", "unknown key 'inner.rte'"),
+        ("inner: 3", "inner = 3"),
+        ("inner:\n  flag: perhaps", "inner.flag = 'perhaps'"),
+        ("path: [1]", "path = [1]"),
+        ("- a", "must hold 'key: value' lines"),
+        ("a: [", "line 1 is not valid YAML"),
+        ("!!python/object/apply:os.getcwd []", "not valid YAML"),
+    ],
+)
+def test_mistakes_in_a_file(tmp_path: Path, text: str, sentence: str) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(text)
+    with pytest.raises(UsageError) as error:
+        parse(file)
+    assert sentence in str(error.value)
+    assert "c.yaml" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_nearest_name_is_given(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("training:\n  learning_rte: 1\n")
+    with pytest.raises(UsageError, match="did you mean 'learning_rate'"):
+        parse_command(TrainConfig, "p", "d", [str(file)])
+
+
+def test_saved_and_read_again() -> None:
+    config = parse_command(TrainConfig, "p", "d", ["--corpus.root", "r", "--training.epochs", "3"])
+    assert from_mapping(TrainConfig, to_mapping(config), "here") == config
+
+
+def test_empty_file_is_the_defaults(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").touch()
+    assert load_yaml(tmp_path / "c.yaml") == {}
+
+
+@pytest.mark.parametrize("config", sorted((Path(__file__).parents[2] / "configs").glob("*.yaml")))
+def test_shipped_configs_are_valid(config: Path) -> None:
+    parse_command(TrainConfig, "p", "d", [str(config)])
+
+
+@pytest.mark.parametrize("command", ["train", "attack", "corpora"])
+def test_help_imports_nothing_heavy(command: str) -> None:
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv = ['jaxser.{command}', '--help']\n"
+        "try:\n"
+        f"    runpy.run_module('jaxser.{command}', run_name='__main__', alter_sys=True)\n"
+        "except SystemExit as stop:\n"
+        "    assert stop.code in (0, None), stop.code\n"
+        "heavy = {'jax', 'flax', 'orbax', 'grain', 'matplotlib', 'pyarrow', 'soundfile'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "usage" in done.stdout

@@ -1,0 +1,438 @@
+"""``python -m jaxser.attack``: tables, rows, WAV files, going on, and one sentence per mistake."""
+
+import dataclasses
+import fcntl
+import json
+import os
+import re
+import selectors
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import matplotlib.image
+import numpy as np
+import pytest
+import soundfile
+from untrained_run import LABELS, RATE, make_run, write_corpus
+
+from jaxser import attack, load_victim
+from jaxser.attacks import ATTACKS, FGSM, PGD
+from jaxser.attacks.base import Attack
+from jaxser.attacks.deepfool import DeepFool
+from jaxser.attacks.projections import Bounds
+from jaxser.experiments import attack as attack_run
+from jaxser.results.rows import read_rows
+from jaxser.runtime.errors import report_errors
+
+TEST_ROWS = 6
+
+
+@pytest.fixture(scope="module")
+def victim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(tmp_path_factory.mktemp("attack"))
+
+
+def run(capsys: pytest.CaptureFixture[str], *argv: Any) -> tuple[int, str, str]:
+    status = report_errors(lambda: attack.main([str(each) for each in argv]))
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def test_table_rows_and_wav_files(
+    victim: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("--victim", victim, "--attack", "fgsm", "--epsilon", "0.05", "0.00001")
+    out = tmp_path / "rows"
+    status, text, err = run(
+        capsys, *arguments, "--out", out, "--save_wav", "--by", "gender", "--limit", 4
+    )
+    assert status == 0
+    assert "note: made for a test" in text
+    assert "4 utterances" in text
+    assert "by gender" in text
+    assert "rows/s steady state" in text
+    assert "s of compilation" in text
+    assert "8/8 rows" in err
+
+    rows = read_rows(out).to_pylist()
+    assert len(rows) == 8
+    loaded = load_victim(victim)
+    for row in rows:
+        path = out / "wav" / f"epsilon-{row['epsilon']:g}" / f"{row['utterance']}.wav"
+        samples, rate = soundfile.read(path, dtype="float32")
+        assert rate == RATE
+        clean, _ = soundfile.read(
+            victim.parent / "speech" / f"{row['utterance']}.wav", dtype="float32"
+        )
+        # A δ of 1e-5 would not survive 16-bit files, whose step is 3e-5.
+        assert np.abs(samples - clean).max() == pytest.approx(row["epsilon"], rel=0.02)
+        predicted = int(np.asarray(loaded.logits(jnp.asarray(samples[None]))).argmax())
+        assert row["prediction"] == loaded.labels[predicted]
+        assert row["success"] == (row["prediction"] != row["label"])
+        assert row["label_source"] == "truth"
+        assert row["attacked_label"] == row["label"]
+        assert row["linf"] == pytest.approx(row["epsilon"], rel=0.02)
+        assert json.loads(row["parameters"])["targeted"] is False
+    assert {row["gender"] for row in rows} == {"male", "female"}
+
+    # The same command again has nothing left to do; another ε adds its rows alone.
+    status, text, _ = run(capsys, *arguments, "--out", out, "--save_wav", "--limit", 4)
+    assert status == 0
+    assert "all 8 rows were there already" in text
+    status, text, _ = run(
+        capsys, "--victim", victim, "--attack", "fgsm", "--epsilon", "0.1", "--out", out
+    )
+    assert status == 0
+    assert len(read_rows(out)) == 8 + TEST_ROWS
+    assert text.count("fgsm      0.1") == 1
+
+
+def test_what_is_shown_can_be_seen_and_heard(
+    victim: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("--victim", victim, "--attack", "fgsm", "--epsilon", "0.1", "--out", tmp_path)
+    assert run(capsys, *arguments)[0] == 0
+    name = read_rows(tmp_path)["utterance"][3].as_py()
+    status, _, err = run(capsys, *arguments, "--show", name)
+    assert status == 0
+    assert "1/1 rows" in err  # made again, as nothing of it was kept
+    folder = tmp_path / "shown" / "epsilon-0.1" / name
+    heard = {
+        kind: soundfile.read(folder / f"{kind}.wav", dtype="float32")[0]
+        for kind in ("original", "adversarial", "difference")
+    }
+    clean, _ = soundfile.read(victim.parent / "speech" / f"{name}.wav", dtype="float32")
+    np.testing.assert_array_equal(heard["original"], clean)
+    np.testing.assert_array_equal(heard["adversarial"] - clean, heard["difference"])
+    assert 0 < np.abs(heard["difference"]).max() <= 0.1 * (1 + 1e-6)
+    assert matplotlib.image.imread(folder / "picture.png").std() > 0.05
+    assert len(read_rows(tmp_path)) == TEST_ROWS
+    assert "1/1" not in run(capsys, *arguments, "--show", name)[2]
+
+
+def test_intelligibility_on_request(
+    victim: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    """Of each row's own speech; the function itself is tested elsewhere."""
+    monkeypatch.setattr(
+        attack_run,
+        "short_time_intelligibility",
+        lambda x, x_adv, rate: np.abs(x_adv - x).sum(axis=1) / rate,
+    )
+    arguments = ("--victim", victim, "--attack", "pgd", "--epsilon", "0.1", "0.01")
+    status, text, _ = run(capsys, *arguments, "--stoi", "--out", tmp_path)
+    assert status == 0
+    assert "STOI" in text
+    rows = read_rows(tmp_path).to_pylist()
+    assert len({row["stoi"] for row in rows}) > TEST_ROWS
+    for row in rows:
+        assert row["stoi"] == pytest.approx(row["l1"] / RATE, rel=1e-4)
+
+
+def test_a_run_goes_on_after_a_loss(
+    victim: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("--victim", victim, "--attack", "fgsm", "--epsilon", "0.05", "--out", tmp_path)
+    assert run(capsys, *arguments, "--limit", 2)[0] == 0
+    first = read_rows(tmp_path)
+    status, _, err = run(capsys, *arguments)
+    assert status == 0
+    assert f"{TEST_ROWS - 2}/{TEST_ROWS - 2} rows" in err
+    both = read_rows(tmp_path)
+    assert len(both) == TEST_ROWS
+    np.testing.assert_equal(both.slice(0, 2).to_pylist(), first.to_pylist())  # NaN equals NaN
+
+
+def test_the_default_folder_knows_what_makes_a_row(
+    victim: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ("--victim", victim, "--attack", "fgsm", "--limit", 2)
+    run(capsys, *common, "--epsilon", 0.01)
+    run(capsys, *common, "--epsilon", 0.02)
+    run(capsys, *common, "--epsilon", 0.01, "--seed", 1)
+    run(capsys, *common, "--epsilon", 0.01, "--y", "prediction")
+    status, text, _ = run(capsys, *common, "--epsilon", 0.01, "--target", "joy")
+    assert status == 0
+    assert "towards joy" in text
+    folders = sorted((victim / "attacks").glob("fgsm-*"))
+    assert sorted(len(read_rows(folder)) for folder in folders) == [2, 2, 2, 4]
+    by_source = {read_rows(f)["label_source"][0].as_py(): read_rows(f) for f in folders}
+    assert set(by_source) == {"truth", "prediction", "target"}
+    aimed = by_source["target"].to_pylist()
+    assert all(row["attacked_label"] == "joy" != row["label"] for row in aimed)
+    assert all(row["success"] == (row["prediction"] == "joy") for row in aimed)
+    predicted = by_source["prediction"].to_pylist()
+    assert all(row["attacked_label"] == row["clean_prediction"] for row in predicted)
+
+
+def test_an_epsilon_in_decibels(
+    victim: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("--victim", victim, "--attack", "fgsm", "--limit", 2, "--out", tmp_path)
+    status, text, _ = run(
+        capsys, *arguments, "--epsilon_unit", "snr_peak", "--epsilon", 10, 30, "--save_wav"
+    )
+    assert status == 0
+    rows = read_rows(tmp_path).to_pylist()
+    assert {row["epsilon_unit"] for row in rows} == {"snr_peak"}
+    assert {row["epsilon_norm"] for row in rows} == {"linf"}
+    for row in rows:
+        assert row["snr_peak"] == pytest.approx(row["epsilon"], abs=0.3)
+        assert row["epsilon_amplitude"] == pytest.approx(row["linf"], rel=0.03)
+        assert (
+            tmp_path / "wav" / f"snr_peak-{row['epsilon']:g}" / f"{row['utterance']}.wav"
+        ).exists()
+    # From the weaker to the stronger one.
+    assert 0 < text.index("30 dB peak") < text.index("10 dB peak")
+    # The same number in another unit is another row.
+    status, text, _ = run(capsys, *arguments, "--epsilon", 10)
+    assert status == 0
+    assert len(read_rows(tmp_path)) == 4 + 2
+
+
+def test_a_search_for_the_smallest_perturbation(
+    victim: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    monkeypatch.setitem(ATTACKS, "deepfool", DeepFool)
+    arguments = ("--victim", victim, "--attack", "deepfool", "--y", "prediction", "--out", tmp_path)
+    status, text, _ = run(capsys, *arguments)
+    assert status == 0
+    rows = read_rows(tmp_path).to_pylist()
+    assert len(rows) == TEST_ROWS
+    assert all(row["epsilon"] == row["epsilon_amplitude"] == np.inf for row in rows)
+    found = np.array([row["found_norm"] for row in rows])
+    assert [row["success"] for row in rows] == (~np.isnan(found)).tolist()
+    assert (~np.isnan(found)).sum() > 0
+    mean, median = np.nanmean(found), np.nanmedian(found)
+    assert f"l2 {mean:.3g}/{median:.3g}" in text
+    budget = float(np.nanmedian(found))
+    status, text, _ = run(capsys, *arguments, "--epsilon", budget)
+    assert status == 0
+    bounded = read_rows(tmp_path).to_pylist()[TEST_ROWS:]
+    assert [row["success"] for row in bounded] == [
+        row["found_norm"] <= budget * (1 + 1e-6) for row in bounded
+    ]
+    assert all(row["l2"] == 0 for row in bounded if not row["success"])
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """FGSM, then PGD."""
+
+    name: ClassVar[str] = "pair"
+
+    targeted: bool = False
+    bounds: Bounds = (-1.0, 1.0)
+
+    def attacks(self, num_classes: int) -> tuple[Attack, ...]:
+        assert num_classes == len(LABELS)
+        return FGSM(), PGD(steps=1), PGD(steps=20)
+
+
+def test_a_composite_attack_says_who_succeeded(
+    victim: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    monkeypatch.setitem(ATTACKS, "pair", Pair)
+    status, text, err = run(
+        capsys,
+        *("--victim", victim, "--attack", "pair", "--epsilon", "0.00001", "0.3"),
+        *("--out", tmp_path),
+    )
+    assert status == 0
+    assert f"{2 * TEST_ROWS}/{2 * TEST_ROWS} rows" in err
+    assert "pair" in text
+    rows = read_rows(tmp_path).to_pylist()
+    assert {row["stage"] for row in rows} <= {None, "fgsm", "pgd 1", "pgd 2"}
+    for row in rows:
+        wrong = row["clean_prediction"] != row["label"]
+        assert (row["stage"] is not None) == (row["success"] and not wrong)
+        spent = {None: 22, "fgsm": 1, "pgd 1": 2, "pgd 2": 22}[row["stage"]]
+        assert row["queries"] == (0 if wrong else spent)
+    assert {row["stage"] for row in rows} >= {None, "pgd 2"}
+
+
+def test_odd_victims_are_pointed_out(
+    victim: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    import jaxser.experiments.attack
+
+    plain = load_victim(victim)
+
+    def noisy(variables: Any, x: jax.Array, keys: jax.Array) -> jax.Array:
+        noise = jax.vmap(lambda key: jax.random.normal(key, x.shape[1:]))(keys)
+        return jax.nn.softmax(plain.apply(variables, x + 0.1 * noise))
+
+    odd = dataclasses.replace(plain, apply=noisy, randomised=True)
+    monkeypatch.setattr(jaxser.experiments.attack, "load_victim", lambda *_: odd)
+    status, text, _ = run(
+        capsys, "--victim", victim, "--attack", "fgsm", "--epsilon", 0.01, "--out", tmp_path
+    )
+    assert status == 0
+    assert "note: the victim is randomised" in text
+    assert f"look like probabilities for {TEST_ROWS} of {TEST_ROWS} utterances" in text
+    for row in read_rows(tmp_path).to_pylist():
+        assert {"randomised victim", "output looks like probabilities"} <= set(row["flags"])
+
+
+class Terminal:
+    """What a process shows on a terminal of 200 columns, and when."""
+
+    def __init__(self) -> None:
+        self._ours, self.theirs = os.openpty()
+        fcntl.ioctl(self.theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 200, 0, 0))
+        self.shown = ""
+        self.drawn: list[float] = []
+
+    def read(self, patience: float = 120.0) -> bool:
+        """Wait for something to appear; False once the process has closed the terminal."""
+        with selectors.DefaultSelector() as waiting:
+            waiting.register(self._ours, selectors.EVENT_READ)
+            assert waiting.select(patience), self.shown
+        try:
+            text = os.read(self._ours, 65_536).decode()
+        except OSError:  # how Linux says that the other end was closed
+            return False
+        self.shown += text
+        self.drawn.append(time.monotonic())
+        return bool(text)
+
+
+def test_ctrl_c_keeps_what_is_done(victim: Path, tmp_path: Path) -> None:
+    """A real SIGINT to a real process, whose terminal sees it live in the meantime."""
+    epsilons = [f"{0.001 * i:g}" for i in range(1, 200)]
+    command = [sys.executable, "-m", "jaxser.attack", "--victim", str(victim), "--epsilon"]
+    command += [*epsilons, "--params", "steps=60", "--batch_size", "2", "--out", str(tmp_path)]
+    terminal = Terminal()
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=terminal.theirs, text=True
+    ) as process:
+        os.close(terminal.theirs)
+        try:
+            while not re.search(r" [1-9]\d*/1194 rows", terminal.shown):
+                assert terminal.read()
+            started = len(terminal.drawn)
+            while len(terminal.drawn) < started + 4:
+                assert terminal.read()
+            process.send_signal(signal.SIGINT)
+            while terminal.read():
+                pass
+            out, _ = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    # Twice the second between two drawings: the test machine may be busy.
+    assert np.diff(terminal.drawn[started - 1 : started + 4]).max() < 2.0
+    assert "Traceback" not in terminal.shown
+    assert out == ""
+    kept = len(read_rows(tmp_path))
+    assert 0 < kept < 1194
+    assert terminal.shown.replace("\r", "").strip().splitlines()[-1] == (
+        f"interrupted: {kept} rows are kept in {tmp_path}; the same command goes on from there."
+    )
+    assert re.search(r"queries \(\d+\.\d/s\), success .*%, .* left", terminal.shown)
+    assert list(tmp_path.glob(".*")) == []
+
+
+def test_hyper_parameters_reach_the_attack(
+    victim: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, text, _ = run(
+        capsys,
+        *("--victim", victim, "--attack", "pgd", "--epsilon", 0.5, "--limit", 2),
+        *("--params", "steps=2", "norm=l2", "random_start=false", "--out", tmp_path),
+    )
+    assert status == 0
+    assert "steps 2," in text
+    assert "norm l2" in text
+    rows = read_rows(tmp_path).to_pylist()
+    assert all(row["queries"] == row["gradients"] == row["steps"] == 2 for row in rows)
+    assert all(row["l2"] == pytest.approx(0.25 + 0.125, rel=0.5) for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("argv", "status", "words"),
+    [
+        (("--epsilon", "0"), 2, "positive and finite"),
+        (("--epsilon", "-0.1"), 2, "positive and finite"),
+        (("--epsilon", "inf"), 2, "finite"),
+        (("--epsilon", "0.1", "0.1"), 2, "given twice"),
+        (("--epsilon_unit", "snr_peak"), 2, "needs an --epsilon in dB"),
+        (("--epsilon_unit", "snr"), 2, "epsilon_unit"),
+        (
+            ("--epsilon_unit", "snr_peak", "--epsilon", "20", "--params", "norm=l2"),
+            2,
+            "peak SNR does not bound",
+        ),
+        (("--attack", "pdg"), 2, "did you mean 'pgd'"),
+        (("--params", "stepps=3"), 2, "did you mean 'steps'"),
+        (("--params", "steps"), 2, "name=value"),
+        (("--params", "targeted=true"), 2, "--target"),
+        (("--show", "part0/u60"), 2, "did you mean 'part0/u6'"),
+        (("--target", "jo"), 2, "did you mean 'joy'"),
+        (("--epsilom", "0.1"), 2, "did you mean 'epsilon'"),
+        (("--limit", "0"), 2, "limit"),
+        (("--corpus.name", "ravdess"), 2, "corpus.root"),
+        (("--corpus.root", "/nowhere"), 1, "nowhere"),
+    ],
+)
+def test_mistakes_get_one_sentence(
+    victim: Path,
+    capsys: pytest.CaptureFixture[str],
+    argv: tuple[str, ...],
+    status: int,
+    words: str,
+) -> None:
+    got, _, err = run(capsys, "--victim", victim, *argv)
+    assert got == status
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert words in err
+
+
+def test_a_folder_that_is_no_victim(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, _, err = run(capsys, "--victim", tmp_path)
+    assert status == 1
+    assert "is not a run folder" in err
+
+
+def test_a_corpus_with_other_labels(
+    victim: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_corpus(tmp_path / "other", ("anger", "boredom", "joy"))
+    status, _, err = run(capsys, "--victim", victim, "--corpus.root", tmp_path / "other")
+    assert status == 1
+    assert "was not trained on: boredom" in err
+
+
+def test_rows_of_another_run_are_not_mixed(
+    victim: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ("--victim", victim, "--attack", "fgsm", "--limit", 2, "--out", tmp_path)
+    assert run(capsys, *common)[0] == 0
+    status, _, err = run(capsys, *common, "--y", "prediction")
+    assert status == 2
+    assert "give another --out" in err
+
+
+def test_help_is_quick() -> None:
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "jaxser.attack", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    # Twice the 1.5 s that a user may wait: the test machine may be busy.
+    assert time.perf_counter() - start < 3.0
+    assert "--epsilon" in done.stdout
+    code = "import sys, jaxser.attack; print('jax' in sys.modules, 'pyarrow' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]

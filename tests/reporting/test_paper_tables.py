@@ -1,0 +1,201 @@
+"""Tables in the layout of papers: which rows are of a line, and what it says of them."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_rows import BY_HAND, columns
+
+from jaxser import report
+from jaxser.attacks import from_parameters, parameters
+from jaxser.results.rows import RowWriter
+from jaxser.runtime.errors import report_errors
+
+ROOT = Path(__file__).resolve().parents[2]
+TABLES = ROOT / "configs" / "tables"
+
+
+def made(name: str, values: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """Rows of an attack whose bounds are the victim's."""
+    told = json.dumps(parameters(from_parameters(name, {**values, "bounds": (-3.0, 7.0)})))
+    return columns(attack=name, parameters=told, **changes)
+
+
+def lines_of(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+def write_report(tmp_path: Path, table: Path, *more: str) -> Path:
+    """Tables of the rows in ``tmp_path/run``; their folder."""
+    out = ["--out", str(tmp_path / "r.html"), "--csv", str(tmp_path / "csv")]
+    assert report.main([str(tmp_path / "run"), *out, "--table", str(table), *more]) == 0
+    return tmp_path / "csv"
+
+
+def test_genders_beside_the_paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    features = {"domain": "features", "label_source": "prediction", "corpus": "EmoDB, made"}
+    source = {
+        "config": {"victim": "runs/x"},
+        "corpus": {
+            "name": "emodb",
+            "title": "EmoDB, made",
+            "fingerprint": "f" * 64,
+            "split": "abc",
+        },
+        "environment": {
+            "jaxser": "1",
+            "git_revision": None,
+            "python": "3",
+            "packages": {"jax": "0"},
+        },
+    }
+    stronger = [(*row[:2], "sad" if row[0] != "sad" else "joy", *row[3:]) for row in BY_HAND]
+    with RowWriter(tmp_path / "run", source) as writer:
+        writer.add(made("fgsm", {}, epsilon=0.5, **features))
+        writer.add(
+            {**made("fgsm", {}, epsilon=1.25, **features), "prediction": [r[2] for r in stronger]}
+        )
+        # Not of the table: another ε, another goal, another hyper-parameter.
+        writer.add(made("fgsm", {}, epsilon=0.6, **features))
+        writer.add(made("fgsm", {}, epsilon=1.0, **{**features, "label_source": "truth"}))
+        writer.add(made("bim", {"steps": 3}, epsilon=0.5, **features))
+    folder = write_report(tmp_path, TABLES / "systematic_table5.yaml")
+    before, line = lines_of(folder / "systematic_table5_accuracy.csv")
+    assert (before["attack"], before["paper: all"]) == ("original", "0.909")
+    assert before["all"] == f"{4 / 7:.3f}"
+    assert (line["attack"], line["setting"]) == ("FGSM", "fgsm from prediction, ε 1.25")
+    assert (line["all"], line["female"], line["male"]) == ("0.000", "0.000", "0.000")
+    assert line["paper: female"] == "0.121"
+    (line,) = lines_of(folder / "systematic_table5_mean_abs.csv")
+    assert (line["all"], line["paper: all"]) == ("0.1", "1.07")
+
+
+def test_transfer_in_the_layout_of_the_paper(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    values = {"steps": 20, "relative_step_size": 0.25, "count": 4500, "random_start": True}
+    common = {"epsilon": 0.05, "label_source": "prediction"}
+    with RowWriter(tmp_path / "run") as writer:
+        writer.add(made("sparsepgd", values, **common))
+        writer.add(made("sparsepgd", values, victim="other", victim_fingerprint="o", **common))
+        writer.add(made("sparsepgd", {**values, "count": 9}, **common))
+    folder = write_report(tmp_path, TABLES / "staa_net_table4.yaml")
+    (line,) = lines_of(folder / "staa_net_table4_1.csv")
+    assert (line["attack"], line["part"], line["n"]) == ("PGD", "test", "7")
+    # Those that succeeded: 30, 20 and 10 dB, and one without.
+    assert line["SNR dB"] == "20.00"
+    assert line["ASR x"].startswith(f"{5 / 7:.1%} (")
+    assert line["ASR other"].startswith(f"{5 / 7:.1%} (")
+    printed = lines_of(folder / "staa_net_table4_published.csv")
+    assert printed[0]["ASR Zhao19"] == "67.1%"
+
+
+def test_a_generator_is_of_the_line_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    with RowWriter(tmp_path / "run") as writer:
+        for name in ("dense", "sparse"):
+            told = json.dumps({"generator": f"runs/{name} 1a2b", "targeted": False})
+            changes = {"attack": "staanet", "parameters": told, "label_source": "prediction"}
+            writer.add(columns(epsilon=0.05, **changes))
+    table = TABLES / "staa_net_table6.yaml"
+    folder = write_report(tmp_path, table)
+    assert not (folder / "staa_net_table6_1.csv").exists()
+    folder = write_report(tmp_path, table, "--line", "without sparsity loss=runs/dense")
+    (line,) = lines_of(folder / "staa_net_table6_1.csv")
+    assert line["attack"] == "without sparsity loss"
+
+
+@pytest.fixture
+def defended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two victims of one architecture, the second of which keeps more."""
+    monkeypatch.chdir(ROOT)
+    kept = [(*row[:2], row[0], *row[3:]) for row in BY_HAND]
+    attacks = {
+        "fgsm": {},
+        "square": {"queries": 200, "restarts": 1},
+        "pixle": {
+            "x_dimensions": [20, 50],
+            "y_dimensions": [20, 50],
+            "restarts": 1,
+            "iterations": 1,
+        },
+    }
+    with RowWriter(tmp_path / "run") as writer:
+        for name, values in attacks.items():
+            for split in ("train", "test"):
+                for victim, rows in (("cnn runs/plain", BY_HAND), ("cnn runs/hard", kept)):
+                    changes = {"victim": victim, "threat": victim, "victim_fingerprint": victim}
+                    common = {"domain": "features", "split": split, "epsilon": 0.1254901961}
+                    whole = made(name, values, **common, **changes)
+                    # The utterances of the parts are not the same.
+                    whole["utterance"] = [f"{split}{u}" for u in whole["utterance"]]
+                    writer.add({**whole, "prediction": [row[2] for row in rows]})
+    return tmp_path
+
+
+def test_undefended_beside_defended(defended: Path) -> None:
+    more = ["--line", "FGSM=runs/hard"]
+    folder = write_report(defended, TABLES / "benchmark_table2a.yaml", *more)
+    (line,) = lines_of(folder / "benchmark_table2a.csv")
+    assert (line["model"], line["attack"]) == ("cnn", "FGSM")
+    # 4 of 7 right before and 2 after, in both parts alike.
+    assert line["accuracy"] == line["average accuracy"] == f"{2 / 7:.1%}"
+    assert line["success"] == f"{1 - 2 / 4:.1%}"
+    assert line["defended: accuracy before"] == f"{4 / 7:.1%}"
+    assert line["defended: accuracy"] == "100.0%"
+    assert line["defended: success"] == f"{1 - 7 / 4:.1%}"
+
+
+def test_defences_over_epsilon(defended: Path) -> None:
+    more = ["--line", "FGSM=runs/hard"]
+    folder = write_report(defended, TABLES / "benchmark_table2b.yaml", *more)
+    (line,) = lines_of(folder / "benchmark_table2b.csv")
+    assert (line["defence"], line["ε"]) == ("FGSM", "0.1255")
+    for name in ("white-box success", "Pixle success", "Square success"):
+        assert line[name] == f"{1 - 7 / 4:.1%}"
+
+
+@pytest.mark.parametrize(
+    ("table", "more", "words"),
+    [
+        ("layout: square\nattacks: [{attack: fgsm}]", [], "has layout 'square'"),
+        ("layout: epsilon\ncolumns: [x]\nattacks: [{attack: fgsm}]", [], "has a column 'x'"),
+        ("layout: defended\nattacks: []", [], "must list attacks"),
+        (
+            "layout: defended\nattacks: [{attack: fgsm}]\npublished: [[a, b]]",
+            [],
+            "has 2 published figures in the line of a b",
+        ),
+        ("attacks: [{attack: fgsm}]", ["--line", "fgsm"], "is not of the form LINE=RUN"),
+        ("attacks: [{attack: fgsm}]", ["--line", "bim=runs/x"], "is for no line"),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], table: str, more: list[str], words: str
+) -> None:
+    (tmp_path / "table.yaml").write_text(table)
+    with RowWriter(tmp_path / "run") as writer:
+        writer.add(columns())
+    argv = [str(tmp_path / "run"), "--out", str(tmp_path / "r.html")]
+    argv += ["--table", str(tmp_path / "table.yaml"), *more]
+    assert report_errors(lambda: report.main(argv))
+    error = capsys.readouterr().err
+    assert words in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("path", sorted(TABLES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_table_can_be_asked_for(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    with RowWriter(tmp_path / "run") as writer:
+        writer.add(columns())
+    write_report(tmp_path, path)
+    assert "No rows are of the attacks of this table" in (tmp_path / "r.html").read_text()

@@ -1,0 +1,422 @@
+"""``python -m jaxser.report``: its figures are those of the tables, and its page can be read."""
+
+import csv
+import html.parser
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from made_rows import BY_HAND, columns, table
+
+from jaxser import report
+from jaxser.reporting.compare import paired_difference
+from jaxser.reporting.data import load, split_by
+from jaxser.reporting.html import page
+from jaxser.reporting.html import table as html_table
+from jaxser.reporting.page import sections
+from jaxser.reporting.warnings import warnings_of
+from jaxser.results.rows import RowWriter, read_rows, summarise
+from jaxser.runtime.errors import report_errors
+
+EVIL = '<script>alert(1)</script> & "co"'
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """Two attacks at three ε, one at no limit, and another victim that hears the first."""
+    folder = tmp_path / "sweep" / "rows" / "pgd"
+    with RowWriter(folder) as writer:
+        for epsilon in (0.1, 0.001, 0.01):
+            writer.add(columns(epsilon=epsilon, seed=1), columns(epsilon=epsilon, attack="noise"))
+            writer.add(columns(epsilon=epsilon, victim="other", victim_fingerprint="o"))
+        writer.add(columns(epsilon=float("inf"), attack="deepfool", flags=["zero gradient"]))
+        writer.add(columns(epsilon=0.1, parameters='{"steps": 9}'))
+    return tmp_path / "sweep"
+
+
+class Reader(html.parser.HTMLParser):
+    """Tags and words of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+def test_figures_are_those_of_the_tables(run: Path) -> None:
+    rows = load([run])
+    assert len(rows) == 7 * 11
+    settings = {(s.facts["victim"], s.label, s.facts["epsilon"]): s for s in rows.settings}
+    assert len(settings) == 11
+    setting = settings["other", "pgd steps 3", 0.1]
+    (line,) = summarise(table())
+    before, after = setting.figures["accuracy"]
+    assert (before, after) == (line.clean_accuracy, line.robust_accuracy)
+    assert setting.figures["UAR"] == (line.clean_uar, line.robust_uar)
+    assert setting.fooled == line.fooling_rate
+    assert setting.on_correct == line.success_on_correct
+    assert setting.success == line.success_rate
+    assert setting.means["sparsity"] == pytest.approx(line.sparsity)
+    assert setting.means["snr_peak"] == pytest.approx(line.snr_peak_mean)
+    assert np.isnan(setting.means["stoi"])
+    assert setting.transferred
+    assert setting.after.sum() == setting.before.sum() == 7
+    assert setting.classes[-1] == "none"  # logits that are not finite
+    assert setting.queries == (3, 3, 3, 3)
+    # The strongest comes last.
+    strengths = [s.facts["epsilon"] for s in rows.settings if s.facts["attack"] == "noise"]
+    assert strengths == [0.001, 0.01, 0.1]
+
+
+def test_parts_are_the_rows_of_a_value(run: Path) -> None:
+    rows = load([run])
+    everything = np.arange(len(rows))
+    parts = dict(split_by(rows, "gender", everything))
+    assert {name: len(where) for name, where in parts.items()} == {"female": 33, "male": 44}
+    assert np.sort(np.concatenate(list(parts.values()))).tolist() == everything.tolist()
+
+
+def test_a_page_and_its_tables(run: Path, tmp_path: Path) -> None:
+    (run / "sweep.json").write_text(
+        '[{"cell": "bim on v", "state": "failed", "rows": 0, "reason": "no memory"}]'
+    )
+    (run / "sweep-1-of-2.json").write_text(
+        '[{"cell": "pgd on v", "state": "failed", "rows": 0, "reason": "a lost machine"}]'
+    )
+    out, tables = tmp_path / "page.html", tmp_path / "tables"
+    argv = [str(run), "--out", str(out)]
+    for form in ("csv", "markdown", "latex"):
+        argv += [f"--{form}", str(tables)]
+    assert report.main(argv) == 0
+    text = out.read_text()
+    assert len(text) < 5e6
+    assert "http" not in text.replace("http-equiv", "")
+    reader = Reader(text)
+    pictures = [attributes for tag, attributes in reader.tags if tag == "img"]
+    # Curves of two attacks, two confusion matrices, speed, one heat map.
+    assert len(pictures) == 1 + 1 + 1 + 1
+    assert all(attributes["alt"] for attributes in pictures)
+    # Warnings come before any figure.
+    words = " ".join(reader.words)
+    first = words.index("What was run")
+    for warning in (
+        "speech is synthetic",
+        "made up",
+        "7 of 77 rows are flagged: zero gradient",
+        "bim on v: no memory",
+        "pgd on v: a lost machine",
+    ):
+        assert words.index(warning) < first
+    assert {path.name for path in tables.iterdir()} == {
+        f"{name}{suffix}"
+        for name in (
+            "clean",
+            "robustness",
+            "by_gender",
+            "by_class",
+            "by_speaker",
+            "queries",
+            "speed",
+            "transfer",
+        )
+        for suffix in (".csv", ".md", ".tex")
+    }
+    lines = list(csv.DictReader((tables / "robustness.csv").read_text().splitlines()))
+    assert len(lines) == 8
+    (line,) = [each for each in lines if each["attack"] == "deepfool"]
+    assert line["fooled"] == f"{5 / 7:.1%}"
+    assert (tables / "by_gender.md").read_text().startswith("## By gender")
+    assert r"\begin{tabular}" in (tables / "speed.tex").read_text()
+
+
+def test_norms_do_not_share_an_axis(tmp_path: Path) -> None:
+    """As many pictures of curves as there are norms."""
+    with RowWriter(tmp_path) as writer:
+        for epsilon in (0.1, 0.2):
+            writer.add(columns(epsilon=epsilon))
+            writer.add(columns(epsilon=epsilon, attack="deepfool", epsilon_norm="l2"))
+    words = [each.png[1] for each in sections(load([tmp_path]), {}) if each.png]
+    over = [text for text in words if text.startswith("Robust accuracy and UAR over")]
+    assert ["(linf)" in text for text in over].count(True) == 1
+    assert ["(l2)" in text for text in over].count(True) == 1
+
+
+def test_names_from_files_stay_text(tmp_path: Path) -> None:
+    with RowWriter(tmp_path / "run") as writer:
+        for epsilon in (0.1, 0.2):
+            changes = {"victim": EVIL, "threat": EVIL, "corpus": EVIL, "notes": [EVIL]}
+            writer.add(columns(epsilon=epsilon, **changes))
+    assert report.main([str(tmp_path / "run"), "--out", str(tmp_path / "r.html")]) == 0
+    reader = Reader((tmp_path / "r.html").read_text())
+    assert [tag for tag, _ in reader.tags].count("script") == 1  # the page's own
+    assert EVIL in "".join(reader.words)
+
+
+def test_labels_and_utterances_stay_text(tmp_path: Path) -> None:
+    label = 'a&b"<'
+    hostile = [(label, label, *row[2:]) for row in BY_HAND[:3]] + BY_HAND[3:]
+    with RowWriter(tmp_path / "run") as writer:
+        for epsilon in (0.1, 0.2):
+            names = [f"<script>alert({i})</script>.wav" for i in range(len(hostile))]
+            writer.add({**columns(hostile, epsilon=epsilon), "utterance": names, "speaker": names})
+    assert report.main([str(tmp_path / "run"), "--out", str(tmp_path / "r.html")]) == 0
+    reader = Reader((tmp_path / "r.html").read_text())
+    assert [tag for tag, _ in reader.tags].count("script") == 1
+    assert "<script>alert(0)</script>.wav" in "".join(reader.words)
+    assert label in "".join(reader.words)
+    alts = [attributes["alt"] or "" for tag, attributes in reader.tags if tag == "img"]
+    assert any(f"{label} 0 of" in alt or f"{label} 1 of" in alt for alt in alts)
+
+
+def test_names_in_markdown_and_latex_stay_text(tmp_path: Path) -> None:
+    name = "<b>a|b</b> & 50%_\nx"
+    with RowWriter(tmp_path / "run") as writer:
+        writer.add(columns(victim=name, threat=name))
+    argv = [str(tmp_path / "run"), "--out", str(tmp_path / "r.html")]
+    folders = [str(tmp_path / "t")] * 2
+    assert report.main([*argv, "--markdown", folders[0], "--latex", folders[1]]) == 0
+    markdown = (tmp_path / "t" / "clean.md").read_text()
+    assert "| &lt;b&gt;a\\|b&lt;/b&gt; &amp; 50%_ x |" in markdown
+    latex = (tmp_path / "t" / "clean.tex").read_text()
+    assert r"\textless{}b\textgreater{}a|b\textless{}/b\textgreater{} \& 50\%\_" in latex
+
+
+def test_labels_say_what_tells_attacks_apart(tmp_path: Path) -> None:
+    """Not what goes along with it, nor bounds, which are the victim's."""
+    told = [
+        {"steps": 3, "bounds": [-1, 1], "step_size": 0.1, "norm": "linf"},
+        {"steps": 5, "bounds": [-1, 1], "step_size": 0.2, "norm": "linf"},
+        {"steps": 3, "bounds": [-3, 7], "step_size": 0.1, "norm": "linf"},
+    ]
+    victims = ["a", "a", "b"]
+    for folder, names in (("victims", victims), ("one", ["a"] * 3)):
+        with RowWriter(tmp_path / folder) as writer:
+            for name, values in zip(names, told, strict=True):
+                changes = {"victim": name, "threat": name, "victim_fingerprint": name}
+                writer.add(columns(parameters=json.dumps(values), **changes))
+    labels = load([tmp_path / "victims"]).labels
+    assert sorted(labels.values()) == ["pgd steps 3", "pgd steps 3", "pgd steps 5"]
+    labels = load([tmp_path / "one"]).labels
+    assert len(set(labels.values())) == 3
+
+
+def test_different_targets_are_not_pooled(tmp_path: Path) -> None:
+    with RowWriter(tmp_path) as writer:
+        for target in ("joy", "sad"):
+            changes = {"label_source": "target", "targeted": True}
+            writer.add({**columns(**changes), "attacked_label": [target] * len(BY_HAND)})
+        writer.add(columns(label_source="prediction"), columns())
+    settings = load([tmp_path]).settings
+    assert {setting.label for setting in settings} == {
+        *("pgd → joy", "pgd → sad", "pgd from prediction", "pgd from truth"),
+    }
+    assert {len(setting.where) for setting in settings} == {len(BY_HAND)}
+
+
+def test_a_victim_that_was_trained_again_is_another(tmp_path: Path) -> None:
+    with RowWriter(tmp_path) as writer:
+        for fingerprint in ("0123456789", "abcdefghij"):
+            writer.add(columns(victim_fingerprint=fingerprint))
+        writer.add(columns(victim="other", victim_fingerprint="x"))
+    rows = load([tmp_path])
+    assert rows.distinct("victim") == (
+        "emo18 runs/x (01234567)",
+        "emo18 runs/x (abcdefgh)",
+        "other",
+    )
+    assert [setting.transferred for setting in rows.settings] == [False, False, True]
+    assert rows.repeated == 0
+
+
+def test_a_row_that_is_there_twice_counts_once(tmp_path: Path) -> None:
+    with RowWriter(tmp_path / "first") as writer:
+        writer.add(columns(flags=["zero gradient"]))
+    with RowWriter(tmp_path / "second") as writer:
+        writer.add(columns(stoi=0.5, flags=["zero gradient"]), columns(seed=1))
+    rows = load([tmp_path])
+    assert (len(rows), rows.repeated) == (14, 7)
+    assert rows.flags == {"zero gradient": 7}
+    assert "7 rows were there more than once, and are counted once." in warnings_of(rows)
+
+
+def test_signs_of_gradient_masking(tmp_path: Path) -> None:
+    """Noise fools all and PGD none; PGD does better with less."""
+    nothing, everything = (
+        [(*row[:2], row[0] if kept else "fear", *row[3:]) for row in BY_HAND * 4]
+        for kept in (True, False)
+    )
+    names = [f"u{i}" for i in range(len(nothing))]
+    with RowWriter(tmp_path) as writer:
+        for rows, changes in (
+            (everything, {"epsilon": 0.1, "attack": "noise", "gradients": 0}),
+            (nothing, {"epsilon": 0.1}),
+            (everything, {"epsilon": 0.01}),
+        ):
+            writer.add({**columns(rows, **changes), "utterance": names})
+    found = [text for text in warnings_of(load([tmp_path])) if text.startswith("Gradients may be")]
+    assert len(found) == 2
+    assert "at ε 0.1, noise leaves 0.0% accuracy and pgd 100.0%" in found[0]
+    assert "pgd leaves 0.0% accuracy at ε 0.01 and 100.0% at 0.1" in found[1]
+
+
+def test_attacks_that_weaken_accuracy_are_no_sign(run: Path) -> None:
+    assert not any("masked" in text for text in warnings_of(load([run])))
+
+
+def test_what_was_run_is_told_by_the_files(tmp_path: Path) -> None:
+    for steps in (3, 4):
+        source = {
+            "config": {"attack": "pgd", "params": [f"steps={steps}"], "out": None},
+            "corpus": {
+                "name": "made",
+                "title": "Made up",
+                "fingerprint": "0123456789abcdefgh",
+                "split": ["loso", 7, 2],
+            },
+            "environment": {
+                "jaxser": "9.9",
+                "git_revision": "fedcba9876543210",
+                "python": "3.11",
+                "packages": {"jax": "0.10.2"},
+            },
+        }
+        with RowWriter(tmp_path / "run", source) as writer:
+            writer.add(columns(epsilon=0.01 * steps))
+    assert report.main([str(tmp_path / "run"), "--out", str(tmp_path / "r.html")]) == 0
+    words = Reader((tmp_path / "r.html").read_text()).words
+    assert "Made up: 0123456789abcdef, split loso (seed 7, fold 2)" in words
+    assert "jaxser 9.9 (fedcba9876), Python 3.11, jax 0.10.2" in words
+    assert "Configs: attack pgd." in words
+    assert {"params", "steps=3", "steps=4"} <= set(words)
+    assert "steps 3" in words
+
+
+def test_queries_are_pictured_where_rows_differ(tmp_path: Path) -> None:
+    for name, counts in (("same", [3] * 7), ("other", [1, 5, 10, 50, 100, 500, 900])):
+        with RowWriter(tmp_path / name) as writer:
+            writer.add({**columns(), "queries": counts})
+        (section,) = [s for s in sections(load([tmp_path / name]), {}) if s.name == "queries"]
+        assert (section.png is not None) == (name == "other")
+    assert section.png is not None
+    assert "pgd 2.2 to 780, median 50" in section.png[1]
+
+
+def test_most_speakers_and_no_more(tmp_path: Path) -> None:
+    """A page stays small however many speakers there are."""
+    rows = BY_HAND * 50
+    with RowWriter(tmp_path / "run") as writer:
+        names = [f"u{i}" for i in range(len(rows))]
+        writer.add({**columns(rows), "utterance": names, "speaker": names})
+    (section,) = [s for s in sections(load([tmp_path / "run"]), {}) if s.name == "by_speaker"]
+    assert len(section.cells) == 1 + 100
+    assert "the 100 with most rows" in section.text
+
+
+def test_columns_of_words_and_of_numbers() -> None:
+    cells = [["name", "ε", "share"], ["a", "0.1", "–"], ["b", "0.2", "1.5% (0–2)"]]
+    reader = Reader(page("t", [html_table(cells, "c")]))
+    kinds = [attributes.get("class") for tag, attributes in reader.tags if tag == "th"]
+    assert kinds == ["text", None, None]
+
+
+def test_every_section_has_a_table_or_a_picture(run: Path) -> None:
+    for section in sections(load([run]), {}):
+        assert section.png or len(section.cells) > 1
+        assert len({len(row) for row in section.cells}) <= 1
+
+
+def test_differences_are_of_pairs() -> None:
+    rng = np.random.default_rng(0)
+    first, second = rng.random((2, 4000)) < [[0.3], [0.5]]
+    change, low, high = paired_difference(first, second)
+    assert change == pytest.approx(second.mean() - first.mean())
+    # The standard error of a mean of differences.
+    error = (second.astype(float) - first).std() / 4000**0.5
+    assert high - low == pytest.approx(2 * 1.96 * error, rel=0.1)
+    assert paired_difference(first, first) == (0, 0, 0)
+
+
+def test_two_runs_side_by_side(tmp_path: Path) -> None:
+    """The second puts two rows right, lacks one, and was run on another victim."""
+    hardened = [(*row[:2], row[0], False, *row[4:]) for row in BY_HAND[1:3]] + BY_HAND[3:]
+    names = [f"u{i}" for i in range(1, 7)]
+    with RowWriter(tmp_path / "a") as writer:
+        writer.add(columns())
+    with RowWriter(tmp_path / "b") as writer:
+        changes = {"victim": "hard", "threat": "hard", "victim_fingerprint": "h"}
+        writer.add({**columns(hardened, **changes), "utterance": names})
+    argv = ["--compare", str(tmp_path / "a"), str(tmp_path / "b"), "--csv", str(tmp_path / "t")]
+    assert report.main([*argv, "--out", str(tmp_path / "c.html")]) == 0
+    (line,) = csv.DictReader((tmp_path / "t" / "comparison.csv").read_text().splitlines())
+    values = list(line.values())
+    assert values[3] == "6"
+    assert line[f"robust accuracy {tmp_path / 'a'}"] == f"{1 / 6:.1%}"
+    assert line[f"robust accuracy {tmp_path / 'b'}"] == f"{3 / 6:.1%}"
+    assert line["difference in robust accuracy"].startswith(f"{2 / 6:+.1%} (")
+    assert line["difference in accuracy before"].startswith("+0.0% (+0.0% to +0.0%)")
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["nowhere"], "is not a folder"),
+        (["empty"], "holds no rows"),
+        (["half"], "is not a file of attack rows"),
+        (["empty", "--out", "report.pdf"], "must end in .html"),
+        (["empty", "--csv", "file"], "is a file"),
+        ([], "give folders that hold rows"),
+        (["whole", "--compare", "whole", "whole"], "give folders that hold rows"),
+        (["whole", "older"], "is of another version of jaxser: it lacks stoi, threat"),
+        (["whole", "newer"], "is of another version of jaxser: it also has loudness"),
+        (["nothing"], "all files of rows are empty"),
+        (["whole", "--table", "none.yaml"], "there is no config file none.yaml"),
+        (["whole", "--line", "a=b"], "give --table too"),
+        (["--audio", "1", "--compare", "whole", "other"], "are for one report"),
+        (["damaged"], "sweep.json is damaged"),
+        (["--compare", "whole", "other"], "no utterance, attack and epsilon in common"),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    argv: list[str],
+    words: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
+    with RowWriter(tmp_path / "half") as writer:
+        writer.add(columns())
+    for name, attack in (("whole", "pgd"), ("other", "bim"), ("damaged", "pgd")):
+        with RowWriter(tmp_path / name) as writer:
+            writer.add(columns(attack=attack))
+    (tmp_path / "damaged" / "sweep.json").write_text("[{")
+    (file,) = (tmp_path / "half").glob("*.parquet")
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    (file,) = (tmp_path / "whole").glob("*.parquet")
+    rows = pq.read_table(file)
+    for name, table_ in (
+        ("older", rows.drop_columns(["stoi", "threat"])),
+        ("newer", rows.append_column("loudness", rows["stoi"])),
+        ("nothing", rows.slice(0, 0)),
+    ):
+        (tmp_path / name).mkdir()
+        pq.write_table(table_, tmp_path / name / "rows-1.parquet")
+    assert report_errors(lambda: report.main(argv)) in (1, 2)
+    error = capsys.readouterr().err
+    assert words in error
+    assert "Traceback" not in error
+
+
+def test_rows_are_read_at_any_depth(run: Path) -> None:
+    assert len(read_rows(run)) == len(read_rows(run / "rows" / "pgd")) == 77
