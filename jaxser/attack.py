@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from jaxser.config import AttackCommandConfig, parse_command
+from jaxser.config.attack import ATTACK_FLAGS
+from jaxser.config.parser import command_name
 from jaxser.runtime.errors import INTERRUPTED, report_errors
 
 if TYPE_CHECKING:
@@ -20,10 +22,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse, attack, print; returns the exit status."""
     config = parse_command(
         AttackCommandConfig,
-        "python -m jaxser.attack",
+        command_name("attack"),
         "Attack a victim on its held-out speech and say how robust it is. Without arguments: "
         "PGD on the demo's victim. README.md has the table of all attacks.",
         argv,
+        ATTACK_FLAGS,
     )
     # JAX and the rest take seconds to import: after --help and after a mistyped flag.
     from jaxser.experiments.attack import attack_missing_rows, prepare_run

@@ -3,199 +3,41 @@
 It takes a config of python -m jaxser.train, tries other values of its batch size, learning rate and
 dropouts, and stops trials that fall behind. The search is Optuna's: its sampler proposes, its
 Hyperband pruner stops. Stopped by anything, it goes on when the same command is given again.
-
-Source of the space: Facchinetti et al., 2024, section 2.3.2.
 """
 
-import dataclasses
 import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Sequence
 
-from pydantic import Field
-
-from jaxser.config import TrainConfig, parse_command, to_mapping
+from jaxser.config import parse_command
+from jaxser.config.parser import command_name
+from jaxser.config.tune import TUNE_FLAGS, TuneConfig
 from jaxser.runtime.errors import UsageError, report_errors
 
-if TYPE_CHECKING:
-    import optuna
-
-__all__ = ["SearchConfig", "TuneConfig", "main"]
-
-
-@dataclasses.dataclass(frozen=True)
-class SearchConfig:
-    """The values that are tried, and for how long."""
-
-    out: Annotated[Path, Field(description="folder of the search; one that is there goes on")] = (
-        Path("runs/tune")
-    )
-    trials: Annotated[int, Field(gt=0, description="in all, with those of earlier starts")] = 30
-    learning_rate: Annotated[
-        tuple[float, ...], Field(min_length=1, description="training.learning_rate")
-    ] = (1e-2, 1e-3, 1e-4)
-    batch_size: Annotated[
-        tuple[int, ...], Field(min_length=1, description="training.batch_size")
-    ] = (8, 16, 32, 64, 128)
-    dropout: Annotated[tuple[float, ...], Field(min_length=1, description="model.dropout")] = (
-        0.0,
-        0.1,
-        0.2,
-        0.3,
-        0.4,
-        0.5,
-        0.6,
-    )
-    lstm_dropout: Annotated[
-        tuple[float, ...], Field(min_length=1, description="model.lstm_dropout")
-    ] = (0.0, 0.1, 0.2, 0.3, 0.4)
-    min_epochs: Annotated[
-        int, Field(gt=0, description="a trial is not stopped before this many")
-    ] = 3
-    reduction: Annotated[
-        int, Field(ge=2, description="Hyperband goes on with one trial in this many")
-    ] = 3
-
-
-@dataclasses.dataclass(frozen=True)
-class TuneConfig(TrainConfig):
-    """A training config and what to vary in it."""
-
-    search: SearchConfig = dataclasses.field(default_factory=SearchConfig)
+__all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, search, print; returns the exit status."""
     config = parse_command(
         TuneConfig,
-        "python -m jaxser.tune",
+        command_name("tune"),
         "Search the batch size, learning rate and dropouts of a training config, by validation "
         "loss; needs the extra 'tune'.",
         argv,
+        TUNE_FLAGS,
     )
     try:
-        import optuna
+        import optuna  # noqa: F401
     except ImportError:
         raise UsageError(
             "python -m jaxser.tune needs Optuna; install it with pip install 'jaxser[tune]'."
         ) from None
+    from jaxser.experiments.tune import format_study, search
     from jaxser.runtime.compilation import enable_compilation_cache
 
     enable_compilation_cache()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = _study(config)
-    left = config.search.trials - sum(_ended(trial) for trial in study.trials)
-    if left > 0:
-        study.optimize(lambda trial: _run(config, trial), n_trials=left)
-    print(format_study(study, config))
+    print(format_study(search(config), config))
     return 0
-
-
-def trial_config(config: TuneConfig, values: Mapping[str, Any], out: Path) -> TrainConfig:
-    """The training run of one trial."""
-    return TrainConfig(
-        out=out,
-        seed=config.seed,
-        corpus=config.corpus,
-        features=config.features,
-        model=dataclasses.replace(
-            config.model, dropout=values["dropout"], lstm_dropout=values["lstm_dropout"]
-        ),
-        training=dataclasses.replace(
-            config.training,
-            learning_rate=values["learning_rate"],
-            batch_size=values["batch_size"],
-        ),
-    )
-
-
-def _study(config: TuneConfig) -> "optuna.Study":
-    """The search in the folder, or a new one there."""
-    import optuna
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-
-    config.search.out.mkdir(parents=True, exist_ok=True)
-    file = config.search.out / "study.jsonl"
-    study = optuna.create_study(
-        study_name="jaxser",
-        storage=JournalStorage(JournalFileBackend(str(file))),
-        pruner=optuna.pruners.HyperbandPruner(
-            min_resource=config.search.min_epochs,
-            max_resource=config.training.epochs,
-            reduction_factor=config.search.reduction,
-        ),
-        direction="minimize",
-        load_if_exists=True,
-    )
-    asked = to_mapping(config)
-    del asked["out"], asked["search"]["out"], asked["search"]["trials"]
-    if study.user_attrs.setdefault("config", asked) != asked:
-        raise UsageError(
-            f"{config.search.out} holds a search over another config; give another --search.out, "
-            "or that search's own config to go on with it."
-        )
-    study.set_user_attr("config", asked)
-    # A search that goes on must not draw what it drew before.
-    study.sampler = optuna.samplers.TPESampler(seed=config.seed + len(study.trials))
-    return study
-
-
-def _ended(trial: "optuna.trial.FrozenTrial") -> bool:
-    return trial.state.is_finished() and trial.state.name != "FAIL"
-
-
-def _run(config: TuneConfig, trial: "optuna.Trial") -> float:
-    """Validation loss of the best epoch."""
-    import optuna
-
-    from jaxser.training.run import train_victim
-
-    search = config.search
-    values = {
-        name: trial.suggest_categorical(name, getattr(search, name))
-        for name in ("learning_rate", "batch_size", "dropout", "lstm_dropout")
-    }
-
-    def watch(history: Sequence[Mapping[str, float]]) -> None:
-        if "val_loss" not in history[-1]:
-            raise UsageError(
-                f"the split {config.corpus.split} has no validation part to search by; take "
-                "another one."
-            )
-        best = min(figures["val_loss"] for figures in history)
-        trial.report(best, step=len(history))
-        if trial.should_prune():
-            raise optuna.TrialPruned
-
-    out = search.out / f"trial-{trial.number:04d}"
-    outcome = train_victim(trial_config(config, values, out), watch)
-    if not outcome.finished:
-        raise KeyboardInterrupt
-    return float(outcome.results["val"]["loss"])
-
-
-def format_study(study: "optuna.Study", config: TuneConfig) -> str:
-    """The finished trials, best first, and the flags of the best."""
-    finished = [trial for trial in study.trials if trial.state.name == "COMPLETE"]
-    pruned = sum(trial.state.name == "PRUNED" for trial in study.trials)
-    lines = [f"{len(finished)} trials finished, {pruned} stopped early, in {config.search.out}"]
-    if not finished:
-        return lines[0]
-    names = list(finished[0].params)
-    lines.append(f"{'trial':>5} {'val loss':>9}  " + "  ".join(f"{name:>13}" for name in names))
-    ranked = sorted(finished, key=lambda trial: trial.value or 0.0)
-    for trial in ranked[:10]:
-        cells = "  ".join(f"{trial.params[name]:>13g}" for name in names)
-        lines.append(f"{trial.number:5d} {trial.value:9.4f}  {cells}")
-    best = ranked[0].params
-    lines.append(
-        f"train the best with --model.dropout {best['dropout']:g} --model.lstm_dropout "
-        f"{best['lstm_dropout']:g} --training.learning_rate {best['learning_rate']:g} "
-        f"--training.batch_size {best['batch_size']}"
-    )
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

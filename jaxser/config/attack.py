@@ -7,9 +7,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from jaxser.config.command_line import FlagGroups
 from jaxser.config.ranges import NotNegative, Positive
 
-__all__ = ["AttackCommandConfig", "AttackedCorpusConfig", "NamedAttack", "as_params"]
+__all__ = ["ATTACK_FLAGS", "AttackCommandConfig", "AttackedCorpusConfig", "NamedAttack", "as_params"]
+
+ATTACK_FLAGS: FlagGroups = {
+    "most used": ("victim", "attack", "epsilon", "params", "target", "limit", "out"),
+    "what is measured and shown": ("by", "interval_over", "stoi", "show", "save_wav"),
+    "what is attacked": ("split", "y", "domain", "epsilon_unit"),
+    "how it runs": ("batch_size", "seed"),
+}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,32 +6,31 @@
 Precedence: the defaults of the dataclass, then the YAML file, then the flags.
 """
 
-import argparse
 import dataclasses
-import sys
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
+from jaxser.config.parser import CommandParser
 from jaxser.config.reading import check_keys, from_mapping, hints_of, load_yaml
-from jaxser.runtime.errors import UsageError, nearest_name
+from jaxser.runtime.errors import UsageError
 
-__all__ = ["parse_command"]
+__all__ = ["FlagGroups", "parse_command"]
 
 ConfigType = TypeVar("ConfigType")
 
-
-class _Parser(argparse.ArgumentParser):
-    """argparse whose complaints are one sentence."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; see {self.prog} --help.")
+# Heading -> dotted names of the flags below it, in the order of ``--help``.
+FlagGroups = Mapping[str, Sequence[str]]
 
 
 def parse_command(
-    config_class: type[ConfigType], prog: str, description: str, argv: Sequence[str] | None = None
+    config_class: type[ConfigType],
+    prog: str,
+    description: str,
+    argv: Sequence[str] | None = None,
+    groups: FlagGroups = types.MappingProxyType({}),
 ) -> ConfigType:
     """Read ``[CONFIG.yaml] [--any.field value ...]`` into a ``config_class``.
 
@@ -40,6 +39,8 @@ def parse_command(
       prog: command as a user types it.
       description: first line of ``--help``.
       argv: arguments; ``sys.argv[1:]`` by default.
+      groups: flags that ``--help`` shows first. Whatever it leaves out comes after them under the
+        name of its section, in the order of the fields, on which config files depend.
 
     Returns:
       The validated config.
@@ -47,22 +48,24 @@ def parse_command(
     Raises:
       UsageError: unknown key or flag, wrong type, unreadable file.
     """
-    parser = _Parser(
+    parser = CommandParser(
         prog=prog,
         usage="%(prog)s [CONFIG.yaml] [--any.field VALUE ...]",
         description=description,
-        allow_abbrev=False,
     )
-    parser.add_argument("config", nargs="?", type=Path, metavar="CONFIG.yaml")
+    parser.add_argument(
+        "config",
+        nargs="?",
+        type=Path,
+        metavar="CONFIG.yaml",
+        help="the same fields as a file; flags take the place of what it says",
+    )
     fields = dict(_leaves(config_class))
-    for name, field in fields.items():
-        _add_flag(parser, name, field)
-    given, unknown = parser.parse_known_args(_underscored(sys.argv[1:] if argv is None else argv))
-    for flag in unknown:
-        if flag.startswith("-"):
-            key = flag.lstrip("-").partition("=")[0]
-            raise UsageError(f"unknown flag --{key}: {nearest_name(key, fields)}")
-        raise UsageError(f"unexpected argument {flag!r}; see {prog} --help.")
+    for title, (text, names) in _grouped(config_class, fields, groups).items():
+        group = parser.add_argument_group(title, text)
+        for name in names:
+            _add_flag(group, name, fields[name])
+    given = parser.parse_args(argv)
     values = load_yaml(given.config) if given.config else {}
     check_keys(config_class, values, str(given.config))
     for name in fields:
@@ -83,7 +86,25 @@ def _leaves(config_class: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield prefix + name, (hint, getattr(defaults, name))
 
 
-def _add_flag(parser: argparse.ArgumentParser, name: str, field: tuple[Any, Any]) -> None:
+def _grouped(
+    config_class: type, fields: Mapping[str, Any], groups: FlagGroups
+) -> dict[str, tuple[str | None, list[str]]]:
+    """Heading -> what it explains, and its flags: ``groups``, then what they leave of sections."""
+    found: dict[str, tuple[str | None, list[str]]] = {
+        title: (None, list(names)) for title, names in groups.items()
+    }
+    placed = {name for names in groups.values() for name in names}
+    hints = hints_of(config_class)
+    for name in fields:
+        if name not in placed:
+            section, dot, _ = name.partition(".")
+            text = hints[section].__doc__.partition("\n")[0] if dot else None
+            found.setdefault(section if dot else "others", (text, []))[1].append(name)
+    return found
+
+
+# argparse's class of groups of flags has no public name.
+def _add_flag(group: Any, name: str, field: tuple[Any, Any]) -> None:
     hint, default = field
     inner, *marks = typing.get_args(hint) if typing.get_origin(hint) is Annotated else (hint,)
     text = next((m.description for m in marks if getattr(m, "description", None)), "")
@@ -93,20 +114,10 @@ def _add_flag(parser: argparse.ArgumentParser, name: str, field: tuple[Any, Any]
         kind = {"nargs": "+"}
     elif inner is bool:
         kind = {"nargs": "?", "const": True}
-    shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
-    help_text = f"{text} (default: {shown})".replace("%", "%%")
-    parser.add_argument(f"--{name}", metavar=metavar, help=help_text, **kind)
-
-
-def _underscored(argv: Sequence[str]) -> list[str]:
-    """Flags as the fields are spelled: people type --training.batch-size as well."""
-    spelled = []
-    for argument in argv:
-        flag, equals, value = argument.partition("=")
-        if flag.startswith("--"):
-            argument = "--" + flag[2:].replace("-", "_") + equals + value
-        spelled.append(argument)
-    return spelled
+    if default not in (None, ()):
+        shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
+        text = f"{text} (default: {shown})"
+    group.add_argument(f"--{name}", metavar=metavar, help=text.replace("%", "%%"), **kind)
 
 
 def _metavar(inner: Any) -> str:

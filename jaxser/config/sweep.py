@@ -1,4 +1,4 @@
-"""What a sweep is made of: victims × attacks × ε × corpora × seeds, from a YAML file.
+"""What ``python -m jaxser.sweep`` takes: victims × attacks × ε × corpora × seeds, of a YAML file.
 
 config = load_sweep(Path("configs/sweeps/demo.yaml"))
 for cell in cells(config): ...            # a victim, an attack, a corpus, a seed, and all ε

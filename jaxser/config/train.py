@@ -6,13 +6,22 @@ from typing import Annotated
 
 from pydantic import Field
 
+from jaxser.config.command_line import FlagGroups
 from jaxser.config.corpus import CorpusConfig
 from jaxser.config.features import FeaturesConfig
 from jaxser.config.generator import GeneratorConfig
 from jaxser.config.ranges import NotNegative
 from jaxser.config.training import ModelConfig, TrainingConfig
 
-__all__ = ["TrainConfig"]
+__all__ = ["TRAIN_FLAGS", "TrainConfig"]
+
+TRAIN_FLAGS: FlagGroups = {
+    "most used": (
+        *("out", "corpus.name", "corpus.root", "corpus.split", "model.name", "features.kind"),
+        *("training.epochs", "training.batch_size", "training.learning_rate", "seed"),
+    ),
+    "a generator instead of a victim": ("threat",),
+}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,5 +1,8 @@
 """The cells of a sweep, one after the other, or shares of them.
 
+check_sweep(config)
+outcomes = run_sweep(config, WHOLE)
+
 runner = CellRunner(config)
 for cell in cells(config):
     outcome = runner.run(cell)                       # rows are under OUT/rows
@@ -14,24 +17,63 @@ from typing import Any
 
 import numpy as np
 
-from jaxser.config.sweep import Cell, SweepConfig
-from jaxser.driver.run import predict
+from jaxser.attacks import StaaNet
+from jaxser.config.sweep import Cell, SweepConfig, cells
+from jaxser.driver.named_attack import attack_of
+from jaxser.driver.run import members, predict
 from jaxser.driver.speech import Speech
 from jaxser.experiments.attack import Listener, Run, attack_missing_rows, load_speech, prepare_run
-from jaxser.results.outcomes import Outcome
+from jaxser.results.outcomes import Outcome, note_outcomes
 from jaxser.results.rows import format_table, summarise
-from jaxser.runtime.errors import InputError
+from jaxser.runtime.errors import InputError, UsageError
 from jaxser.runtime.provenance import fingerprint_of
 from jaxser.runtime.sharding import WHOLE, Share
-from jaxser.victims.victim import Victim, load_victim
+from jaxser.victims.victim import Victim, load_victim, read_run
 
-__all__ = ["CALIBRATION_UTTERANCES", "CellRunner"]
+__all__ = ["CALIBRATION_UTTERANCES", "CellRunner", "check_sweep", "run_sweep"]
 
 # Utterances that a dry run attacks to learn how long the others take.
 CALIBRATION_UTTERANCES = 4
 
 # A table is made from all rows of a cell at once: beyond so many, memory would grow with them.
 _TABLE_ROWS = 20_000
+
+
+def check_sweep(config: SweepConfig) -> None:
+    """Find what cannot be before anything is attacked.
+
+    Raises:
+      UsageError, InputError: a victim, an attack or a list of ε that is no such thing.
+    """
+    for folder in config.victims:
+        read_run(folder)
+    # Once for every attack: what is asked here is the same on all victims.
+    for cell in {cell.title: cell for cell in cells(config)}.values():
+        attack = attack_of(cell.config)
+        # A number of classes is not known yet, and does not change what is asked here.
+        without = all(part.minimal_norm for part in members(attack, 2))
+        if not (cell.config.epsilon or without or isinstance(attack, StaaNet)):
+            raise UsageError(
+                f"{cell.title} has no epsilon to attack at; give the sweep or the attack some."
+            )
+
+
+def run_sweep(config: SweepConfig, share: Share) -> list[Outcome]:
+    """Attack what is missing of this process' share; what became of every cell is noted at once.
+
+    Raises:
+      OSError: a full disk, or a folder that is gone.
+      KeyboardInterrupt: after Ctrl-C; finished rows are kept.
+    """
+    runner = CellRunner(config, shown=share.index == 0)
+    grid = list(cells(config))
+    outcomes: list[Outcome] = []
+    for number, cell in enumerate(grid, 1):
+        if share.index == 0:
+            print(f"{number} of {len(grid)}: {cell.name}", flush=True)
+        outcomes.append(runner.run(cell, share))
+        note_outcomes(config.out, outcomes, share)
+    return outcomes
 
 
 class CellRunner:

@@ -1,0 +1,90 @@
+"""The parser of every command: mistakes are one sentence, and flags have a dash or an underscore.
+
+    parser = CommandParser(
+        prog=command_name("export"),
+        usage="%(prog)s FOLDER OUT",
+        description="Write a victim for PyTorch.",
+    )
+    parser.add_argument("--dry_run", action="store_true")     # --dry-run is the same flag
+    args = parser.parse_args(argv)
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from jaxser.runtime.errors import UsageError, nearest_name
+
+__all__ = ["CommandParser", "command_name"]
+
+
+def command_name(command: str) -> str:
+    """``command`` as it was typed: after "jaxser", "python -m jaxser" or "python -m jaxser."."""
+    program = Path(sys.argv[0])
+    if program.stem == "jaxser":
+        return f"jaxser {command}"
+    if program.parts[-2:] == ("jaxser", "__main__.py"):
+        return f"python -m jaxser {command}"
+    return f"python -m jaxser.{command}"
+
+
+class CommandParser(argparse.ArgumentParser):
+    """argparse with complaints of one sentence, and without abbreviations of flags.
+
+    Flags are declared with underscores. Parsers of subcommands are of this class as well.
+
+    Raises:
+      UsageError: from ``parse_args``: a flag that is unknown, or a value that is wrong or missing.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the complaint: what argparse does is print its usage and leave."""
+        raise UsageError(f"{message}; see {self.prog} --help.")
+
+    # argparse parses a subcommand's flags by this method of the subcommand's parser, so that it
+    # must be the one that refuses what it does not know: parse_args sees the top parser's alone.
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Namespace and an empty list: whatever is unknown is refused."""
+        spelled = _underscored(sys.argv[1:] if args is None else args)
+        # First, as argparse would rather complain of the required flag that was mistyped.
+        if self._subparsers is None:
+            for argument in _flags(spelled):
+                if argument not in self._option_string_actions:
+                    self._refuse(argument)
+        given, unknown = super().parse_known_args(spelled, namespace)
+        for argument in unknown:
+            if argument.startswith("-"):
+                self._refuse(argument.partition("=")[0])
+            raise UsageError(f"unexpected argument {argument!r}; see {self.prog} --help.")
+        return given, []
+
+    def _refuse(self, flag: str) -> NoReturn:
+        name = flag.lstrip("-")
+        known = [each[2:] for each in self._option_string_actions if each.startswith("--")]
+        raise UsageError(f"unknown flag --{name}: {nearest_name(name, known)}")
+
+
+def _underscored(argv: Sequence[str]) -> list[str]:
+    """Flags as they are declared: people type --training.batch-size as well."""
+    end = argv.index("--") if "--" in argv else len(argv)
+    spelled = []
+    for argument in argv[:end]:
+        flag, equals, value = argument.partition("=")
+        if flag.startswith("--"):
+            argument = "--" + flag[2:].replace("-", "_") + equals + value
+        spelled.append(argument)
+    return [*spelled, *argv[end:]]
+
+
+def _flags(argv: Sequence[str]) -> list[str]:
+    """The long flags among arguments; what holds a blank is a value to argparse."""
+    end = argv.index("--") if "--" in argv else len(argv)
+    flags = (each.partition("=")[0] for each in argv[:end] if each.startswith("--"))
+    return [flag for flag in flags if " " not in flag]

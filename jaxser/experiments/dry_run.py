@@ -1,0 +1,47 @@
+"""What a sweep will cost, from a few utterances of every cell that are attacked on trial.
+
+print_estimate(load_sweep(Path("configs/sweeps/demo.yaml")))
+"""
+
+import sys
+
+from jaxser.config.sweep import SweepConfig, cells
+from jaxser.experiments.sweep import CALIBRATION_UTTERANCES, CellRunner
+from jaxser.runtime.errors import InputError
+
+__all__ = ["print_estimate"]
+
+
+def print_estimate(config: SweepConfig) -> bool:
+    """Print the grid, its rows, and what they will cost; whether all of it could be run."""
+    runner = CellRunner(config)
+    grid = list(cells(config))
+    seconds = rows = queries = 0.0
+    failed = 0
+    for cell in grid:
+        try:
+            run = runner.prepared(cell)
+        except InputError as error:
+            print(f"{cell.name}: would fail: {error}", file=sys.stderr)
+            failed += 1
+            continue
+        missing = int(run.missing().sum())
+        rate, each = runner.calibrated(cell) if missing else (float("nan"), 0.0)
+        needed = missing / rate if missing else 0.0
+        print(
+            f"{cell.name}: {len(run.utterances)} utterances x {len(run.epsilons)} epsilon, "
+            f"{missing} rows to make, {missing * each:,.0f} queries, {_time(needed)}",
+            flush=True,
+        )
+        seconds, rows, queries = seconds + needed, rows + missing, queries + missing * each
+    print(
+        f"{len(grid)} streams, {rows:,.0f} rows, {queries:,.0f} queries, "
+        f"{_time(seconds)} besides compilation, by {CALIBRATION_UTTERANCES} utterances of each"
+    )
+    return not failed
+
+
+def _time(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,68 @@
+"""The table that ends a training run: figures of each part with their 95% intervals."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from jaxser.config import TrainConfig
+from jaxser.training.run import TrainingOutcome
+
+__all__ = ["format_generator", "format_outcome"]
+
+
+def format_outcome(outcome: TrainingOutcome, config: TrainConfig) -> str:
+    """The table that ends a run: each metric with its 95% interval over utterances."""
+    lines = [
+        f"{config.model.name} on {outcome.title}, split {config.corpus.split}, "
+        f"epoch {outcome.results['best_epoch']} of {outcome.results['epochs']}"
+    ]
+    lines += [f"note: {note}" for note in outcome.notes]
+    lines.append(
+        f"{'part':6} {'utterances':>10} {'speakers':>8}  {'UAR':22} {'accuracy':22} macro F1"
+    )
+    for part in ("val", "test"):
+        if part in outcome.results:
+            figures = outcome.results[part]
+            speakers = f"{figures['speakers']:8d}"
+            lines.append(f"{part:6} {figures['utterances']:10d} {speakers}  {_cells(figures)}")
+            for gender, its in figures["by_gender"].items():
+                lines.append(f"{gender:>6} {its['utterances']:10d} {'':8}  {_cells(its)}")
+    lines.append(f"95% bootstrap intervals over utterances; everything is in {config.out}")
+    return "\n".join(lines)
+
+
+def format_generator(outcome: TrainingOutcome, config: TrainConfig) -> str:
+    """The table that ends the run of a generator: how it fools its threat models."""
+    threats = ", ".join(map(str, config.threat))
+    lines = [
+        f"generator against {threats} on {outcome.title}, split {config.corpus.split}, "
+        f"epoch {outcome.results['best_epoch']} of {outcome.results['epochs']}"
+    ]
+    lines += [f"note: {note}" for note in outcome.notes]
+    lines.append(
+        f"{'part':6} {'utterances':>10} {'ε':>8}  {'ASR':22} {'changed':>8} {'SNR peak':>9}"
+    )
+    for part in ("val", "test"):
+        for epsilon, figures in outcome.results.get(part, {}).items():
+            if not isinstance(figures, dict):
+                continue
+            low, high = figures["asr_interval_speakers"]
+            asr = f"{figures['asr']:.1%} ({low:.1%}–{high:.1%})"
+            lines.append(
+                f"{part:6} {outcome.results[part]['utterances']:10d} {epsilon:>8}  {asr:22} "
+                f"{figures['sparsity']:8.1%} {figures['fooled_snr_peak']:6.1f} dB"
+            )
+    lines.append(
+        "95% bootstrap intervals over speakers and utterances; changed: share of samples, over all "
+        f"utterances; SNR over those that are fooled; everything is in {config.out}"
+    )
+    return "\n".join(lines)
+
+
+def _cells(figures: Mapping[str, Any]) -> str:
+    uar, accuracy, f1 = (_interval(figures[name]) for name in ("uar", "accuracy", "macro_f1"))
+    return f"{uar:22} {accuracy:22} {f1}"
+
+
+def _interval(metric: dict[str, list[float]]) -> str:
+    low, high = metric["interval_utterances"]
+    return f"{metric['value']:.1%} ({low:.1%}–{high:.1%})"
