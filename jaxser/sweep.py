@@ -45,16 +45,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     enable_compilation_cache()
     if flags.engine == "ray":
         return _run_on_ray(config, flags)
-    from jaxser.experiments.sweep import check_sweep, run_sweep
-    from jaxser.experiments.sweep_folder import held_sweep
-    from jaxser.runtime.sharding import join_processes
-
     if flags.dry_run:
         from jaxser.experiments.dry_run import print_estimate
+        from jaxser.experiments.sweep import check_sweep
 
         check_sweep(config)
         return 0 if print_estimate(config) else 1
+    return _run(config, flags)
+
+
+def _run(config: "SweepConfig", flags: SweepFlags) -> int:
+    from jaxser.runtime.sharding import join_processes
+
+    # Processes find each other before anything else is imported that might make a backend of JAX.
     share = join_processes(flags.coordinator, flags.processes, flags.process)
+    from jaxser.experiments.sweep import check_sweep, run_sweep
+    from jaxser.experiments.sweep_folder import held_sweep
+
     check_sweep(config)
     with held_sweep(config, share):
         try:
@@ -70,11 +77,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run_on_ray(config: "SweepConfig", flags: SweepFlags) -> int:
-    from jaxser.experiments.ray_engine import sweep_on_ray
-    from jaxser.experiments.sweep import check_sweep
-    from jaxser.experiments.sweep_folder import held_sweep
-    from jaxser.runtime.sharding import WHOLE
-
     if flags.dry_run or flags.coordinator or flags.processes or flags.process is not None:
         raise UsageError(
             "--engine ray finds its own processes; leave out --coordinator, --processes, "
@@ -83,6 +85,11 @@ def _run_on_ray(config: "SweepConfig", flags: SweepFlags) -> int:
     import jax
 
     jax.config.update("jax_platforms", "cpu")  # accelerators are the workers'
+    from jaxser.experiments.ray_engine import sweep_on_ray
+    from jaxser.experiments.sweep import check_sweep
+    from jaxser.experiments.sweep_folder import held_sweep
+    from jaxser.runtime.sharding import WHOLE
+
     check_sweep(config)
     with held_sweep(config, WHOLE):
         return _summary(config.out, sweep_on_ray(config, flags.workers), WHOLE)

@@ -10,7 +10,13 @@ from pydantic import Field
 from jaxser.config.command_line import FlagGroups
 from jaxser.config.ranges import NotNegative, Positive
 
-__all__ = ["ATTACK_FLAGS", "AttackCommandConfig", "AttackedCorpusConfig", "NamedAttack", "as_params"]
+__all__ = [
+    "ATTACK_FLAGS",
+    "AttackCommandConfig",
+    "AttackedCorpusConfig",
+    "NamedAttack",
+    "as_params",
+]
 
 ATTACK_FLAGS: FlagGroups = {
     "most used": ("victim", "attack", "epsilon", "params", "target", "limit", "out"),

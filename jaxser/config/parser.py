@@ -1,12 +1,12 @@
 """The parser of every command: mistakes are one sentence, and flags have a dash or an underscore.
 
-    parser = CommandParser(
-        prog=command_name("export"),
-        usage="%(prog)s FOLDER OUT",
-        description="Write a victim for PyTorch.",
-    )
-    parser.add_argument("--dry_run", action="store_true")     # --dry-run is the same flag
-    args = parser.parse_args(argv)
+parser = CommandParser(
+    prog=command_name("export"),
+    usage="%(prog)s FOLDER OUT",
+    description="Write a victim for PyTorch.",
+)
+parser.add_argument("--dry_run", action="store_true")     # --dry-run is the same flag
+args = parser.parse_args(argv)
 """
 
 import argparse

@@ -1,0 +1,86 @@
+"""What ``python -m jaxser.transfer`` takes: a table file, threat models, generators and victims."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from jaxser.config.parser import CommandParser, command_name
+from jaxser.runtime.errors import UsageError
+
+__all__ = ["TransferConfig", "parse_transfer"]
+
+
+@dataclasses.dataclass(frozen=True)
+class TransferConfig:
+    """A table file on threat models, heard by victims."""
+
+    table: Path
+    threat: list[Path]
+    victim: list[Path]
+    generator: list[str]
+    out: Path | None
+    split: list[Literal["train", "val", "test"]]
+    limit: int | None
+    root: Path | None
+    seed: int
+
+
+def parse_transfer(argv: Sequence[str] | None = None) -> TransferConfig:
+    """Read the command line; UsageError for what is unknown or wrong."""
+    config = TransferConfig(**vars(_parser().parse_args(argv)))
+    if config.limit is not None and config.limit < 1:
+        raise UsageError(f"--limit {config.limit} leaves nothing to attack; give 1 or more.")
+    if config.out is not None and config.out.exists() and not config.out.is_dir():
+        raise UsageError(f"{config.out} is a file; give --out a folder.")
+    return config
+
+
+def _parser() -> CommandParser:
+    parser = CommandParser(
+        prog=command_name("transfer"),
+        usage="%(prog)s TABLE.yaml --threat RUN [RUN ...] --victim RUN [RUN ...] "
+        "[--flag VALUE ...]",
+        description="Attack threat models with all attacks of a table file, and score the "
+        "adversarial speech on other victims.",
+    )
+    parser.add_argument(
+        "table", type=Path, metavar="TABLE.yaml", help="attacks, as in configs/tables"
+    )
+    used = parser.add_argument_group("most used")
+    used.add_argument(
+        "--threat",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="RUN",
+        help="run folders of the victims that are attacked",
+    )
+    used.add_argument(
+        "--victim",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="RUN",
+        help="run folders of those that hear what was made",
+    )
+    used.add_argument(
+        "--generator",
+        nargs="+",
+        default=[],
+        metavar="[LINE=]RUN",
+        help="of staanet, one for each threat; LINE= where several lines of the table need one",
+    )
+    used.add_argument("--out", type=Path, help="folder for transfer.{md,html,csv}")
+    speech = parser.add_argument_group("which speech, and how it runs")
+    speech.add_argument(
+        "--split",
+        nargs="+",
+        choices=["train", "val", "test"],
+        default=["val", "test"],
+        help="parts of the corpus (val test)",
+    )
+    speech.add_argument("--limit", type=int, help="utterances of each part, spread over it")
+    speech.add_argument("--root", type=Path, help="folder of the corpus, where it has moved")
+    speech.add_argument("--seed", type=int, default=0, help="of random starts")
+    return parser

@@ -1,0 +1,142 @@
+"""A paper's grid of attacks on one victim: every setting is a run with rows of its own.
+
+evaluation = evaluate_victim(load_table(path), Path("runs/cnn_lstm_emodb"), {}, config)
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from jaxser.config import AttackCommandConfig, AttackedCorpusConfig, as_params
+from jaxser.config.evaluate import EvaluateConfig
+from jaxser.driver.speech import Speech
+from jaxser.experiments.attack import attack_missing_rows, load_speech, prepare_run
+from jaxser.papers.table import Attacked, Table, settings
+from jaxser.reporting.evaluated import Evaluation, Line, outcomes_of
+from jaxser.runtime.errors import UsageError, nearest_name
+from jaxser.victims.victim import read_run
+
+__all__ = ["chosen_attacks", "evaluate_victim", "limits_of"]
+
+
+def chosen_attacks(tables: Sequence[Table], names: Sequence[str] | None) -> list[Table]:
+    """The tables with the attacks that are asked for; one table may lack those of another.
+
+    Args:
+      tables: of the command.
+      names: of attacks; None for all.
+
+    Raises:
+      UsageError: an attack that no table has.
+    """
+    titles = _titles(tables)
+    if names is None:
+        return list(tables)
+    for name in names:
+        if name not in titles:
+            raise UsageError(f"no table has {name!r}; {nearest_name(name, titles)}")
+    chosen = [
+        dataclasses.replace(table, attacks=[a for a in table.attacks if a.title in names])
+        for table in tables
+    ]
+    return [table for table in chosen if table.attacks]
+
+
+def limits_of(texts: Sequence[str], tables: Sequence[Table]) -> dict[str | None, int]:
+    """``64 JSMA=16``: utterances by attack, and under None those of all others.
+
+    Raises:
+      UsageError: no number, or an attack that no table has.
+    """
+    titles = _titles(tables)
+    limits: dict[str | None, int] = {}
+    for text in texts:
+        name, equals, count = text.rpartition("=")
+        if not count.isdigit() or int(count) < 1:
+            raise UsageError(f"--limit {text!r} is neither a number nor NAME=number, such as 64.")
+        if equals and name not in titles:
+            raise UsageError(
+                f"--limit {text!r}: no table has {name!r}; {nearest_name(name, titles)}"
+            )
+        limits[name if equals else None] = int(count)
+    return limits
+
+
+def _titles(tables: Sequence[Table]) -> list[str]:
+    return list(dict.fromkeys(title for table in tables for title in table.titles))
+
+
+def evaluate_victim(
+    table: Table, victim: Path, limits: Mapping[str | None, int], config: EvaluateConfig
+) -> Evaluation:
+    """All settings of a table on one victim, and the victim before any attack.
+
+    Args:
+      table: of :func:`chosen_attacks`.
+      victim: run folder.
+      limits: of :func:`limits_of`.
+      config: of the command.
+
+    Raises:
+      UsageError, InputError: see the message.
+    """
+    trained, _ = read_run(victim)
+    common = AttackCommandConfig(
+        victim=victim,
+        domain=table.domain,
+        y=table.y,
+        seed=config.seed,
+        batch_size=config.batch_size,
+        corpus=AttackedCorpusConfig(root=config.root),
+    )
+    speech = load_speech(common)
+    lines: list[Line] = []
+    for entry in table.attacks:
+        limit = limits.get(entry.title, limits.get(None))
+        for setting in settings(entry):
+            attacked = dataclasses.replace(
+                common,
+                attack=entry.attack,
+                epsilon=tuple(entry.epsilon),
+                params=as_params({**entry.parameters, **setting}),
+                limit=limit,
+            )
+            lines += _lines(attacked, speech, entry, setting)
+    return Evaluation(
+        victim=victim, trained=trained, table=table, speech=speech, lines=tuple(lines)
+    )
+
+
+def _lines(
+    config: AttackCommandConfig, speech: Speech, entry: Attacked, setting: Mapping[str, Any]
+) -> list[Line]:
+    """A line per ε of one run, whose rows are made now where they are missing."""
+    run = prepare_run(config, speech)
+    right = run.speech.clean.prediction == run.speech.labels
+    # A picture is of the first utterance that the victim knows; of the first where it knows none.
+    example = int(right.argmax())
+    run = dataclasses.replace(run, example=example)
+    attack_missing_rows(run)
+    rows = run.rows()
+    lines = []
+    for epsilon in run.epsilons:
+        its = rows.filter(pc.equal(rows["epsilon"], epsilon))
+        values = dict(setting) | ({"epsilon": epsilon} if len(run.epsilons) > 1 else {})
+        lines.append(
+            Line(
+                attack=entry.title,
+                setting=" ".join(f"{name} {value}" for name, value in values.items()),
+                outcomes=outcomes_of(its),
+                seconds=float(np.sum(its["seconds"].to_numpy())),
+                compile_seconds=float(np.max(its["compile_seconds"].to_numpy())),
+                example=(
+                    run.utterances[example],
+                    run.example_path(run.utterances[example], epsilon),
+                ),
+            )
+        )
+    return lines

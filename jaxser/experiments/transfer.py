@@ -1,0 +1,182 @@
+"""What attacks made against threat models, scored on other victims.
+
+generators = generators_of(table, config.generator, len(config.threat))
+lines = transfer_lines(table, generators, config)    # as papers/transfer.py lays them out
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from jaxser.config import AttackCommandConfig, AttackedCorpusConfig, as_params
+from jaxser.config.transfer import TransferConfig
+from jaxser.corpora import Utterance
+from jaxser.driver.run import predict
+from jaxser.driver.speech import Speech
+from jaxser.experiments.attack import Run, attack_missing_rows, load_speech, prepare_run
+from jaxser.papers.table import settings
+from jaxser.papers.transfer import Line, TransferTable
+from jaxser.results.metrics import clustered_means
+from jaxser.runtime.errors import InputError, UsageError, nearest_name
+from jaxser.speech.audio import read_audio
+from jaxser.victims.victim import Victim, load_victim, read_run
+
+__all__ = ["generators_of", "transfer_lines"]
+
+
+def generators_of(
+    table: TransferTable, given: Sequence[str], threats: int
+) -> dict[str, list[Path]]:
+    """The run of every line that needs one, for each threat model in turn.
+
+    Args:
+      table: whose lines have attacks.
+      given: ``RUN`` or ``LINE=RUN``, as on the command line.
+      threats: how many threat models there are.
+
+    Raises:
+      UsageError: a line without a generator for each, or a generator for no line.
+    """
+    titles = [
+        entry.title
+        for entry in table.attacks
+        if entry.attack == "staanet" and "generator" not in entry.parameters
+    ]
+    found: dict[str, list[Path]] = {title: [] for title in titles}
+    for text in given:
+        line, equals, run = text.partition("=")
+        if not equals or Path(text).exists():
+            if len(titles) > 1:
+                raise UsageError(
+                    f"--generator {text} does not say for which line of the table; give it as "
+                    f"'LINE=RUN' with one of: {', '.join(titles)}."
+                )
+            line, run = titles[0] if titles else "", text
+        if line not in found:
+            raise UsageError(
+                f"--generator {text} is for no line of the table; {nearest_name(line, found)}"
+            )
+        found[line].append(Path(run))
+    for title, runs in found.items():
+        if not runs:
+            raise UsageError(f"{title} needs a trained generator; give --generator RUN.")
+        if len(runs) != threats:
+            raise UsageError(
+                f"{title} has {len(runs)} generators for {threats} threat models; give one run "
+                "for each --threat, in the same order."
+            )
+    return found
+
+
+def transfer_lines(
+    table: TransferTable, generators: Mapping[str, Sequence[Path]], config: TransferConfig
+) -> list[Line]:
+    """All attacks of the table on all threat models and parts, scored on all victims.
+
+    Args:
+      table: of the command.
+      generators: of :func:`generators_of`.
+      config: of the command.
+
+    Raises:
+      InputError: a folder that is no victim; a victim that does not hear what a threat model hears.
+    """
+    victims = {}
+    for folder in config.victim:
+        read_run(folder)  # a mistyped run folder must not be looked for on the hub
+        victims[str(folder)] = load_victim(folder)
+    lines: list[Line] = []
+    for index, threat in enumerate(config.threat):
+        own = {title: runs[index] for title, runs in generators.items()}
+        for part in config.split:
+            lines += _lines(table, threat, own, part, victims, config)
+    return lines
+
+
+def _lines(
+    table: TransferTable,
+    threat: Path,
+    generators: dict[str, Path],
+    part: Literal["train", "val", "test"],
+    victims: dict[str, Victim],
+    config: TransferConfig,
+) -> Iterator[Line]:
+    """All attacks on one threat model and part."""
+    common = AttackCommandConfig(
+        victim=threat,
+        y="prediction",
+        split=part,
+        seed=config.seed,
+        save_wav=True,
+        stoi=True,
+        corpus=AttackedCorpusConfig(root=config.root),
+    )
+    speech = load_speech(common)
+    clean = _clean_predictions(speech.spread(config.limit), victims)
+    for entry in table.attacks:
+        (setting,) = settings(entry)
+        values = {**entry.parameters, **setting}
+        if entry.title in generators:
+            values["generator"] = generators[entry.title]
+        attacked = dataclasses.replace(
+            common,
+            attack=entry.attack,
+            epsilon=tuple(entry.epsilon),
+            params=as_params(values),
+            limit=config.limit,
+        )
+        run = prepare_run(attacked, speech)
+        attack_missing_rows(run)
+        yield _line(entry.title, run, clean, victims)
+
+
+def _clean_predictions(speech: Speech, victims: dict[str, Victim]) -> dict[str, np.ndarray]:
+    """Of every victim, before the attack; victims must hear what the threat model hears."""
+    threat, found = speech.victim, {}
+    for name, victim in victims.items():
+        if not victim.hears_like(threat):
+            raise InputError(
+                f"the victim {name} has other labels, another sample rate or another length than "
+                f"the threat model {threat.name}; train both on the same speech."
+            )
+        found[name] = predict(victim, speech.inputs, subset=speech.places)
+    return found
+
+
+def _line(title: str, run: Run, clean: dict[str, np.ndarray], victims: dict[str, Victim]) -> Line:
+    rows = run.rows()
+    success = np.asarray(rows["success"].to_pylist(), bool)
+    x_adv = np.stack([_read(run, utterance) for utterance in run.utterances])
+    speakers = [utterance.speaker for utterance in run.utterances]
+    asr = {}
+    for name, victim in victims.items():
+        fooled = predict(victim, x_adv) != clean[name]
+        low, high = np.percentile(clustered_means(fooled, speakers), [2.5, 97.5])
+        asr[name] = (float(fooled.mean()), float(low), float(high))
+
+    def mean(column: str) -> float:
+        values = rows[column].to_numpy()[success]
+        values = values[np.isfinite(values)]
+        return float(values.mean()) if len(values) else float("nan")
+
+    return Line(
+        threat=str(run.config.victim),
+        attack=title,
+        part=run.config.split,
+        utterances=len(success),
+        snr=mean("snr_peak"),
+        sparsity=mean("sparsity"),
+        stoi=mean("stoi"),
+        seconds=float(rows["seconds"].to_numpy().mean()),
+        asr=asr,
+        corpus=run.corpus.title,
+        notes=tuple(run.facts["notes"]),
+    )
+
+
+def _read(run: Run, utterance: Utterance) -> np.ndarray:
+    samples, _ = read_audio(run.wav_path(utterance, run.epsilons[0]))
+    return samples[:, 0]

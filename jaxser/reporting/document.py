@@ -1,0 +1,136 @@
+"""A report as one HTML page: warnings, contents, what was run, then sections.
+
+write_text(out, html_document([(runs, rows)], made))
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxser.reporting import html as html_page
+from jaxser.reporting.data import Rows
+from jaxser.reporting.page import Section
+from jaxser.reporting.warnings import failures, warnings_of
+from jaxser.runtime.version import __version__
+
+__all__ = ["html_document"]
+
+_RUN = "What was run"
+
+# Of rows whose files do not say what made them.
+_UNTOLD = "not in these rows"
+
+
+def html_document(loaded: Sequence[tuple[list[Path], Rows]], made: Sequence[Section]) -> str:
+    """The whole page.
+
+    Args:
+      loaded: folders that are one thing, with their rows; none for a page of speed alone.
+      made: sections, in the order of the page; neighbours of one group stand under one heading.
+    """
+    warnings = dict.fromkeys(
+        text for runs, rows in loaded for text in (*failures(runs), *warnings_of(rows))
+    )
+    titles = [section.group or section.title for section in made]
+    named = dict.fromkeys([*([_RUN] if loaded else []), *titles])
+    anchors = {title: f"section-{place}" for place, title in enumerate(named, 1)}
+    body = [html_page.paragraph(warning, note=True) for warning in warnings]
+    body.append(html_page.contents({anchor: title for title, anchor in anchors.items()}))
+    if loaded:
+        body.append(html_page.heading(_RUN, anchors[_RUN]))
+    for runs, rows in loaded:
+        body += [html_page.facts(_what_was_run(runs, rows)), _attacks(rows)]
+        body += _configs(rows)
+    before = ""
+    for title, section in zip(titles, made, strict=True):
+        if title != before:
+            body.append(html_page.heading(title, anchors[title]))
+        if title != section.title:
+            body.append(html_page.heading(section.title, part=True))
+        body += _section(section)
+        before = title
+    return html_page.page("Robustness report", body)
+
+
+def _section(section: Section) -> Iterator[str]:
+    if section.text:
+        yield html_page.paragraph(section.text)
+    if section.png is not None:
+        yield html_page.picture(*section.png)
+    for caption, wav in section.audio.items():
+        yield html_page.audio(wav, caption, section.title)
+    if section.cells:
+        yield html_page.table(section.cells, section.title, hidden=True)
+
+
+def _what_was_run(runs: Sequence[Path], rows: Rows) -> dict[str, str]:
+    epsilons = np.unique(rows.numbers["epsilon"])
+    seeds = np.unique(rows.numbers["seed"]).astype(int)
+    corpora = {_corpus(source["corpus"]) for source in rows.sources}
+    return {
+        "folders": ", ".join(map(str, runs)),
+        "rows": f"{len(rows):,}",
+        "corpora": ", ".join(rows.distinct("corpus")),
+        "fingerprints": "; ".join(sorted(corpora)) or _UNTOLD,
+        "parts": ", ".join(rows.distinct("split")),
+        "victims": ", ".join(rows.distinct("victim")),
+        "utterances": f"{len(rows.distinct('utterance')):,}",
+        "ε": ", ".join(f"{value:.4g}" for value in epsilons),
+        "seeds": ", ".join(map(str, seeds)),
+        "devices": ", ".join(rows.distinct("device")),
+        "versions": "; ".join(sorted({_versions(source) for source in rows.sources})) or _UNTOLD,
+        "report": f"jaxser {__version__}",
+    }
+
+
+def _attacks(rows: Rows) -> str:
+    """A table of all hyper-parameters."""
+    cells = [["attack", "hyper-parameters"]]
+    for name, parameters in rows.attacks:
+        values = json.loads(parameters)
+        told = ", ".join(f"{key} {value}" for key, value in values.items())
+        cells.append([rows.labels[name, parameters], told])
+    return html_page.table(cells, "Attacks")
+
+
+def _corpus(corpus: Mapping[str, Any]) -> str:
+    split, seed, fold = corpus["split"]
+    print_ = corpus["fingerprint"][:16]
+    return f"{corpus['title']}: {print_}, split {split} (seed {seed}, fold {fold})"
+
+
+def _versions(source: Mapping[str, Any]) -> str:
+    environment = source["environment"]
+    packages = [f"{name} {version}" for name, version in environment["packages"].items()]
+    revision = environment["git_revision"]
+    own = f"jaxser {environment['jaxser']}" + (f" ({revision[:10]})" if revision else "")
+    return ", ".join([own, f"Python {environment['python']}", *packages])
+
+
+def _configs(rows: Rows) -> Iterator[str]:
+    """What was the same in the configs of all rows, and a table of what was not."""
+    configs = [_flat(source["config"]) for source in rows.sources]
+    if not configs:
+        return
+    differ = [key for key in configs[0] if len({each[key] for each in configs}) > 1]
+    same = ", ".join(f"{k} {v}" for k, v in configs[0].items() if k not in differ and v != "–")
+    yield html_page.paragraph(f"Configs: {same}.")
+    if differ:
+        lines = dict.fromkeys(tuple(each[key] for key in differ) for each in configs)
+        yield html_page.table([differ, *lines], "Where the configs differ")
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Fields as flags have them."""
+    found: dict[str, str] = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            found |= _flat(value, f"{prefix}{key}.")
+        elif isinstance(value, list):
+            found[prefix + key] = " ".join(map(str, value)) or "–"
+        else:
+            found[prefix + key] = "–" if value is None else str(value)
+    return found

@@ -1,0 +1,76 @@
+"""The tables of a report as files: CSV, Markdown and LaTeX.
+
+write_tables(made, Path("tables"), ".tex")
+"""
+
+import csv
+import html
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from jaxser.reporting.page import Section
+from jaxser.runtime.files import write_text
+
+__all__ = ["csv_table", "latex_table", "markdown_table", "write_tables"]
+
+
+def write_tables(made: Iterable[Section], folder: Path, suffix: str) -> None:
+    """A file for every section that has a table, named after the section.
+
+    Args:
+      made: sections of a report.
+      folder: made where it is missing.
+      suffix: ".csv", ".md" or ".tex".
+    """
+    form = {".csv": csv_table, ".md": markdown_table, ".tex": latex_table}[suffix]
+    for section in made:
+        if section.cells:
+            write_text(folder / f"{section.name}{suffix}", form(section))
+
+
+def csv_table(section: Section) -> str:
+    """Cells as they are, for spreadsheets."""
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows(section.cells)
+    return file.getvalue()
+
+
+def markdown_table(section: Section) -> str:
+    """Title, text and cells; what Markdown would take for a tag is escaped."""
+
+    def row(cells: Sequence[str]) -> str:
+        # Viewers of Markdown take tags for HTML, and a line's end for the end of the table.
+        shown = (html.escape(" ".join(cell.split()), quote=False) for cell in cells)
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in shown) + " |"
+
+    header, *rest = section.cells
+    lines = [
+        f"## {html.escape(section.title, quote=False)}",
+        "",
+        section.text,
+        "",
+        row(header),
+        "|" + "---|" * len(header),
+    ]
+    return "\n".join([*lines, *map(row, rest), ""])
+
+
+def latex_table(section: Section) -> str:
+    """A tabular, to be put into a table of one's own."""
+
+    def row(cells: Sequence[str]) -> str:
+        return " & ".join(map(_latex_text, cells)) + r" \\"
+
+    header, *rest = section.cells
+    columns = "l" * len(header)
+    lines = [rf"\begin{{tabular}}{{{columns}}}", r"\hline", row(header), r"\hline"]
+    return "\n".join([*lines, *map(row, rest), r"\hline", r"\end{tabular}", ""])
+
+
+def _latex_text(text: str) -> str:
+    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    special |= {character: f"\\{character}" for character in "&%$#_{}"}
+    special |= {"ε": r"$\varepsilon$", "→": r"$\rightarrow$", "∞": r"$\infty$", "–": "--"}
+    special |= {"<": r"\textless{}", ">": r"\textgreater{}"}
+    return "".join(special.get(character, character) for character in text)

@@ -1,0 +1,70 @@
+"""The table of transfer as text, and as Markdown, HTML and CSV files.
+
+print(format_transfer(table, lines))
+write_transfer(Path("transfer"), table, lines)
+"""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from jaxser.papers.transfer import Line, TransferTable, line_cells, published_cells
+from jaxser.reporting import html as html_page
+from jaxser.runtime.files import write_text
+
+__all__ = ["format_transfer", "write_transfer"]
+
+
+def format_transfer(table: TransferTable, lines: Sequence[Line]) -> str:
+    """What was measured, and below it what the paper printed."""
+    text = [f"{table.title}; here on {_corpora(lines)}", *_notes(lines)]
+    text += _aligned(line_cells(lines))
+    if table.published:
+        text += ["", f"as published, on {table.corpus}:", *_aligned(published_cells(table))]
+    return "\n".join(text)
+
+
+def write_transfer(out: Path, table: TransferTable, lines: Sequence[Line]) -> None:
+    """Write ``transfer.{md,html,csv}``; the CSV file has the intervals as numbers."""
+    cells = line_cells(lines)
+    rows = ["| " + " | ".join(row) + " |" for row in cells]
+    rows.insert(1, "|" + "---|" * len(cells[0]))
+    text = [f"# {table.title}", "", f"Here on {_corpora(lines)}.", ""]
+    text += [f"{note}\n" for note in _notes(lines)]
+    text += [*rows, ""]
+    if table.published:
+        text += [f"As published, on {table.corpus}:", "", "```"]
+        text += [*_aligned(published_cells(table)), "```", ""]
+    write_text(out / "transfer.md", "\n".join(text))
+    body = [html_page.paragraph(note, note=True) for note in _notes(lines)]
+    body.append(html_page.table(cells, f"Here on {_corpora(lines)}"))
+    if table.published:
+        body.append(html_page.table(published_cells(table), f"As published, on {table.corpus}"))
+    write_text(out / "transfer.html", html_page.page(table.title, body))
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    names = ["threat", "attack", "part", "utterances", "snr_peak", "sparsity", "stoi", "seconds"]
+    writer.writerow([*names, "victim", "asr", "asr_low", "asr_high"])
+    for line in lines:
+        common = [line.threat, line.attack, line.part, line.utterances]
+        for name, rates in line.asr.items():
+            measured = [line.snr, line.sparsity, line.stoi, line.seconds]
+            writer.writerow([*common, *measured, name, *rates])
+    write_text(out / "transfer.csv", file.getvalue())
+
+
+def _corpora(lines: Sequence[Line]) -> str:
+    return ", ".join(dict.fromkeys(line.corpus for line in lines))
+
+
+def _notes(lines: Sequence[Line]) -> list[str]:
+    return list(dict.fromkeys(f"note: {note}" for line in lines for note in line.notes))
+
+
+def _aligned(cells: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    ]
