@@ -11,12 +11,13 @@ for all utterances and by gender, beside what the paper printed. With --out: eve
 with pictures, and what can be said about languages, genders, protocols and domains.
 """
 
+import dataclasses
 import sys
 from collections.abc import Sequence
 
 from jaxser.config.evaluate import parse_evaluate
-from jaxser.papers.table import load_table
-from jaxser.runtime.errors import report_errors
+from jaxser.papers.table import Table, load_table
+from jaxser.runtime.errors import UsageError, nearest_name, report_errors
 
 __all__ = ["main"]
 
@@ -25,16 +26,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse, attack, print; returns the exit status."""
     config = parse_evaluate(argv)
     tables = [load_table(path) for path in config.table]
+    limits = _limits(config.limit, tables)
+    tables = _chosen(tables, config.attacks)
 
-    from jaxser.experiments.evaluate import chosen_attacks, evaluate_victim, limits_of
+    # JAX and the rest take seconds to import: after --help and after a mistyped flag.
+    from jaxser.experiments.evaluate import evaluate_victim
     from jaxser.reporting.evaluation import format_evaluation, write_report
     from jaxser.runtime.compilation import enable_compilation_cache
 
-    limits = limits_of(config.limit, tables)
-    chosen = chosen_attacks(tables, config.attacks)
     enable_compilation_cache()
     done = []
-    for table in chosen:
+    for table in tables:
         for victim in config.victim:
             done.append(evaluate_victim(table, victim, limits, config))
             print(format_evaluation(done[-1]), flush=True)
@@ -42,6 +44,41 @@ def main(argv: Sequence[str] | None = None) -> int:
         write_report(config.out, done)
         print(f"report in {config.out / 'report.md'}")
     return 0
+
+
+def _chosen(tables: Sequence[Table], names: Sequence[str] | None) -> list[Table]:
+    """The tables with the attacks that are asked for; one table may lack those of another."""
+    titles = _titles(tables)
+    if names is None:
+        return list(tables)
+    for name in names:
+        if name not in titles:
+            raise UsageError(f"no table has {name!r}; {nearest_name(name, titles)}")
+    chosen = [
+        dataclasses.replace(table, attacks=[a for a in table.attacks if a.title in names])
+        for table in tables
+    ]
+    return [table for table in chosen if table.attacks]
+
+
+def _limits(texts: Sequence[str], tables: Sequence[Table]) -> dict[str | None, int]:
+    """``64 JSMA=16``: utterances by attack, and under None those of all others."""
+    titles = _titles(tables)
+    limits: dict[str | None, int] = {}
+    for text in texts:
+        name, equals, count = text.rpartition("=")
+        if not count.isdigit() or int(count) < 1:
+            raise UsageError(f"--limit {text!r} is neither a number nor NAME=number, such as 64.")
+        if equals and name not in titles:
+            raise UsageError(
+                f"--limit {text!r}: no table has {name!r}; {nearest_name(name, titles)}"
+            )
+        limits[name if equals else None] = int(count)
+    return limits
+
+
+def _titles(tables: Sequence[Table]) -> list[str]:
+    return list(dict.fromkeys(title for table in tables for title in table.titles))
 
 
 if __name__ == "__main__":

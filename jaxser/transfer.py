@@ -17,10 +17,11 @@ utterances whose prediction changes; beside them STOI, how well the speech is st
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from jaxser.config.transfer import parse_transfer
-from jaxser.papers.transfer import load_transfer_table
-from jaxser.runtime.errors import report_errors
+from jaxser.papers.transfer import TransferTable, load_transfer_table
+from jaxser.runtime.errors import UsageError, nearest_name, report_errors
 
 __all__ = ["main"]
 
@@ -29,13 +30,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse, attack, score, print; returns the exit status."""
     config = parse_transfer(argv)
     table = load_transfer_table(config.table)
+    generators = _generators(table, config.generator, len(config.threat))
 
     # JAX and the rest take seconds to import: after --help and after a mistyped flag.
-    from jaxser.experiments.transfer import generators_of, transfer_lines
+    from jaxser.experiments.transfer import transfer_lines
     from jaxser.reporting.transfer import format_transfer, write_transfer
     from jaxser.runtime.compilation import enable_compilation_cache
 
-    generators = generators_of(table, config.generator, len(config.threat))
     enable_compilation_cache()
     lines = transfer_lines(table, generators, config)
     print(format_transfer(table, lines))
@@ -43,6 +44,39 @@ def main(argv: Sequence[str] | None = None) -> int:
         write_transfer(config.out, table, lines)
         print(f"table in {config.out / 'transfer.md'}")
     return 0
+
+
+def _generators(table: TransferTable, given: Sequence[str], threats: int) -> dict[str, list[Path]]:
+    """The run of every line that needs one, for each threat model in turn."""
+    titles = [
+        entry.title
+        for entry in table.attacks
+        if entry.attack == "staanet" and "generator" not in entry.parameters
+    ]
+    found: dict[str, list[Path]] = {title: [] for title in titles}
+    for text in given:
+        line, equals, run = text.partition("=")
+        if not equals or Path(text).exists():
+            if len(titles) > 1:
+                raise UsageError(
+                    f"--generator {text} does not say for which line of the table; give it as "
+                    f"'LINE=RUN' with one of: {', '.join(titles)}."
+                )
+            line, run = titles[0] if titles else "", text
+        if line not in found:
+            raise UsageError(
+                f"--generator {text} is for no line of the table; {nearest_name(line, found)}"
+            )
+        found[line].append(Path(run))
+    for title, runs in found.items():
+        if not runs:
+            raise UsageError(f"{title} needs a trained generator; give --generator RUN.")
+        if len(runs) != threats:
+            raise UsageError(
+                f"{title} has {len(runs)} generators for {threats} threat models; give one run "
+                "for each --threat, in the same order."
+            )
+    return found
 
 
 if __name__ == "__main__":

@@ -4,8 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxser.config.parser import CommandParser, command_name
-from jaxser.runtime.errors import UsageError
+from jaxser.config.parser import CommandParser, check_folder, command_name
 
 __all__ = ["EvaluateConfig", "parse_evaluate"]
 
@@ -27,8 +26,7 @@ class EvaluateConfig:
 def parse_evaluate(argv: Sequence[str] | None = None) -> EvaluateConfig:
     """Read the command line; UsageError for what is unknown or wrong."""
     config = EvaluateConfig(**vars(_parser().parse_args(argv)))
-    if config.out is not None and config.out.exists() and not config.out.is_dir():
-        raise UsageError(f"{config.out} is a file; give --out a folder.")
+    check_folder(config.out)
     return config
 
 

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from jaxser.runtime.errors import UsageError, nearest_name
 
-__all__ = ["CommandParser", "command_name"]
+__all__ = ["CommandParser", "check_folder", "command_name"]
 
 
 def command_name(command: str) -> str:
@@ -28,6 +28,12 @@ def command_name(command: str) -> str:
     if program.parts[-2:] == ("jaxser", "__main__.py"):
         return f"python -m jaxser {command}"
     return f"python -m jaxser.{command}"
+
+
+def check_folder(out: Path | None) -> None:
+    """Refuse a file where ``--out`` is to be a folder, before anything is run for it."""
+    if out is not None and out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file; give --out a folder.")
 
 
 class CommandParser(argparse.ArgumentParser):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from jaxser.config.parser import CommandParser, command_name
+from jaxser.config.parser import CommandParser, check_folder, command_name
 from jaxser.runtime.errors import UsageError
 
 __all__ = ["TransferConfig", "parse_transfer"]
@@ -31,8 +31,7 @@ def parse_transfer(argv: Sequence[str] | None = None) -> TransferConfig:
     config = TransferConfig(**vars(_parser().parse_args(argv)))
     if config.limit is not None and config.limit < 1:
         raise UsageError(f"--limit {config.limit} leaves nothing to attack; give 1 or more.")
-    if config.out is not None and config.out.exists() and not config.out.is_dir():
-        raise UsageError(f"{config.out} is a file; give --out a folder.")
+    check_folder(config.out)
     return config
 
 

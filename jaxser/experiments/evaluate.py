@@ -4,7 +4,7 @@ evaluation = evaluate_victim(load_table(path), Path("runs/cnn_lstm_emodb"), {}, 
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,57 +17,9 @@ from jaxser.driver.speech import Speech
 from jaxser.experiments.attack import attack_missing_rows, load_speech, prepare_run
 from jaxser.papers.table import Attacked, Table, settings
 from jaxser.reporting.evaluated import Evaluation, Line, outcomes_of
-from jaxser.runtime.errors import UsageError, nearest_name
 from jaxser.victims.victim import read_run
 
-__all__ = ["chosen_attacks", "evaluate_victim", "limits_of"]
-
-
-def chosen_attacks(tables: Sequence[Table], names: Sequence[str] | None) -> list[Table]:
-    """The tables with the attacks that are asked for; one table may lack those of another.
-
-    Args:
-      tables: of the command.
-      names: of attacks; None for all.
-
-    Raises:
-      UsageError: an attack that no table has.
-    """
-    titles = _titles(tables)
-    if names is None:
-        return list(tables)
-    for name in names:
-        if name not in titles:
-            raise UsageError(f"no table has {name!r}; {nearest_name(name, titles)}")
-    chosen = [
-        dataclasses.replace(table, attacks=[a for a in table.attacks if a.title in names])
-        for table in tables
-    ]
-    return [table for table in chosen if table.attacks]
-
-
-def limits_of(texts: Sequence[str], tables: Sequence[Table]) -> dict[str | None, int]:
-    """``64 JSMA=16``: utterances by attack, and under None those of all others.
-
-    Raises:
-      UsageError: no number, or an attack that no table has.
-    """
-    titles = _titles(tables)
-    limits: dict[str | None, int] = {}
-    for text in texts:
-        name, equals, count = text.rpartition("=")
-        if not count.isdigit() or int(count) < 1:
-            raise UsageError(f"--limit {text!r} is neither a number nor NAME=number, such as 64.")
-        if equals and name not in titles:
-            raise UsageError(
-                f"--limit {text!r}: no table has {name!r}; {nearest_name(name, titles)}"
-            )
-        limits[name if equals else None] = int(count)
-    return limits
-
-
-def _titles(tables: Sequence[Table]) -> list[str]:
-    return list(dict.fromkeys(title for table in tables for title in table.titles))
+__all__ = ["evaluate_victim"]
 
 
 def evaluate_victim(
@@ -76,9 +28,9 @@ def evaluate_victim(
     """All settings of a table on one victim, and the victim before any attack.
 
     Args:
-      table: of :func:`chosen_attacks`.
+      table: its attacks.
       victim: run folder.
-      limits: of :func:`limits_of`.
+      limits: utterances by the title of an attack, and under None those of all others.
       config: of the command.
 
     Raises:

@@ -1,7 +1,7 @@
 """What attacks made against threat models, scored on other victims.
 
-generators = generators_of(table, config.generator, len(config.threat))
-lines = transfer_lines(table, generators, config)    # as papers/transfer.py lays them out
+lines = transfer_lines(table, {"STAA-Net": [Path("runs/staa_net_emodb")]}, config)
+line_cells(lines)                                    # of papers/transfer.py
 """
 
 import dataclasses
@@ -20,55 +20,11 @@ from jaxser.experiments.attack import Run, attack_missing_rows, load_speech, pre
 from jaxser.papers.table import settings
 from jaxser.papers.transfer import Line, TransferTable
 from jaxser.results.metrics import clustered_means
-from jaxser.runtime.errors import InputError, UsageError, nearest_name
+from jaxser.runtime.errors import InputError
 from jaxser.speech.audio import read_audio
 from jaxser.victims.victim import Victim, load_victim, read_run
 
-__all__ = ["generators_of", "transfer_lines"]
-
-
-def generators_of(
-    table: TransferTable, given: Sequence[str], threats: int
-) -> dict[str, list[Path]]:
-    """The run of every line that needs one, for each threat model in turn.
-
-    Args:
-      table: whose lines have attacks.
-      given: ``RUN`` or ``LINE=RUN``, as on the command line.
-      threats: how many threat models there are.
-
-    Raises:
-      UsageError: a line without a generator for each, or a generator for no line.
-    """
-    titles = [
-        entry.title
-        for entry in table.attacks
-        if entry.attack == "staanet" and "generator" not in entry.parameters
-    ]
-    found: dict[str, list[Path]] = {title: [] for title in titles}
-    for text in given:
-        line, equals, run = text.partition("=")
-        if not equals or Path(text).exists():
-            if len(titles) > 1:
-                raise UsageError(
-                    f"--generator {text} does not say for which line of the table; give it as "
-                    f"'LINE=RUN' with one of: {', '.join(titles)}."
-                )
-            line, run = titles[0] if titles else "", text
-        if line not in found:
-            raise UsageError(
-                f"--generator {text} is for no line of the table; {nearest_name(line, found)}"
-            )
-        found[line].append(Path(run))
-    for title, runs in found.items():
-        if not runs:
-            raise UsageError(f"{title} needs a trained generator; give --generator RUN.")
-        if len(runs) != threats:
-            raise UsageError(
-                f"{title} has {len(runs)} generators for {threats} threat models; give one run "
-                "for each --threat, in the same order."
-            )
-    return found
+__all__ = ["transfer_lines"]
 
 
 def transfer_lines(
@@ -78,7 +34,7 @@ def transfer_lines(
 
     Args:
       table: of the command.
-      generators: of :func:`generators_of`.
+      generators: by the line of the table, the run for each threat model in turn.
       config: of the command.
 
     Raises:
