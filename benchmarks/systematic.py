@@ -383,7 +383,7 @@ def load_victim_and_features(
 ) -> tuple["Victim", "np.ndarray", "np.ndarray"]:
     """The victim of features, features spread over the test part, and their classes."""
     from jaxser.config import AttackCommandConfig, AttackedCorpusConfig
-    from jaxser.experiments.attack import load_speech
+    from jaxser.experiments.speech import load_speech
 
     corpus = AttackedCorpusConfig(root=root)
     speech = load_speech(

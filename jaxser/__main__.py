@@ -1,4 +1,11 @@
-"""All commands behind one name: ``jaxser COMMAND ...`` or ``python -m jaxser COMMAND ...``."""
+"""All commands behind one name: ``jaxser COMMAND ...`` or ``python -m jaxser COMMAND ...``.
+
+    jaxser train --out runs/demo
+    jaxser attack --help
+
+Each is the same as ``python -m jaxser.COMMAND``. Exit status: that of the command; 2 where there is
+no such command.
+"""
 
 import importlib
 import sys
@@ -7,21 +14,31 @@ from collections.abc import Sequence
 from jaxser.runtime.errors import UsageError, nearest_name, report_errors
 from jaxser.runtime.version import __version__
 
-_COMMANDS = {
+__all__ = ["COMMANDS", "main", "run"]
+
+# In the order in which they are used.
+COMMANDS = {
+    "corpora": "list, check, prepare and download corpora",
     "train": "train a victim, or a generator of adversarial speech against victims",
+    "tune": "search the hyper-parameters of a victim",
     "attack": "attack a victim on its held-out speech and say how robust it is",
     "sweep": "attack victims at many epsilon: victims x attacks x epsilon x corpora x seeds",
     "report": "make one page, and tables, from the rows of attacks and sweeps",
     "evaluate": "run a paper's grid of attacks beside what the paper printed",
     "transfer": "score what was made against one victim on others",
-    "tune": "search the hyper-parameters of a victim",
     "export": "write a victim as a folder that transformers loads",
-    "corpora": "list, check, prepare and download corpora",
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit status."""
+    """Run one command; returns its exit status.
+
+    Args:
+      argv: the command and its arguments; ``sys.argv[1:]`` by default.
+
+    Raises:
+      UsageError: there is no such command; and whatever the command raises.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_help())
@@ -30,17 +47,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name == "--version":
         print(f"jaxser {__version__}")
         return 0
-    if name not in _COMMANDS:
-        raise UsageError(f"there is no command {name!r}; {nearest_name(name, _COMMANDS)}")
+    if name.startswith("-"):
+        known = nearest_name(name.lstrip("-"), ("help", "version"))
+        raise UsageError(f"unknown flag {name}: {known}")
+    if name not in COMMANDS:
+        raise UsageError(f"there is no command {name!r}; {nearest_name(name, COMMANDS)}")
     module = importlib.import_module(f"jaxser.{name}" + (".__main__" if name == "corpora" else ""))
     status: int = module.main(rest)
     return status
 
 
+def run() -> int:
+    """What the installed script calls: :func:`main`, with errors as one line."""
+    return report_errors(main)
+
+
 def _help() -> str:
-    lines = [f"  {name:10} {text}" for name, text in _COMMANDS.items()]
-    return "\n".join(["usage: jaxser COMMAND ...", "", *lines])
+    lines = [f"  {name:10}{text}" for name, text in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: jaxser COMMAND ...",
+            "",
+            "Train speech emotion recognition victims, attack them, report their robustness.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "jaxser COMMAND --help tells all of a command; jaxser --version which jaxser this is.",
+        ]
+    )
 
 
 if __name__ == "__main__":
-    sys.exit(report_errors(main))
+    sys.exit(run())

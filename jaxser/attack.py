@@ -29,7 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         ATTACK_FLAGS,
     )
     # JAX and the rest take seconds to import: after --help and after a mistyped flag.
-    from jaxser.experiments.attack import attack_missing_rows, prepare_run
+    from jaxser.experiments.attack import attack_missing_rows
+    from jaxser.experiments.preparation import prepare_run
     from jaxser.results.rows import format_table, summarise
     from jaxser.runtime.compilation import enable_compilation_cache
 

@@ -6,11 +6,11 @@ model as Hugging Face keeps it. OUT is then a folder for transformers:
     model = transformers.AutoModelForAudioClassification.from_pretrained("OUT")
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from jaxser.config.parser import CommandParser, command_name
 from jaxser.runtime.errors import UsageError, report_errors
 
 __all__ = ["export", "main"]
@@ -43,12 +43,16 @@ def export(folder: Path | str, out: Path | str) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, export, print; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m jaxser.export",
+    parser = CommandParser(
+        prog=command_name("export"),
         description="Write a wav2vec 2.0, HuBERT or WavLM victim for PyTorch (transformers).",
     )
-    parser.add_argument("folder", type=Path, help="a run folder, or a folder of Hugging Face")
-    parser.add_argument("out", type=Path, help="folder to write; must not exist or be empty")
+    parser.add_argument(
+        "folder", type=Path, metavar="FOLDER", help="a run folder, or a folder of Hugging Face"
+    )
+    parser.add_argument(
+        "out", type=Path, metavar="OUT", help="folder to write; must not exist or be empty"
+    )
     arguments = parser.parse_args(argv)
     export(arguments.folder, arguments.out)
     print(f"{arguments.out} is ready for transformers.")

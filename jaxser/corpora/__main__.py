@@ -2,7 +2,7 @@
 
     python -m jaxser.corpora list [NAME]
     python -m jaxser.corpora check NAME ROOT [--json]
-    python -m jaxser.corpora prepare NAME ROOT [--seconds 2] [--skip-damaged]
+    python -m jaxser.corpora prepare NAME ROOT [--seconds 2] [--skip_damaged]
     python -m jaxser.corpora download NAME ROOT
 
 Exit status: 0; 1 if something is wrong with the corpus; 2 if the command line is.
@@ -14,8 +14,11 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from jaxser import corpora
+from jaxser.config.parser import CommandParser, command_name
+from jaxser.corpora.listing import corpora_table, description
 from jaxser.runtime.errors import report_errors
 
 __all__ = ["main"]
@@ -23,9 +26,8 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
-    options = _parser().parse_args(arguments)
     try:
-        status = report_errors(lambda: options.run(options))
+        status = report_errors(lambda: _run(arguments))
         sys.stdout.flush()
         return status
     except BrokenPipeError:
@@ -34,9 +36,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m jaxser.corpora", description="List, check, prepare and download corpora."
+def _run(arguments: Sequence[str] | None) -> int:
+    options = _parser().parse_args(arguments)
+    status: int = options.run(options)
+    return status
+
+
+def _parser() -> CommandParser:
+    parser = CommandParser(
+        prog=command_name("corpora"), description="List, check, prepare and download corpora."
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -52,20 +60,22 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("prepare", help="decode and resample once, into the cache")
     _add_corpus(command, "folder of the corpus")
-    _add_workers(command)
-    command.add_argument("--sample-rate", type=int, default=16_000, help="Hz (%(default)s)")
-    command.add_argument("--seconds", type=float, default=2.0, help="length (%(default)s)")
-    command.add_argument(
+    waveform = command.add_argument_group("the waveforms")
+    waveform.add_argument("--seconds", type=float, default=2.0, help="length (%(default)s)")
+    waveform.add_argument("--sample_rate", type=int, default=16_000, help="Hz (%(default)s)")
+    waveform.add_argument(
         "--channel", choices=("left", "mean"), default="left", help="of stereo files (%(default)s)"
     )
-    command.add_argument(
+    waveform.add_argument(
         "--length",
         choices=("repeat", "pad"),
         default="repeat",
         help="repeat short utterances, or pad them with zeros (%(default)s)",
     )
-    command.add_argument("--skip-damaged", action="store_true", help="leave damaged files out")
-    command.add_argument("--cache-dir", type=Path, help="where ($JAXSER_CACHE, or ~/.cache/jaxser)")
+    files = command.add_argument_group("the files")
+    files.add_argument("--skip_damaged", action="store_true", help="leave damaged files out")
+    files.add_argument("--cache_dir", type=Path, help="where ($JAXSER_CACHE, or ~/.cache/jaxser)")
+    _add_workers(files)
     command.set_defaults(run=_prepare)
 
     command = commands.add_parser("download", help="fetch a corpus that may be fetched freely")
@@ -79,57 +89,14 @@ def _add_corpus(command: argparse.ArgumentParser, root_help: str) -> None:
     command.add_argument("root", metavar="ROOT", type=Path, help=root_help)
 
 
-def _add_workers(command: argparse.ArgumentParser) -> None:
+# A parser or a group of its flags; argparse's class of both has no public name.
+def _add_workers(command: Any) -> None:
     command.add_argument("--workers", type=int, help="threads (one per core)")
 
 
 def _list(options: argparse.Namespace) -> int:
-    if options.name is not None:
-        print(_describe(options.name))
-        return 0
-    rows = [("NAME", "TITLE", "LANGUAGE", "CLASSES", "UTTERANCES", "SPEAKERS", "LICENCE")]
-    for name in corpora.names():
-        spec = corpora.get_spec(name)
-        count = sum(spec.official_counts.get(label, 0) for label in spec.labels)
-        rows.append(
-            (
-                name,
-                spec.title,
-                spec.language,
-                str(len(spec.labels) or "any"),
-                f"{count:,}" if count else "any",
-                str(spec.official_speakers or "any"),
-                spec.licence,
-            )
-        )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip())
+    print(corpora_table() if options.name is None else description(options.name))
     return 0
-
-
-def _describe(name: str) -> str:
-    spec = corpora.get_spec(name)
-    split = spec.standard_split
-    facts = {
-        "corpus": f"{name}: {spec.title} ({spec.language})",
-        "classes": ", ".join(
-            f"{label} {spec.official_counts[label]:,}" if label in spec.official_counts else label
-            for label in spec.labels
-        ),
-        "left out": ", ".join(spec.other_labels),
-        "layout": spec.layout,
-        "sample rate": f"{spec.sample_rate:,} Hz" if spec.sample_rate else "",
-        "standard split": split
-        if isinstance(split, str)
-        else f"train {' '.join(split.train)}; val {' '.join(split.val) or 'none'}; "
-        f"test {' '.join(split.test)}",
-        "licence": spec.licence,
-        "obtain": spec.obtain,
-        "pages": " ".join(spec.urls),
-    }
-    lines = [f"{key + ':':16}{value}" for key, value in facts.items() if value]
-    return "\n".join([*lines, *(f"- {quirk}" for quirk in spec.quirks)])
 
 
 def _check(options: argparse.Namespace) -> int:

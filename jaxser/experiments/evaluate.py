@@ -14,7 +14,9 @@ import pyarrow.compute as pc
 from jaxser.config import AttackCommandConfig, AttackedCorpusConfig, as_params
 from jaxser.config.evaluate import EvaluateConfig
 from jaxser.driver.speech import Speech
-from jaxser.experiments.attack import attack_missing_rows, load_speech, prepare_run
+from jaxser.experiments.attack import attack_missing_rows
+from jaxser.experiments.preparation import prepare_run
+from jaxser.experiments.speech import load_speech
 from jaxser.papers.table import Attacked, Table, settings
 from jaxser.reporting.evaluated import Evaluation, Line, outcomes_of
 from jaxser.victims.victim import read_run

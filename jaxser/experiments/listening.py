@@ -17,7 +17,10 @@ import numpy as np
 
 from jaxser.config import AttackCommandConfig, from_mapping
 from jaxser.driver.speech import Speech
-from jaxser.experiments.attack import Run, attack_missing_rows, load_speech, prepare_run
+from jaxser.experiments.attack import attack_missing_rows
+from jaxser.experiments.preparation import prepare_run
+from jaxser.experiments.run import Run
+from jaxser.experiments.speech import load_speech
 from jaxser.reporting.data import Rows, Setting
 from jaxser.reporting.page import Section, by, epsilon_text, speech
 from jaxser.runtime.errors import InputError

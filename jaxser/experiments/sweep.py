@@ -22,7 +22,10 @@ from jaxser.config.sweep import Cell, SweepConfig, cells
 from jaxser.driver.named_attack import attack_of
 from jaxser.driver.run import members, predict
 from jaxser.driver.speech import Speech
-from jaxser.experiments.attack import Listener, Run, attack_missing_rows, load_speech, prepare_run
+from jaxser.experiments.attack import attack_missing_rows
+from jaxser.experiments.preparation import prepare_run
+from jaxser.experiments.run import Listener, Run
+from jaxser.experiments.speech import load_speech
 from jaxser.results.outcomes import Outcome, note_outcomes
 from jaxser.results.rows import format_table, summarise
 from jaxser.runtime.errors import InputError, UsageError

@@ -16,7 +16,10 @@ from jaxser.config.transfer import TransferConfig
 from jaxser.corpora import Utterance
 from jaxser.driver.run import predict
 from jaxser.driver.speech import Speech
-from jaxser.experiments.attack import Run, attack_missing_rows, load_speech, prepare_run
+from jaxser.experiments.attack import attack_missing_rows
+from jaxser.experiments.preparation import prepare_run
+from jaxser.experiments.run import Run
+from jaxser.experiments.speech import load_speech
 from jaxser.papers.table import settings
 from jaxser.papers.transfer import Line, TransferTable
 from jaxser.results.metrics import clustered_means

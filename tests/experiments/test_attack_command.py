@@ -28,7 +28,7 @@ from jaxser.attacks import ATTACKS, FGSM, PGD
 from jaxser.attacks.base import Attack
 from jaxser.attacks.deepfool import DeepFool
 from jaxser.attacks.projections import Bounds
-from jaxser.experiments import attack as attack_run
+from jaxser.experiments import columns, speech
 from jaxser.results.rows import read_rows
 from jaxser.runtime.errors import report_errors
 
@@ -123,7 +123,7 @@ def test_intelligibility_on_request(
 ) -> None:
     """Of each row's own speech; the function itself is tested elsewhere."""
     monkeypatch.setattr(
-        attack_run,
+        columns,
         "short_time_intelligibility",
         lambda x, x_adv, rate: np.abs(x_adv - x).sum(axis=1) / rate,
     )
@@ -262,8 +262,6 @@ def test_a_composite_attack_says_who_succeeded(
 def test_odd_victims_are_pointed_out(
     victim: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
 ) -> None:
-    import jaxser.experiments.attack
-
     plain = load_victim(victim)
 
     def noisy(variables: Any, x: jax.Array, keys: jax.Array) -> jax.Array:
@@ -271,7 +269,7 @@ def test_odd_victims_are_pointed_out(
         return jax.nn.softmax(plain.apply(variables, x + 0.1 * noise))
 
     odd = dataclasses.replace(plain, apply=noisy, randomised=True)
-    monkeypatch.setattr(jaxser.experiments.attack, "load_victim", lambda *_: odd)
+    monkeypatch.setattr(speech, "load_victim", lambda *_: odd)
     status, text, _ = run(
         capsys, "--victim", victim, "--attack", "fgsm", "--epsilon", 0.01, "--out", tmp_path
     )

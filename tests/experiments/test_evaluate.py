@@ -11,6 +11,7 @@ from untrained_run import make_run
 from jaxser import evaluate
 from jaxser.attacks import ATTACKS, from_parameters
 from jaxser.config import load_yaml
+from jaxser.experiments import evaluate as attacked
 from jaxser.papers.table import Attacked, load_table, settings
 from jaxser.results.rows import read_rows
 from jaxser.runtime.errors import report_errors
@@ -167,7 +168,7 @@ def test_ctrl_c_is_one_sentence(
     def stopped(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(evaluate, "_evaluate", stopped)
+    monkeypatch.setattr(attacked, "evaluate_victim", stopped)
     argv = [str(table_file(tmp_path / "table.yaml")), "--victim", str(untrained_run)]
     assert report_errors(lambda: evaluate.main(argv)) == 130
     assert capsys.readouterr().err.startswith("interrupted; the same command goes on")

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import systematic
 from jaxser import models
-from jaxser.evaluate import load_table
+from jaxser.papers.table import load_table
 from jaxser.victims.victim import Victim
 
 pytestmark = [

@@ -1,0 +1,109 @@
+"""What a block of attacked rows leaves in the row files: its columns, and those of listeners."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxser.attacks.base import FLAG_NAMES
+from jaxser.attacks.losses import is_successful
+from jaxser.driver.run import RowBlock, predict
+from jaxser.experiments.run import Listener, Run
+from jaxser.results.intelligibility import short_time_intelligibility
+
+__all__ = ["columns_of", "heard_columns"]
+
+# Rows that another victim hears at once: always as many, so that it is compiled once.
+_HEARD_ROWS = 32
+
+
+def columns_of(run: Run, where: np.ndarray, block: RowBlock, new: np.ndarray) -> dict[str, Any]:
+    """The block's rows that are ``new``, as columns of the row schema.
+
+    Args:
+      run: that the block is of.
+      where: places of the block's rows among the run's utterances, ``[rows]``.
+      block: what the driver has finished.
+      new: which of its rows have no row in the files yet, ``[rows]`` bool.
+    """
+    names = run.speech.victim.labels
+    count = int(new.sum())
+    utterances = [run.utterances[i] for i in where[new]]
+    flags = [
+        [name for bit, name in FLAG_NAMES.items() if value & bit] for value in block.flags[new]
+    ]
+    return {
+        **{name: [value] * count for name, value in run.facts.items()},
+        "utterance": [utterance.id for utterance in utterances],
+        "speaker": [utterance.speaker for utterance in utterances],
+        "gender": [utterance.gender for utterance in utterances],
+        "label": [names[i] for i in run.speech.labels[where[new]]],
+        "attacked_label": [names[i] for i in run.attacked[where[new]]],
+        "clean_prediction": [_name(names, i) for i in run.speech.clean.prediction[where[new]]],
+        "prediction": [_name(names, i) for i in block.prediction[new]],
+        "epsilon": [run.epsilons[i] for i in block.epsilon_index[new]],
+        "epsilon_amplitude": block.epsilon_amplitude[new].astype("float64"),
+        "success": block.success[new],
+        "stage": [_name(run.members, i) for i in block.stage[new]],
+        "found_norm": block.found_norm[new].astype("float64"),
+        **{name: values[new].astype("float64") for name, values in block.measures.items()},
+        "stoi": _stoi(run, where, block, new),
+        "steps": block.steps[new].astype("int64"),
+        "queries": block.queries[new].astype("int64"),
+        "gradients": block.gradients[new].astype("int64"),
+        "flags": flags,
+        "seconds": block.seconds[new],
+        "compile_seconds": [block.throughput.compile_seconds] * count,
+        "compile_count": [block.throughput.compile_count] * count,
+    }
+
+
+def heard_columns(
+    run: Run,
+    listener: Listener,
+    own: Mapping[str, Any],
+    where: np.ndarray,
+    block: RowBlock,
+    new: np.ndarray,
+) -> dict[str, Any]:
+    """The same rows as another victim hears them: it costs no step and no query of the attack.
+
+    Args:
+      run, where, block, new: as of :func:`columns_of`.
+      listener: the other victim.
+      own: columns of the attacked victim.
+    """
+    assert block.x_adv is not None
+    names, count = listener.victim.labels, int(new.sum())
+    clean = listener.clean[where[new]]
+    found = predict(listener.victim, block.x_adv[new], batch_size=_HEARD_ROWS)
+    # What is left is its own prediction where predictions are attacked.
+    by_prediction = run.config.y == "prediction" and run.config.target is None
+    attacked = clean if by_prediction else run.attacked[where[new]]
+    nothing = np.zeros(count, np.int64)
+    return {
+        **own,
+        "victim": [listener.name] * count,
+        "victim_fingerprint": [listener.fingerprint] * count,
+        "attacked_label": [_name(names, i) for i in attacked],
+        "clean_prediction": [_name(names, i) for i in clean],
+        "prediction": [_name(names, i) for i in found],
+        "success": is_successful(found, attacked, run.config.target is not None),
+        "stage": [None] * count,
+        "found_norm": np.full(count, np.nan),
+        **dict.fromkeys(("steps", "queries", "gradients", "compile_count"), nothing),
+        "flags": [[]] * count,
+        **dict.fromkeys(("seconds", "compile_seconds"), nothing.astype(float)),
+    }
+
+
+def _stoi(run: Run, where: np.ndarray, block: RowBlock, new: np.ndarray) -> np.ndarray:
+    if not run.config.stoi:
+        return np.full(int(new.sum()), np.nan)
+    assert block.x_adv is not None
+    x = run.speech.inputs[run.speech.places[where[new]]]
+    return short_time_intelligibility(x, block.x_adv[new], run.speech.victim.sample_rate)
+
+
+def _name(names: Sequence[str], index: int) -> str | None:
+    return names[index] if index >= 0 else None

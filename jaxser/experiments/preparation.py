@@ -1,0 +1,221 @@
+"""From what was asked for to a run: all checks, and what names its folder and its rows.
+
+run = prepare_run(AttackCommandConfig(victim=Path("runs/emo18_emodb"), attack="pgd"))
+attack_missing_rows(run)
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxser.attacks import StaaNet, parameters
+from jaxser.attacks.generator import Generator
+from jaxser.config import AttackCommandConfig
+from jaxser.driver.named_attack import attack_and_bounds
+from jaxser.driver.run import AttackSequence, check_budgets, members
+from jaxser.driver.speech import Speech, spread_rows
+from jaxser.experiments.generator import check_generator, generator_notes
+from jaxser.experiments.run import Listener, Run
+from jaxser.experiments.speech import load_speech, target_of, victim_of
+from jaxser.results.rows import SCHEMA, parameters_hash, read_rows
+from jaxser.runtime.errors import InputError, UsageError, nearest_name
+from jaxser.runtime.provenance import device_name
+
+__all__ = ["prepare_run"]
+
+_DEFAULT_EPSILONS = (0.005, 0.01)
+_NO_LIMIT = (float("inf"),)
+
+
+def prepare_run(
+    config: AttackCommandConfig,
+    speech: Speech | None = None,
+    folder: Path | None = None,
+    listeners: Sequence[Listener] = (),
+) -> Run:
+    """Check what ``config`` asks for, and load the victim and the speech.
+
+    Args:
+      config: what to attack, and how.
+      speech: of :func:`load_speech` with the same victim, part, target and domain, and with the
+        same limit or none; not loaded again.
+      folder: that gets a folder of rows for every run; that of the victim by default.
+      listeners: other victims that every row is repeated for; they have heard ``speech``.
+
+    Raises:
+      UsageError, InputError: see the message.
+    """
+    attack, bounded = attack_and_bounds(config)
+    victim = victim_of(config) if speech is None else speech.victim
+    generator = attack.generator if isinstance(attack, StaaNet) else None
+    if generator is not None:
+        check_generator(generator, victim, config)
+    if not bounded:
+        attack = dataclasses.replace(attack, bounds=victim.bounds)
+    parts = members(attack, len(victim.labels))
+    epsilons = _epsilons(config, all(part.minimal_norm for part in parts), generator)
+    norm = check_budgets(attack, epsilons, config.epsilon_unit, len(victim.labels))
+    if speech is None:
+        speech = load_speech(config, victim=victim)
+    else:
+        rows = spread_rows(len(speech.positions), config.limit)
+        listeners = [dataclasses.replace(each, clean=each.clean[rows]) for each in listeners]
+        speech = speech.spread(config.limit)
+    shown = _shown(config, speech)
+    values = parameters(attack)
+    facts = {
+        **_facts(config, speech, attack.name, values, norm),
+        "notes": [*speech.notes, *generator_notes(generator, config, epsilons)],
+    }
+    identity = _identity(config, speech, attack.name, values, listeners)
+    default = folder or config.victim / "attacks"
+    default /= f"{attack.name}-{parameters_hash(identity)}"
+    return Run(
+        config=config,
+        speech=speech,
+        attack=attack,
+        epsilons=epsilons,
+        members=_distinct([part.name for part in parts])
+        if isinstance(attack, AttackSequence)
+        else (),
+        attacked=_attacked_labels(config, speech),
+        shown=shown,
+        listeners=tuple(listeners),
+        facts=facts,
+        out=_checked_out(config.out, default, facts),
+    )
+
+
+def _identity(
+    config: AttackCommandConfig,
+    speech: Speech,
+    attack: str,
+    values: Mapping[str, Any],
+    listeners: Sequence[Listener],
+) -> dict[str, Any]:
+    """What tells rows apart that must not share a folder; ε and the limit may grow in one."""
+    identity = {
+        "attack": attack,
+        "parameters": values,
+        "seed": config.seed,
+        "y": config.y,
+        "target": config.target,
+        "split": config.split,
+        "domain": config.domain,
+        "scheme": list(speech.scheme),
+        "victim": speech.fingerprint,
+        "corpus": speech.prepared.fingerprint,
+        "columns": SCHEMA.names,
+    }
+    # Only where they are asked for, so that other runs find the folders that they had before.
+    if config.stoi:
+        identity["stoi"] = True
+    if listeners:
+        identity["listeners"] = [listener.fingerprint for listener in listeners]
+    return identity
+
+
+def _facts(
+    config: AttackCommandConfig, speech: Speech, attack: str, values: Mapping[str, Any], norm: str
+) -> dict[str, Any]:
+    """Columns that config, victim and corpus say, the same in all rows."""
+    corpus = speech.prepared.corpus
+    victim = f"{speech.victim.name} {config.victim}"
+    return {
+        "victim": victim,
+        "victim_fingerprint": speech.fingerprint,
+        "threat": victim,
+        "corpus": corpus.title,
+        "language": corpus.language,
+        "synthetic": corpus.synthetic,
+        "split": config.split,
+        "domain": config.domain,
+        "label_source": "target" if config.target is not None else config.y,
+        "targeted": config.target is not None,
+        "attack": attack,
+        "parameters": json.dumps(values),
+        "parameters_hash": parameters_hash(values),
+        "epsilon_unit": config.epsilon_unit,
+        "epsilon_norm": norm,
+        "seed": config.seed,
+        "device": device_name(),
+    }
+
+
+def _shown(config: AttackCommandConfig, speech: Speech) -> tuple[int, ...]:
+    """Places of the utterances to be shown, among those that are attacked."""
+    for name, asked in (("--show", config.show), ("--stoi", config.stoi)):
+        if asked and config.domain != "waveform":
+            raise UsageError(f"{name} is of speech; leave it out with --domain {config.domain}.")
+    ids = [utterance.id for utterance in speech.utterances]
+    for name in config.show:
+        if name not in ids:
+            raise UsageError(
+                f"--show {name!r} is not among the {len(ids)} utterances attacked; "
+                f"{nearest_name(name, ids)}"
+            )
+    return tuple(ids.index(name) for name in config.show)
+
+
+def _attacked_labels(config: AttackCommandConfig, speech: Speech) -> np.ndarray:
+    """Class indices to leave, or to reach."""
+    target = target_of(config, speech.victim.labels)
+    if target is not None:
+        return np.full(len(speech.positions), target, np.int32)
+    attacked = speech.labels if config.y == "truth" else speech.clean.prediction
+    if (attacked < 0).any():
+        name = speech.utterances[int((attacked < 0).argmax())].id
+        raise InputError(
+            f"the victim's logits for {name} are not finite, so there is no prediction to attack; "
+            "use --y truth or leave the file out."
+        )
+    return attacked
+
+
+def _epsilons(
+    config: AttackCommandConfig, unlimited: bool, generator: Generator | None
+) -> tuple[float, ...]:
+    """The budgets, or what they are without any given."""
+    if config.epsilon:
+        if len(set(config.epsilon)) < len(config.epsilon):
+            raise UsageError("the same epsilon is given twice; give each once.")
+        return config.epsilon
+    if config.epsilon_unit != "amplitude":
+        raise UsageError(
+            f"--epsilon_unit {config.epsilon_unit} needs an --epsilon in dB, such as 30."
+        )
+    if generator is not None:
+        return tuple(sorted(set(generator.epsilon)))
+    return _NO_LIMIT if unlimited else _DEFAULT_EPSILONS
+
+
+def _distinct(names: Sequence[str]) -> tuple[str, ...]:
+    """Names of a composite attack's members, numbered where one comes twice."""
+    return tuple(
+        name if names.count(name) == 1 else f"{name} {names[: i + 1].count(name)}"
+        for i, name in enumerate(names)
+    )
+
+
+def _checked_out(asked: Path | None, default: Path, facts: Mapping[str, Any]) -> Path:
+    """The folder of the rows; rows of another run that lie there are refused."""
+    if asked is None:
+        return default
+    if asked.exists() and not asked.is_dir():
+        raise UsageError(f"{asked} is a file; give another --out.")
+    if any(asked.glob("rows-*.parquet")):
+        first = read_rows(asked).slice(0, 1).to_pylist()[0]
+        for name in facts:
+            if (
+                name not in ("device", "victim", "threat", "notes", "epsilon_unit")
+                and first[name] != facts[name]
+            ):
+                raise UsageError(
+                    f"{asked} holds rows with {name} {first[name]}, not {facts[name]}; give "
+                    "another --out."
+                )
+    return asked

@@ -1,0 +1,219 @@
+"""One run of an attack: what it is made of, which of its rows are there, and where its files lie.
+
+run = prepare_run(config)
+run.missing()                               # [utterances, epsilons]
+run.rows()                                  # pyarrow, one row per utterance and ε
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jaxser.attacks import Attack
+from jaxser.attacks.base import PROBABILITIES, RANDOMISED
+from jaxser.config import AttackCommandConfig, to_mapping
+from jaxser.corpora import Corpus, Utterance
+from jaxser.driver.run import AttackSequence
+from jaxser.driver.speech import Speech
+from jaxser.results.rows import SCHEMA, read_rows, row_files
+from jaxser.runtime.errors import InputError
+from jaxser.runtime.provenance import environment
+from jaxser.victims.victim import Victim
+
+__all__ = ["Listener", "Run"]
+
+_BUDGET = ("epsilon", "epsilon_unit")
+_RowKey = tuple[str, float, str]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Listener:
+    """Another victim, that is given what an attack made.
+
+    Attributes:
+      name: as rows have it.
+      fingerprint: of its variables.
+      victim: of the threat model's labels, sample rate and length.
+      clean: its predictions before the attack.
+    """
+
+    name: str
+    fingerprint: str
+    victim: Victim
+    clean: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Everything a run of the command needs, checked and loaded.
+
+    Attributes:
+      config: as it was asked for.
+      speech: the victim and the utterances to attack.
+      attack: with its hyper-parameters.
+      epsilons: budgets, each of every utterance.
+      members: names of a composite attack's members; empty for others.
+      attacked: class indices to leave or to reach, ``[utterances]``.
+      facts: columns that are the same in all rows.
+      out: folder of the rows.
+      example: of the utterances, whose attacked input is kept.
+      shown: of the utterances, as files to look at and to listen to.
+      listeners: other victims that every row is repeated for.
+    """
+
+    config: AttackCommandConfig
+    speech: Speech
+    attack: Attack | AttackSequence
+    epsilons: tuple[float, ...]
+    members: tuple[str, ...]
+    attacked: np.ndarray
+    facts: Mapping[str, Any]
+    out: Path
+    example: int | None = None
+    shown: tuple[int, ...] = ()
+    listeners: tuple[Listener, ...] = ()
+
+    @property
+    def corpus(self) -> Corpus:
+        return self.speech.prepared.corpus
+
+    @property
+    def utterances(self) -> list[Utterance]:
+        return self.speech.utterances
+
+    def source(self) -> dict[str, Any]:
+        """What makes the rows: config, attack, victim, corpus and versions, ready for JSON."""
+        return {
+            "config": to_mapping(self.config),
+            "attack": {"name": self.attack.name, "parameters": self.facts["parameters"]},
+            "victim": {"name": self.facts["victim"], "fingerprint": self.speech.fingerprint},
+            "corpus": {
+                "name": self.corpus.name,
+                "title": self.corpus.title,
+                "fingerprint": self.speech.prepared.fingerprint,
+                "split": list(self.speech.scheme),
+            },
+            "environment": environment(),
+        }
+
+    def headline(self) -> str:
+        utterances = self.utterances
+        speakers = len({utterance.speaker for utterance in utterances})
+        goal = f"towards {self.config.target}" if self.config.target else f"from {self.config.y}"
+        of = "the features of " if self.config.domain == "features" else ""
+        lines = [
+            f"{self.attack.name} ({goal}) on {of}{self.speech.victim.name} of "
+            f"{self.config.victim}; {self.corpus.title}, {self.config.split}: {len(utterances)} "
+            f"utterances, {speakers} speakers",
+            "hyper-parameters: "
+            + ", ".join(f"{k} {v}" for k, v in json.loads(self.facts["parameters"]).items()),
+        ]
+        lines += [f"note: {note}" for note in [*self.facts["notes"], *self._oddities()]]
+        return "\n".join(lines)
+
+    def _oddities(self) -> list[str]:
+        """What the clean pass found that makes attacks mean something else."""
+        notes = []
+        flags = self.speech.clean.flags
+        if (flags & RANDOMISED).any():
+            notes.append(
+                "the victim is randomised (two passes over the same speech differ): its gradients "
+                "are noisy, and the same row may come out differently under another seed"
+            )
+        alike = int((flags & PROBABILITIES != 0).sum())
+        if alike:
+            notes.append(
+                f"the victim's outputs look like probabilities for {alike} of {len(flags)} "
+                "utterances: attacks need logits, and their gradients are weak without"
+            )
+        return notes
+
+    def key(self, utterance: str, epsilon: float) -> _RowKey:
+        return utterance, epsilon, self.config.epsilon_unit
+
+    def stored(self) -> pa.Table:
+        """The victim's own rows in the folder; an empty table where there is none."""
+        if not any(self.out.glob("rows-*.parquet")):
+            return SCHEMA.empty_table()
+        rows = read_rows(self.out)
+        return rows.filter(pc.equal(rows["victim_fingerprint"], self.speech.fingerprint))
+
+    def kept_inputs(self) -> bool:
+        """Whether what was made is needed beside the rows."""
+        config = self.config
+        wanted = config.save_wav or config.stoi or self.shown or self.listeners
+        return bool(wanted) or self.example is not None
+
+    def rows(self) -> pa.Table:
+        """The rows asked for: one per utterance and ε."""
+        table = self.stored()
+        wanted = {self.key(u.id, epsilon) for u in self.utterances for epsilon in self.epsilons}
+        first: dict[_RowKey, int] = {}
+        for index, key in enumerate(_keys(table)):
+            if key in wanted:
+                first.setdefault(key, index)
+        return table.take(pa.array(sorted(first.values()), pa.int64()))
+
+    def done(self) -> np.ndarray:
+        """Which pairs have a row: ``[utterances, epsilons]``; found file by file."""
+        found = np.zeros((len(self.utterances), len(self.epsilons)), bool)
+        ids = pa.array([u.id for u in self.utterances], pa.string())
+        epsilons = pa.array(self.epsilons, pa.float64())
+        for rows in row_files(self.out, ["victim_fingerprint", "utterance", *_BUDGET]):
+            own = pc.and_(
+                pc.equal(rows["victim_fingerprint"], self.speech.fingerprint),
+                pc.equal(rows["epsilon_unit"], self.config.epsilon_unit),
+            )
+            rows = rows.filter(own)
+            places = pc.index_in(rows["utterance"], ids), pc.index_in(rows["epsilon"], epsilons)
+            i, e = (np.asarray(pc.fill_null(each, -1)) for each in places)
+            asked = (i >= 0) & (e >= 0)
+            found[i[asked], e[asked]] = True
+        return found
+
+    def missing(self, done: np.ndarray | None = None) -> np.ndarray:
+        """Which pairs lack a row or a file: ``[utterances, epsilons]``.
+
+        Args:
+          done: from :meth:`done`, where it is known already.
+        """
+        lacking = ~(self.done() if done is None else done)
+        for i, utterance in enumerate(self.utterances):
+            paths = [self.wav_path] if self.config.save_wav else []
+            paths += [self.example_path] if i == self.example else []
+            paths += [self.picture_path] if i in self.shown else []
+            for e, epsilon in enumerate(self.epsilons):
+                lacking[i, e] |= not all(path(utterance, epsilon).exists() for path in paths)
+        return lacking
+
+    def wav_path(self, utterance: Utterance, epsilon: float) -> Path:
+        # Speech that was made from attacked features is not what the victim was given.
+        kind = "wav" if self.config.domain == "waveform" else "wav-inverted"
+        return self._path(kind, utterance, epsilon, ".wav")
+
+    def example_path(self, utterance: Utterance, epsilon: float) -> Path:
+        return self._path("example", utterance, epsilon, ".npy")
+
+    def picture_path(self, utterance: Utterance, epsilon: float) -> Path:
+        """Of a shown utterance; its WAV files lie beside it."""
+        return self._path("shown", utterance, epsilon, "") / "picture.png"
+
+    def _path(self, kind: str, utterance: Utterance, epsilon: float, suffix: str) -> Path:
+        unit = self.config.epsilon_unit
+        name = "epsilon" if unit == "amplitude" else unit
+        folder = (self.out / kind / f"{name}-{epsilon:g}").resolve()
+        path = folder / f"{utterance.id}{suffix}"
+        if not path.resolve().is_relative_to(folder):
+            raise InputError(f"the utterance id {utterance.id!r} leads out of {folder}; rename it.")
+        return path
+
+
+def _keys(rows: pa.Table) -> list[_RowKey]:
+    columns = (rows[name].to_pylist() for name in ("utterance", *_BUDGET))
+    return list(zip(*columns, strict=True))

@@ -1,0 +1,150 @@
+"""Loading what is attacked: the victim, and the speech that it has not been trained on.
+
+speech = load_speech(config)                # several attacks on the same speech
+runs = [prepare_run(each, speech) for each in configs]
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxser.config import AttackCommandConfig, CorpusConfig
+from jaxser.corpora import Corpus
+from jaxser.corpora.selection import select, split_rows
+from jaxser.driver.run import CleanPass, clean_pass
+from jaxser.driver.speech import Speech, spread_rows
+from jaxser.models.front_end import RowBatches
+from jaxser.runtime.errors import InputError, UsageError, nearest_name
+from jaxser.runtime.provenance import fingerprint_of
+from jaxser.runtime.sharding import WHOLE, Share
+from jaxser.victims.victim import Victim, load_victim, read_run
+
+__all__ = ["load_speech", "target_of", "victim_of"]
+
+
+def victim_of(config: AttackCommandConfig) -> Victim:
+    """The victim of ``config``, in the domain that is attacked.
+
+    Raises:
+      InputError: there is no run in its folder.
+    """
+    read_run(config.victim)  # a mistyped run folder must not be looked for on the hub
+    return load_victim(config.victim, config.domain)
+
+
+def load_speech(
+    config: AttackCommandConfig, share: Share = WHOLE, victim: Victim | None = None
+) -> Speech:
+    """The victim of ``config`` and the utterances to attack it on.
+
+    Args:
+      config: what to attack.
+      share: of the utterances, after ``config.limit``; there may be none in it.
+      victim: of ``config``, where it is loaded already.
+
+    Raises:
+      UsageError, InputError: see the message.
+    """
+    victim = victim or victim_of(config)
+    trained, _ = read_run(config.victim)
+    corpus_config = _attacked_corpus(trained.corpus, config)
+    if config.domain == "features" and corpus_config.name != trained.corpus.name:
+        raise UsageError(
+            f"the features of {victim.name} in {config.victim} are standardised with statistics of "
+            f"{trained.corpus.name}, so those of {corpus_config.name} are of another scale; attack "
+            "its own corpus, or the waveforms."
+        )
+    prepared = select(corpus_config)
+    corpus = prepared.corpus
+    labels = _victim_labels(corpus, victim.labels, config.victim)
+    positions = split_rows(corpus, config.split)
+    target = target_of(config, victim.labels)
+    if target is not None:
+        positions = positions[labels[positions] != target]
+    if len(positions) == 0:
+        raise InputError(
+            f"{corpus.name} has no utterance to attack in its {config.split} part; give another "
+            "--split."
+        )
+    if config.by == "gender" and all(u.gender == "unknown" for u in corpus.utterances):
+        raise UsageError(
+            f"{corpus.name} does not say its speakers' gender, so there is no table by gender; "
+            "leave --by out."
+        )
+    positions = positions[spread_rows(len(positions), config.limit)]
+    positions = positions[share.rows(len(positions))]
+    inputs: np.ndarray = prepared.waveforms
+    places = positions
+    if config.domain == "features":
+        inputs, places = _features(victim, prepared.waveforms, positions), np.arange(len(positions))
+    return Speech(
+        victim=victim,
+        fingerprint=fingerprint_of(victim.variables),
+        scheme=(corpus_config.split, corpus_config.split_seed, corpus_config.fold),
+        prepared=prepared,
+        positions=positions,
+        inputs=inputs,
+        places=places,
+        labels=labels[positions],
+        clean=clean_pass(
+            victim,
+            inputs,
+            subset=places,
+            seed=config.seed,
+            ids=[corpus.utterances[i].id for i in positions],
+            batch_size=config.batch_size,
+        )
+        if len(positions)
+        else CleanPass(np.zeros(0, np.int32), np.zeros(0, np.uint32)),
+    )
+
+
+def target_of(config: AttackCommandConfig, known: Sequence[str]) -> int | None:
+    """Class index that ``--target`` names among the victim's labels; None without a target.
+
+    Raises:
+      UsageError: the victim knows no such label.
+    """
+    if config.target is None:
+        return None
+    if config.target not in known:
+        raise UsageError(
+            f"there is no label {config.target!r} to reach; {nearest_name(config.target, known)}"
+        )
+    return known.index(config.target)
+
+
+def _attacked_corpus(trained: CorpusConfig, config: AttackCommandConfig) -> CorpusConfig:
+    """The victim's own corpus section, with what the command says otherwise."""
+    asked = config.corpus
+    changes: dict[str, Any] = {"skip_damaged": asked.skip_damaged or trained.skip_damaged}
+    if asked.name is not None and asked.name != trained.name:
+        changes |= {"root": None, "split": "standard", "split_file": None}
+    for name in ("name", "root", "split", "split_file", "cache_dir"):
+        if getattr(asked, name) is not None:
+            changes[name] = getattr(asked, name)
+    return dataclasses.replace(trained, **changes)
+
+
+def _victim_labels(corpus: Corpus, known: Sequence[str], folder: Path) -> np.ndarray:
+    """The victim's class index of every utterance."""
+    strange = sorted(set(corpus.labels) - set(known))
+    if strange:
+        raise InputError(
+            f"{corpus.name} has labels that the victim in {folder} was not trained on: "
+            f"{', '.join(strange)} (it knows {', '.join(known)}); attack the victim's own corpus."
+        )
+    return np.array([known.index(u.label) for u in corpus.utterances], np.int32)
+
+
+def _features(victim: Victim, waveforms: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """What a spectrogram victim reads of some utterances."""
+    import jax
+
+    assert victim.front_end is not None
+    features = jax.jit(victim.front_end.features)
+    batches = RowBatches(waveforms, positions)
+    return np.concatenate([np.asarray(features(victim.variables, x)) for x in batches])
