@@ -66,7 +66,7 @@ class CommandParser(argparse.ArgumentParser):
                     self._refuse(argument)
         given, unknown = super().parse_known_args(spelled, namespace)
         for argument in unknown:
-            if argument.startswith("-"):
+            if argument.startswith("-") and argument != "--":
                 self._refuse(argument.partition("=")[0])
             raise UsageError(f"unexpected argument {argument!r}; see {self.prog} --help.")
         return given, []
@@ -79,7 +79,7 @@ class CommandParser(argparse.ArgumentParser):
 
 def _underscored(argv: Sequence[str]) -> list[str]:
     """Flags as they are declared: people type --training.batch-size as well."""
-    end = argv.index("--") if "--" in argv else len(argv)
+    end = _end_of_flags(argv)
     spelled = []
     for argument in argv[:end]:
         flag, equals, value = argument.partition("=")
@@ -91,6 +91,10 @@ def _underscored(argv: Sequence[str]) -> list[str]:
 
 def _flags(argv: Sequence[str]) -> list[str]:
     """The long flags among arguments; what holds a blank is a value to argparse."""
-    end = argv.index("--") if "--" in argv else len(argv)
-    flags = (each.partition("=")[0] for each in argv[:end] if each.startswith("--"))
-    return [flag for flag in flags if " " not in flag]
+    flags = (each.partition("=")[0] for each in argv[: _end_of_flags(argv)])
+    return [flag for flag in flags if flag.startswith("--") and " " not in flag]
+
+
+def _end_of_flags(argv: Sequence[str]) -> int:
+    """The place of "--", after which nothing is a flag."""
+    return argv.index("--") if "--" in argv else len(argv)
