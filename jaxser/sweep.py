@@ -114,7 +114,7 @@ def _check(config: SweepConfig) -> None:
     """
     from jaxser.attacks import StaaNet
     from jaxser.driver.named_attack import attack_of
-    from jaxser.driver.run import members
+    from jaxser.driver.sequence import members
     from jaxser.victims.victim import read_run
 
     for folder in config.victims:

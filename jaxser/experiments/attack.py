@@ -27,21 +27,15 @@ from jaxser.attacks.losses import is_successful
 from jaxser.config import AttackCommandConfig, CorpusConfig, to_mapping
 from jaxser.corpora import Corpus, Utterance
 from jaxser.corpora.selection import select, split_rows
+from jaxser.driver.budgets import check_budgets
+from jaxser.driver.meter import Progress, Throughput
 from jaxser.driver.named_attack import attack_and_bounds
 from jaxser.driver.progress import AttackBar, Interruption
-from jaxser.driver.run import (
-    AttackSequence,
-    CleanPass,
-    Progress,
-    RowBlock,
-    Throughput,
-    attack_rows,
-    check_budgets,
-    clean_pass,
-    members,
-    predict,
-)
+from jaxser.driver.row_block import RowBlock
+from jaxser.driver.run import attack_rows, clean_pass, predict
+from jaxser.driver.sequence import AttackSequence, members
 from jaxser.driver.speech import Speech, spread_rows
+from jaxser.driver.work import CleanPass
 from jaxser.models.front_end import RowBatches
 from jaxser.reporting.example import write_example
 from jaxser.results.intelligibility import short_time_intelligibility
