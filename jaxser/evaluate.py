@@ -122,7 +122,7 @@ def _evaluate(
     """All settings of a table on one victim, and the victim before any attack."""
     from jaxser.experiments.attack import load_speech
     from jaxser.reporting.evaluated import Evaluation
-    from jaxser.victims.victim import read_run
+    from jaxser.victims.run_folder import read_run
 
     trained, _ = read_run(victim)
     common = AttackCommandConfig(

@@ -115,7 +115,7 @@ def _check(config: SweepConfig) -> None:
     from jaxser.attacks import StaaNet
     from jaxser.driver.named_attack import attack_of
     from jaxser.driver.sequence import members
-    from jaxser.victims.victim import read_run
+    from jaxser.victims.run_folder import read_run
 
     for folder in config.victims:
         read_run(folder)

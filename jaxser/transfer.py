@@ -56,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UsageError(f"{args.out} is a file; give --out a folder.")
 
     from jaxser.runtime.compilation import enable_compilation_cache
-    from jaxser.victims.victim import load_victim, read_run
+    from jaxser.victims.loading import load_victim
+    from jaxser.victims.run_folder import read_run
 
     enable_compilation_cache()
     victims = {}

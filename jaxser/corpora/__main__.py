@@ -133,7 +133,8 @@ def _describe(name: str) -> str:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from jaxser.corpora.checking import check, report_text
+    from jaxser.corpora.check_report import report_text
+    from jaxser.corpora.checking import check
 
     report = check(options.name, options.root, workers=options.workers)
     if options.json:

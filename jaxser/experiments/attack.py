@@ -45,7 +45,9 @@ from jaxser.runtime.files import atomic_file
 from jaxser.runtime.provenance import device_name, environment, fingerprint_of
 from jaxser.runtime.sharding import WHOLE, Share
 from jaxser.speech.audio import write_wav
-from jaxser.victims.victim import Victim, load_victim, read_run
+from jaxser.victims.loading import load_victim
+from jaxser.victims.run_folder import read_run
+from jaxser.victims.victim import Victim
 
 __all__ = [
     "Listener",

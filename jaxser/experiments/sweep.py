@@ -23,7 +23,8 @@ from jaxser.results.rows import format_table, summarise
 from jaxser.runtime.errors import InputError
 from jaxser.runtime.provenance import fingerprint_of
 from jaxser.runtime.sharding import WHOLE, Share
-from jaxser.victims.victim import Victim, load_victim
+from jaxser.victims.loading import load_victim
+from jaxser.victims.victim import Victim
 
 __all__ = ["CALIBRATION_UTTERANCES", "CellRunner"]
 

@@ -6,8 +6,9 @@ import miniature
 import numpy as np
 import pytest
 import soundfile
+from jaxser.corpora.check_report import report_text
 
-from jaxser.corpora.checking import check, report_text
+from jaxser.corpora.checking import check
 from jaxser.runtime.errors import InputError
 
 

@@ -9,9 +9,11 @@ import librosa_cases
 import numpy as np
 import pytest
 import soundfile
+from jaxser.speech.constant_q import constant_q
+from jaxser.speech.stft import window_function
 
 from jaxser.runtime.errors import InputError, UsageError
-from jaxser.speech.features import Spectrogram, constant_q, dct_matrix, window_function
+from jaxser.speech.features import Spectrogram, dct_matrix
 
 
 @pytest.fixture(params=["made", "spoken"])
