@@ -409,7 +409,8 @@ def load_victim_and_speech(
     import numpy as np
 
     from jaxser.corpora.selection import select, split_rows
-    from jaxser.victims.victim import load_victim, read_run
+    from jaxser.victims.loading import load_victim
+    from jaxser.victims.run_folder import read_run
 
     config, _ = read_run(folder)
     corpus = dataclasses.replace(config.corpus, seconds=seconds)

@@ -146,7 +146,7 @@ def sides_of(name: str, attentions: list[str], compiled: bool) -> tuple[dict[str
     import jax.numpy as jnp
 
     from jaxser import models
-    from jaxser.victims.pretrained import write_pretrained
+    from jaxser.victims.hugging_face.writing import write_pretrained
 
     module: Any = models.build(name, CLASSES)
     variables = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 16_000)))

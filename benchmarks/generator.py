@@ -209,7 +209,8 @@ def sides_of(samples: int, device: str, dtype: str, compile_: bool) -> dict[str,
 
     from benchmarks.torch_twins import TorchWaveUNet
     from jaxser import models
-    from jaxser.victims import params
+    from jaxser.victims.key_tables.entries import from_torch
+    from jaxser.victims.key_tables.wave_unet import wave_unet_table
 
     module: Any = models.build("waveunet", num_samples=samples, dtype=dtype)
     torch.manual_seed(0)
@@ -220,7 +221,7 @@ def sides_of(samples: int, device: str, dtype: str, compile_: bool) -> dict[str,
             f"{twin.right} of them at the end; give more --seconds, such as 1."
         )
     state = {key: tensor.numpy().copy() for key, tensor in twin.state_dict().items()}
-    variables = jax.tree.map(jnp.asarray, params.from_torch(state, params.wave_unet_table()))
+    variables = jax.tree.map(jnp.asarray, from_torch(state, wave_unet_table()))
     sides = {"torch": torch_side(twin, device, dtype, False, gflop_of(module))}
     if compile_:
         sides["torch compiled"] = torch_side(twin, device, dtype, True, gflop_of(module))

@@ -16,7 +16,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from jaxser.victims.params import Entry, cnn_lstm_table, conv_lstm_table
+from jaxser.victims.key_tables.cnn_lstm import cnn_lstm_table
+from jaxser.victims.key_tables.conv_lstm import conv_lstm_table
+from jaxser.victims.key_tables.entries import Entry
 
 __all__ = ["TorchCnnLstm", "TorchVictim", "TorchWaveUNet", "fresh_twin", "table_of", "twin_of"]
 

@@ -124,7 +124,7 @@ def jax_turns(
     from jaxser import models
     from jaxser.config import TrainingConfig
     from jaxser.training.victim import init_state, make_optimizer, make_train_step
-    from jaxser.victims.params import from_torch
+    from jaxser.victims.key_tables.entries import from_torch
 
     without = {"dropout": 0.0, "lstm_dropout": 0.0} if name == "cnn_lstm" else {}
     model = models.build(name, CLASSES, **without)

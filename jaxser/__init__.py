@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from jaxser import models as models
     from jaxser.driver.run import run_attack as run_attack
     from jaxser.victims.generator import load_generator as load_generator
+    from jaxser.victims.loading import load_victim as load_victim
     from jaxser.victims.victim import Victim as Victim
-    from jaxser.victims.victim import load_victim as load_victim
 
 __all__ = [
     "Victim",
@@ -36,7 +36,7 @@ _SUBMODULES = ("attacks", "corpora", "models")
 _FUNCTIONS = {
     "Victim": "victims.victim",
     "load_generator": "victims.generator",
-    "load_victim": "victims.victim",
+    "load_victim": "victims.loading",
     "run_attack": "driver.run",
 }
 

@@ -15,7 +15,7 @@ from jaxser.config.parser import command_name
 from jaxser.runtime.errors import INTERRUPTED, report_errors
 
 if TYPE_CHECKING:
-    from jaxser.driver.run import Throughput
+    from jaxser.driver.meter import Throughput
 
 
 def main(argv: Sequence[str] | None = None) -> int:

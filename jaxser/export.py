@@ -24,8 +24,10 @@ def export(folder: Path | str, out: Path | str) -> None:
       UsageError: its victim is another architecture; ``out`` is not empty.
     """
     from jaxser.models.speech_transformer import SpeechTransformer
-    from jaxser.victims.pretrained import is_pretrained_folder, read_pretrained, write_pretrained
-    from jaxser.victims.victim import load_module
+    from jaxser.victims.hugging_face.layout import is_pretrained_folder
+    from jaxser.victims.hugging_face.reading import read_pretrained
+    from jaxser.victims.hugging_face.writing import write_pretrained
+    from jaxser.victims.run_folder import load_module
 
     folder = Path(folder)
     if is_pretrained_folder(folder) and not (folder / "config.yaml").is_file():

@@ -5,7 +5,7 @@
 
 The first file says which way: it holds the authors' 192 keys (waveunets.ALL...), or the paths of
 ``jaxser.models.build("waveunet", ...)``'s variables, joined by dots (params.before0.kernel...).
-``jaxser.victims.pretrained.read_generator`` reads the authors' file by itself.
+``jaxser.victims.staa_net_weights.read_generator`` reads the authors' file by itself.
 """
 
 import argparse
@@ -20,12 +20,8 @@ import numpy as np
 from jaxser.models.wave_unet import WaveUNet
 from jaxser.runtime.errors import InputError, report_errors
 from jaxser.runtime.files import atomic_file
-from jaxser.victims.pretrained import (
-    generator_shapes,
-    read_generator,
-    read_safetensors,
-    write_generator,
-)
+from jaxser.victims.staa_net_weights import generator_shapes, read_generator, write_generator
+from jaxser.victims.weights_file import read_safetensors
 
 __all__ = ["convert", "main", "read_linen", "write_linen"]
 

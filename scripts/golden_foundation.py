@@ -20,7 +20,8 @@ import numpy as np
 from benchmarks.foundation import import_transformers
 from jaxser import models
 from jaxser.models.speech_transformer import SpeechTransformer
-from jaxser.victims import params
+from jaxser.victims.key_tables.entries import to_torch
+from jaxser.victims.key_tables.speech_transformer import hubert_table, wav2vec2_table, wavlm_table
 
 __all__ = [
     "CASES",
@@ -42,9 +43,9 @@ INPUT_STRIDE = 7  # of the stored input gradients
 GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "golden" / "models_foundation.npz"
 
 TABLES = {
-    "wav2vec2": params.wav2vec2_table,
-    "hubert": params.hubert_table,
-    "wavlm": params.wavlm_table,
+    "wav2vec2": wav2vec2_table,
+    "hubert": hubert_table,
+    "wavlm": wavlm_table,
 }
 
 _SMALL = {
@@ -133,7 +134,7 @@ def torch_model(model: SpeechTransformer, variables: Mapping[str, Any] | None = 
     transformers = import_transformers()
     twin = transformers.AutoModelForAudioClassification.from_config(torch_config(model))
     if variables is not None:
-        state = params.to_torch(variables, TABLES[model.config.model_type](model.config))
+        state = to_torch(variables, TABLES[model.config.model_type](model.config))
         tensors = {key: torch.from_numpy(np.array(array)) for key, array in state.items()}
         absent, unexpected = twin.load_state_dict(tensors, strict=False)
         assert not unexpected

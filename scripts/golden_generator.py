@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from jaxser.models.wave_unet import WaveUNet
-from jaxser.victims.params import to_torch, wave_unet_table
-from jaxser.victims.pretrained import generator_shapes
+from jaxser.victims.key_tables.entries import to_torch
+from jaxser.victims.key_tables.wave_unet import wave_unet_table
+from jaxser.victims.staa_net_weights import generator_shapes
 
 __all__ = ["GOLDEN", "SAMPLES", "reference", "seeded_batch", "seeded_state", "small_model"]
 

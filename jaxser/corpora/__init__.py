@@ -17,7 +17,7 @@ from jaxser.corpora.table import Corpus, Utterance
 from jaxser.runtime.errors import InputError, UsageError, nearest_name
 
 if TYPE_CHECKING:
-    from jaxser.corpora.preparation import AudioSettings as AudioSettings
+    from jaxser.corpora.audio_settings import AudioSettings as AudioSettings
     from jaxser.corpora.preparation import Prepared as Prepared
     from jaxser.corpora.preparation import prepare as prepare
     from jaxser.corpora.spec import CorpusSpec
@@ -53,7 +53,7 @@ _MODULES = {
 
 # Imported on first use, so that "--help" need not wait for NumPy.
 _FUNCTIONS = {
-    "AudioSettings": "preparation",
+    "AudioSettings": "audio_settings",
     "Prepared": "preparation",
     "prepare": "preparation",
     "assign_split": "splits",

@@ -46,7 +46,8 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from jaxser.corpora.checking import check, report_text
+    from jaxser.corpora.check_report import report_text
+    from jaxser.corpora.checking import check
 
     report = check(options.name, options.root, workers=options.workers)
     if options.json:

@@ -10,8 +10,9 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Key
 
 from jaxser.attacks.base import PROBABILITIES, RANDOMISED, LogitsFn
+from jaxser.driver.machine import Machine, make_machine
 from jaxser.driver.memory import is_out_of_memory, smaller_batch
-from jaxser.driver.programs import CLEAN, CLEAN_AGAIN, Machine, make_machine
+from jaxser.driver.programs import CLEAN, CLEAN_AGAIN
 from jaxser.driver.work import CleanPass, Source
 from jaxser.runtime.sharding import replicated
 from jaxser.victims.victim import Victim
@@ -45,6 +46,7 @@ def look(victim: Victim | LogitsFn, source: Source, seed: int, mesh: Mesh, size:
             if not is_out_of_memory(raised):
                 raise
             error = str(raised)
+        # Only here has the error let go of the arrays that filled the memory.
         size = smaller_batch(size, mesh, error)
 
 

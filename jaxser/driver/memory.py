@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jaxser.attacks.base import Attack, LogitsFn
-from jaxser.driver.programs import Loop, Machine, make_machine
+from jaxser.driver.machine import Loop, Machine, make_machine
 from jaxser.runtime.cores import available_cores
 from jaxser.runtime.errors import InputError
 from jaxser.runtime.sharding import batch_sharding, replicated
@@ -79,7 +79,7 @@ def choose_slots(
       input_shape: of one input.
       rows: of the whole run.
       mesh: the devices.
-      loop: as in :func:`jaxser.driver.programs.make_machine`.
+      loop: as in :func:`jaxser.driver.machine.make_machine`.
     """
     most = _CPU_ROWS if _on_cpu(mesh) else _ACCELERATOR_ROWS
     slots = max(1, most // attack.forward_rows) * mesh.size
@@ -90,6 +90,8 @@ def choose_slots(
         slots = min(slots, max(least, _power_of_two(rows // per_slot)))
     free = None if _on_cpu(mesh) else _free_bytes(mesh)
     if free is not None and slots > _PROBE_ROWS * mesh.size:
+        # The compiler says what a step needs before anything runs, so nobody has to run out of
+        # memory to find it. The price is one more compilation of the step, for a small batch.
         probe = make_machine(
             victim,
             input_shape,
@@ -129,6 +131,7 @@ def rows_in_memory(probe: Machine, input_shape: tuple[int, ...], free: int) -> i
       free: bytes per device.
     """
     needed = _probe_bytes(probe, input_shape)
+    # They are among what the step needs, and do not grow with the rows.
     variables = sum(leaf.nbytes for leaf in jax.tree.leaves(probe.all_variables))
     per_row = max(1, needed - variables) / (probe.slots // probe.num_devices)
     return max(1, int(_MEMORY_SHARE * free / per_row))

@@ -9,7 +9,7 @@ import dataclasses
 import time
 from collections.abc import Callable
 
-from jaxser.driver.programs import compile_count, compile_seconds
+from jaxser.driver.ahead_of_time import compile_count, compile_seconds
 
 __all__ = ["Meter", "Progress", "Throughput", "Watch", "Watcher"]
 
@@ -62,6 +62,7 @@ class Progress:
     seconds: float
 
 
+# Told how far a run is; whether it goes on.
 Watch = Callable[[Progress], bool]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from jaxser.attacks import Attack, from_parameters
 from jaxser.config import AttackCommandConfig, load_yaml
-from jaxser.driver.run import AttackSequence
+from jaxser.driver.sequence import AttackSequence
 from jaxser.runtime.errors import UsageError, nearest_name
 from jaxser.victims.generator import load_generator
 

@@ -10,12 +10,11 @@ import signal
 import sys
 import threading
 from types import FrameType
-from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-if TYPE_CHECKING:
-    from jaxser.driver.run import Progress, RowBlock
+from jaxser.driver.meter import Progress
+from jaxser.driver.row_block import RowBlock
 
 __all__ = ["AttackBar", "Interruption"]
 
@@ -59,13 +58,13 @@ class AttackBar:
         self._bar.set_postfix_str(self._figures(), refresh=False)
         self._bar.close()
 
-    def add(self, block: "RowBlock") -> None:
+    def add(self, block: RowBlock) -> None:
         """Count finished rows."""
         self._rate = block.throughput.rows_per_second
         self._succeeded += int(block.success.sum())
         self._bar.n += len(block)
 
-    def watch(self, progress: "Progress") -> None:
+    def watch(self, progress: Progress) -> None:
         """Note what the rows at work have cost so far."""
         rate = progress.queries / progress.seconds
         self._queries = f"{progress.queries:,} queries ({rate:.1f}/s)"

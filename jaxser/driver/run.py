@@ -12,116 +12,35 @@ Every device works on its own slice of the batch and needs nothing from the othe
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Float, Int, UInt
+from jaxtyping import Array, Float, Int
 
 from jaxser.attacks.base import Attack, LogitsFn
-from jaxser.attacks.projections import Norm
+from jaxser.driver.ahead_of_time import compile_count, compile_seconds
+from jaxser.driver.budgets import EpsilonUnit, amplitudes, check_budgets
 from jaxser.driver.clean import look, run_key
-from jaxser.driver.memory import (
-    choose_score_rows,
-    choose_slots,
-    is_out_of_memory,
-    round_up,
-    smaller_batch,
-)
-from jaxser.driver.meter import Meter, Progress, Throughput, Watch, Watcher
-from jaxser.driver.programs import Loop, compile_count, compile_seconds, make_machine
+from jaxser.driver.machine import Loop, make_machine
+from jaxser.driver.memory import choose_score_rows, round_up
+from jaxser.driver.meter import Meter, Throughput, Watch, Watcher
+from jaxser.driver.result import RESULT_COLUMNS, AttackResult
 from jaxser.driver.row_block import RowBlock
-from jaxser.driver.sequence import AttackSequence, sequence_stream
-from jaxser.driver.stream import attack_stream, shares_direction
-from jaxser.driver.work import (
-    CleanPass,
-    EpsilonUnit,
-    Source,
-    Work,
-    amplitudes,
-    check_epsilons,
-    checked_labels,
-)
+from jaxser.driver.sequence import AttackSequence, members, sequence_stream
+from jaxser.driver.single_attack import Run
+from jaxser.driver.work import CleanPass, Source, Work, checked_labels
 from jaxser.results.perturbation import MEASURES
 from jaxser.runtime.errors import InputError, UsageError
 from jaxser.runtime.sharding import make_mesh
 from jaxser.victims.victim import Victim
 
-__all__ = [
-    "AttackResult",
-    "AttackSequence",
-    "CleanPass",
-    "EpsilonUnit",
-    "Loop",
-    "Progress",
-    "RowBlock",
-    "Throughput",
-    "attack_rows",
-    "check_budgets",
-    "clean_pass",
-    "members",
-    "predict",
-    "run_attack",
-]
+__all__ = ["attack_rows", "clean_pass", "predict", "run_attack"]
 
-# Bounds of an attack that nobody set: the victim's own replace them.
+# Bounds of an attack that nobody set: the victim's own replace them. Whoever sets these very bounds
+# for a victim with others is taken for nobody.
 _DEFAULT_BOUNDS = (-1.0, 1.0)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class AttackResult:
-    """A whole run in memory.
-
-    Attributes:
-      epsilons: the budgets, as they were given.
-      epsilon_unit: "amplitude", "snr_peak" or "snr_power".
-      epsilon_amplitude: each budget as the norm of the perturbation that it allows.
-      labels: labels that were attacked, ``[batch]``.
-      clean_prediction: of the clean inputs, ``[batch]``; -1 where logits are not finite.
-      x_adv: adversarial inputs.
-      prediction: class of each adversarial input; -1 where its logits are not finite.
-      success: the prediction is not the attacked label, or is the target.
-      steps, queries, gradients: spent per row; what several ε share stands in each of their rows:
-        FGSM's gradient, and all that an attack spends that looks for the smallest perturbation.
-      flags: union of the bits in ``jaxser.attacks.base.FLAG_NAMES``.
-      stage: position of the member of an attack sequence that succeeded; -1 where none did or
-        had to, and for a single attack.
-      found_norm: norm of the smallest adversarial perturbation found whatever ε, by an attack that
-        looks for it; NaN where it found none, and for other attacks.
-      measures: the entries of ``jaxser.results.perturbation.MEASURES``.
-      throughput: what the run cost.
-    """
-
-    epsilons: tuple[float, ...]
-    epsilon_unit: EpsilonUnit
-    epsilon_amplitude: Float[np.ndarray, "epsilons batch"]
-    labels: Int[np.ndarray, " batch"]
-    clean_prediction: Int[np.ndarray, " batch"]
-    x_adv: Float[np.ndarray, "epsilons batch ..."]
-    prediction: Int[np.ndarray, "epsilons batch"]
-    success: Bool[np.ndarray, "epsilons batch"]
-    steps: Int[np.ndarray, "epsilons batch"]
-    queries: Int[np.ndarray, "epsilons batch"]
-    gradients: Int[np.ndarray, "epsilons batch"]
-    flags: UInt[np.ndarray, "epsilons batch"]
-    stage: Int[np.ndarray, "epsilons batch"]
-    found_norm: Float[np.ndarray, "epsilons batch"]
-    measures: Mapping[str, Float[np.ndarray, "epsilons batch"]]
-    throughput: Throughput
-
-
-_RESULT_COLUMNS = (
-    "epsilon_amplitude",
-    "prediction",
-    "success",
-    "steps",
-    "queries",
-    "gradients",
-    "flags",
-    "stage",
-    "found_norm",
-)
 
 
 def run_attack(
@@ -213,7 +132,7 @@ def run_attack(
     ):
         where = (block.epsilon_index, block.utterance)
         x_adv[where] = block.x_adv
-        for name in (*_RESULT_COLUMNS, *MEASURES):
+        for name in (*RESULT_COLUMNS, *MEASURES):
             values = block.measures[name] if name in MEASURES else getattr(block, name)
             columns.setdefault(name, np.zeros(shape, values.dtype))[where] = values
         throughput = block.throughput
@@ -229,7 +148,7 @@ def run_attack(
             compile_seconds=compile_seconds() - seconds_before,
             compile_count=compile_count() - count_before,
         ),
-        **{name: columns[name] for name in _RESULT_COLUMNS},
+        **{name: columns[name] for name in RESULT_COLUMNS},
     )
 
 
@@ -303,8 +222,8 @@ def attack_rows(
       keep_x_adv: bring the adversarial inputs to the host.
       clean: what :func:`clean_pass` found with the same ``subset``, ``seed`` and ``ids``; made
         here by default.
-      watch: called with the :class:`Progress` about twice a second while steps are taken; where it
-        returns False the finished rows come out and the iterator ends.
+      watch: called with a :class:`jaxser.driver.meter.Progress` about twice a second while steps
+        are taken; where it returns False the finished rows come out and the iterator ends.
 
     The other arguments and the errors are those of :func:`run_attack`.
     """
@@ -330,7 +249,7 @@ def attack_rows(
         keep_x_adv=keep_x_adv,
     )
     meter = Meter()
-    run = _Run(
+    run = Run(
         victim=victim,
         work=work,
         mesh=mesh,
@@ -344,113 +263,6 @@ def attack_rows(
     if isinstance(attack, AttackSequence):
         return sequence_stream(members(attack, num_classes), work, run.rows, meter, run.watcher)
     return run.rows(attack, np.ones(work.budgets.shape, bool))
-
-
-def members(attack: Attack | AttackSequence, num_classes: int) -> tuple[Attack, ...]:
-    """The attacks that run: itself, or a sequence's members within the sequence's bounds."""
-    if not isinstance(attack, AttackSequence):
-        return (attack,)
-    return tuple(
-        dataclasses.replace(member, bounds=attack.bounds)  # type: ignore[type-var]
-        for member in attack.attacks(num_classes)
-    )
-
-
-def check_budgets(
-    attack: Attack | AttackSequence,
-    epsilons: Sequence[float],
-    epsilon_unit: EpsilonUnit,
-    num_classes: int,
-) -> Norm:
-    """The norm that ε bounds, once the budgets have been found to fit the attack.
-
-    Raises:
-      UsageError: a budget that the attack cannot have.
-    """
-    each = members(attack, num_classes)
-    norms = sorted({member.epsilon_norm for member in each})
-    if len(norms) > 1:
-        raise UsageError(
-            f"{attack.name}: its members bound different norms ({', '.join(norms)}), which no "
-            "single epsilon fits; give members of one norm."
-        )
-    unlimited = all(member.minimal_norm for member in each)
-    check_epsilons(epsilons, epsilon_unit, norms[0], unlimited)
-    return norms[0]
-
-
-# --- one attack with what memory there is --------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True)
-class _Run:
-    """What the members of a run have in common."""
-
-    victim: Victim | LogitsFn
-    work: Work
-    mesh: Mesh
-    batch_size: int | None
-    score_rows: int
-    loop: Loop | None
-    refill: bool
-    meter: Meter
-    watcher: Watcher
-
-    def rows(
-        self, attack: Attack, left: Bool[np.ndarray, "utterances epsilons"]
-    ) -> Iterator[RowBlock]:
-        """Attack the pairs that are ``left``; where memory runs out, in smaller batches."""
-        left, slots, score_rows = left.copy(), self._slots(attack, left), self.score_rows
-        while True:
-            error = None
-            try:
-                machine = make_machine(
-                    self.victim,
-                    self.work.source.input_shape,
-                    attack=attack,
-                    mesh=self.mesh,
-                    slots=slots,
-                    score_rows=score_rows,
-                    loop=self.loop,
-                )
-                for block in attack_stream(
-                    machine,
-                    attack,
-                    self.work,
-                    left.copy(),
-                    refill=self.refill,
-                    meter=self.meter,
-                    watcher=self.watcher,
-                ):
-                    left[block.utterance, block.epsilon_index] = False
-                    yield block
-                return
-            except Exception as raised:
-                if not is_out_of_memory(raised):
-                    raise
-                error = str(raised)
-            # Only here has the error let go of the arrays that filled the memory.
-            slots, score_rows = (
-                smaller_batch(slots, self.mesh, error),
-                max(self.mesh.size, round_up(score_rows // 2, self.mesh)),
-            )
-
-    def _slots(self, attack: Attack, left: Bool[np.ndarray, "utterances epsilons"]) -> int:
-        # A shared direction is followed in the batches that are scored.
-        if self.batch_size is not None or shares_direction(attack):
-            return self.score_rows
-        rows = left.any(axis=1).sum() if attack.minimal_norm else left.sum()
-        return choose_slots(
-            self.victim,
-            attack,
-            self.work.source.input_shape,
-            rows=int(rows),
-            mesh=self.mesh,
-            loop=self.loop,
-        )
-
-
-# --- arguments -----------------------------------------------------------------------------------
 
 
 def _mesh(devices: Sequence[jax.Device] | None) -> Mesh:

@@ -22,7 +22,7 @@ from jaxser.attacks.losses import is_successful
 from jaxser.attacks.projections import Bounds
 from jaxser.driver.meter import Meter, Watcher
 from jaxser.driver.row_block import RowBlock
-from jaxser.driver.stream import no_change
+from jaxser.driver.scoring import no_change
 from jaxser.driver.work import Work
 
 __all__ = ["AttackSequence", "sequence_stream"]
@@ -52,6 +52,18 @@ class AttackSequence(Protocol):
 
 
 # Attacks the pairs that are left with one member.
+
+
+def members(attack: Attack | AttackSequence, num_classes: int) -> tuple[Attack, ...]:
+    """The attacks that run: itself, or a sequence's members within the sequence's bounds."""
+    if not isinstance(attack, AttackSequence):
+        return (attack,)
+    return tuple(
+        dataclasses.replace(member, bounds=attack.bounds)  # type: ignore[type-var]
+        for member in attack.attacks(num_classes)
+    )
+
+
 RunMember = Callable[[Attack, np.ndarray], Iterator[RowBlock]]
 
 # Rows that need no attack come in blocks, so that memory does not grow with their number.

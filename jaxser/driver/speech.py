@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxser.corpora import Prepared, Utterance
-from jaxser.driver.clean import CleanPass
+from jaxser.driver.work import CleanPass
 from jaxser.victims.victim import Victim
 
 __all__ = ["Speech", "spread_rows"]

@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from jaxser.driver.meter import Progress, Throughput
 from jaxser.driver.progress import AttackBar, Interruption
-from jaxser.driver.run import Progress, RowBlock, Throughput, attack_rows
+from jaxser.driver.row_block import RowBlock
+from jaxser.driver.run import attack_rows
 from jaxser.experiments.columns import columns_of, heard_columns
 from jaxser.experiments.examples import write_examples
 from jaxser.experiments.run import Run

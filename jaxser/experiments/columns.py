@@ -7,7 +7,8 @@ import numpy as np
 
 from jaxser.attacks.base import FLAG_NAMES
 from jaxser.attacks.losses import is_successful
-from jaxser.driver.run import RowBlock, predict
+from jaxser.driver.row_block import RowBlock
+from jaxser.driver.run import predict
 from jaxser.experiments.run import Listener, Run
 from jaxser.results.intelligibility import short_time_intelligibility
 

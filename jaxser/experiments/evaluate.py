@@ -19,7 +19,7 @@ from jaxser.experiments.preparation import prepare_run
 from jaxser.experiments.speech import load_speech
 from jaxser.papers.table import Attacked, Table, settings
 from jaxser.reporting.evaluated import Evaluation, Line, outcomes_of
-from jaxser.victims.victim import read_run
+from jaxser.victims.run_folder import read_run
 
 __all__ = ["evaluate_victim"]
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from jaxser.driver.run import RowBlock
+from jaxser.driver.row_block import RowBlock
 from jaxser.experiments.run import Run
 from jaxser.reporting.example import write_example
 from jaxser.runtime.files import atomic_file

@@ -19,7 +19,7 @@ from jaxser.attacks import Attack
 from jaxser.attacks.base import PROBABILITIES, RANDOMISED
 from jaxser.config import AttackCommandConfig, to_mapping
 from jaxser.corpora import Corpus, Utterance
-from jaxser.driver.run import AttackSequence
+from jaxser.driver.sequence import AttackSequence
 from jaxser.driver.speech import Speech
 from jaxser.results.rows import SCHEMA, read_rows, row_files
 from jaxser.runtime.errors import InputError

@@ -14,13 +14,16 @@ import numpy as np
 from jaxser.config import AttackCommandConfig, CorpusConfig
 from jaxser.corpora import Corpus
 from jaxser.corpora.selection import select, split_rows
-from jaxser.driver.run import CleanPass, clean_pass
+from jaxser.driver.run import clean_pass
 from jaxser.driver.speech import Speech, spread_rows
+from jaxser.driver.work import CleanPass
 from jaxser.models.front_end import RowBatches
 from jaxser.runtime.errors import InputError, UsageError, nearest_name
 from jaxser.runtime.provenance import fingerprint_of
 from jaxser.runtime.sharding import WHOLE, Share
-from jaxser.victims.victim import Victim, load_victim, read_run
+from jaxser.victims.loading import load_victim
+from jaxser.victims.run_folder import read_run
+from jaxser.victims.victim import Victim
 
 __all__ = ["load_speech", "target_of", "victim_of"]
 

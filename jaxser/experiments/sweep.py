@@ -20,7 +20,8 @@ import numpy as np
 from jaxser.attacks import StaaNet
 from jaxser.config.sweep import Cell, SweepConfig, cells
 from jaxser.driver.named_attack import attack_of
-from jaxser.driver.run import members, predict
+from jaxser.driver.run import predict
+from jaxser.driver.sequence import members
 from jaxser.driver.speech import Speech
 from jaxser.experiments.attack import attack_missing_rows
 from jaxser.experiments.preparation import prepare_run
@@ -31,7 +32,9 @@ from jaxser.results.rows import format_table, summarise
 from jaxser.runtime.errors import InputError, UsageError
 from jaxser.runtime.provenance import fingerprint_of
 from jaxser.runtime.sharding import WHOLE, Share
-from jaxser.victims.victim import Victim, load_victim, read_run
+from jaxser.victims.loading import load_victim
+from jaxser.victims.run_folder import read_run
+from jaxser.victims.victim import Victim
 
 __all__ = ["CALIBRATION_UTTERANCES", "CellRunner", "check_sweep", "run_sweep"]
 

@@ -25,7 +25,9 @@ from jaxser.papers.transfer import Line, TransferTable
 from jaxser.results.metrics import clustered_means
 from jaxser.runtime.errors import InputError
 from jaxser.speech.audio import read_audio
-from jaxser.victims.victim import Victim, load_victim, read_run
+from jaxser.victims.loading import load_victim
+from jaxser.victims.run_folder import read_run
+from jaxser.victims.victim import Victim
 
 __all__ = ["transfer_lines"]
 

@@ -733,8 +733,8 @@ class SpeechTransformer(nn.Module):
 
     Its parameters are four groups: ``feature_encoder`` (usually frozen in fine-tuning),
     ``feature_projection``, ``encoder`` (blocks ``layer0`` ..., or all in ``layers`` if
-    scanned, see :func:`jaxser.victims.params.stack_layers`) and ``head``; and ``masked_frame``, the
-    embedding that SpecAugment puts in masked frames.
+    scanned, see ``stack_layers`` in ``jaxser.victims.key_tables.speech_transformer``) and ``head``;
+    and ``masked_frame``, the embedding that SpecAugment puts in masked frames.
 
     In training, dropout, layer drop and SpecAugment draw from the collection "dropout".
 

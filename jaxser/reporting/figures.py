@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 
 from jaxser.results.metrics import recalls, uar
 from jaxser.runtime.files import atomic_file
-from jaxser.speech.features import mel_filters
+from jaxser.speech.mel import mel_filters
 
 __all__ = [
     "bars_figure",

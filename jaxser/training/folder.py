@@ -18,8 +18,8 @@ from jaxser.corpora import Prepared, read_split, write_split
 from jaxser.runtime.errors import InputError, UsageError
 from jaxser.runtime.files import held, write_text
 from jaxser.runtime.provenance import environment
-from jaxser.victims.pretrained import copy_architecture
-from jaxser.victims.victim import ARCHITECTURE, read_run
+from jaxser.victims.hugging_face.layout import copy_architecture
+from jaxser.victims.run_folder import ARCHITECTURE, read_run
 
 __all__ = ["begun", "describe_run", "run_folder"]
 

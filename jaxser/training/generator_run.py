@@ -54,8 +54,9 @@ from jaxser.victims.generator import (
     initialise,
     read_generator_run,
 )
-from jaxser.victims.pretrained import is_pretrained_folder
-from jaxser.victims.victim import Victim, load_victim
+from jaxser.victims.hugging_face.layout import is_pretrained_folder
+from jaxser.victims.loading import load_victim
+from jaxser.victims.victim import Victim
 
 __all__ = ["train_generator"]
 

@@ -43,8 +43,9 @@ from jaxser.training.victim import (
     with_plateau_rate,
 )
 from jaxser.training.writer import RunWriter
-from jaxser.victims.pretrained import read_pretrained
-from jaxser.victims.victim import ARCHITECTURE, build_module, features_of
+from jaxser.victims.hugging_face.reading import read_pretrained
+from jaxser.victims.module import build_module, features_of
+from jaxser.victims.run_folder import ARCHITECTURE
 
 __all__ = ["TrainingOutcome", "Watch", "train_victim"]
 

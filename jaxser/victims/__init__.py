@@ -1,1 +1,33 @@
-"""Victims: a module, its variables and its input contract; read from and written to folders."""
+"""Victims: a module, its variables and its input contract; read from and written to folders.
+
+    from jaxser.victims import Victim, load_generator, load_victim
+    victim = load_victim("runs/emo18")              # of a training run, or a Hugging Face folder
+    logits = victim.logits(waveforms)               # [batch, classes] float32
+
+``module`` builds what a config describes, ``run_folder`` and ``hugging_face`` read it from disk,
+``key_tables`` say where weights of other frameworks go.
+
+Names are imported on first use, so that ``--help`` need not wait for JAX.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxser.victims.generator import load_generator as load_generator
+    from jaxser.victims.loading import load_victim as load_victim
+    from jaxser.victims.victim import Victim as Victim
+
+__all__ = ["Victim", "load_generator", "load_victim"]
+
+_DEFINED_IN = {"Victim": "victim", "load_generator": "generator", "load_victim": "loading"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _DEFINED_IN:
+        return getattr(importlib.import_module(f"{__name__}.{_DEFINED_IN[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -18,7 +18,7 @@ from jaxser.models.wave_unet import WaveUNet, example_inputs, prepare
 from jaxser.runtime.checkpoint import load_variables
 from jaxser.runtime.errors import InputError, UsageError, nearest_name
 from jaxser.runtime.provenance import fingerprint_of
-from jaxser.victims.victim import read_run
+from jaxser.victims.run_folder import read_run
 
 __all__ = [
     "build_generator",

@@ -13,7 +13,7 @@ import small_victims
 from jaxser import run_attack
 from jaxser.attacks.base import NON_FINITE, ZERO_GRADIENT
 from jaxser.attacks.jsma import JSMA, best_pair
-from jaxser.driver.run import AttackResult
+from jaxser.driver.result import AttackResult
 from jaxser.runtime.errors import UsageError
 
 DEVICES = jax.devices()

@@ -13,7 +13,7 @@ from jaxser import run_attack
 from jaxser.attacks.one_pixel import FewPixel, OnePixel
 from jaxser.attacks.pixle import Pixle
 from jaxser.attacks.square import Square
-from jaxser.driver.run import AttackResult
+from jaxser.driver.result import AttackResult
 
 DEVICES = jax.devices()
 

@@ -39,7 +39,7 @@ from jaxser.attacks import (
     StaaNet,
 )
 from jaxser.attacks.generator import Generator
-from jaxser.driver.run import AttackResult
+from jaxser.driver.result import AttackResult
 
 DEVICES = jax.devices()
 ROWS = 20

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from jaxser.corpora.checking import check, report_text
+from jaxser.corpora.check_report import report_text
+from jaxser.corpora.checking import check
 from jaxser.runtime.errors import InputError
 
 

@@ -115,7 +115,7 @@ def test_every_chunk_is_a_row_of_the_table(speech, tmp_path):
 def test_a_second_start_finds_the_chunks(speech, tmp_path, monkeypatch):
     corpus = corpora.load("emodb", speech)
     first = prepare(corpus, settings(), cache_dir=tmp_path / "cache")
-    monkeypatch.setattr("jaxser.corpora.preparation.chunks_of", None)
+    monkeypatch.setattr("jaxser.corpora.waveform_file.chunks_of", None)
     second = prepare(corpus, settings(), cache_dir=tmp_path / "cache")
     assert second.fingerprint == first.fingerprint
     assert second.corpus == first.corpus

@@ -15,7 +15,7 @@ import soundfile
 import soxr
 
 from jaxser import corpora
-from jaxser.corpora import AudioSettings, preparation, prepare
+from jaxser.corpora import AudioSettings, prepare, waveform_file
 from jaxser.runtime.errors import InputError
 
 SHORT = AudioSettings(seconds=0.1)
@@ -76,7 +76,7 @@ def test_a_second_start_opens_no_audio(tmp_path, emodb, monkeypatch):
     def must_not_run(*_):
         raise AssertionError("audio was read again")
 
-    monkeypatch.setattr(preparation, "read_bytes", must_not_run)
+    monkeypatch.setattr(waveform_file, "read_bytes", must_not_run)
     second = prepare(emodb, SHORT, cache_dir=tmp_path / "cache")
     assert second.fingerprint == first.fingerprint
     assert second.folder == first.folder

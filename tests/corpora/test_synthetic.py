@@ -16,6 +16,11 @@ import soundfile
 from scipy.signal import sosfilt
 
 from jaxser.corpora import assign_split, load, synthetic
+from jaxser.corpora.synthetic.randomness import generator_of
+from jaxser.corpora.synthetic.sentences import make_sentence, time_phones
+from jaxser.corpora.synthetic.speakers import draw_manner, make_speakers
+from jaxser.corpora.synthetic.vocal_tract import BANDWIDTHS, UPPER_FORMANTS, formant_filter
+from jaxser.corpora.synthetic.voice_source import glottal_source, tilt_response
 from jaxser.runtime.errors import InputError
 
 RATE = synthetic.SAMPLE_RATE
@@ -121,7 +126,7 @@ def test_counts_and_names(root):
 @pytest.mark.parametrize("speakers", [6, 10, 20, 24])
 def test_splits_share_no_speaker_and_balance_the_genders(tmp_path, speakers, monkeypatch):
     monkeypatch.setattr(
-        synthetic, "_synthesize", lambda *_: np.ones(RATE, np.int16)
+        synthetic.folder, "synthesize", lambda *_: np.ones(RATE, np.int16)
     )  # only the table matters here
     synthetic.generate(
         tmp_path / "x", speakers=speakers, utterances_per_speaker_and_emotion=1, seconds=1.0
@@ -209,15 +214,15 @@ def test_spectral_tilt_and_breath_follow_the_design(sounds):
 
 def test_tempo_follows_the_design():
     """Syllables are counted where they are timed: nothing measures them as surely."""
-    speakers = synthetic._make_speakers(0, 40)
+    speakers = make_speakers(0, 40)
 
     def rate(label: str) -> float:
         count = 0
         for number, speaker in enumerate(speakers):
-            rng = synthetic._rng(9, number)
-            manner = synthetic._draw_manner(rng, speaker, label)
-            sentence = synthetic._make_sentence(rng, 40)
-            phones = synthetic._time_phones(rng, sentence, speaker, manner, 3.0)
+            rng = generator_of(9, number)
+            manner = draw_manner(rng, speaker, label)
+            sentence = make_sentence(rng, 40)
+            phones = time_phones(rng, sentence, speaker, manner, 3.0)
             assert phones[0].start == 0
             assert phones[-1].end == 3.0
             for one, other in itertools.pairwise(phones):
@@ -232,7 +237,7 @@ def test_tempo_follows_the_design():
 def test_glottal_source_has_the_pitch_it_was_given():
     rng = np.random.default_rng(0)
     steady = synthetic.Prosody(jitter=-20, shimmer=-20)
-    flow, opening = synthetic._glottal_source(rng, np.full(RATE, 123.0), steady, 0.6)
+    flow, opening = glottal_source(rng, np.full(RATE, 123.0), steady, 0.6)
     spectrum = np.abs(np.fft.rfft(flow * np.hanning(RATE)))
     harmonics = spectrum[123 * np.arange(1, 20)]
     assert spectrum[50:200].argmax() + 50 == 123
@@ -240,7 +245,7 @@ def test_glottal_source_has_the_pitch_it_was_given():
     assert opening.min() == 0
     assert opening.max() == pytest.approx(1, abs=0.01)
     # Creak halves the pitch: every second cycle differs.
-    flow, _ = synthetic._glottal_source(
+    flow, _ = glottal_source(
         rng, np.full(RATE, 124.0), synthetic.Prosody(jitter=-20, shimmer=-20, creak=0.8), 0.6
     )
     spectrum = np.abs(np.fft.rfft(flow * np.hanning(RATE)))
@@ -249,7 +254,7 @@ def test_glottal_source_has_the_pitch_it_was_given():
 
 @pytest.mark.parametrize("decibels", [0.0, 6.0, 20.0])
 def test_tilt_loses_what_it_says_at_3_khz(decibels):
-    response = np.abs(synthetic._tilt_response(decibels, RATE))
+    response = np.abs(tilt_response(decibels, RATE))
     assert response[0] == pytest.approx(1)
     assert -20 * np.log10(response[3000]) == pytest.approx(decibels, abs=1e-9)
 
@@ -260,14 +265,14 @@ def test_still_formants_filter_as_scipy_does():
     formants = np.tile([500.0, 1500.0, 2500.0], (40, 1))
     sections = []
     for centre, width in (
-        *zip((500, 1500, 2500), synthetic._BANDWIDTHS, strict=True),
-        *synthetic._UPPER_FORMANTS,
+        *zip((500, 1500, 2500), BANDWIDTHS, strict=True),
+        *UPPER_FORMANTS,
     ):
         radius = np.exp(-np.pi * width / RATE)
         first, second = -2 * radius * np.cos(2 * np.pi * centre / RATE), radius**2
         sections.append([1 + first + second, 0, 0, 1, first, second])
     expected = sosfilt(np.array(sections), source)
-    found = synthetic._formant_filter(source, formants, 1.0)
+    found = formant_filter(source, formants, 1.0)
     np.testing.assert_allclose(found, expected, atol=2e-3 * expected.std())
 
 
@@ -282,7 +287,9 @@ def test_a_whole_corpus_is_kept_and_read_back(tmp_path):
 
 
 def test_read_makes_the_corpus_where_the_folder_is_absent_or_empty(tmp_path, monkeypatch):
-    monkeypatch.setattr(synthetic, "_synthesize", lambda *a: np.full(round(a[-1] * RATE), 9, "i2"))
+    monkeypatch.setattr(
+        synthetic.folder, "synthesize", lambda *a: np.full(round(a[-1] * RATE), 9, "i2")
+    )
     (tmp_path / "empty").mkdir()
     for name in ("absent", "empty"):
         corpus = assign_split(load("synthetic", tmp_path / name, seed=5))
@@ -347,7 +354,7 @@ def test_a_part_of_a_corpus_is_refused(tmp_path, damage, words):
 
 def test_a_corpus_of_an_older_generator_is_refused(tmp_path, monkeypatch):
     synthetic.generate(tmp_path / "x", **SMALL)
-    monkeypatch.setattr(synthetic, "VERSION", synthetic.VERSION + 1)
+    monkeypatch.setattr(synthetic.folder, "VERSION", synthetic.VERSION + 1)
     with pytest.raises(InputError, match="delete the folder") as error:
         synthetic.read(tmp_path / "x")
     one_sentence(error)
@@ -373,7 +380,7 @@ def test_settings_out_of_range_are_refused(tmp_path, setting):
 
 @pytest.mark.parametrize("failure", [KeyboardInterrupt(), OSError(28, "No space left on device")])
 def test_an_interrupted_generation_leaves_nothing(tmp_path, monkeypatch, failure):
-    write, written = synthetic._write_wav, []
+    write, written = synthetic.folder._write_wav, []
 
     def failing(path, samples):
         if len(written) == 5:
@@ -381,7 +388,7 @@ def test_an_interrupted_generation_leaves_nothing(tmp_path, monkeypatch, failure
         written.append(path)
         write(path, samples)
 
-    monkeypatch.setattr(synthetic, "_write_wav", failing)
+    monkeypatch.setattr(synthetic.folder, "_write_wav", failing)
     with pytest.raises(type(failure)):
         synthetic.generate(tmp_path / "x", **SMALL)
     assert len(written) == 5
@@ -392,13 +399,13 @@ def test_a_killed_generation_leaves_nothing_under_the_final_name(tmp_path):
     program = (
         "import os, signal, sys\n"
         "from jaxser.corpora import synthetic\n"
-        "write, written = synthetic._write_wav, []\n"
+        "write, written = synthetic.folder._write_wav, []\n"
         "def killing(path, samples):\n"
         "    write(path, samples)\n"
         "    written.append(path)\n"
         "    if len(written) == 5:\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
-        "synthetic._write_wav = killing\n"
+        "synthetic.folder._write_wav = killing\n"
         "synthetic.generate(sys.argv[1], speakers=6, utterances_per_speaker_and_emotion=1)\n"
     )
     killed = subprocess.run([sys.executable, "-c", program, str(tmp_path / "x")], timeout=60)
@@ -410,7 +417,7 @@ def test_a_killed_generation_leaves_nothing_under_the_final_name(tmp_path):
 
 def test_a_second_process_that_was_quicker_wins(tmp_path, monkeypatch):
     """Both find the folder absent; the later one keeps what the first one made."""
-    write = synthetic._write_corpus
+    write = synthetic.folder._write_corpus
 
     def overtaken(folder, settings):
         write(folder, settings)
@@ -418,7 +425,7 @@ def test_a_second_process_that_was_quicker_wins(tmp_path, monkeypatch):
             (tmp_path / "x").mkdir()
             write(tmp_path / "x", settings)
 
-    monkeypatch.setattr(synthetic, "_write_corpus", overtaken)
+    monkeypatch.setattr(synthetic.folder, "_write_corpus", overtaken)
     synthetic.generate(tmp_path / "x", **SMALL)
     assert [p.name for p in tmp_path.iterdir()] == ["x"]
     assert len(synthetic.read(tmp_path / "x")) == 42

@@ -14,7 +14,9 @@ from jaxser.attacks import BIM, FGSM, PGD
 from jaxser.attacks.base import Attack, BaseAttack
 from jaxser.attacks.losses import is_successful
 from jaxser.attacks.projections import Bounds
-from jaxser.driver.run import AttackResult, AttackSequence, attack_rows
+from jaxser.driver.result import AttackResult
+from jaxser.driver.run import attack_rows
+from jaxser.driver.sequence import AttackSequence
 from jaxser.runtime.errors import UsageError
 from jaxser.victims.victim import Victim
 

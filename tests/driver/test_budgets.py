@@ -12,8 +12,10 @@ from toy_attacks import Nearest
 from jaxser import run_attack
 from jaxser.attacks import FGSM, PGD
 from jaxser.attacks.projections import Norm
-from jaxser.driver.run import AttackResult, attack_rows
-from jaxser.driver.work import Source, amplitudes
+from jaxser.driver.budgets import amplitudes
+from jaxser.driver.result import AttackResult
+from jaxser.driver.run import attack_rows
+from jaxser.driver.work import Source
 from jaxser.runtime.errors import InputError, UsageError
 
 ONE_DEVICE = jax.devices()[:1]

@@ -12,8 +12,9 @@ from toy_attacks import Jump, Waiting
 import jaxser.driver.memory
 from jaxser import run_attack
 from jaxser.attacks import FGSM, PGD
+from jaxser.driver.ahead_of_time import Program
+from jaxser.driver.machine import make_machine
 from jaxser.driver.memory import choose_score_rows, choose_slots, is_out_of_memory, rows_in_memory
-from jaxser.driver.programs import make_machine
 from jaxser.driver.run import clean_pass
 from jaxser.runtime.errors import InputError
 from jaxser.runtime.sharding import make_mesh
@@ -49,11 +50,9 @@ def test_a_batch_that_does_not_fit_is_halved(
     error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Memory runs out in the midst of the run: what is finished stays, the rest starts again."""
-    from jaxser.driver.programs import _Program
-
     attack = PGD(steps=4, early_stop=True)
     expected = attack_with(small_victims.small_victim("conv"), attack)
-    real, steps = _Program.__call__, []
+    real, steps = Program.__call__, []
 
     def limited(program: Any, *arguments: Any) -> Any:
         if program._jitted.__name__ == "advance":
@@ -63,7 +62,7 @@ def test_a_batch_that_does_not_fit_is_halved(
                 raise error
         return real(program, *arguments)
 
-    monkeypatch.setattr(_Program, "__call__", limited)
+    monkeypatch.setattr(Program, "__call__", limited)
     with caplog.at_level(logging.WARNING):
         result = attack_with(small_victims.small_victim("conv"), attack)
     assert {16, 8, 4} == set(steps)

@@ -12,7 +12,8 @@ from toy_attacks import Listening
 from jaxser import run_attack
 from jaxser.attacks import FGSM, PGD
 from jaxser.attacks.base import PROBABILITIES, RANDOMISED
-from jaxser.driver.run import AttackResult, clean_pass
+from jaxser.driver.result import AttackResult
+from jaxser.driver.run import clean_pass
 from jaxser.runtime.errors import UsageError
 from jaxser.victims.victim import Victim
 

@@ -17,7 +17,8 @@ import jaxser
 from jaxser import run_attack
 from jaxser.attacks import FGSM, PGD, SparsePGD
 from jaxser.attacks.base import AttackState, LogitsFn
-from jaxser.driver.run import Progress, attack_rows, predict
+from jaxser.driver.meter import Progress
+from jaxser.driver.run import attack_rows, predict
 from jaxser.results.perturbation import MEASURES, perturbation_measures
 from jaxser.runtime.errors import InputError, UsageError
 from jaxser.victims.victim import Victim
@@ -313,9 +314,9 @@ def test_a_stopped_sweep_of_a_shared_direction_keeps_what_is_scored(monkeypatch:
 
 
 def test_finished_rows_do_not_wait_long_for_company(monkeypatch: Any) -> None:
-    import jaxser.driver.stream
+    import jaxser.driver.scoring
 
-    monkeypatch.setattr(jaxser.driver.stream, "_SECONDS_TO_WAIT", 0.0)
+    monkeypatch.setattr(jaxser.driver.scoring, "_SECONDS_TO_WAIT", 0.0)
     sizes = [
         len(block)
         for block in attack_rows(

@@ -14,7 +14,8 @@ from model_gradients import distance, logits_and_gradients
 
 from jaxser import models
 from jaxser.runtime.errors import InputError, UsageError
-from jaxser.victims.params import conv_lstm_table, from_torch, torch_parameter_count
+from jaxser.victims.key_tables.conv_lstm import conv_lstm_table
+from jaxser.victims.key_tables.entries import from_torch, torch_parameter_count
 from scripts.golden_models import CLASSES, INPUT_STRIDE, seeded_batch, seeded_state
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"

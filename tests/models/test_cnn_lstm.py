@@ -13,7 +13,8 @@ from model_gradients import distance, logits_and_gradients
 from jaxser import models
 from jaxser.models import cnn_lstm
 from jaxser.runtime.errors import InputError
-from jaxser.victims.params import cnn_lstm_table, from_torch
+from jaxser.victims.key_tables.cnn_lstm import cnn_lstm_table
+from jaxser.victims.key_tables.entries import from_torch
 from scripts.golden_cnn_lstm import CLASSES, INPUT_STRIDE, seeded_batch, seeded_state
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "models_cnn_lstm.npz"

@@ -18,7 +18,8 @@ from jaxser.models.speech_transformer import (
     span_mask,
 )
 from jaxser.runtime.errors import InputError, UsageError
-from jaxser.victims import params
+from jaxser.victims.key_tables.entries import to_torch
+from jaxser.victims.key_tables.speech_transformer import stack_layers, unstack_layers
 from scripts.golden_foundation import (
     CASES,
     INPUT_STRIDE,
@@ -94,7 +95,7 @@ def test_golden_outputs(case):
         np.testing.assert_allclose(logits, expected["logits"], atol=1e-4)
         np.testing.assert_allclose(last[:, ::9], expected["last"], atol=1e-4)
         assert distance(by_input[:, ::INPUT_STRIDE], expected["input"]) < 1e-3
-        small = small_gradients(params.to_torch(by_variables, table))
+        small = small_gradients(to_torch(by_variables, table))
         assert distance(small, expected["small"]) < 1e-3
 
 
@@ -104,7 +105,7 @@ def test_golden_outputs(case):
 def test_scanned_layers_give_the_same(case, remat):
     model, variables = seeded(case)
     scanned = small_model(case, scan_layers=True, remat=remat)
-    stacked = params.stack_layers(variables)
+    stacked = stack_layers(variables)
     x, _ = seeded_batch()
     shapes = jax.eval_shape(scanned.init, jax.random.key(0), x)
     assert jax.tree.map(jnp.shape, stacked) == jax.tree.map(jnp.shape, shapes)
@@ -119,7 +120,7 @@ def test_scanned_layers_give_the_same(case, remat):
         strict=True,
     ):
         np.testing.assert_allclose(a, b, atol=1e-5)
-    back = params.unstack_layers(stacked)
+    back = unstack_layers(stacked)
     jax.tree.map(np.testing.assert_array_equal, back, variables)
     rngs = {"dropout": jax.random.key(1)}
     assert np.isfinite(scanned.apply(stacked, x, train=True, rngs=rngs)).all()

@@ -20,8 +20,9 @@ from jaxser.models.wave_unet import (
     transposed_kernel,
 )
 from jaxser.runtime.errors import InputError, UsageError
-from jaxser.victims import pretrained
-from jaxser.victims.params import from_torch, to_torch, wave_unet_table
+from jaxser.victims.key_tables.entries import from_torch, to_torch
+from jaxser.victims.key_tables.wave_unet import wave_unet_table
+from jaxser.victims.staa_net_weights import read_generator, write_generator
 from scripts import convert_staanet
 from scripts.golden_generator import GOLDEN, SAMPLES, seeded_batch, seeded_state, small_model
 
@@ -351,10 +352,10 @@ def test_impossible_configurations_are_refused(settings, words):
 def test_weights_there_and_back(tmp_path):
     model, variables = seeded()
     theirs, ours, back = (tmp_path / f"{name}.safetensors" for name in ("theirs", "ours", "back"))
-    pretrained.write_generator(theirs, model, variables)
+    write_generator(theirs, model, variables)
     state = safetensors.numpy.load_file(theirs)
     jax.tree.map(np.testing.assert_array_equal, state, seeded_state(model))
-    read = pretrained.read_generator(theirs, model)
+    read = read_generator(theirs, model)
     jax.tree.map(np.testing.assert_array_equal, read, variables)
 
     assert "jaxser" in convert_staanet.convert(theirs, ours, model)
@@ -373,7 +374,7 @@ def test_all_faults_of_weights_are_named_at_once(tmp_path):
     state["waveunets.ALL.output_conv.weight"] = np.zeros((1, 9, 1), np.float32)
     safetensors.numpy.save_file(state, path)
     with pytest.raises(InputError) as caught:
-        pretrained.read_generator(path, model)
+        read_generator(path, model)
     for fault in (
         f"{up}.bias is missing",
         "waveunets.ALL.extra is not part of this model",
@@ -408,4 +409,4 @@ def test_the_command_says_what_is_wrong_with_a_file(tmp_path):
 
 def test_conditioned_generators_have_no_published_weights(tmp_path):
     with pytest.raises(UsageError, match="without num_classes"):
-        pretrained.read_generator(tmp_path / "any", small_model(num_classes=3))
+        read_generator(tmp_path / "any", small_model(num_classes=3))

@@ -7,7 +7,8 @@ import pytest
 from model_gradients import distance, logits_and_gradients
 
 from jaxser import models
-from jaxser.victims.params import cnn_lstm_table, from_torch
+from jaxser.victims.key_tables.cnn_lstm import cnn_lstm_table
+from jaxser.victims.key_tables.entries import from_torch
 from scripts.golden_cnn_lstm import CLASSES, reference, seeded_batch, seeded_state
 
 pytestmark = pytest.mark.peers

@@ -17,7 +17,10 @@ from jaxser import attacks, export, load_victim, models, run_attack
 from jaxser.driver.run import predict
 from jaxser.models.speech_transformer import normalise_input, span_mask
 from jaxser.models.wavlm import position_buckets
-from jaxser.victims import params, pretrained
+from jaxser.runtime.errors import InputError
+from jaxser.victims.hugging_face.reading import read_pretrained
+from jaxser.victims.hugging_face.writing import write_pretrained
+from jaxser.victims.key_tables.entries import from_torch, lookup
 from scripts.golden_foundation import (
     CASES,
     TABLES,
@@ -51,7 +54,7 @@ def compare(model, variables, twin, x, lengths=None):
     for entry in TABLES[model.config.model_type](model.config):
         if entry.target[0] == "params":
             theirs = entry.convert(*(expected[f"gradient/{key}"] for key in entry.sources))
-            error = distance(params.lookup(by_variables, entry.target), theirs)
+            error = distance(lookup(by_variables, entry.target), theirs)
             assert error < 1e-3, entry.target
 
 
@@ -72,7 +75,7 @@ def test_base_size(name):
     torch.manual_seed(0)
     twin = torch_model(model)
     state = {key: tensor.numpy() for key, tensor in twin.state_dict().items()}
-    variables = params.from_torch(state, TABLES[model.config.model_type](model.config))
+    variables = from_torch(state, TABLES[model.config.model_type](model.config))
     compare(model, variables, twin, seeded_batch(16_000, rows=1)[0])
 
 
@@ -185,7 +188,7 @@ def test_written_folders_load_in_transformers(case, tmp_path):
     model = small_model(case, mask_time_prob=0.05, do_normalize=True, return_attention_mask=True)
     variables = seeded_variables(model)
     labels = ("anger", "boredom", "disgust", "fear", "joy")
-    pretrained.write_pretrained(model, variables, labels, tmp_path / "out")
+    write_pretrained(model, variables, labels, tmp_path / "out")
 
     twin = loaded_without_complaint(tmp_path / "out")
     assert tuple(twin.config.id2label.values()) == labels
@@ -244,7 +247,7 @@ def test_an_exported_victim_is_attacked_in_torch_as_here(case, tmp_path):
 
     model = small_model(case, do_normalize=True)
     labels = ("anger", "boredom", "disgust", "fear", "joy")
-    pretrained.write_pretrained(model, seeded_variables(model), labels, tmp_path / "out")
+    write_pretrained(model, seeded_variables(model), labels, tmp_path / "out")
     victim = load_victim(tmp_path / "out", samples=700, sample_rate=16_000)
     x = np.random.default_rng(0).normal(0, 0.1, (12, 700)).astype(np.float32)
     y = predict(victim, x)
@@ -284,7 +287,7 @@ def test_checkpoints_without_a_classification_head(case, kind, tmp_path, caplog)
     assert (tmp_path / "model.safetensors.index.json").is_file()
     transformers.Wav2Vec2FeatureExtractor(do_normalize=False).save_pretrained(tmp_path)
     with caplog.at_level(logging.WARNING):
-        found = pretrained.read_pretrained(tmp_path, labels=("a", "b", "c"))
+        found = read_pretrained(tmp_path, labels=("a", "b", "c"))
     assert found.new == ("classification head",)
     assert "the classification head for 3 classes is new and untrained" in caplog.text
     x = seeded_batch()[0]
@@ -303,7 +306,7 @@ def test_pickled_weights_are_converted_offline(tmp_path):
 
     model = small_model("wav2vec2-group-post")
     twin = torch_model(model, seeded_variables(model))
-    pretrained.write_pretrained(model, seeded_variables(model), "abcde", tmp_path)
+    write_pretrained(model, seeded_variables(model), "abcde", tmp_path)
     (tmp_path / "model.safetensors").unlink()
     position = "wav2vec2.encoder.pos_conv_embed.conv."
     state = {
@@ -314,11 +317,11 @@ def test_pickled_weights_are_converted_offline(tmp_path):
     }
     assert f"{position}weight_g" in state
     torch.save(state, tmp_path / "pytorch_model.bin")
-    with pytest.raises(pretrained.InputError, match=r"python -m scripts\.convert"):
-        pretrained.read_pretrained(tmp_path)
+    with pytest.raises(InputError, match=r"python -m scripts\.convert"):
+        read_pretrained(tmp_path)
     command = [sys.executable, "-m", "scripts.convert_to_safetensors", str(tmp_path)]
     subprocess.run(command, check=True)
-    found = pretrained.read_pretrained(tmp_path)
+    found = read_pretrained(tmp_path)
     np.testing.assert_allclose(
         found.module.apply(found.variables, seeded_batch()[0]),
         twin(torch.from_numpy(seeded_batch()[0])).logits.detach().numpy(),
@@ -332,5 +335,5 @@ def test_a_pickle_with_code_is_not_converted(tmp_path):
     from scripts.convert_to_safetensors import convert
 
     torch.save({"weight": print}, tmp_path / "pytorch_model.bin")
-    with pytest.raises(pretrained.InputError, match="holds more than tensors"):
+    with pytest.raises(InputError, match="holds more than tensors"):
         convert(tmp_path)

@@ -9,7 +9,8 @@ import pytest
 from model_gradients import distance, logits_and_gradients
 
 from jaxser import models
-from jaxser.victims.params import conv_lstm_table, from_torch, torch_parameter_count
+from jaxser.victims.key_tables.conv_lstm import conv_lstm_table
+from jaxser.victims.key_tables.entries import from_torch, torch_parameter_count
 from scripts.golden_models import CLASSES, reference, seeded_batch, seeded_state
 
 pytestmark = pytest.mark.peers

@@ -11,7 +11,8 @@ from model_gradients import distance
 from benchmarks import generator as benchmark
 from jaxser import models
 from jaxser.runtime.errors import UsageError
-from jaxser.victims import params
+from jaxser.victims.key_tables.entries import from_torch, to_torch
+from jaxser.victims.key_tables.wave_unet import wave_unet_table
 from scripts.golden_generator import SAMPLES, reference, seeded_batch, seeded_state, small_model
 
 pytestmark = pytest.mark.peers
@@ -26,10 +27,10 @@ pytestmark = pytest.mark.peers
 )
 def test_same_outputs_and_gradients(settings):
     model = small_model(**settings)
-    table = params.wave_unet_table(len(model.widths))
+    table = wave_unet_table(len(model.widths))
     state, x = seeded_state(model), seeded_batch()
     expected = reference(model, state, x)
-    variables = jax.tree.map(jnp.asarray, params.from_torch(state, table))
+    variables = jax.tree.map(jnp.asarray, from_torch(state, table))
 
     @jax.jit
     def run(variables, x):
@@ -43,7 +44,7 @@ def test_same_outputs_and_gradients(settings):
     np.testing.assert_allclose(locations, expected["locations"], atol=1e-4)
     np.testing.assert_allclose(magnitudes, expected["magnitudes"], atol=1e-4)
     assert distance(by_input, expected["input"]) < 1e-3
-    for key, gradient in params.to_torch(by_variables, table).items():
+    for key, gradient in to_torch(by_variables, table).items():
         assert distance(gradient, expected[f"gradient/{key}"]) < 1e-3, key
 
 
@@ -62,7 +63,7 @@ def test_published_size_and_keys():
     model = models.build("waveunet", num_samples=96_000)
     x = seeded_batch(96_000, rows=1)
     shapes = jax.eval_shape(model.init, jax.random.key(0), x)
-    variables = params.from_torch(state, params.wave_unet_table(), shapes=shapes)
+    variables = from_torch(state, wave_unet_table(), shapes=shapes)
     assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, shapes)
     with torch.no_grad():
         expected = twin(torch.from_numpy(x))
@@ -81,7 +82,7 @@ def test_sides_of_the_benchmark_do_the_same(dtype, apart):
     state = seeded_state(model)
     twin = TorchWaveUNet(SAMPLES, model.input_samples, model.output_samples, model.widths)
     twin.load_state_dict({key: torch.from_numpy(each) for key, each in state.items()})
-    variables = params.from_torch(state, params.wave_unet_table(len(model.widths)))
+    variables = from_torch(state, wave_unet_table(len(model.widths)))
     ours = benchmark.jax_side(model, jax.tree.map(jnp.asarray, variables))
     theirs = benchmark.torch_side(twin, "cpu", dtype, False, ours.gflop)
     x = seeded_batch()

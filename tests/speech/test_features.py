@@ -11,7 +11,9 @@ import pytest
 import soundfile
 
 from jaxser.runtime.errors import InputError, UsageError
-from jaxser.speech.features import Spectrogram, constant_q, dct_matrix, window_function
+from jaxser.speech.constant_q import constant_q
+from jaxser.speech.features import Spectrogram, dct_matrix
+from jaxser.speech.stft import window_function
 
 
 @pytest.fixture(params=["made", "spoken"])

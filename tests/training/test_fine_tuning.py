@@ -13,7 +13,8 @@ from training_processes import assert_same_run, interrupt, run
 from jaxser import attack, export, load_victim, train
 from jaxser.models.wav2vec2 import Wav2Vec2, Wav2Vec2Config
 from jaxser.runtime.errors import report_errors
-from jaxser.victims.pretrained import read_pretrained, write_pretrained
+from jaxser.victims.hugging_face.reading import read_pretrained
+from jaxser.victims.hugging_face.writing import write_pretrained
 
 CONFIG = Wav2Vec2Config(
     hidden_size=16,

@@ -24,7 +24,7 @@ from jaxser.training.victim import (
     plateau_rate,
     with_plateau_rate,
 )
-from jaxser.victims.victim import read_run
+from jaxser.victims.run_folder import read_run
 
 
 @pytest.fixture(autouse=True)

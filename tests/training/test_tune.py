@@ -8,7 +8,7 @@ import yaml
 
 from jaxser import tune
 from jaxser.runtime.errors import report_errors
-from jaxser.victims.victim import read_run
+from jaxser.victims.run_folder import read_run
 
 
 def tiny(root: Path, out: Path, *more: str) -> list[str]:

@@ -7,7 +7,8 @@ import pytest
 
 from jaxser import models
 from jaxser.runtime.errors import InputError
-from jaxser.victims.params import conv_lstm_table, from_torch
+from jaxser.victims.key_tables.conv_lstm import conv_lstm_table
+from jaxser.victims.key_tables.entries import from_torch
 from scripts.golden_models import CLASSES, seeded_state
 
 TABLE = conv_lstm_table(3)

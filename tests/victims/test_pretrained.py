@@ -12,7 +12,9 @@ import safetensors.numpy
 import jaxser
 from jaxser import export
 from jaxser.runtime.errors import InputError, UsageError, report_errors
-from jaxser.victims import pretrained
+from jaxser.victims.hugging_face.layout import CONFIG, INDEX, PREPROCESSOR, WEIGHTS
+from jaxser.victims.hugging_face.reading import read_pretrained
+from jaxser.victims.hugging_face.writing import write_pretrained
 from scripts.golden_foundation import seeded_batch, seeded_variables, small_model
 
 LABELS = ("anger", "boredom", "disgust", "fear", "joy")
@@ -22,20 +24,20 @@ def write(folder, case="wav2vec2-group-post", **settings):
     """A folder with the seeded weights of ``case``; returns (module, variables)."""
     model = small_model(case, **settings)
     variables = seeded_variables(model)
-    pretrained.write_pretrained(model, variables, LABELS, folder)
+    write_pretrained(model, variables, LABELS, folder)
     return model, variables
 
 
 def rewrite(folder, change, drop=()):
     """Change the state dict and leave out keys of config.json."""
-    path = folder / pretrained.WEIGHTS
+    path = folder / WEIGHTS
     safetensors.numpy.save_file(change(safetensors.numpy.load_file(path)), path)
-    path = folder / pretrained.CONFIG
+    path = folder / CONFIG
     config = {key: value for key, value in json.loads(path.read_text()).items() if key not in drop}
     path.write_text(json.dumps(config))
 
 
-def set_config(folder, name=pretrained.CONFIG, **fields):
+def set_config(folder, name=CONFIG, **fields):
     path = folder / name
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
@@ -59,7 +61,7 @@ def test_a_written_folder_reads_back(case, scan_layers, tmp_path, caplog):
     settings = {"do_normalize": True, "return_attention_mask": True, "mask_time_prob": 0.1}
     model, variables = write(tmp_path / "out", case, **settings)
     with caplog.at_level(logging.WARNING):
-        found = pretrained.read_pretrained(tmp_path / "out", scan_layers=scan_layers)
+        found = read_pretrained(tmp_path / "out", scan_layers=scan_layers)
     assert not caplog.records
     assert (found.module.config, found.labels, found.new) == (model.config, LABELS, ())
     x = seeded_batch()[0]
@@ -67,8 +69,8 @@ def test_a_written_folder_reads_back(case, scan_layers, tmp_path, caplog):
         found.module.apply(found.variables, x), model.apply(variables, x), atol=1e-5
     )
     again = tmp_path / "again"
-    pretrained.write_pretrained(found.module, found.variables, found.labels, again)
-    for name in (pretrained.CONFIG, pretrained.PREPROCESSOR, pretrained.WEIGHTS):
+    write_pretrained(found.module, found.variables, found.labels, again)
+    for name in (CONFIG, PREPROCESSOR, WEIGHTS):
         assert (again / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
 
 
@@ -86,7 +88,7 @@ def test_a_folder_is_a_victim(tmp_path):
 
 def test_shards_and_the_old_spelling_of_weight_norm(tmp_path):
     model, variables = write(tmp_path)
-    state = safetensors.numpy.load_file(tmp_path / pretrained.WEIGHTS)
+    state = safetensors.numpy.load_file(tmp_path / WEIGHTS)
     old = {
         key.replace("parametrizations.weight.original0", "weight_g").replace(
             "parametrizations.weight.original1", "weight_v"
@@ -94,15 +96,15 @@ def test_shards_and_the_old_spelling_of_weight_norm(tmp_path):
         for key, array in state.items()
     }
     assert old.keys() != state.keys()
-    (tmp_path / pretrained.WEIGHTS).unlink()
+    (tmp_path / WEIGHTS).unlink()
     names = sorted(old)
     places = {}
     for part in range(3):
         file = f"model-{part + 1:05}-of-00003.safetensors"
         safetensors.numpy.save_file({key: old[key] for key in names[part::3]}, tmp_path / file)
         places |= dict.fromkeys(names[part::3], file)
-    (tmp_path / pretrained.INDEX).write_text(json.dumps({"weight_map": places}))
-    found = pretrained.read_pretrained(tmp_path)
+    (tmp_path / INDEX).write_text(json.dumps({"weight_map": places}))
+    found = read_pretrained(tmp_path)
     x = seeded_batch()[0]
     np.testing.assert_array_equal(found.module.apply(found.variables, x), model.apply(variables, x))
     (tmp_path / "model-00002-of-00003.safetensors").unlink()
@@ -112,12 +114,12 @@ def test_shards_and_the_old_spelling_of_weight_norm(tmp_path):
 def test_other_classes_get_a_new_classifier(tmp_path, caplog):
     _, variables = write(tmp_path)
     with caplog.at_level(logging.WARNING):
-        found = pretrained.read_pretrained(tmp_path, labels=("happy", "sad"))
+        found = read_pretrained(tmp_path, labels=("happy", "sad"))
     assert (found.labels, found.new) == (("happy", "sad"), ("classifier",))
     assert "the classifier for 2 classes is new and untrained" in caplog.text
     kept = found.variables["params"]["head"]["projector"]["kernel"]
     np.testing.assert_array_equal(kept, variables["params"]["head"]["projector"]["kernel"])
-    again = pretrained.read_pretrained(tmp_path, labels=2)
+    again = read_pretrained(tmp_path, labels=2)
     assert again.labels == ("LABEL_0", "LABEL_1")
     np.testing.assert_array_equal(
         again.variables["params"]["head"]["classifier"]["kernel"],
@@ -126,7 +128,7 @@ def test_other_classes_get_a_new_classifier(tmp_path, caplog):
     assert jaxser.load_victim(tmp_path, labels=3, samples=700).notes == (
         "the classifier is new and untrained",
     )
-    assert pretrained.read_pretrained(tmp_path, labels=5).new == ()
+    assert read_pretrained(tmp_path, labels=5).new == ()
 
 
 @pytest.mark.parametrize("bare", [False, True])
@@ -145,7 +147,7 @@ def test_a_model_without_a_head_gets_one(bare, tmp_path, caplog):
     kind = "Wav2Vec2Model" if bare else "Wav2Vec2ForPreTraining"
     set_config(tmp_path, architectures=[kind])
     with caplog.at_level(logging.WARNING):
-        found = pretrained.read_pretrained(tmp_path)
+        found = read_pretrained(tmp_path)
     assert found.labels == LABELS
     assert found.new == ("classification head", "mask embedding")
     assert "the classification head and the mask embedding for 5 classes is new" in caplog.text
@@ -189,7 +191,7 @@ def test_half_precision_files_are_read(tmp_path):
             tmp_path,
             lambda state, dtype=dtype: {key: a.astype(dtype) for key, a in state.items()},
         )
-        found = pretrained.read_pretrained(tmp_path)
+        found = read_pretrained(tmp_path)
         x = seeded_batch()[0]
         logits = found.module.apply(found.variables, x)
         np.testing.assert_allclose(logits, model.apply(variables, x), atol=0.1)
@@ -200,15 +202,15 @@ def test_half_precision_files_are_read(tmp_path):
 
 def test_a_folder_without_config(tmp_path):
     write(tmp_path)
-    (tmp_path / pretrained.CONFIG).unlink()
+    (tmp_path / CONFIG).unlink()
     assert "has no config.json" in refusal(tmp_path)
 
 
 def test_a_damaged_config(tmp_path):
     write(tmp_path)
-    (tmp_path / pretrained.CONFIG).write_text('{"model_type": ')
+    (tmp_path / CONFIG).write_text('{"model_type": ')
     assert "config.json is damaged" in refusal(tmp_path)
-    (tmp_path / pretrained.CONFIG).write_text("[]")
+    (tmp_path / CONFIG).write_text("[]")
     assert "holds no JSON object" in refusal(tmp_path)
 
 
@@ -233,14 +235,14 @@ def test_unsupported_configurations(fields, words, tmp_path):
 @pytest.mark.parametrize("keep", [5, 1000, -1])
 def test_truncated_weights(keep, tmp_path):
     write(tmp_path)
-    path = tmp_path / pretrained.WEIGHTS
+    path = tmp_path / WEIGHTS
     path.write_bytes(path.read_bytes()[:keep])
     assert "damaged or was not downloaded completely" in refusal(tmp_path)
 
 
 def test_pickles_are_never_read(tmp_path):
     write(tmp_path)
-    path = tmp_path / pretrained.WEIGHTS
+    path = tmp_path / WEIGHTS
     path.write_bytes(pickle.dumps({"weight": 1}))
     assert "a pickle under the name of a safetensors file" in refusal(tmp_path)
     path.rename(tmp_path / "pytorch_model.bin")
@@ -251,20 +253,20 @@ def test_pickles_are_never_read(tmp_path):
 def test_a_git_lfs_pointer(tmp_path):
     write(tmp_path)
     pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
-    (tmp_path / pretrained.WEIGHTS).write_text(pointer)
+    (tmp_path / WEIGHTS).write_text(pointer)
     assert "git lfs pull" in refusal(tmp_path)
 
 
 def test_no_weights_at_all(tmp_path):
     write(tmp_path)
-    (tmp_path / pretrained.WEIGHTS).unlink()
+    (tmp_path / WEIGHTS).unlink()
     assert "has no model.safetensors" in refusal(tmp_path)
 
 
 def test_another_sample_rate(tmp_path):
     write(tmp_path)
     assert "at 16000 Hz, not at 8000 Hz; resample" in refusal(tmp_path, sample_rate=8000)
-    set_config(tmp_path, pretrained.PREPROCESSOR, sampling_rate=8000)
+    set_config(tmp_path, PREPROCESSOR, sampling_rate=8000)
     assert jaxser.load_victim(tmp_path, sample_rate=8000).input_shape == (48_000,)
 
 
@@ -287,9 +289,9 @@ def test_unknown_settings_and_no_features(tmp_path):
 
 def test_a_missing_preprocessor_config_is_logged(tmp_path, caplog):
     write(tmp_path)
-    (tmp_path / pretrained.PREPROCESSOR).unlink()
+    (tmp_path / PREPROCESSOR).unlink()
     with caplog.at_level(logging.WARNING):
-        assert pretrained.read_pretrained(tmp_path).module.config.do_normalize
+        assert read_pretrained(tmp_path).module.config.do_normalize
     assert "taken to be for normalised speech at 16000 Hz" in caplog.text
 
 
@@ -330,7 +332,7 @@ def test_export_command(tmp_path, capsys):
     argv = [str(tmp_path / "in"), str(tmp_path / "out")]
     assert export.main(argv) == 0
     assert "is ready for transformers" in capsys.readouterr().out
-    for name in (pretrained.CONFIG, pretrained.WEIGHTS):
+    for name in (CONFIG, WEIGHTS):
         assert (tmp_path / "in" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
     assert report_errors(lambda: export.main(argv)) == 2
     assert "is not an empty folder" in capsys.readouterr().err
@@ -342,4 +344,4 @@ def test_export_command(tmp_path, capsys):
 def test_labels_must_match_the_classes(tmp_path):
     model = small_model("wav2vec2-group-post")
     with pytest.raises(UsageError, match="2 labels for a model of 5 classes"):
-        pretrained.write_pretrained(model, seeded_variables(model), ("a", "b"), tmp_path)
+        write_pretrained(model, seeded_variables(model), ("a", "b"), tmp_path)

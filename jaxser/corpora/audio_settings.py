@@ -1,0 +1,89 @@
+"""What every utterance of a corpus is turned into, and the fingerprint of what comes out.
+
+settings = AudioSettings(sample_rate=16_000, seconds=2.0)
+audio_fingerprint(utterances, measured, settings)                # 64 hexadecimal digits
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from typing import Any, get_args
+
+from jaxser.corpora.chunks import Chunking
+from jaxser.corpora.measurement import MeasuredFile
+from jaxser.corpora.table import Utterance
+from jaxser.runtime.errors import InputError
+from jaxser.speech.audio import Channel, LengthMode
+
+__all__ = ["VERSION", "AudioSettings", "audio_fingerprint", "plain_settings"]
+
+# Raise it with any change that alters a sample: it is part of every fingerprint, so that what an
+# older version prepared is not found.
+VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class AudioSettings:
+    """What every utterance is turned into.
+
+    Attributes:
+      sample_rate: in Hz.
+      seconds: length of every waveform.
+      channel: "left", or "mean" of all channels.
+      length: how shorter utterances are lengthened: "repeat" them, or "pad" with zeros.
+      chunking: trim every utterance and cut it into waveforms of this length, each of them an
+        utterance of its own; None: one waveform per utterance, cut at its end.
+    """
+
+    sample_rate: int = 16_000
+    seconds: float = 2.0
+    channel: Channel = "left"
+    length: LengthMode = "repeat"
+    chunking: Chunking | None = None
+
+    def __post_init__(self) -> None:
+        if self.sample_rate < 1 or not math.isfinite(self.seconds) or self.num_samples < 1:
+            raise InputError(
+                f"{self.seconds} s at {self.sample_rate} Hz is no length for a waveform; "
+                "both must be positive."
+            )
+        for name, valid in (("channel", get_args(Channel)), ("length", get_args(LengthMode))):
+            if getattr(self, name) not in valid:
+                raise InputError(
+                    f"{name} {getattr(self, name)!r} is not one of {', '.join(valid)}."
+                )
+
+    @property
+    def num_samples(self) -> int:
+        """Samples per waveform."""
+        return round(self.seconds * self.sample_rate)
+
+
+def audio_fingerprint(
+    utterances: Sequence[Utterance], measured: Sequence[MeasuredFile], settings: AudioSettings
+) -> str:
+    """SHA-256 of all that the prepared samples depend on.
+
+    Neither paths nor times are among it: a corpus that was moved or copied is the same corpus.
+
+    Args:
+      utterances: in the order of the waveforms.
+      measured: what their files hold.
+      settings: what they are turned into.
+    """
+    description = {
+        "version": VERSION,
+        "settings": plain_settings(settings),
+        "files": [[u.id, m.sha256] for u, m in zip(utterances, measured, strict=True)],
+    }
+    return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
+
+
+def plain_settings(settings: AudioSettings) -> dict[str, Any]:
+    """The settings as plain values; what is not used is left out.
+
+    So a setting that is added later, and is None by default, leaves the fingerprints as they are.
+    """
+    return {k: v for k, v in dataclasses.asdict(settings).items() if v is not None}

@@ -1,0 +1,112 @@
+"""The folder that holds a prepared corpus in the cache: built aside, published whole, opened.
+
+with building_folder(cache) as folder:
+    ...                                          # write what belongs into it
+    publish(folder, final_folder(cache, fingerprint))
+table, waveforms = open_prepared(cache, fingerprint, utterances, settings)
+"""
+
+import contextlib
+import dataclasses
+import json
+import secrets
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from jaxser.corpora.audio_settings import AudioSettings, plain_settings
+from jaxser.corpora.measurement import MeasuredFile
+from jaxser.corpora.table import Corpus, Utterance
+from jaxser.corpora.waveform_file import read_chunk_table
+from jaxser.runtime.errors import InputError
+
+__all__ = ["building_folder", "describe_prepared", "final_folder", "open_prepared", "publish"]
+
+# So old, a folder under construction has lost its process.
+_STALE_SECONDS = 24 * 3600
+
+
+@contextlib.contextmanager
+def building_folder(cache: Path) -> Iterator[Path]:
+    """A folder to build in, removed at the end unless it was renamed."""
+    parent = cache / "prepared"
+    folder = parent / f".building-{secrets.token_hex(8)}"
+    try:
+        folder.mkdir(parents=True)
+    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+        raise InputError(
+            f"the cache folder {parent} cannot be written ({error.strerror}); name another with "
+            "the environment variable JAXSER_CACHE."
+        ) from error
+    for other in parent.glob(".building-*"):
+        # Left by a process that was killed.
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - other.stat().st_mtime > _STALE_SECONDS:
+                shutil.rmtree(other, ignore_errors=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def publish(folder: Path, final: Path) -> None:
+    """Give a folder that is whole its final name, which no reader sees before."""
+    try:
+        folder.rename(final)
+    except OSError:
+        # Another process was faster; what it wrote is the same.
+        if not (final / "waveforms.npy").exists():
+            raise
+
+
+def describe_prepared(
+    corpus: Corpus,
+    settings: AudioSettings,
+    kept: Sequence[tuple[Utterance, MeasuredFile]],
+    skipped: Sequence[tuple[str, str]],
+) -> str:
+    """What lies in the folder, for people who find it: JSON, never read back."""
+    description = {
+        "corpus": corpus.name,
+        "root": str(corpus.root),
+        "settings": plain_settings(settings),
+        "skipped": [list(pair) for pair in skipped],
+        "files": [[utterance.id, measured.sha256] for utterance, measured in kept],
+    }
+    return json.dumps(description, indent=1, ensure_ascii=False) + "\n"
+
+
+def final_folder(cache: Path, fingerprint: str) -> Path:
+    """Where the corpus of this fingerprint is kept."""
+    return cache / "prepared" / fingerprint[:32]
+
+
+def open_prepared(
+    cache: Path, fingerprint: str, kept: Sequence[Utterance], settings: AudioSettings
+) -> tuple[tuple[Utterance, ...], np.memmap] | None:
+    """The cached table and waveforms, or None where they are absent or were damaged by someone."""
+    folder = final_folder(cache, fingerprint)
+    try:
+        waveforms = np.load(folder / "waveforms.npy", mmap_mode="r", allow_pickle=False)
+        utterances = tuple(kept) if settings.chunking is None else _chunk_table(folder, kept)
+    except FileNotFoundError:
+        return None
+    except (ValueError, EOFError):
+        waveforms = None
+    shape = (0, 0) if waveforms is None else (len(utterances), settings.num_samples)
+    if waveforms is None or waveforms.shape != shape or waveforms.dtype != np.float32:
+        shutil.rmtree(folder)
+        return None
+    return utterances, waveforms
+
+
+def _chunk_table(folder: Path, kept: Sequence[Utterance]) -> tuple[Utterance, ...]:
+    """One utterance per chunk, named after its own and the chunk."""
+    of = {utterance.id: utterance for utterance in kept}
+    return tuple(
+        dataclasses.replace(of[source], id=f"{source}.{name}", source=source, variant=variant)
+        for source, name, variant in read_chunk_table(folder)
+    )

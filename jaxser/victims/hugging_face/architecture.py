@@ -1,0 +1,167 @@
+"""The architecture that a folder describes: its family, configuration and module, not its weights.
+
+config = configuration(folder, read_json(folder / CONFIG))
+module = pretrained_module(folder, num_classes=4, scan_layers=True)
+"""
+
+import dataclasses
+import logging
+import typing
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from jaxser.models.hubert import Hubert, HubertConfig
+from jaxser.models.speech_transformer import SpeechConfig, SpeechTransformer
+from jaxser.models.wav2vec2 import Wav2Vec2, Wav2Vec2Config
+from jaxser.models.wavlm import WavLM, WavLMConfig
+from jaxser.runtime.errors import InputError, UsageError, nearest_name
+from jaxser.victims.hugging_face.layout import CONFIG, PREPROCESSOR, read_json
+from jaxser.victims.key_tables.entries import Entry
+from jaxser.victims.key_tables.speech_transformer import hubert_table, wav2vec2_table, wavlm_table
+
+__all__ = [
+    "FAMILIES",
+    "OF_HUBERT",
+    "OF_PREPROCESSOR",
+    "Family",
+    "configuration",
+    "has_head",
+    "pretrained_module",
+    "with_settings",
+]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """One kind of speech transformer.
+
+    Attributes:
+      config: its configuration, with transformers' names of the fields.
+      module: the Linen module.
+      table: key table of a configuration.
+      torch_class: how the names of transformers' classes begin; what they are for follows.
+    """
+
+    config: type[SpeechConfig]
+    module: type[SpeechTransformer]
+    table: Callable[[SpeechConfig], tuple[Entry, ...]]
+    torch_class: str
+
+
+FAMILIES = {
+    "wav2vec2": Family(Wav2Vec2Config, Wav2Vec2, wav2vec2_table, "Wav2Vec2"),
+    "hubert": Family(HubertConfig, Hubert, hubert_table, "Hubert"),
+    "wavlm": Family(WavLMConfig, WavLM, wavlm_table, "WavLM"),
+}
+
+# Fields of a configuration that are in the other file, and those that only HuBERT's classes read.
+OF_PREPROCESSOR = ("do_normalize", "return_attention_mask", "sampling_rate")
+OF_HUBERT = ("feat_proj_layer_norm", "conv_pos_batch_norm")
+
+
+def pretrained_module(folder: Path | str, num_classes: int, **settings: Any) -> SpeechTransformer:
+    """The architecture in ``folder`` with a head for so many classes; no weights are read.
+
+    Raises:
+      InputError, UsageError: as :func:`jaxser.victims.hugging_face.reading.read_pretrained`.
+    """
+    folder = Path(folder)
+    config = configuration(folder, read_json(folder / CONFIG))
+    family = FAMILIES[config.model_type].module
+    config, settings = with_settings(config, family, settings)
+    return family(num_classes=num_classes, config=config, **settings)
+
+
+def configuration(folder: Path, entries: Mapping[str, Any]) -> SpeechConfig:
+    """The architecture that config.json and preprocessor_config.json describe.
+
+    Args:
+      folder: of the checkpoint.
+      entries: its config.json. What no field of the configuration names is passed over: most of it
+        is of training, or of heads that are not here.
+
+    Raises:
+      InputError: another kind of model, one with adapters, or a value of the wrong type.
+    """
+    kind = entries.get("model_type")
+    if kind not in FAMILIES:
+        raise InputError(
+            f"{folder / CONFIG} describes a model of type {kind!r}, which is not supported; "
+            f"use one of {', '.join(sorted(FAMILIES))}."
+        )
+    if entries.get("add_adapter") or entries.get("adapter_attn_dim") is not None:
+        raise InputError(
+            f"{folder} holds a model with adapters (add_adapter or adapter_attn_dim in {CONFIG}), "
+            "which are not supported; use a checkpoint without."
+        )
+    preprocessor: dict[str, Any] = {}
+    if (folder / PREPROCESSOR).is_file():
+        preprocessor = read_json(folder / PREPROCESSOR)
+    else:
+        _log.warning(
+            "%s has no %s: taken to be for normalised speech at 16000 Hz.", folder, PREPROCESSOR
+        )
+    cls = FAMILIES[kind].config
+    types = typing.get_type_hints(cls)
+    values = {}
+    for field in dataclasses.fields(cls):
+        if field.name in OF_HUBERT and kind != "hubert":
+            continue
+        source, file = (
+            (preprocessor, PREPROCESSOR) if field.name in OF_PREPROCESSOR else (entries, CONFIG)
+        )
+        if field.name not in source:
+            continue
+        # JSON has one kind of number and no tuples; a field's own type says what is meant.
+        try:
+            value = TypeAdapter(types[field.name]).validate_python(source[field.name])
+        except ValidationError as error:
+            raise InputError(
+                f"{field.name} in {folder / file} is {source[field.name]!r}: "
+                f"{error.errors()[0]['msg']}; download the file again."
+            ) from error
+        values[field.name] = value
+    return cls(**values)
+
+
+def with_settings(
+    config: SpeechConfig, module: type[SpeechTransformer], settings: Mapping[str, Any]
+) -> tuple[SpeechConfig, dict[str, Any]]:
+    """``settings`` split into a changed configuration and the fields of the module.
+
+    Raises:
+      UsageError: unknown setting.
+    """
+    of_config = {field.name for field in dataclasses.fields(config)}
+    of_module = {field.name for field in dataclasses.fields(module)}
+    of_module -= {"parent", "name", "num_classes", "config"}
+    for setting in settings:
+        if setting not in of_config | of_module:
+            raise UsageError(
+                f"a checkpoint has no setting {setting!r}; "
+                f"{nearest_name(setting, of_config | of_module)}"
+            )
+    changed = {key: value for key, value in settings.items() if key in of_config}
+    rest = {key: value for key, value in settings.items() if key not in of_config}
+    return dataclasses.replace(config, **changed), rest
+
+
+def has_head(folder: Path, entries: Mapping[str, Any], family: Family) -> bool:
+    """Whether the model was saved with a head for classification.
+
+    Raises:
+      InputError: it was saved for something else than these classes do.
+    """
+    architecture = (entries.get("architectures") or [f"{family.torch_class}Model"])[0]
+    purpose = str(architecture).removeprefix(family.torch_class)
+    if purpose not in ("ForSequenceClassification", "Model", "ForPreTraining", "ForCTC"):
+        raise InputError(
+            f"{folder} holds a {architecture}, which is not supported; use a "
+            f"{family.torch_class}ForSequenceClassification, Model, ForPreTraining or ForCTC."
+        )
+    return purpose == "ForSequenceClassification"

@@ -1,0 +1,136 @@
+"""Folders of training runs: what was asked for, and the victim at its best checkpoint.
+
+config, facts = read_run("runs/emo18")
+victim = victim_of_run(Path("runs/emo18"), "waveform")
+"""
+
+import dataclasses
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from jaxser.config import FeaturesConfig, TrainConfig, from_mapping, load_yaml
+from jaxser.models.front_end import WithFrontEnd
+from jaxser.runtime.checkpoint import load_variables
+from jaxser.runtime.errors import InputError, UsageError
+from jaxser.speech.inversion import speech_of_mels
+from jaxser.victims.module import build_module, features_of
+from jaxser.victims.victim import Domain, FrontEnd, Victim, evaluation_logits
+
+__all__ = ["ARCHITECTURE", "load_module", "no_features", "read_run", "victim_of_run"]
+
+# Folder of a run with what says how its fine-tuned model is built.
+ARCHITECTURE = "pretrained"
+
+
+def read_run(folder: Path | str) -> tuple[TrainConfig, dict[str, Any]]:
+    """(config, facts) of a run folder: what was asked for, and what ``run.json`` recorded.
+
+    Raises:
+      InputError: the folder is no run.
+    """
+    folder = Path(folder)
+    if not (folder / "config.yaml").is_file() or not (folder / "run.json").is_file():
+        raise InputError(
+            f"{folder} is not a run folder (it has no config.yaml or run.json); give the --out of "
+            "a python -m jaxser.train run."
+        )
+    config = from_mapping(
+        TrainConfig, load_yaml(folder / "config.yaml"), str(folder / "config.yaml")
+    )
+    try:
+        return config, json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{folder / 'run.json'} is damaged ({error}); restore or retrain."
+        ) from error
+
+
+def load_module(folder: Path | str) -> tuple[nn.Module, Any, TrainConfig, dict[str, Any]]:
+    """(module, variables, config, facts) of a training run's best checkpoint.
+
+    Raises:
+      InputError: as :func:`jaxser.victims.loading.load_victim`.
+    """
+    folder = Path(folder)
+    config, facts = read_run(folder)
+    if config.threat:
+        raise InputError(
+            f"{folder} holds a generator of adversarial speech, not a victim; give the run folder "
+            "of a victim, and the generator as --attack staanet --params generator=FOLDER."
+        )
+    model = build_module(config, len(facts["labels"]), folder / ARCHITECTURE)
+    x = jax.ShapeDtypeStruct((1, config.corpus.num_samples), jnp.float32)
+    like = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), x)
+    return model, load_variables(folder / "checkpoints", like), config, facts
+
+
+def victim_of_run(folder: Path, domain: Domain) -> Victim:
+    """The victim of a training run, in the domain that is attacked.
+
+    Raises:
+      InputError, UsageError: as :func:`jaxser.victims.loading.load_victim`.
+    """
+    model, variables, config, facts = load_module(folder)
+    victim = Victim(
+        apply=evaluation_logits(model),
+        variables=jax.tree.map(jnp.asarray, variables),
+        labels=tuple(facts["labels"]),
+        input_shape=(config.corpus.num_samples,),
+        sample_rate=config.corpus.sample_rate,
+        name=config.model.name,
+        notes=tuple(facts["corpus"]["notes"]),
+    )
+    if isinstance(model, WithFrontEnd):
+        front_end = FrontEnd(
+            features=features_of(model),
+            spectrogram=functools.partial(model.apply, method="unstandardised"),  # type: ignore[arg-type]
+            speech=functools.partial(_speech_of, model),
+        )
+        victim = dataclasses.replace(victim, front_end=front_end)
+    if domain == "waveform":
+        return victim
+    if not isinstance(model, WithFrontEnd):
+        raise no_features(config.model.name, str(folder))
+    return dataclasses.replace(
+        victim,
+        input_shape=(model.frames, model.front_end.bins),
+        bounds=_feature_bounds(config.features),
+    )
+
+
+def no_features(name: str, folder: str) -> UsageError:
+    """What to tell who wants to attack the features of a victim that reads waveforms."""
+    return UsageError(
+        f"{name} in {folder} reads waveforms and has no features to attack; use the domain "
+        "waveform."
+    )
+
+
+def _feature_bounds(config: FeaturesConfig) -> tuple[float, float] | None:
+    if not config.bounds:
+        return None
+    if len(config.bounds) != 2 or not config.bounds[0] < config.bounds[1]:
+        raise UsageError(
+            f"features.bounds must be a smaller and a larger value, not {list(config.bounds)}."
+        )
+    return config.bounds[0], config.bounds[1]
+
+
+def _speech_of(
+    model: WithFrontEnd, variables: Any, features: Float[Array, "frames bins"]
+) -> Float[np.ndarray, " samples"]:
+    if model.normalisation in ("sum", "max_local"):
+        raise UsageError(
+            f"features normalised by {model.normalisation} cannot be turned back into speech: what "
+            "each was divided by is not kept."
+        )
+    spectrogram = model.apply(variables, jnp.asarray(features)[None], method="unstandardised")
+    return speech_of_mels(model.front_end, np.asarray(spectrogram)[0])
