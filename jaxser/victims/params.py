@@ -20,7 +20,7 @@ import numpy as np
 from jaxser.runtime.errors import InputError
 
 if TYPE_CHECKING:
-    from jaxser.models.speech_transformer import SpeechConfig
+    from jaxser.models.transformer.configuration import SpeechConfig
 
 __all__ = [
     "Entry",

@@ -30,7 +30,8 @@ from jaxtyping import Array
 from pydantic import TypeAdapter, ValidationError
 
 from jaxser.models.hubert import Hubert, HubertConfig
-from jaxser.models.speech_transformer import SpeechConfig, SpeechTransformer
+from jaxser.models.speech_transformer import SpeechTransformer
+from jaxser.models.transformer.configuration import SpeechConfig
 from jaxser.models.wav2vec2 import Wav2Vec2, Wav2Vec2Config
 from jaxser.models.wave_unet import WaveUNet
 from jaxser.models.wavlm import WavLM, WavLMConfig

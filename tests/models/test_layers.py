@@ -7,7 +7,12 @@ import pytest
 from flax import linen as nn
 from jax import lax
 
-from jaxser.models import layers
+from jaxser.models.conv_lstm import ConvBlock
+from jaxser.models.layers import conv_max_pool as fused
+from jaxser.models.layers.batch_norm import conv_moments, moments
+from jaxser.models.layers.conv_max_pool import conv_max_pool, window_max
+from jaxser.models.layers.lstm import LSTM, recurrence
+from jaxser.models.layers.waveform import normalise_utterance
 from jaxser.models.zhao19 import elu
 
 
@@ -58,32 +63,32 @@ def assert_same_derivatives(fast, textbook, *args):
 def test_normalise_utterance_standardises_each_row():
     x = np.random.default_rng(0).normal(3.0, 0.2, (2, 500)).astype(np.float32)
     expected = (x - x.mean(1, keepdims=True)) / x.std(1, ddof=1, keepdims=True)
-    np.testing.assert_allclose(layers.normalise_utterance(jnp.asarray(x)), expected, atol=1e-4)
+    np.testing.assert_allclose(normalise_utterance(jnp.asarray(x)), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("level", [0.0, 0.1, -0.7, 1e-30])
 def test_normalise_utterance_is_zero_on_silence(level):
     x = jnp.full((2, 9601), level, jnp.float32)
-    gradient = jax.grad(lambda x: (layers.normalise_utterance(x) ** 2).sum() + x.sum())(x)
-    np.testing.assert_array_equal(layers.normalise_utterance(x), 0.0)
+    gradient = jax.grad(lambda x: (normalise_utterance(x) ** 2).sum() + x.sum())(x)
+    np.testing.assert_array_equal(normalise_utterance(x), 0.0)
     np.testing.assert_array_equal(gradient, 1.0)
 
 
 def test_normalise_utterance_keeps_faint_rows():
     x = 1e-6 * jax.random.normal(jax.random.key(0), (1, 4000))
-    np.testing.assert_allclose(layers.normalise_utterance(x).std(), 1.0, atol=1e-3)
+    np.testing.assert_allclose(normalise_utterance(x).std(), 1.0, atol=1e-3)
 
 
 @pytest.mark.usefixtures("double")
 @pytest.mark.parametrize("samples", [40, 43])
 def test_window_max_is_max_pooling(samples):
     assert_same_derivatives(
-        lambda y: layers.window_max(y, 4), lambda y: textbook_pool(y, 4), normal(0, 2, samples, 3)
+        lambda y: window_max(y, 4), lambda y: textbook_pool(y, 4), normal(0, 2, samples, 3)
     )
 
 
 def test_window_max_sends_a_tie_to_the_first_sample():
-    gradient = jax.grad(lambda y: layers.window_max(y, 3).sum())(jnp.zeros((1, 7, 1)))
+    gradient = jax.grad(lambda y: window_max(y, 3).sum())(jnp.zeros((1, 7, 1)))
     np.testing.assert_array_equal(gradient[0, :, 0], [1, 0, 0, 1, 0, 0, 0])
 
 
@@ -95,9 +100,9 @@ def test_window_max_sends_a_tie_to_the_first_sample():
 )
 def test_conv_max_pool_is_convolution_and_pooling(monkeypatch, samples, size, padding, pool, piece):
     if piece is not None:
-        monkeypatch.setattr(layers, "_piece", lambda batch, windows: piece)
+        monkeypatch.setattr(fused, "_piece", lambda batch, windows: piece)
     assert_same_derivatives(
-        lambda x, kernel: layers.conv_max_pool(x, kernel, padding, pool),
+        lambda x, kernel: conv_max_pool(x, kernel, padding, pool),
         lambda x, kernel: textbook_conv_pool(x, kernel, padding, pool),
         normal(0, 2, samples),
         normal(1, size, 6),
@@ -112,14 +117,14 @@ def test_conv_max_pool_by_one_argument(argument):
     def gradient(function):
         return jax.jit(jax.grad(lambda *a: jnp.sin(function(*a, 3, 10)).sum(), argument))(*args)
 
-    fast, slow = gradient(layers.conv_max_pool), gradient(textbook_conv_pool)
+    fast, slow = gradient(conv_max_pool), gradient(textbook_conv_pool)
     np.testing.assert_allclose(fast, slow, atol=1e-12)
 
 
 @pytest.mark.usefixtures("double")
 def test_conv_max_pool_jacobian_by_vmap():
     x, kernel = normal(0, 1, 45), normal(1, 8, 2)
-    fast = jax.jit(jax.jacrev(lambda x: layers.conv_max_pool(x, kernel, 3, 10)))(x)
+    fast = jax.jit(jax.jacrev(lambda x: conv_max_pool(x, kernel, 3, 10)))(x)
     slow = jax.jit(jax.jacrev(lambda x: textbook_conv_pool(x, kernel, 3, 10)))(x)
     np.testing.assert_allclose(fast, slow, atol=1e-12)
 
@@ -127,7 +132,7 @@ def test_conv_max_pool_jacobian_by_vmap():
 @pytest.mark.usefixtures("double")
 def test_moments_are_mean_and_variance():
     assert_same_derivatives(
-        layers.moments,
+        moments,
         lambda y: (y.mean(axis=(0, 1)), y.var(axis=(0, 1))),
         2 + normal(0, 3, 20, 4),
     )
@@ -140,7 +145,7 @@ def test_conv_moments_are_those_of_the_convolution():
         return y.mean(axis=(0, 1)), y.var(axis=(0, 1))
 
     assert_same_derivatives(
-        lambda x, kernel: layers.conv_moments(x, kernel, 3),
+        lambda x, kernel: conv_moments(x, kernel, 3),
         textbook,
         1 + normal(0, 2, 57),
         normal(1, 8, 5),
@@ -160,7 +165,7 @@ def test_recurrence_is_an_lstm():
         return jnp.stack(states)
 
     projected, kernel = normal(0, 7, 2, 12), normal(1, 3, 12)
-    assert_same_derivatives(layers.recurrence, textbook, projected, kernel)
+    assert_same_derivatives(recurrence, textbook, projected, kernel)
 
     def gradient(function, argument):
         loss = jax.grad(lambda *a: (function(*a) ** 2).sum(), argument)
@@ -168,7 +173,7 @@ def test_recurrence_is_an_lstm():
 
     for argument in (0, 1):
         np.testing.assert_allclose(
-            gradient(layers.recurrence, argument),
+            gradient(recurrence, argument),
             gradient(textbook, argument),
             atol=1e-12,
         )
@@ -206,7 +211,7 @@ class TextbookBlock:
 @pytest.mark.parametrize("train", [False, True])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_conv_block_is_the_textbook_block(channels, train):
-    block = layers.ConvBlock(6, 4, 1, 5, nn.leaky_relu, jnp.float64, jnp.float64)
+    block = ConvBlock(6, 4, 1, 5, nn.leaky_relu, jnp.float64, jnp.float64)
     textbook = TextbookBlock(1, 5, nn.leaky_relu)
     x = normal(0, 3, 62, channels)
     variables = {
@@ -241,7 +246,7 @@ def test_conv_block_is_the_textbook_block(channels, train):
 
 
 def test_a_zero_scale_can_leave_zero():
-    block = layers.ConvBlock(2, 3, 1, 2, nn.elu)
+    block = ConvBlock(2, 3, 1, 2, nn.elu)
     x = jax.random.normal(jax.random.key(0), (2, 20, 1))
     variables = block.init(jax.random.key(1), x, train=False)
     params = {**variables["params"], "norm_scale": jnp.zeros(2)}
@@ -254,13 +259,11 @@ def test_a_zero_scale_can_leave_zero():
 
 def test_initial_weights():
     """LeCun's variance, orthogonal recurrences, zero biases."""
-    variables = layers.LSTM(64).init(jax.random.key(0), jnp.zeros((1, 3, 400)))["params"]
+    variables = LSTM(64).init(jax.random.key(0), jnp.zeros((1, 3, 400)))["params"]
     assert float(variables["input_kernel"].std()) == pytest.approx(1 / 20, rel=0.02)
     for gate in jnp.split(variables["recurrent_kernel"], 4, axis=1):
         np.testing.assert_allclose(gate.T @ gate, np.eye(64), atol=1e-5)
     assert not variables["bias"].any()
-    block = layers.ConvBlock(256, 5, 2, 4, nn.elu).init(
-        jax.random.key(0), jnp.zeros((1, 40, 30)), False
-    )
+    block = ConvBlock(256, 5, 2, 4, nn.elu).init(jax.random.key(0), jnp.zeros((1, 40, 30)), False)
     assert float(block["params"]["kernel"].std()) == pytest.approx(150**-0.5, rel=0.02)
     assert not block["params"]["bias"].any()
