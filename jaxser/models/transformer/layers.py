@@ -18,8 +18,8 @@ def dense(module: Any, name: str, features: int) -> nn.Dense:
         dtype=module.dtype,
         param_dtype=module.param_dtype,
         kernel_init=nn.initializers.normal(module.config.initializer_range),
-        # What it avoids is a copy of the kernel that XLA's CPU backend alone makes; elsewhere the
-        # plain operator, which has forward mode and half precision as well.
+        # What it avoids is a copy of the kernel that XLA's CPU backend makes; elsewhere the plain
+        # operator, which has forward mode as well.
         dot_general=_product if on_cpu() else None,
         name=name,
     )
