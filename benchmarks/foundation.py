@@ -26,7 +26,8 @@ from jaxser.runtime.errors import report_errors
 if TYPE_CHECKING:
     import numpy as np
 
-    from jaxser.models.speech_transformer import SpeechConfig, SpeechTransformer
+    from jaxser.models.speech_transformer import SpeechTransformer
+    from jaxser.models.transformer.configuration import SpeechConfig
 
 CLASSES = 7
 TASKS = ("forward", "gradient")

@@ -8,6 +8,9 @@ Every module but a generator is called as ``module(x, train: bool)`` and returns
 ``x`` is a waveform ``[batch, time]`` or a spectrogram ``[batch, frames, bins]``, see
 :func:`input_of`. A generator (``waveunet``) is no victim: it makes perturbations, and its class
 says how it is called. A module's file is imported when it is first built.
+
+Whole networks are in this folder, what several of them share in :mod:`jaxser.models.layers`, and
+what wav2vec 2.0, HuBERT and WavLM are made of in :mod:`jaxser.models.transformer`.
 """
 
 import dataclasses

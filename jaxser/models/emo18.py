@@ -13,7 +13,7 @@ from typing import ClassVar
 from flax import linen as nn
 from jaxtyping import Array
 
-from jaxser.models.layers import ConvLSTM
+from jaxser.models.conv_lstm import ConvLSTM
 
 __all__ = ["Emo18"]
 

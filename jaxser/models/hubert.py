@@ -10,7 +10,8 @@ Hidden Units", IEEE/ACM TASLP 2021. Configurations are those published with the 
 import dataclasses
 from typing import ClassVar
 
-from jaxser.models.speech_transformer import SpeechConfig, SpeechTransformer
+from jaxser.models.speech_transformer import SpeechTransformer
+from jaxser.models.transformer.configuration import SpeechConfig
 
 __all__ = ["CONFIGURATIONS", "Hubert", "HubertConfig"]
 

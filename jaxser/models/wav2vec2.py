@@ -11,7 +11,8 @@ Interspeech 2021. Configurations are those published with the checkpoints.
 import dataclasses
 from typing import ClassVar
 
-from jaxser.models.speech_transformer import SpeechConfig, SpeechTransformer
+from jaxser.models.speech_transformer import SpeechTransformer
+from jaxser.models.transformer.configuration import SpeechConfig
 
 __all__ = ["CONFIGURATIONS", "Wav2Vec2", "Wav2Vec2Config"]
 

@@ -17,7 +17,9 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
-from jaxser.models.speech_transformer import Attention, SpeechConfig, SpeechTransformer
+from jaxser.models.speech_transformer import SpeechTransformer
+from jaxser.models.transformer.attention import Attention
+from jaxser.models.transformer.configuration import SpeechConfig
 
 __all__ = ["CONFIGURATIONS", "WavLM", "WavLMConfig", "position_buckets"]
 

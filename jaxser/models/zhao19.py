@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxser.models.layers import ConvLSTM
+from jaxser.models.conv_lstm import ConvLSTM
 
 __all__ = ["Zhao19", "elu"]
 

@@ -4,8 +4,8 @@
     state = jax.jit(step)(state, {"x": [batch, time], "y": [batch, threats]}, threat_variables)
 
 ``y`` are the classes that the threat models predict for the clean speech. Source: Chang et al.,
-arXiv 2402.01227, section 3.3; the multipliers that keep a stated sparsity and SNR are an augmented
-Lagrangian (Nocedal & Wright, "Numerical Optimization", 2nd ed., section 17.3).
+arXiv 2402.01227, section 3.3; what keeps a stated sparsity and SNR is in
+:mod:`jaxser.training.augmented_lagrangian`.
 """
 
 import dataclasses
@@ -34,6 +34,13 @@ from jaxser.attacks.losses import is_successful, prediction
 from jaxser.attacks.projections import clip_to_bounds
 from jaxser.config import GeneratorConfig
 from jaxser.results.perturbation import perturbation_measures
+from jaxser.training.augmented_lagrangian import (
+    ascended,
+    penalty,
+    share_to_keep,
+    snr_breach,
+    sparsity_breach,
+)
 from jaxser.victims.victim import Victim
 
 __all__ = [
@@ -52,14 +59,6 @@ BOUNDS = (-1.0, 1.0)
 
 # Sums of the metrics: losses per step, the others per row.
 _LOSSES = ("loss", "adversarial", "magnitude", "sparsity_loss", "quantisation")
-
-# Added to the share of changed samples and to what it should be, as a part of the latter. A mask
-# that falls to nothing in one step would otherwise have a gradient so large that Adam, which
-# divides by the root of its running square, stands still for the next thousand steps.
-_SLACK = 0.1
-
-# Curvature of the penalty on what is not kept, in units of the margin.
-_PENALTY = 1.0
 
 
 @flax.struct.dataclass
@@ -173,11 +172,14 @@ def make_generator_step(
     """
     annealed = config.anneal_epochs * steps_per_epoch
 
+    # The threat models' variables are arguments: what a jitted function closes over would be
+    # constants of the compiled program.
     def step(state: GeneratorState, batch: Batch, threat_variables: Sequence[Any]) -> Any:
+        # Of the step's number, so that a run that was interrupted draws what one in a piece draws.
         mask_key, target_key, epsilon_key = jax.random.split(jax.random.fold_in(key, state.step), 3)
         x, y = batch["x"], batch["y"]
         epsilon = _draw_epsilon(epsilon_key, generator.epsilon, len(x))
-        share = _share_to_keep(config.keep_sparsity, state.step, annealed)
+        share = share_to_keep(config.keep_sparsity, state.step, annealed)
         target = _targets(target_key, generator, y[:, 0])
         members = _groups(generator, target, len(x))
 
@@ -188,7 +190,7 @@ def make_generator_step(
             )
             losses = losses_of(adversarial, made.v, made.m, made.d, config.reduction)
             breaches = _breaches(config, x, made, share, members)
-            kept = _keeping(breaches, state.multipliers, members.mean(axis=0))
+            kept = penalty(breaches, state.multipliers, members.mean(axis=0))
             total = _weighted(config, losses) + kept
             rate = jnp.ones(len(x)) if made.d is None else quantise(made.d).mean(axis=1)
             return total, (losses, breaches, fooled, rate)
@@ -200,7 +202,7 @@ def make_generator_step(
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),
             opt_state=opt_state,
-            multipliers=_ascended(state.multipliers, breaches, config.multiplier_rate),
+            multipliers=ascended(state.multipliers, breaches, config.multiplier_rate),
             metrics=_accumulate(state.metrics, total, losses, fooled, rate),
         )
 
@@ -329,19 +331,6 @@ def _weighted(config: GeneratorConfig, losses: Any) -> Array:
     )
 
 
-def _share_to_keep(
-    share: float | None, step: Int[Array, ""], annealed: int
-) -> Float[Array, ""] | None:
-    """The share of changed samples asked for at a step: an even fall of its logarithm from 0.
-
-    What fools a victim is found sooner where every sample may change; the places that matter least
-    are then given up one by one.
-    """
-    if share is None:
-        return None
-    return jnp.exp(math.log(share) * jnp.minimum((step + 1) / max(annealed, 1), 1.0))
-
-
 def _breaches(
     config: GeneratorConfig,
     x: Float[Array, "batch time"],
@@ -349,55 +338,13 @@ def _breaches(
     share: Float[Array, ""] | None,
     members: Float[Array, "batch groups"],
 ) -> dict[str, Float[Array, "..."]]:
-    """How far from what is to be kept, in logarithms: 0.1 is some 10 % too many changed samples.
-
-    Sparsity is one breach for each of the groups of rows, 0 for a group that the batch lacks.
-    The share of changed samples is that of the quantised mask, with the gradient of a softsign:
-    that of the scores' tanh is zero in float32 where raw locations are beyond 9, and a network that
-    has gone there while all samples were allowed would never come back.
-    """
+    """How far from what ``config`` says is to be kept."""
     found = {}
     if share is not None and made.d is not None:
-        slope = 0.5 * jax.nn.soft_sign(made.raw)
-        straight = quantise(made.d) + slope - jax.lax.stop_gradient(slope)
-        slack = _SLACK * share
-        rows = members.sum(axis=0)
-        changed = straight.mean(axis=1) @ members / jnp.maximum(rows, 1.0)
-        breach = jnp.log((changed + slack) / (share + slack))
-        found["sparsity"] = jnp.where(rows > 0, breach, 0.0)
+        found["sparsity"] = sparsity_breach(made.raw, made.d, share, members)
     if config.keep_snr is not None:
-        # The mean over rows is taken of the ratio: one of its logarithm would let silent changes of
-        # some rows pay for loud ones of others.
-        signal = jnp.sum(x**2, axis=1)
-        noise = jnp.sum((made.x_adv - x) ** 2, axis=1)
-        ratio = jnp.where(signal > 0, noise / jnp.where(signal > 0, signal, 1.0), 0.0).mean()
-        found["snr"] = jnp.log(ratio + 1e-12) + config.keep_snr * math.log(10.0) / 10.0
+        found["snr"] = snr_breach(x, made.x_adv, config.keep_snr)
     return found
-
-
-def _keeping(
-    breaches: dict[str, Array], multipliers: dict[str, Array], weights: Float[Array, " groups"]
-) -> Array:
-    """Augmented Lagrangian: sparsity is met, SNR is at least met; groups count by their rows."""
-    total = jnp.zeros(())
-    if "sparsity" in breaches:
-        breach = breaches["sparsity"]
-        total += weights @ (multipliers["sparsity"] * breach + 0.5 * _PENALTY * breach**2)
-    if "snr" in breaches:
-        pull = jnp.maximum(multipliers["snr"] + _PENALTY * breaches["snr"], 0.0)
-        total += 0.5 * (pull**2 - multipliers["snr"] ** 2) / _PENALTY
-    return total
-
-
-def _ascended(
-    multipliers: dict[str, Array], breaches: dict[str, Array], rate: float
-) -> dict[str, Array]:
-    """One step of dual ascent; a breach counts as one e-fold at most, so that none runs away."""
-    new = dict(multipliers)
-    for name, breach in breaches.items():
-        new[name] = multipliers[name] + rate * jnp.clip(breach, -1.0, 1.0)
-    new["snr"] = jnp.maximum(new["snr"], 0.0)
-    return new
 
 
 def _accumulate(

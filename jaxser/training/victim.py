@@ -115,6 +115,7 @@ def make_optimizer(
       blocks: of the transformer, for ``config.layer_decay``.
     """
     if config.schedule == "plateau":
+        # The host changes the rate between epochs; as a part of the state it recompiles nothing.
         adam = optax.inject_hyperparams(optax.adam)(learning_rate=config.learning_rate)
     else:
         adam = optax.adam(_schedule(config, max(steps_per_epoch // config.accumulate, 1)))
@@ -262,6 +263,7 @@ def make_train_step(
     """
 
     def step(state: TrainState, batch: Batch) -> TrainState:
+        # Of the step's number, so that a run that was interrupted draws what one in a piece draws.
         step_key = jax.random.fold_in(key, state.step)
         x, partner, share = batch["x"], batch["y"], None
         if mixup > 0:

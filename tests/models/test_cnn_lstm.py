@@ -11,7 +11,7 @@ from flax import linen as nn
 from model_gradients import distance, logits_and_gradients
 
 from jaxser import models
-from jaxser.models import cnn_lstm
+from jaxser.models import changed_cells, cnn_lstm
 from jaxser.runtime.errors import InputError
 from jaxser.victims.key_tables.cnn_lstm import cnn_lstm_table
 from jaxser.victims.key_tables.entries import from_torch
@@ -167,7 +167,7 @@ def test_bfloat16_answers_in_float32(variables):
     assert np.abs(logits - exact).max() > 1e-6
 
 
-def changed_cells(frames, mels, positions):
+def moved_cells(frames, mels, positions):
     """12 rows of cells, ``[rows, positions]``: at random, and in the corners of slices."""
     rng = np.random.default_rng(positions)
     index = rng.integers(0, frames * mels, (12, positions))
@@ -196,12 +196,12 @@ def changed_cells(frames, mels, positions):
 def test_changed_cells_do_what_a_forward_pass_says(
     name, frames, mels, positions, dtype, atol, monkeypatch
 ):
-    monkeypatch.setattr(cnn_lstm, "_MAPS_IN_A_PRODUCT", 5)
+    monkeypatch.setattr(changed_cells, "_MAPS_IN_A_PRODUCT", 5)
     with jax.enable_x64(dtype == "float64"):
         model = models.build(name, CLASSES, dtype=dtype)
         x = jax.random.normal(jax.random.key(0), (2, frames, mels), dtype)
         variables = model.init(jax.random.key(1), x, train=False)
-        index = changed_cells(frames, mels, positions).reshape(2, 6, positions)
+        index = moved_cells(frames, mels, positions).reshape(2, 6, positions)
         # By the cell, so that one that comes twice has one value.
         values = (50 * np.cos(index)).astype(dtype)
         copies = np.repeat(np.asarray(x).reshape(2, 1, -1), 6, axis=1)
@@ -225,14 +225,14 @@ def test_changed_cells_do_what_a_forward_pass_says(
 
 @pytest.mark.parametrize("in_a_product", [1, 5, 1_000])
 def test_bands_that_are_zero_are_left_out_of_a_product(in_a_product, monkeypatch):
-    monkeypatch.setattr(cnn_lstm, "_MAPS_IN_A_PRODUCT", in_a_product)
+    monkeypatch.setattr(changed_cells, "_MAPS_IN_A_PRODUCT", in_a_product)
     rng = np.random.default_rng(0)
     maps, kernel = rng.normal(size=(17, 2, 11, 3)), rng.normal(size=(66, 4))
     first = rng.integers(0, 11 - 4 + 1, 17)
     band = np.arange(11)
     maps *= ((band >= first[:, None]) & (band < first[:, None] + 4))[:, None, :, None]
     maps, kernel = maps.astype(np.float32), kernel.astype(np.float32)
-    find = jax.jit(cnn_lstm._banded_product, static_argnums=2)
+    find = jax.jit(changed_cells.banded_product, static_argnums=2)
     order, products = find(jnp.asarray(maps), jnp.asarray(first), 4, jnp.asarray(kernel))
     assert sorted(order.tolist()) == list(range(17))
     np.testing.assert_allclose(products, (maps.reshape(17, -1) @ kernel)[order], atol=1e-5)

@@ -10,13 +10,11 @@ from foundation_outputs import outputs_and_gradients
 from model_gradients import distance
 
 from jaxser import models
-from jaxser.models.speech_transformer import (
-    gelu,
-    grouped_convolution,
-    normalise_input,
-    normalised_waveform_convolution,
-    span_mask,
-)
+from jaxser.models.layers.waveform import normalise_input
+from jaxser.models.transformer.activations import gelu
+from jaxser.models.transformer.feature_encoder import normalised_waveform_convolution
+from jaxser.models.transformer.positional_convolution import grouped_convolution
+from jaxser.models.transformer.spec_augment import span_mask
 from jaxser.runtime.errors import InputError, UsageError
 from jaxser.victims.key_tables.entries import to_torch
 from jaxser.victims.key_tables.speech_transformer import stack_layers, unstack_layers

@@ -10,15 +10,15 @@ import safetensors.numpy
 from model_gradients import distance
 
 from jaxser import models
-from jaxser.models import wave_unet
-from jaxser.models.wave_unet import (
-    group_norm,
+from jaxser.models.layers.group_norm import group_norm
+from jaxser.models.layers.resampling_conv import (
     laid_out_kernel,
-    prepare,
     strided_conv,
     transposed_conv,
     transposed_kernel,
 )
+from jaxser.models.wave_unet import prepare
+from jaxser.models.wave_unet_blocks import ConvNorm
 from jaxser.runtime.errors import InputError, UsageError
 from jaxser.victims.key_tables.entries import from_torch, to_torch
 from jaxser.victims.key_tables.wave_unet import wave_unet_table
@@ -37,8 +37,7 @@ def seeded(widths=(8, 16), **settings):
 def forms(request, monkeypatch):
     """Whose forms of the computations are used; those for accelerators run on a CPU as well."""
     if request.param == "accelerator":
-        monkeypatch.setattr(wave_unet, "on_cpu", lambda: False)
-        monkeypatch.setattr(wave_unet, "is_faster", lambda kernel: False)
+        monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     return request.param
 
 
@@ -282,7 +281,7 @@ def test_a_new_condition_changes_nothing():
     without = jax.jit(plain.apply)(plain_variables, inputs[0])
     for ours, theirs in zip(mine, without, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
-    new = models.wave_unet.ConvNorm(8, model._geometry())
+    new = ConvNorm(8, model._geometry())
     shapes = (jnp.ones((1, 9, 8)), jnp.ones((1, 3)))
     fresh = new.init(jax.random.key(0), *shapes)["params"]["film"]
     assert not any(leaf.any() for leaf in jax.tree.leaves(fresh))

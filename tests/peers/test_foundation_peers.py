@@ -15,7 +15,8 @@ from model_gradients import distance
 
 from jaxser import attacks, export, load_victim, models, run_attack
 from jaxser.driver.run import predict
-from jaxser.models.speech_transformer import normalise_input, span_mask
+from jaxser.models.layers.waveform import normalise_input
+from jaxser.models.transformer.spec_augment import span_mask
 from jaxser.models.wavlm import position_buckets
 from jaxser.runtime.errors import InputError
 from jaxser.victims.hugging_face.reading import read_pretrained

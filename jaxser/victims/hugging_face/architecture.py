@@ -14,7 +14,8 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from jaxser.models.hubert import Hubert, HubertConfig
-from jaxser.models.speech_transformer import SpeechConfig, SpeechTransformer
+from jaxser.models.speech_transformer import SpeechTransformer
+from jaxser.models.transformer.configuration import SpeechConfig
 from jaxser.models.wav2vec2 import Wav2Vec2, Wav2Vec2Config
 from jaxser.models.wavlm import WavLM, WavLMConfig
 from jaxser.runtime.errors import InputError, UsageError, nearest_name

@@ -13,7 +13,7 @@ import numpy as np
 from jaxser.victims.key_tables.entries import Entry, batch_norm, kept, linear, norm, transposed
 
 if TYPE_CHECKING:
-    from jaxser.models.speech_transformer import SpeechConfig
+    from jaxser.models.transformer.configuration import SpeechConfig
 
 __all__ = [
     "hubert_table",

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from jaxser.models.conv2d import convolve, few_channel_conv, loop_conv, max_pool
+from jaxser.models.layers.conv2d import convolve, few_channel_conv, loop_conv, max_pool
 
 
 def reference(x, kernel):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxser import models
-from jaxser.models.winograd import is_faster, winograd_conv, winograd_kernel
+from jaxser.models.layers.winograd import is_faster, winograd_conv, winograd_kernel
 
 
 def plain(x: np.ndarray, kernel: np.ndarray, padding: tuple[int, int]) -> np.ndarray:

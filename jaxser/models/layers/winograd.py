@@ -16,7 +16,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxser.models.layers import on_cpu
+from jaxser.models.layers.backend import on_cpu
 
 __all__ = ["is_faster", "winograd_conv", "winograd_kernel"]
 
@@ -30,7 +30,11 @@ _FEWEST_PRODUCTS = 64 * 64
 
 
 def is_faster(kernel: Float[Array, "size inputs outputs"]) -> bool:
-    """Whether :func:`winograd_conv` is the faster one here, and rounds little enough."""
+    """Whether :func:`winograd_conv` is the faster one here, and rounds little enough.
+
+    Never on an accelerator, where most of these convolutions wait for memory and not for products,
+    nor in half precision, of whose digits it would leave few.
+    """
     size, inputs, outputs = kernel.shape
     return (
         on_cpu()
