@@ -12,13 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import small_victims
+from jaxser.attacks.evolution import CovarianceAdaptation, DifferentialEvolution
 from scipy.optimize._differentialevolution import DifferentialEvolutionSolver
 
 from jaxser import models, run_attack
 from jaxser.attacks import evolution
 from jaxser.attacks.base import NON_FINITE, LocalFunction, LocalLogits
-from jaxser.attacks.evolution import CovarianceAdaptation, DifferentialEvolution
-from jaxser.attacks.one_pixel import FewPixel, OnePixel
+from jaxser.attacks.few_pixel import FewPixel
+from jaxser.attacks.one_pixel import OnePixel
 from jaxser.models.front_end import WithFrontEnd
 from jaxser.runtime.errors import InputError, UsageError
 from jaxser.speech.features import Spectrogram

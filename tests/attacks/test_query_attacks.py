@@ -10,7 +10,8 @@ import pytest
 import small_victims
 
 from jaxser import run_attack
-from jaxser.attacks.one_pixel import FewPixel, OnePixel
+from jaxser.attacks.few_pixel import FewPixel
+from jaxser.attacks.one_pixel import OnePixel
 from jaxser.attacks.pixle import Pixle
 from jaxser.attacks.square import Square
 from jaxser.driver.run import AttackResult
