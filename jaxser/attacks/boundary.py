@@ -231,7 +231,8 @@ class Boundary(DecisionAttack):
         """What the next forward pass is for, in whichever phase a row is.
 
         Points between the clean input and ``x_adv``, and steps on the sphere, are all the clean
-        input plus ``along`` times the perturbation plus ``across`` times noise.
+        input plus ``along`` times the perturbation plus ``across`` times noise: two numbers per row
+        tell the phases apart, and noise that is tangent to the sphere is never written out.
         """
         x, phase = state.x, state.phase
         axes = tuple(range(1, x.ndim))

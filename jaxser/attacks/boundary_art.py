@@ -181,6 +181,8 @@ class ARTSchedule:
 
         The noise is scaled before its radial part is taken out, as ART does.
         """
+        # Made again from the same keys and the same length rather than kept, which would put
+        # ``samples`` inputs per row into the state.
         x = state.x
         keys = step_keys(state.keys, self.start_tries + state.rounds)
         like = jnp.broadcast_to(x[:, None], (len(x), self.samples, *x.shape[1:]))

@@ -73,6 +73,8 @@ def _sample(
     state: AdaptationState, noise: Float[Array, "batch population dimensions"]
 ) -> Float[Array, "batch population dimensions"]:
     """Points of the distribution from standard normal ``noise`` (tutorial, Eqs. 38-40)."""
+    # At "highest" here and below: by default, accelerators may multiply in fewer bits than float32
+    # has, which a covariance and its inverse root do not forgive.
     stretched = noise * state.scales[:, None, :]
     turned = jnp.einsum("bpd,bed->bpe", stretched, state.basis, precision="highest")
     return state.mean[:, None, :] + state.sigma[:, None, None] * turned
@@ -84,6 +86,7 @@ def adaptation_update(
     scores: Float[Array, "batch population"],
 ) -> AdaptationState:
     """The distribution after a generation (tutorial, Eqs. 41-47 with its default constants)."""
+    # Shapes alone decide the constants: they are NumPy's, in double precision, made while tracing.
     population, n = points.shape[1:]
     parents = population // 2
     raw = np.log((population + 1) / 2) - np.log(np.arange(1, parents + 1))

@@ -80,9 +80,11 @@ def draw_mutation(
     draws = jax.random.uniform(key, (1 + population * (3 + 2 * dimensions),))
     each = draws[1:].reshape(population, -1)
     parent = jnp.arange(population)
+    # Distinct members without rejection, whose loop would run as long as the worst row's: indices
+    # among those that are left, moved up past those that are not.
     first = uniform_index(each[:, 0], population - 1)
     first = first + (first >= parent)
-    # Two numbers are left out for the second, the lower one first.
+    # Two are left out for the second, the lower one first.
     second = uniform_index(each[:, 1], population - 2)
     second = second + (second >= jnp.minimum(parent, first))
     second = second + (second >= jnp.maximum(parent, first))

@@ -216,7 +216,9 @@ class HopSkipJump(DecisionAttack):
         """The point a little within the best distance, in the direction that the move leads to."""
         x = state.x
         mean = 2.0 * state.hits / jnp.maximum(state.decisions, 1) - 1.0
-        # Equation 16: the mean decision is the baseline, unless all decisions agree.
+        # Equation 16: the mean decision is the baseline, unless all decisions agree. It is known
+        # only after the last of them; from the two sums it can be taken off then, and none of the
+        # directions has to be kept.
         baseline = jnp.where(jnp.abs(mean) < 1.0, mean, 0.0)
         normal_sum = state.signed_sum - per_row(baseline, x) * state.plain_sum
         along = jnp.sign(normal_sum) if self.norm == "linf" else unit_l2(normal_sum)

@@ -262,6 +262,7 @@ class PixelSearch(BaseAttack):
         ranked = jnp.where(success | ~found[:, None], scores, jnp.inf)
         best = jnp.argmin(ranked, axis=1)
         score = jnp.take_along_axis(scores, best[:, None], axis=1)[:, 0]
+        # A minimal-norm attack answers a failure with the clean input, not with what came closest.
         better = found | ((score < state.score) & (not self.minimal_norm))
 
         scores = jax.vmap(lambda all_, new, at: jax.lax.dynamic_update_slice(all_, new, (at,)))(
