@@ -5,8 +5,9 @@
     state = walk.step(logits_fn, state)                  # ``samples`` forward passes per row
 
 Adversarial Robustness Toolbox, ``art.attacks.evasion.BoundaryAttack``, after Brendel, Rauber,
-Bethge, ICLR 2018. It starts from a uniform point of the valid range and stays there, tries several
-steps of one length at a time, and adapts that length to how many of them were adversarial.
+Bethge, ICLR 2018. It starts from a uniform point of the valid range, which it does not bring to the
+boundary first, tries several steps of one length at a time, and adapts that length to how many of
+them were adversarial.
 """
 
 import dataclasses
@@ -77,7 +78,7 @@ class ARTSchedule:
 
     @property
     def max_steps(self) -> int:
-        """The clean input, the starts, and trials of both kinds that all but fail."""
+        """The clean input, the starts, and as many trials of either kind as iterations may take."""
         return 1 + -(-self.start_tries // self.samples) + 2 * self.iterations * self.trials
 
     def init(self, state: AttackState) -> ARTBoundaryState:
