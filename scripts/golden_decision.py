@@ -22,7 +22,8 @@ from art.attacks.evasion import BoundaryAttack, HopSkipJump
 from art.estimators.classification import PyTorchClassifier
 
 from jaxser.attacks.base import row_keys, step_keys
-from jaxser.attacks.boundary import Boundary, sample_noise
+from jaxser.attacks.boundary import Boundary
+from jaxser.attacks.boundary_art import sample_noise
 from jaxser.attacks.decision import noise_bits, uniform
 
 sys.path.insert(0, str(golden_attacks.TESTS / "support"))

@@ -20,12 +20,13 @@ from jaxser.attacks.boundary import Boundary
 from jaxser.attacks.carlini import CarliniL0, CarliniL2, CarliniLinf
 from jaxser.attacks.deepfool import DeepFool
 from jaxser.attacks.fab import FAB
+from jaxser.attacks.few_pixel import FewPixel
 from jaxser.attacks.generator import Generator
 from jaxser.attacks.gradient import BIM, EOTPGD, FGSM, MIFGSM, PGD
 from jaxser.attacks.hopskipjump import HopSkipJump
 from jaxser.attacks.jsma import JSMA
 from jaxser.attacks.noise import Noise
-from jaxser.attacks.one_pixel import FewPixel, OnePixel
+from jaxser.attacks.one_pixel import OnePixel
 from jaxser.attacks.pixle import Pixle
 from jaxser.attacks.sparse_gradient import SparsePGD
 from jaxser.attacks.sparsefool import SparseFool

@@ -42,7 +42,7 @@ from jaxser.attacks.base import (
     freeze_done,
     new_state,
 )
-from jaxser.attacks.deepfool import safe_margin
+from jaxser.attacks.linearisation import safe_margin
 from jaxser.attacks.losses import is_successful, margin_loss, prediction
 from jaxser.attacks.projections import (
     Bounds,

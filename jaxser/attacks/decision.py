@@ -1,5 +1,6 @@
-"""What the decision-based attacks share: noise that is cheap on long inputs, starts, decisions.
+"""What the decision-based attacks share: a start, the way from it to the boundary, cheap noise.
 
+    class Boundary(DecisionAttack): ...                              # max_steps is its queries
     bits = noise_bits(step_keys(keys, steps + 1), x)                 # [batch, ...], per row
     candidate = start_candidate(bits, tries, x, (-1.0, 1.0))         # the next start to try
     hit, flags = decide(logits_fn, candidate, y, targeted=False)     # one forward pass
@@ -11,18 +12,33 @@ instead of from ``jax.random``: that takes a quarter of the time, and gives bloc
 prospector, applied twice, with one word of the key before each.
 """
 
+import dataclasses
 import math
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, UInt
 
-from jaxser.attacks.base import NON_FINITE, LogitsFn
+from jaxser.attacks.base import (
+    NON_FINITE,
+    AttackState,
+    LogitsFn,
+    MinimalNormAttack,
+    freeze_done,
+)
 from jaxser.attacks.losses import is_successful, prediction
 from jaxser.attacks.projections import Bounds, clip_to_bounds, per_row, row_norm
 
 __all__ = [
+    "BISECT",
+    "CLEAN",
+    "START",
+    "ApproachState",
+    "DecisionAttack",
+    "DecisionState",
     "decide",
+    "midway",
     "noise_bits",
     "normal",
     "random_point",
@@ -31,6 +47,10 @@ __all__ = [
     "stepped_out",
     "uniform",
 ]
+
+# What a row's next forward pass is for: the clean input, a start, or a point on the way from the
+# start to the clean input. An attack numbers its own phases from here on.
+CLEAN, START, BISECT = range(3)
 
 # Starts go up this ladder of weights, with each kind of noise on every rung, before the ladder
 # begins again: the first that is adversarial is then among the closest.
@@ -42,6 +62,126 @@ _LOUDER = 8.0
 
 # By this share of its perturbation what was found is moved away from the boundary at the end.
 _BEYOND = 1e-3
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class DecisionState(AttackState):
+    """A search that decisions alone guide.
+
+    Attributes:
+      phase: what the next forward pass is for.
+      tries: starts tried.
+    """
+
+    phase: Int[Array, "batch"]
+    tries: Int[Array, "batch"]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class ApproachState(DecisionState):
+    """A search whose start is brought to the boundary by bisection; ``x_adv`` is where it stands.
+
+    Attributes:
+      low: while bisecting, the share of the way to ``x_adv`` known not to be adversarial.
+    """
+
+    low: Float[Array, "batch"]
+
+
+Approach = TypeVar("Approach", bound=ApproachState)
+
+
+@dataclasses.dataclass(frozen=True)
+class DecisionAttack(MinimalNormAttack):
+    """An attack that sees decisions alone, a forward pass of each row at a time.
+
+    Untargeted and targeted; a start is noise of several weights and bandwidths. Targets that no
+    noise reaches in ``start_tries`` tries are reported as failures: ``x_adv`` is the clean input. A
+    search ends a thousandth of the perturbation beyond the boundary.
+
+    Every row is in a phase of its own, and a step makes one candidate for each whatever its phase,
+    so that rows in any phase share a forward pass and none waits for another.
+
+    Attributes:
+      queries: forward passes per row, those for the start included; one step spends one.
+      start_tries: starts tried before a row is given up.
+    """
+
+    # Each attack has these fields where it lists them: fields of this class would come first.
+    @property
+    def queries(self) -> int:
+        raise NotImplementedError
+
+    @property
+    def start_tries(self) -> int:
+        raise NotImplementedError
+
+    @property
+    def max_steps(self) -> int:
+        return self.queries
+
+    def approached(
+        self, state: Approach, hit: Bool[Array, "batch"], tolerance: float, arrived: int
+    ) -> Approach:
+        """Book what a pass says of the clean input, a start, or the way from it to the boundary.
+
+        Rows in the attack's own phases keep theirs.
+
+        Args:
+          hit: whether the candidate is adversarial.
+          tolerance: the way ends when the rest is this share of the distance.
+          arrived: the phase of a row that is at the boundary.
+        """
+        starting, bisecting = state.phase == START, state.phase == BISECT
+        tries = state.tries + starting
+        # Shares are of the way to ``x_adv``, which a hit has moved to the middle.
+        middle = midway(state)
+        low = jnp.where(bisecting, jnp.where(hit, state.low / middle, middle), 0.0)
+        phase = jnp.where(state.phase == CLEAN, START, state.phase)
+        phase = jnp.where(starting & hit, BISECT, phase)
+        phase = jnp.where(bisecting & (low >= 1.0 - tolerance), arrived, phase)
+        already = (state.phase == CLEAN) & hit
+        given_up = starting & ~hit & (tries >= self.start_tries)
+        return dataclasses.replace(
+            state, phase=phase, tries=tries, low=low, done=state.done | already | given_up
+        )
+
+    def advanced(
+        self,
+        state: Approach,
+        new: Approach,
+        candidate: Float[Array, "batch ..."],
+        taken: Bool[Array, "batch"],
+        flags: UInt[Array, "batch"],
+    ) -> Approach:
+        """``new``, at the candidates that are taken, a query later; a search that ends steps out.
+
+        Args:
+          state: before the step.
+          new: with all that the attack books itself, rows that it ends included.
+          candidate: what the victim was asked about.
+          taken: rows that go there.
+          flags: of the pass.
+        """
+        x, queries = state.x, state.queries + 1
+        done = new.done | (queries >= self.queries)
+        x_adv = jnp.where(per_row(taken, x), candidate, state.x_adv)
+        new = dataclasses.replace(
+            new,
+            x_adv=stepped_out(done, x_adv, x, self.bounds),
+            done=done,
+            steps=state.steps + 1,
+            queries=queries,
+            flags=state.flags | flags,
+        )
+        return freeze_done(state, new)
+
+
+def midway(state: ApproachState) -> Float[Array, "batch"]:
+    """The share of the way to ``x_adv`` that a bisection looks at next."""
+    return 0.5 * (1.0 + state.low)
 
 
 def noise_bits(

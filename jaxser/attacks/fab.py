@@ -23,7 +23,6 @@ from jaxtyping import Array, Float, Int, Key
 from jaxser.attacks.base import (
     AttackState,
     LogitsFn,
-    MinimalNormAttack,
     check_choice,
     check_positive,
     extended,
@@ -31,16 +30,17 @@ from jaxser.attacks.base import (
     new_state,
     step_keys,
 )
-from jaxser.attacks.deepfool import (
-    check_untargeted,
+from jaxser.attacks.hyperplane import project_to_hyperplane
+from jaxser.attacks.linearisation import (
+    LinearisingAttack,
     class_margins,
-    count_classes,
+    clean_others,
     likely_others,
     nearest_boundary,
+    no_others,
     safe_margin,
     stuck_flags,
 )
-from jaxser.attacks.hyperplane import project_to_hyperplane
 from jaxser.attacks.losses import is_successful, margin_loss, prediction
 from jaxser.attacks.projections import Norm, clip_to_bounds, per_row, row_norm
 from jaxser.runtime.errors import UsageError
@@ -75,7 +75,7 @@ class FABState(AttackState):
 
 
 @dataclasses.dataclass(frozen=True)
-class FAB(MinimalNormAttack):
+class FAB(LinearisingAttack):
     """Fast adaptive boundary attack; ``x_adv`` is the nearest adversarial input met.
 
     A step costs two forward passes and one backward pass per class that is gone towards: all but
@@ -107,7 +107,6 @@ class FAB(MinimalNormAttack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_untargeted(self.name, self.targeted)
         check_positive(
             self.name,
             steps=self.steps,
@@ -145,7 +144,6 @@ class FAB(MinimalNormAttack):
         epsilon: Float[Array, "batch"],
     ) -> FABState:
         """The clean input; the victim is not run yet."""
-        targets = min(self.target_classes or 0, count_classes(logits_fn, x) - 1)
         zeros = jnp.zeros(x.shape[:1], jnp.float32)
         return extended(
             new_state(keys, x, y, epsilon),
@@ -154,7 +152,7 @@ class FAB(MinimalNormAttack):
             distance=jnp.full_like(zeros, jnp.inf),
             margin=zeros,
             clean_margin=zeros,
-            others=jnp.zeros((x.shape[0], targets), jnp.int32),
+            others=no_others(logits_fn, x, self.target_classes or 0),
         )
 
     def step(self, logits_fn: LogitsFn, state: FABState) -> FABState:
@@ -165,11 +163,12 @@ class FAB(MinimalNormAttack):
         others = state.others
 
         def choose(logits: Float[Array, "batch classes"]) -> Int[Array, "batch chosen"]:
+            # Called once, between the forward and the backward passes; it hands out what it has
+            # chosen from, which is part of the new state.
             nonlocal others
             if self.target_classes is None:
                 return likely_others(logits, y, logits.shape[1] - 1)
-            likely = likely_others(logits, y, others.shape[1])
-            others = jnp.where(first[:, None], likely, others)
+            others = clean_others(logits, y, first, others)
             target = jnp.minimum(run // self.restarts, others.shape[1] - 1)
             return jnp.take_along_axis(others, target[:, None], axis=1)
 

@@ -26,23 +26,24 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from jaxser.attacks.base import (
-    AttackState,
     LogitsFn,
-    MinimalNormAttack,
     check_choice,
     check_positive,
     extended,
-    freeze_done,
     new_state,
     step_keys,
 )
 from jaxser.attacks.decision import (
+    BISECT,
+    START,
+    ApproachState,
+    DecisionAttack,
     decide,
+    midway,
     noise_bits,
     normal,
     start_blocks,
     start_candidate,
-    stepped_out,
     uniform,
 )
 from jaxser.attacks.projections import (
@@ -57,20 +58,17 @@ from jaxser.attacks.projections import (
 
 __all__ = ["HopSkipJump", "HopSkipJumpState"]
 
-# What a row's next forward pass is for: the clean input, a start, the binary search for the
-# boundary, a random decision around it, or a length of the move along its normal.
-_CLEAN, _START, _BISECT, _ESTIMATE, _MOVE = range(5)
+# At the boundary, a row's next forward pass is for a random decision around it, or for a length of
+# the move along its normal.
+_ESTIMATE, _MOVE = range(BISECT + 1, BISECT + 3)
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class HopSkipJumpState(AttackState):
-    """An iteration in progress; ``x_adv`` is where it stands.
+class HopSkipJumpState(ApproachState):
+    """An iteration in progress.
 
     Attributes:
-      phase: what the next forward pass is for.
-      tries: starts tried.
-      low: while bisecting, the share of the way to ``x_adv`` known not to be adversarial.
       iteration: lengths were searched so often.
       estimates: how often decisions have been gathered around this point.
       decisions: random decisions around this point.
@@ -80,9 +78,6 @@ class HopSkipJumpState(AttackState):
       plain_sum: sum of the random directions.
     """
 
-    phase: Int[Array, "batch"]
-    tries: Int[Array, "batch"]
-    low: Float[Array, "batch"]
     iteration: Int[Array, "batch"]
     estimates: Int[Array, "batch"]
     decisions: Int[Array, "batch"]
@@ -93,22 +88,18 @@ class HopSkipJumpState(AttackState):
 
 
 @dataclasses.dataclass(frozen=True)
-class HopSkipJump(MinimalNormAttack):
+class HopSkipJump(DecisionAttack):
     """HopSkipJump: minimal L2 or L∞ norm, from decisions alone.
-
-    Untargeted and targeted; a start is noise of several weights and bandwidths. Targets that no
-    noise reaches in ``start_tries`` tries are reported as failures: ``x_adv`` is the clean input. A
-    search ends a thousandth of the perturbation beyond the boundary.
 
     Attributes:
       norm: "l2" or "linf".
-      queries: forward passes per row, those for the start included; one step spends one.
+      queries: as for every :class:`DecisionAttack`.
       initial_evaluations: random decisions in the first iteration; iteration t has sqrt(t) times
         as many.
       max_evaluations: most random decisions in an iteration.
       gamma: radius of the random decisions over the L2 distance.
       max_halvings: lengths tried before more decisions are gathered.
-      start_tries: starts tried before a row is given up.
+      start_tries: as for every :class:`DecisionAttack`.
     """
 
     name: ClassVar[str] = "hopskipjump"
@@ -133,10 +124,6 @@ class HopSkipJump(MinimalNormAttack):
             start_tries=self.start_tries,
         )
         check_choice(self.name, "norm", self.norm, ("l2", "linf"))
-
-    @property
-    def max_steps(self) -> int:
-        return self.queries
 
     @property
     def epsilon_norm(self) -> Norm:
@@ -171,7 +158,7 @@ class HopSkipJump(MinimalNormAttack):
     def step(self, logits_fn: LogitsFn, state: HopSkipJumpState) -> HopSkipJumpState:
         """One forward pass per row."""
         x, phase = state.x, state.phase
-        starting, bisecting = phase == _START, phase == _BISECT
+        starting, bisecting = phase == START, phase == BISECT
         estimating, moving = phase == _ESTIMATE, phase == _MOVE
         delta = state.x_adv - x
         distance = row_norm(delta, self.norm)
@@ -181,8 +168,7 @@ class HopSkipJump(MinimalNormAttack):
             x,
             jnp.where(starting, start_blocks(state.tries), 0),
         )
-        middle = 0.5 * (1.0 + state.low)
-        candidate = x + self._within(delta, middle * distance)
+        candidate = x + self._within(delta, midway(state) * distance)
         around = state.x_adv + per_row(radius, x) * self._direction(bits)
         candidate = jnp.where(per_row(estimating, x), around, candidate)
         candidate = jnp.where(per_row(moving, x), self._moved(state, distance), candidate)
@@ -191,9 +177,7 @@ class HopSkipJump(MinimalNormAttack):
         candidate = jnp.where(per_row(starting, x), start, candidate)
         hit, flags = decide(logits_fn, candidate, state.y, self.targeted)
 
-        tries = state.tries + starting
-        low = jnp.where(bisecting, jnp.where(hit, state.low / middle, middle), 0.0)
-        located = bisecting & (low >= 1.0 - self._tolerance(x))
+        new = self.approached(state, hit, self._tolerance(x), arrived=_ESTIMATE)
         # Rounding must not let a move that gains nothing pass for one that does.
         gained = moving & hit & (row_norm(candidate - x, self.norm) < distance)
         stuck = moving & ~gained & (state.halvings + 1 >= self.max_halvings)
@@ -206,24 +190,12 @@ class HopSkipJump(MinimalNormAttack):
         decisions = state.decisions + estimating
         enough = estimating & (decisions >= state.estimates * self._needed(state.iteration))
 
-        next_phase = jnp.where(phase == _CLEAN, _START, phase)
-        next_phase = jnp.where((starting & hit) | gained, _BISECT, next_phase)
-        next_phase = jnp.where(located | stuck, _ESTIMATE, next_phase)
+        next_phase = jnp.where(gained, BISECT, new.phase)
+        next_phase = jnp.where(stuck, _ESTIMATE, next_phase)
         next_phase = jnp.where(enough, _MOVE, next_phase)
-        already = (phase == _CLEAN) & hit
-        given_up = starting & ~hit & (tries >= self.start_tries)
-        done = already | given_up | (state.queries + 1 >= self.queries)
-        x_adv = jnp.where(per_row(taken, x), candidate, state.x_adv)
         new = dataclasses.replace(
-            state,
-            x_adv=stepped_out(done, x_adv, x, self.bounds),
-            done=done,
-            steps=state.steps + 1,
-            queries=state.queries + 1,
-            flags=state.flags | flags,
+            new,
             phase=next_phase,
-            tries=tries,
-            low=low,
             iteration=state.iteration + (gained | stuck),
             estimates=jnp.where(gained, 1, state.estimates + stuck),
             decisions=jnp.where(gained, 0, decisions),
@@ -232,7 +204,7 @@ class HopSkipJump(MinimalNormAttack):
             signed_sum=jnp.where(per_row(gained, x), 0.0, signed),
             plain_sum=jnp.where(per_row(gained, x), 0.0, plain),
         )
-        return freeze_done(state, new)
+        return self.advanced(state, new, candidate, taken, flags)
 
     def _direction(self, bits: Array) -> Float[Array, "batch ..."]:
         """A random direction of L2 length 1: of the sphere, or of the cube for L∞."""
@@ -244,7 +216,9 @@ class HopSkipJump(MinimalNormAttack):
         """The point a little within the best distance, in the direction that the move leads to."""
         x = state.x
         mean = 2.0 * state.hits / jnp.maximum(state.decisions, 1) - 1.0
-        # Equation 16: the mean decision is the baseline, unless all decisions agree.
+        # Equation 16: the mean decision is the baseline, unless all decisions agree. It is known
+        # only after the last of them; from the two sums it can be taken off then, and none of the
+        # directions has to be kept.
         baseline = jnp.where(jnp.abs(mean) < 1.0, mean, 0.0)
         normal_sum = state.signed_sum - per_row(baseline, x) * state.plain_sum
         along = jnp.sign(normal_sum) if self.norm == "linf" else unit_l2(normal_sum)

@@ -129,6 +129,8 @@ def fill_largest(
     space = room.reshape(flat.shape)
     # 0 times infinity is no gain.
     gain = jnp.where((flat > 0) & (space > 0), flat * space, 0.0)
+    # Floats that are not negative are in the order of their bits, so a search over 31 bits ends at
+    # one of the entries exactly, and nothing has to be sorted.
     bits = jax.lax.bitcast_convert_type(flat, jnp.int32)
     index = jnp.arange(flat.shape[1], dtype=jnp.int32)[None, :]
 

@@ -20,7 +20,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from jaxser.attacks.base import (
-    NON_FINITE,
     AttackState,
     LogitsFn,
     MinimalNormAttack,
@@ -30,8 +29,8 @@ from jaxser.attacks.base import (
     new_state,
     step_keys,
 )
-from jaxser.attacks.evolution import label_score, scored_start, uniform_index
 from jaxser.attacks.projections import Norm, per_row
+from jaxser.attacks.score import candidate_scores, scored_start, shared_out, uniform_index
 from jaxser.runtime.errors import InputError, UsageError
 
 __all__ = ["PixelMapping", "Pixle", "PixleState", "copy_patch", "destinations"]
@@ -102,6 +101,8 @@ def copy_patch(
 ) -> Float[Array, "positions channels"]:
     """``base`` with the valid pixels of ``source`` copied; the last one wins a shared place."""
     positions = source.shape[0]
+    # A scatter with equal indices has no order that all backends keep, so all but the last pixel of
+    # a shared place, and those that are not valid, are sent out of range, where they are dropped.
     to = jnp.where(valid, to, positions)
     rank = jnp.arange(to.shape[0])
     last = jnp.full((positions + 1,), -1).at[to].max(rank)
@@ -165,9 +166,7 @@ class Pixle(MinimalNormAttack):
 
     @property
     def steps_per_restart(self) -> int:
-        if self.update_each_iteration:
-            return self.iterations
-        return -(-self.iterations // self.candidates)
+        return self._shared_out[0]
 
     @property
     def max_steps(self) -> int:
@@ -179,7 +178,13 @@ class Pixle(MinimalNormAttack):
 
     @property
     def forward_rows(self) -> int:
-        return -(-self.iterations // self.steps_per_restart)
+        return self._shared_out[1]
+
+    @property
+    def _shared_out(self) -> tuple[int, int]:
+        """Forward passes of a restart, and the patches of each."""
+        # Where patches build upon each other, no two can share a pass.
+        return shared_out(self.iterations, 1 if self.update_each_iteration else self.candidates)
 
     def init(
         self,
@@ -214,10 +219,7 @@ class Pixle(MinimalNormAttack):
         )(draws, state.x.reshape(flat), state.base.reshape(flat), grid)
         tried = tried.reshape(batch, count, *state.x.shape[1:])
         logits = logits_fn(tried.reshape(batch * count, *state.x.shape[1:]))
-        scores, success, finite = (
-            each.reshape(batch, count)
-            for each in label_score(logits, jnp.repeat(state.y, count), self.targeted)
-        )
+        scores, success, flags = candidate_scores(logits, state.y, self.targeted)
         # The last patches of a restart may be fewer than fit into a forward pass.
         wanted = (at * count)[:, None] + jnp.arange(count)[None, :] < self.iterations
         success, scores = success & wanted, jnp.where(wanted, scores, jnp.inf)
@@ -244,7 +246,7 @@ class Pixle(MinimalNormAttack):
             done=found | (state.steps + 1 >= self.max_steps),
             steps=state.steps + 1,
             queries=state.queries + wanted.sum(axis=1),
-            flags=state.flags | (NON_FINITE * ~finite.all(axis=1)).astype(jnp.uint32),
+            flags=state.flags | flags,
         )
         return freeze_done(state, new)
 
@@ -263,7 +265,8 @@ class Pixle(MinimalNormAttack):
         limit = jnp.maximum(jnp.asarray((height, width)) - unreached, 1)
         top, left = uniform_index(draws[2:4], limit)
         rows, cols = (each.reshape(-1) for each in jnp.indices(self._patch_sides(grid)[1]))
-        # A patch that would reach past the end is cut.
+        # Sides are traced, shapes are not: every patch has the pixels of the largest, of which some
+        # are not valid. A patch that would reach past the end is cut.
         valid = (rows < side[0]) & (cols < side[1])
         valid &= (top + rows < height) & (left + cols < width)
         patch = jnp.where(valid, (top + rows) * width + left + cols, 0)

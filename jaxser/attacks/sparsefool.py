@@ -25,27 +25,26 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from jaxser.attacks.base import (
     AttackState,
     LogitsFn,
-    MinimalNormAttack,
     check_choice,
     check_positive,
     extended,
     freeze_done,
     new_state,
 )
-from jaxser.attacks.deepfool import (
+from jaxser.attacks.hyperplane import fill_largest, room_towards
+from jaxser.attacks.linearisation import (
+    LinearisingAttack,
     Margins,
     boundary_step,
     check_candidates,
     check_overshoot,
-    check_untargeted,
     class_margins,
-    count_classes,
-    likely_others,
+    clean_others,
     logit_rounding,
     nearest_boundary,
+    no_others,
     stuck_flags,
 )
-from jaxser.attacks.hyperplane import fill_largest, room_towards
 from jaxser.attacks.losses import is_successful, prediction
 from jaxser.attacks.projections import Bounds, Norm, clip_to_bounds, per_row, row_norm, unit_l2
 from jaxser.runtime.errors import UsageError
@@ -84,7 +83,7 @@ class SparseFoolState(AttackState):
 
 
 @dataclasses.dataclass(frozen=True)
-class SparseFool(MinimalNormAttack):
+class SparseFool(LinearisingAttack):
     """SparseFool, untargeted; a step costs two forward passes and one backward per other class.
 
     Attributes:
@@ -112,7 +111,6 @@ class SparseFool(MinimalNormAttack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_untargeted(self.name, self.targeted)
         check_positive(self.name, steps=self.steps, deepfool_steps=self.deepfool_steps)
         check_overshoot(self.name, self.overshoot)
         check_candidates(self.name, self.candidates)
@@ -137,7 +135,6 @@ class SparseFool(MinimalNormAttack):
         epsilon: Float[Array, "batch"],
     ) -> SparseFoolState:
         """The first round's first search, from the clean input; the victim is not run yet."""
-        others = min(self.candidates, count_classes(logits_fn, x)) - 1
         base = new_state(keys, x, y, epsilon)
         return extended(
             base,
@@ -148,7 +145,7 @@ class SparseFool(MinimalNormAttack):
             towards=y,
             searched=base.steps,
             rounds=base.steps,
-            others=jnp.zeros((x.shape[0], others), jnp.int32),
+            others=no_others(logits_fn, x, self.candidates - 1),
         )
 
     def step(self, logits_fn: LogitsFn, state: SparseFoolState) -> SparseFoolState:
@@ -157,8 +154,7 @@ class SparseFool(MinimalNormAttack):
         here = per_row(solving, state.x)
 
         def choose(logits: Float[Array, "batch classes"]) -> Int[Array, "batch others"]:
-            likely = likely_others(logits, state.y, count)
-            others = jnp.where((state.steps == 0)[:, None], likely, state.others)
+            others = clean_others(logits, state.y, state.steps == 0, state.others)
             crossed = self._crossed(logits, state)
             return others.at[:, 0].set(jnp.where(solving, crossed, others[:, 0]))
 

@@ -18,7 +18,6 @@ from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from jaxser.attacks.base import (
@@ -33,16 +32,13 @@ from jaxser.attacks.base import (
     new_state,
     step_keys,
 )
-from jaxser.attacks.evolution import uniform_index
 from jaxser.attacks.losses import is_successful, log_odds, margin_loss, prediction
 from jaxser.attacks.projections import Norm, clip_to_bounds, per_row
+from jaxser.attacks.score import uniform_index
+from jaxser.attacks.square_windows import bump_table, bumps, halvings, scheduled_sides
 from jaxser.runtime.errors import UsageError
 
-__all__ = ["Square", "SquareState", "bumps", "halvings", "window_sides"]
-
-# The share of the input that a window covers is halved after these queries of 10,000.
-_HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
-_SCHEDULE_QUERIES = 10_000
+__all__ = ["Square", "SquareState"]
 
 # The L2 attack starts from so many tiles along the shorter side.
 _TILES = 5
@@ -62,69 +58,6 @@ class SquareState(AttackState):
     iterate: Float[Array, "batch ..."]
     iterate_loss: Float[Array, "batch"]
     loss: Float[Array, "batch"]
-
-
-def halvings(query: Int[Array, "batch"], queries: int, rescale: bool) -> Int[Array, "batch"]:
-    """How often the window has been halved at a query (from 0)."""
-    total = queries if rescale else _SCHEDULE_QUERIES
-    # A query counts as ⌊query · 10,000 / total⌋; solved for the query, so that nothing overflows.
-    first = [-(-(last + 1) * total // _SCHEDULE_QUERIES) for last in _HALVINGS]
-    return (query[:, None] >= jnp.asarray(first)[None, :]).sum(axis=1)
-
-
-def window_sides(height: int, width: int, share: float, least: int = 1) -> tuple[int, int]:
-    """Sides of a window that covers ``share`` of the positions, square where that fits."""
-    area = share * height * width
-    side = max(round(math.sqrt(area)), least)
-    if side > width:
-        return min(max(round(area / width), least), height), width
-    if side > height:
-        return height, min(max(round(area / height), least), width)
-    return side, side
-
-
-def bump_table(longest: int) -> Float[np.ndarray, " sizes"]:
-    """Sums of 1/m² for m up to 0, 1, 2 ...: the profile of Algorithm 3's concentric windows."""
-    return np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1, longest + 3) ** 2)])
-
-
-def _half(row: Array, col: Array, height: Array, width: Array, table: Array) -> Array:
-    """Value of Eq. 2's concentric windows at a place of a ``height`` by ``width`` rectangle."""
-    top, left = height // 2, width // 2
-    away = jnp.maximum(jnp.abs(row - top), jnp.abs(col - left))
-    return table[jnp.maximum(top, left) + 1] - table[jnp.minimum(away, table.shape[0] - 1)]
-
-
-def bumps(
-    row: Int[Array, "height 1"],
-    col: Int[Array, "1 width"],
-    sides: tuple[Array, Array],
-    across: Bool[Array, ""],
-    table: Float[Array, "sizes"],
-) -> Float[Array, "height width"]:
-    """Two bumps of opposite sign side by side in a window, of L2 norm 1; zero outside.
-
-    ``row`` and ``col`` count from the window's corner; ``across`` puts the bumps left and right
-    instead of above and below.
-    """
-    height, width = sides
-    inside = (row >= 0) & (row < height) & (col >= 0) & (col < width)
-    along, length = jnp.where(across, col, row), jnp.where(across, width, height)
-    other, breadth = jnp.where(across, row, col), jnp.where(across, height, width)
-    first = length // 2
-    is_first = along < first
-    value = jnp.where(
-        is_first,
-        _half(along, other, first, breadth, table),
-        _half(along - first, other, length - first, breadth, table),
-    )
-
-    def unit(part: Bool[Array, "height width"]) -> Float[Array, "height width"]:
-        kept = jnp.where(part & inside, value, 0.0)
-        return kept / jnp.sqrt(jnp.maximum(jnp.square(kept).sum(), 1e-12))
-
-    both = unit(is_first) - unit(~is_first)
-    return both / jnp.sqrt(jnp.maximum(jnp.square(both).sum(), 1e-12))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -252,7 +185,7 @@ class Square(BaseAttack):
         delta = state.iterate.reshape(x.shape) - x
         keys = step_keys(state.keys, state.steps + 1)
         level = halvings(jnp.maximum(query, 0), self.queries, self.rescale_schedule)
-        sides = self._sides(grid)[level]
+        sides = scheduled_sides(*grid[:2], self.share, self.norm)[level]
         if self.norm == "linf":
             moved = jax.vmap(self._linf_window)(keys, x, delta, state.epsilon, sides)
         else:
@@ -270,16 +203,6 @@ class Square(BaseAttack):
         moved = jax.lax.cond(starting.any(), with_start, lambda: moved)
         moved = jnp.where(per_row(clean, x), 0.0, moved)
         return clip_to_bounds(x + moved, x, self.bounds).reshape(state.x.shape)
-
-    def _sides(self, grid: tuple[int, int, int]) -> Int[Array, "levels 2"]:
-        """Sides of the windows, by how often they have been halved."""
-        shares = [self.share / 2**times for times in range(len(_HALVINGS) + 1)]
-        least = 1 if self.norm == "linf" else 3
-        sides = [window_sides(*grid[:2], share, least) for share in shares]
-        if self.norm == "l2":
-            # Odd, so that a window has a middle.
-            sides = [(min(h | 1, grid[0]), min(w | 1, grid[1])) for h, w in sides]
-        return jnp.asarray(sides)
 
     def _corner(
         self, draws: Float[Array, "2"], grid: tuple[int, ...], sides: Int[Array, "2"]

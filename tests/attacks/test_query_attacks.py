@@ -10,8 +10,10 @@ import pytest
 import small_victims
 
 from jaxser import run_attack
-from jaxser.attacks.one_pixel import FewPixel, OnePixel
+from jaxser.attacks.few_pixel import FewPixel
+from jaxser.attacks.one_pixel import OnePixel
 from jaxser.attacks.pixle import Pixle
+from jaxser.attacks.score import shared_out
 from jaxser.attacks.square import Square
 from jaxser.driver.result import AttackResult
 
@@ -103,3 +105,12 @@ def test_targets_and_numbers_of_classes(case: str, classes: int, targeted: bool)
     assert result.success.any()
     reached = np.argmax(victim.logits(jnp.asarray(result.x_adv[0])), axis=1)
     np.testing.assert_array_equal((reached == labels) == targeted, result.success[0])
+
+
+@pytest.mark.parametrize(
+    ("candidates", "most", "passes", "each"), [(300, 20, 15, 20), (24, 7, 4, 6), (5, 9, 1, 5)]
+)
+def test_candidates_are_shared_out_evenly(
+    candidates: int, most: int, passes: int, each: int
+) -> None:
+    assert shared_out(candidates, most) == (passes, each)

@@ -13,7 +13,8 @@ import small_victims
 
 from jaxser import run_attack
 from jaxser.attacks.base import row_keys
-from jaxser.attacks.square import Square, bump_table, bumps, halvings, window_sides
+from jaxser.attacks.square import Square
+from jaxser.attacks.square_windows import bump_table, bumps, halvings, window_sides
 from jaxser.runtime.errors import UsageError
 
 ONE = jax.devices()[:1]

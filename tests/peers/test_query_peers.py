@@ -15,7 +15,7 @@ import small_victims
 from golden_scripts import load_script
 
 from jaxser import run_attack
-from jaxser.attacks.one_pixel import FewPixel
+from jaxser.attacks.few_pixel import FewPixel
 from jaxser.attacks.pixle import Pixle
 from jaxser.attacks.square import Square
 

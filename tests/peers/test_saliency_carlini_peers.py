@@ -12,8 +12,8 @@ from golden_scripts import load_script
 
 from jaxser import run_attack
 from jaxser.attacks.carlini import CarliniL2, CarliniLinf
-from jaxser.attacks.deepfool import safe_margin
 from jaxser.attacks.jsma import JSMA
+from jaxser.attacks.linearisation import safe_margin
 
 torch = pytest.importorskip("torch")
 
