@@ -26,8 +26,6 @@ from jaxser.attacks.base import (
     AttackState,
     LogitsFn,
     MinimalNormAttack,
-    check_choice,
-    check_positive,
     extended,
     freeze_done,
     new_state,
@@ -42,6 +40,7 @@ from jaxser.attacks.decision import (
     start_candidate,
     stepped_out,
 )
+from jaxser.attacks.hyperparameters import check_choice, check_positive
 from jaxser.attacks.projections import Norm, clip_to_bounds, per_row, row_norm
 from jaxser.runtime.errors import UsageError
 

@@ -27,12 +27,11 @@ from jaxser.attacks.base import (
     AttackState,
     LogitsFn,
     MinimalNormAttack,
-    check_choice,
-    check_positive,
     extended,
     freeze_done,
     new_state,
 )
+from jaxser.attacks.hyperparameters import check_choice, check_positive
 from jaxser.attacks.losses import is_successful, margin_loss, prediction
 from jaxser.attacks.projections import Bounds, Norm, clip_to_bounds, per_row, row_norm, unit_l2
 from jaxser.runtime.errors import UsageError

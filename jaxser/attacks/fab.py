@@ -24,8 +24,6 @@ from jaxser.attacks.base import (
     AttackState,
     LogitsFn,
     MinimalNormAttack,
-    check_choice,
-    check_positive,
     extended,
     freeze_done,
     new_state,
@@ -40,6 +38,7 @@ from jaxser.attacks.deepfool import (
     safe_margin,
     stuck_flags,
 )
+from jaxser.attacks.hyperparameters import check_choice, check_positive
 from jaxser.attacks.hyperplane import project_to_hyperplane
 from jaxser.attacks.losses import is_successful, margin_loss, prediction
 from jaxser.attacks.projections import Norm, clip_to_bounds, per_row, row_norm

@@ -29,8 +29,6 @@ from jaxser.attacks.base import (
     AttackState,
     LogitsFn,
     MinimalNormAttack,
-    check_choice,
-    check_positive,
     extended,
     freeze_done,
     new_state,
@@ -45,6 +43,7 @@ from jaxser.attacks.decision import (
     stepped_out,
     uniform,
 )
+from jaxser.attacks.hyperparameters import check_choice, check_positive
 from jaxser.attacks.projections import (
     Norm,
     clip_to_bounds,

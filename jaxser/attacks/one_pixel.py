@@ -27,8 +27,6 @@ from jaxser.attacks.base import (
     BaseAttack,
     LocalLogits,
     LogitsFn,
-    check_choice,
-    check_positive,
     freeze_done,
     new_state,
     step_keys,
@@ -41,6 +39,7 @@ from jaxser.attacks.evolution import (
     scored_start,
     uniform_index,
 )
+from jaxser.attacks.hyperparameters import check_choice, check_positive
 from jaxser.attacks.projections import Norm, clip_to_bounds, per_row
 from jaxser.runtime.errors import InputError, UsageError
 

@@ -24,13 +24,12 @@ from jaxser.attacks.base import (
     AttackState,
     LogitsFn,
     MinimalNormAttack,
-    check_choice,
-    check_positive,
     freeze_done,
     new_state,
     step_keys,
 )
 from jaxser.attacks.evolution import label_score, scored_start, uniform_index
+from jaxser.attacks.hyperparameters import check_choice, check_positive
 from jaxser.attacks.projections import Norm, per_row
 from jaxser.runtime.errors import InputError, UsageError
 

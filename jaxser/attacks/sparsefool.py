@@ -26,8 +26,6 @@ from jaxser.attacks.base import (
     AttackState,
     LogitsFn,
     MinimalNormAttack,
-    check_choice,
-    check_positive,
     extended,
     freeze_done,
     new_state,
@@ -45,6 +43,7 @@ from jaxser.attacks.deepfool import (
     nearest_boundary,
     stuck_flags,
 )
+from jaxser.attacks.hyperparameters import check_choice, check_positive
 from jaxser.attacks.hyperplane import fill_largest, room_towards
 from jaxser.attacks.losses import is_successful, prediction
 from jaxser.attacks.projections import Bounds, Norm, clip_to_bounds, per_row, row_norm, unit_l2

@@ -10,9 +10,11 @@ import pytest
 import small_victims
 
 from jaxser import run_attack
-from jaxser.attacks.apgd import APGD, dlr_loss, targeted_dlr_loss
-from jaxser.attacks.base import FEW_CLASSES, RandomLogits, row_keys
-from jaxser.attacks.gradient import PGD
+from jaxser.attacks.apgd import APGD
+from jaxser.attacks.base import FEW_CLASSES, row_keys
+from jaxser.attacks.losses import dlr_loss, targeted_dlr_loss
+from jaxser.attacks.pgd import PGD
+from jaxser.attacks.randomised import RandomLogits
 from jaxser.runtime.errors import UsageError
 from jaxser.victims.victim import Victim
 

@@ -9,10 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import small_victims
+from jaxser.attacks.carlini_l0 import CarliniL0
+from jaxser.attacks.carlini_l2 import CarliniL2
+from jaxser.attacks.carlini_linf import CarliniLinf
 
 from jaxser import run_attack
 from jaxser.attacks.base import NON_FINITE, ZERO_GRADIENT
-from jaxser.attacks.carlini import CarliniL0, CarliniL2, CarliniLinf, _in_box, _offset_to
+from jaxser.attacks.carlini import _in_box, _offset_to
 from jaxser.driver.run import AttackResult
 from jaxser.runtime.errors import UsageError
 

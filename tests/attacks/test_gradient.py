@@ -11,24 +11,15 @@ import pytest
 import small_victims
 
 from jaxser import run_attack
-from jaxser.attacks.base import (
-    MARGIN_FALLBACK,
-    NON_FINITE,
-    ZERO_GRADIENT,
-    RandomLogits,
-    resample,
-    row_keys,
-)
-from jaxser.attacks.gradient import (
-    BIM,
-    EOTPGD,
-    FGSM,
-    MIFGSM,
-    PGD,
-    expected_gradient,
-    loss_gradient,
-)
+from jaxser.attacks.base import MARGIN_FALLBACK, NON_FINITE, ZERO_GRADIENT, row_keys
+from jaxser.attacks.bim import BIM
+from jaxser.attacks.eotpgd import EOTPGD
+from jaxser.attacks.fgsm import FGSM
+from jaxser.attacks.gradient import expected_gradient, loss_gradient
+from jaxser.attacks.mifgsm import MIFGSM
+from jaxser.attacks.pgd import PGD
 from jaxser.attacks.projections import project_l1, random_l1
+from jaxser.attacks.randomised import RandomLogits, resample
 from jaxser.corpora.table import numeric_id
 from jaxser.runtime.errors import UsageError
 from jaxser.victims.victim import Victim
