@@ -4,7 +4,7 @@
     attack = jaxser.attacks.from_parameters("pgd", {"steps": "40", "norm": "l2"})
     result = jaxser.run_attack(victim, waveforms, labels, attack, epsilons=[0.5])
 
-The protocol and the state are in ``base``; one file per family holds the attacks.
+The protocol and the state are in ``base``; one file per algorithm holds the attacks.
 """
 
 import dataclasses

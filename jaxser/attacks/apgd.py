@@ -68,7 +68,6 @@ from jaxser.runtime.errors import UsageError
 
 __all__ = ["APGD"]
 
-
 # Share of a step that is the gradient's; the rest is the last step's (eq. 4).
 _MOMENTUM = 0.75
 
@@ -180,6 +179,8 @@ class APGD(BaseAttack):
             flags=(NON_FINITE * (predicted < 0)).astype(jnp.uint32),
         )
         start = self._start(state)
+        # Of the right shapes and types alone, but for the start, the score and the other classes:
+        # the first look sets the rest.
         zero = jnp.zeros_like(epsilon)
         return extended(
             state,
@@ -227,6 +228,8 @@ class APGD(BaseAttack):
             flags=state.flags | look.flags,
         )
         if runs > 1:
+            # Drawn in every step and taken in the last of a run: the rows of a batch are at
+            # different steps, and a draw costs little beside a gradient.
             start = self._start(new)
             new = dataclasses.replace(new, now=jnp.where(per_row(last, start), start, moved))
         return freeze_done(state, new)
@@ -243,7 +246,7 @@ class APGD(BaseAttack):
         return jnp.where(prediction(logits) >= 0, -margin if self.targeted else margin, -jnp.inf)
 
     def _start(self, state: AttackState) -> Float[Array, "batch ..."]:
-        """A random point on the sphere of the ball, inside the bounds."""
+        """A random point on the sphere of the ball, inside the bounds; another at each step."""
         keys, x, shape = step_keys(state.keys, state.steps), state.x, state.x.shape[1:]
         if self.norm == "linf":
             noise = jax.vmap(lambda key: jax.random.uniform(key, shape, minval=-1.0))(keys)

@@ -348,6 +348,7 @@ def new_state(
 
 def extended(state: AttackState, cls: type[State], **more: Any) -> State:
     """``state`` as the subclass ``cls``, with the fields that it has more, or other values."""
+    # Not dataclasses.asdict, which copies every leaf.
     return cls(**{**vars(state), **more})
 
 

@@ -132,6 +132,7 @@ class JSMA(MinimalNormAttack):
         usable = jnp.isfinite(towards).all(axis=1) & jnp.isfinite(against).all(axis=1)
         usable &= predicted >= 0
         room = _room(state.iterate, self.theta, self.bounds).reshape(towards.shape)
+        # Without the rows that are done or there, which would only keep the search for pairs going.
         allowed = room & (usable & ~reached & ~state.done)[:, None]
         if self.compat == "art":
             pair = largest_two(towards, allowed)

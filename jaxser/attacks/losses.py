@@ -116,7 +116,8 @@ def attack_loss(
     float32) the row's loss is the margin instead; the choice is made before the backward pass,
     so it costs none.
     """
-    # The choice is a constant to the gradient: each row has that of the branch it takes.
+    # The choice is a constant to the gradient, which is that of the branch taken. Both branches
+    # have finite gradients where the logits are, so `where` lets no NaN of the other one through.
     saturated = jax.lax.stop_gradient(log_odds(logits, labels)) < SATURATION_LOG_ODDS
     loss = jnp.where(saturated, margin_loss(logits, labels), cross_entropy(logits, labels))
     return (-loss if targeted else loss), saturated

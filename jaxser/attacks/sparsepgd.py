@@ -94,6 +94,8 @@ class SparsePGD(IteratedGradient):
             sparse = jnp.where(largest_mask(jnp.abs(gradient), count), gradient, 0.0)
             moved = linf_iterate(state, sparse, length, self.bounds)
         else:
+            # The gradient itself, not its sign: signs are all equal, and the projection on the L0
+            # ball would have to choose among them by index.
             largest = row_norm(gradient, "linf")
             scaled = gradient / per_row(jnp.where(largest > 0, largest, 1.0), gradient)
             delta = state.x_adv - state.x + per_row(length, gradient) * scaled

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import small_victims
 from golden_scripts import load_script
-from jaxser.attacks.carlini_l2 import CarliniL2
-from jaxser.attacks.carlini_linf import CarliniLinf
 
 from jaxser import run_attack
+from jaxser.attacks.carlini_l2 import CarliniL2
+from jaxser.attacks.carlini_linf import CarliniLinf
 from jaxser.attacks.deepfool import safe_margin
 from jaxser.attacks.jsma import JSMA
 
