@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from jaxser.attacks import ATTACKS, from_parameters, parameters
-from jaxser.experiments.attack import _named_attack
+from jaxser.driver.named_attack import _named_attack
 from jaxser.runtime.errors import UsageError
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs" / "attacks").glob("*.yaml"))
