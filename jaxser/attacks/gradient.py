@@ -5,8 +5,9 @@
     found = expected_gradient(logits_fn, x, y, False, samples=3) # over draws of the victim's noise
     logits, jacobian = class_gradients(logits_fn, x)
 
-All are one forward and one backward pass of the whole batch. A row whose logits or gradient are not
-finite gets a zero gradient and a flag, so that it stays where it is.
+The gradients of a loss are one forward and one backward pass of the whole batch, those of the
+logits one backward pass per class. A row whose logits or loss gradient are not finite gets a zero
+gradient and a flag, so that it stays where it is.
 """
 
 import dataclasses

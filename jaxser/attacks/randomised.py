@@ -30,7 +30,8 @@ class RandomLogits:
     the attack asks for another by :func:`resample`.
 
     Attributes:
-      apply: ``(x [batch, ...], keys [batch]) -> logits``.
+      apply: ``(variables, x [batch, ...], keys [batch]) -> logits``.
+      variables: its first argument.
       keys: one per row. An ``x`` of n times as many rows, each row's candidates next to each
         other, is taken too: candidates of a row share its noise.
     """
