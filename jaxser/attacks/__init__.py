@@ -4,7 +4,7 @@
     attack = jaxser.attacks.from_parameters("pgd", {"steps": "40", "norm": "l2"})
     result = jaxser.run_attack(victim, waveforms, labels, attack, epsilons=[0.5])
 
-The protocol and the state are in ``base``; one file per family holds the attacks.
+The protocol and the state are in ``base``; one file per algorithm holds the attacks.
 """
 
 import dataclasses
@@ -16,20 +16,26 @@ from pydantic import TypeAdapter, ValidationError
 from jaxser.attacks.apgd import APGD
 from jaxser.attacks.autoattack import AutoAttack
 from jaxser.attacks.base import Attack, AttackState, BaseAttack
+from jaxser.attacks.bim import BIM
 from jaxser.attacks.boundary import Boundary
-from jaxser.attacks.carlini import CarliniL0, CarliniL2, CarliniLinf
+from jaxser.attacks.carlini_l0 import CarliniL0
+from jaxser.attacks.carlini_l2 import CarliniL2
+from jaxser.attacks.carlini_linf import CarliniLinf
 from jaxser.attacks.deepfool import DeepFool
+from jaxser.attacks.eotpgd import EOTPGD
 from jaxser.attacks.fab import FAB
 from jaxser.attacks.few_pixel import FewPixel
+from jaxser.attacks.fgsm import FGSM
 from jaxser.attacks.generator import Generator
-from jaxser.attacks.gradient import BIM, EOTPGD, FGSM, MIFGSM, PGD
 from jaxser.attacks.hopskipjump import HopSkipJump
 from jaxser.attacks.jsma import JSMA
+from jaxser.attacks.mifgsm import MIFGSM
 from jaxser.attacks.noise import Noise
 from jaxser.attacks.one_pixel import OnePixel
+from jaxser.attacks.pgd import PGD
 from jaxser.attacks.pixle import Pixle
-from jaxser.attacks.sparse_gradient import SparsePGD
 from jaxser.attacks.sparsefool import SparseFool
+from jaxser.attacks.sparsepgd import SparsePGD
 from jaxser.attacks.square import Square
 from jaxser.attacks.staa_net import StaaNet
 from jaxser.runtime.errors import UsageError, nearest_name

@@ -19,32 +19,39 @@ are flagged.
 """
 
 import dataclasses
-import math
 from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, UInt
 
+from jaxser.attacks.apgd_step_size import APGDState, after_look, checkpoint
 from jaxser.attacks.base import (
     FEW_CLASSES,
     MARGIN_FALLBACK,
     NON_FINITE,
-    ZERO_GRADIENT,
     AttackState,
     BaseAttack,
     LogitsFn,
-    RandomLogits,
-    check_positive,
     extended,
     freeze_done,
-    independent_draws,
     new_state,
     step_keys,
 )
-from jaxser.attacks.gradient import sparse_sign
-from jaxser.attacks.losses import attack_loss, is_successful, margin_loss, prediction
+from jaxser.attacks.gradient import any_draw, mean_over_draws, row_gradient
+from jaxser.attacks.hyperparameters import check_positive
+from jaxser.attacks.losses import (
+    DLR_CLASSES,
+    TARGETED_DLR_CLASSES,
+    attack_loss,
+    dlr_loss,
+    is_successful,
+    lead,
+    margin_loss,
+    other_logits,
+    prediction,
+    targeted_dlr_loss,
+)
 from jaxser.attacks.projections import (
     Norm,
     clip_to_bounds,
@@ -53,86 +60,16 @@ from jaxser.attacks.projections import (
     project_l2,
     project_linf,
     row_norm,
+    sparse_sign,
     unit_l2,
 )
+from jaxser.attacks.randomised import RandomLogits, independent_draws
 from jaxser.runtime.errors import UsageError
 
-__all__ = ["APGD", "dlr_loss", "targeted_dlr_loss"]
+__all__ = ["APGD"]
 
-# Classes that the difference of logits ratios divide by.
-_DLR_CLASSES, _TARGETED_DLR_CLASSES = 3, 4
-
-# First window, shortest window and shortening per window, as shares of the iterations.
-_WINDOW, _SHORTEST, _SHORTER = 0.22, 0.06, 0.03
-_WINDOW_L1 = 0.04
+# Share of a step that is the gradient's; the rest is the last step's (eq. 4).
 _MOMENTUM = 0.75
-
-# Of the sparse variant: share of the positions in the first steps, the divisor of the share and
-# of the step, the shortest step, and what counts as a fall of the sparsity.
-_L1_SHARE, _L1_DIVISOR, _L1_SHORTEST, _L1_FALL = 0.2, 1.5, 0.1, 0.95
-
-
-def dlr_loss(
-    logits: Float[Array, "batch classes"], labels: Int[Array, "batch"]
-) -> Float[Array, "batch"]:
-    """Margin over the distance of the first from the third logit (Croce & Hein 2020, eq. 6)."""
-    top, _ = jax.lax.top_k(logits, _DLR_CLASSES)
-    return margin_loss(logits, labels) / (top[:, 0] - top[:, 2] + 1e-12)
-
-
-def targeted_dlr_loss(
-    logits: Float[Array, "batch classes"], leave: Int[Array, "batch"], reach: Int[Array, "batch"]
-) -> Float[Array, "batch"]:
-    """Lead of ``reach`` over ``leave``, scaled (Croce & Hein 2020, eq. 7)."""
-    top, _ = jax.lax.top_k(logits, _TARGETED_DLR_CLASSES)
-    scale = top[:, 0] - (top[:, 2] + top[:, 3]) / 2 + 1e-12
-    return _lead(logits, leave, reach) / scale
-
-
-def _lead(
-    logits: Float[Array, "batch classes"], leave: Int[Array, "batch"], reach: Int[Array, "batch"]
-) -> Float[Array, "batch"]:
-    """The logit of ``reach`` over that of ``leave``."""
-    pair = jnp.take_along_axis(logits, jnp.stack([leave, reach], axis=1), axis=1)
-    return pair[:, 1] - pair[:, 0]
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class APGDState(AttackState):
-    """State of APGD; everything but ``score`` and ``others`` is of the present run.
-
-    Attributes:
-      now: point to be looked at next.
-      previous: point that the step to ``now`` set out from.
-      best: point with the highest loss.
-      best_gradient: gradient there.
-      loss: at the last point.
-      best_loss: at ``best``.
-      checked_loss: ``best_loss`` at the last checkpoint.
-      rises: times the loss has risen since the last checkpoint.
-      length: length of a step.
-      reduced: whether the last checkpoint changed it.
-      moving: positions that a step moves (L1).
-      changed: positions that ``best`` differed in at the last checkpoint (L1).
-      score: margin of ``x_adv``, over all runs.
-      others: the class of each run's targeted loss beside ``y``.
-    """
-
-    now: Float[Array, "batch ..."]
-    previous: Float[Array, "batch ..."]
-    best: Float[Array, "batch ..."]
-    best_gradient: Float[Array, "batch ..."]
-    loss: Float[Array, "batch"]
-    best_loss: Float[Array, "batch"]
-    checked_loss: Float[Array, "batch"]
-    rises: Int[Array, "batch"]
-    length: Float[Array, "batch"]
-    reduced: Bool[Array, "batch"]
-    moving: Int[Array, "batch"]
-    changed: Int[Array, "batch"]
-    score: Float[Array, "batch"]
-    others: Int[Array, "batch runs"]
 
 
 @jax.tree_util.register_dataclass
@@ -234,8 +171,7 @@ class APGD(BaseAttack):
         predicted = prediction(logits)
         reached = is_successful(predicted, y, self.targeted)
         classes = logits.shape[1]
-        others = jnp.where(jnp.arange(classes)[None, :] == y[:, None], -jnp.inf, logits)
-        _, others = jax.lax.top_k(others, min(self._most_classes, classes - 1))
+        _, others = jax.lax.top_k(other_logits(logits, y), min(self._most_classes, classes - 1))
         state = dataclasses.replace(
             state,
             done=reached & self.early_stop,
@@ -243,6 +179,8 @@ class APGD(BaseAttack):
             flags=(NON_FINITE * (predicted < 0)).astype(jnp.uint32),
         )
         start = self._start(state)
+        # Of the right shapes and types alone, but for the start, the score and the other classes:
+        # the first look sets the rest.
         zero = jnp.zeros_like(epsilon)
         return extended(
             state,
@@ -267,9 +205,11 @@ class APGD(BaseAttack):
         """A look at the present point, the checkpoint if it is one, and the next point."""
         run, index = jnp.divmod(state.steps, self.steps + 1)
         look = self._look(logits_fn, state, run // self.restarts)
-        new = self._begun(state, look, index == 0)
-        new, at, gradient = self._checked(new, look.gradient, index)
-        moved = self._moved(new, at, gradient, jnp.where(index == 0, 1.0, _MOMENTUM))
+        first = index == 0
+        count_first = self.compat == "torchattacks"
+        new = after_look(state, look.loss, look.gradient, first, self.norm, count_first)
+        new, at, gradient = checkpoint(new, look.gradient, index, self.steps, self.norm, self.rho)
+        moved = self._moved(new, at, gradient, jnp.where(first, 1.0, _MOMENTUM))
 
         last = index == self.steps
         runs = self.restarts * state.others.shape[1]
@@ -288,6 +228,8 @@ class APGD(BaseAttack):
             flags=state.flags | look.flags,
         )
         if runs > 1:
+            # Drawn in every step and taken in the last of a run: the rows of a batch are at
+            # different steps, and a draw costs little beside a gradient.
             start = self._start(new)
             new = dataclasses.replace(new, now=jnp.where(per_row(last, start), start, moved))
         return freeze_done(state, new)
@@ -304,7 +246,7 @@ class APGD(BaseAttack):
         return jnp.where(prediction(logits) >= 0, -margin if self.targeted else margin, -jnp.inf)
 
     def _start(self, state: AttackState) -> Float[Array, "batch ..."]:
-        """A random point on the sphere of the ball, inside the bounds."""
+        """A random point on the sphere of the ball, inside the bounds; another at each step."""
         keys, x, shape = step_keys(state.keys, state.steps), state.x, state.x.shape[1:]
         if self.norm == "linf":
             noise = jax.vmap(lambda key: jax.random.uniform(key, shape, minval=-1.0))(keys)
@@ -328,8 +270,8 @@ class APGD(BaseAttack):
         few = jnp.full(y.shape, FEW_CLASSES, jnp.uint32)
         if self.loss == "targeted_dlr":
             leave, reach = (other, y) if self.targeted else (y, other)
-            if classes < _TARGETED_DLR_CLASSES:
-                return _lead(logits, leave, reach), few
+            if classes < TARGETED_DLR_CLASSES:
+                return lead(logits, leave, reach), few
             return targeted_dlr_loss(logits, leave, reach), jnp.zeros_like(few)
         if self.loss == "ce":
             loss, fell_back = attack_loss(logits, y, self.targeted)
@@ -337,7 +279,7 @@ class APGD(BaseAttack):
         sign = -1.0 if self.targeted else 1.0
         if self.loss == "margin":
             return sign * margin_loss(logits, y), jnp.zeros_like(few)
-        if classes < _DLR_CLASSES:
+        if classes < DLR_CLASSES:
             return sign * margin_loss(logits, y), few
         return sign * dlr_loss(logits, y), jnp.zeros_like(few)
 
@@ -350,87 +292,15 @@ class APGD(BaseAttack):
         other = jnp.take_along_axis(state.others, within[:, None], axis=1)[:, 0]
         x, y, other = (jnp.repeat(each, draws, axis=0) for each in (state.now, state.y, other))
 
-        def total(x: Float[Array, "rows ..."]) -> tuple[Float[Array, ""], tuple[Array, ...]]:
-            logits = logits_fn(x).astype(jnp.float32)
-            loss, flags = self._loss(logits, y, other)
-            return loss.sum(), (logits, loss, flags)
-
-        gradient, (logits, loss, flags) = jax.grad(total, has_aux=True)(x)
-        axes = tuple(range(1, x.ndim))
-        finite = jnp.isfinite(gradient).all(axis=axes) & (prediction(logits) >= 0)
-        gradient = jnp.where(per_row(finite, x), gradient, 0.0)
-        flags = jnp.where(finite, flags, NON_FINITE) | (
-            ZERO_GRADIENT * (finite & (gradient == 0).all(axis=axes))
-        ).astype(jnp.uint32)
-        reached = is_successful(prediction(logits), y, self.targeted)
-
-        def mean(values: Array) -> Array:
-            return values.reshape(-1, draws, *values.shape[1:]).mean(axis=1)
-
+        found = row_gradient(
+            logits_fn, x, y, self.targeted, lambda logits: self._loss(logits, y, other)
+        )
         return _Look(
-            gradient=mean(gradient),
-            loss=mean(jnp.where(finite, loss, -jnp.inf)),
-            score=mean(self._score(logits, y)),
-            reached=mean(reached) > 0.5,
-            flags=jax.lax.reduce(flags.reshape(-1, draws), jnp.uint32(0), jax.lax.bitwise_or, (1,)),
-        )
-
-    def _begun(self, state: APGDState, look: _Look, first: Bool[Array, "batch"]) -> APGDState:
-        """The state with the look at ``now`` taken in; everything anew where it is the first."""
-        better = first | (look.loss > state.best_loss)
-        wide = per_row(better, state.now)
-        size = state.x[0].size
-        # Steps of 2ε, for L1 of ε.
-        whole = state.epsilon if self.norm == "l1" else 2.0 * state.epsilon
-        few = max(1, math.ceil(_L1_SHARE * size))
-        last = jnp.where(first, 0.0, look.loss) if self.compat == "torchattacks" else look.loss
-        return dataclasses.replace(
-            state,
-            best=jnp.where(wide, state.now, state.best),
-            best_gradient=jnp.where(wide, look.gradient, state.best_gradient),
-            best_loss=jnp.where(better, look.loss, state.best_loss),
-            loss=last,
-            checked_loss=jnp.where(first, look.loss, state.checked_loss),
-            rises=jnp.where(first, 0, state.rises + (look.loss > state.loss)),
-            reduced=first | state.reduced,
-            length=jnp.where(first, whole, state.length),
-            moving=jnp.where(first, few, state.moving),
-            changed=jnp.where(first, size, state.changed),
-            previous=jnp.where(per_row(first, state.now), state.now, state.previous),
-        )
-
-    def _checked(
-        self, state: APGDState, gradient: Float[Array, "batch ..."], index: Int[Array, "batch"]
-    ) -> tuple[APGDState, Float[Array, "batch ..."], Float[Array, "batch ..."]]:
-        """The state after the checkpoint, if there is one, and where the next step sets out."""
-        window = jnp.asarray(_windows(self.steps, self.norm))[index]
-        check = window > 0
-        if self.norm == "l1":
-            changed = row_norm(state.best - state.x, "l0").astype(jnp.int32)
-            back = check & (changed < _L1_FALL * state.changed)
-            shorter = jnp.maximum(state.length / _L1_DIVISOR, _L1_SHORTEST * state.epsilon)
-            moving = jnp.maximum(jnp.ceil(changed / _L1_DIVISOR).astype(jnp.int32), 1)
-            new = dataclasses.replace(
-                state,
-                length=jnp.where(check, jnp.where(back, state.epsilon, shorter), state.length),
-                moving=jnp.where(check, moving, state.moving),
-                changed=jnp.where(check, changed, state.changed),
-            )
-        else:
-            stuck = ~state.reduced & (state.checked_loss >= state.best_loss)
-            back = check & ((state.rises <= self.rho * window) | stuck)
-            new = dataclasses.replace(
-                state,
-                length=jnp.where(back, state.length / 2, state.length),
-                reduced=jnp.where(check, back, state.reduced),
-                checked_loss=jnp.where(check, state.best_loss, state.checked_loss),
-                rises=jnp.where(check, 0, state.rises),
-            )
-        wide = per_row(back, gradient)
-        return (
-            new,
-            jnp.where(wide, state.best, state.now),
-            jnp.where(wide, state.best_gradient, gradient),
+            gradient=mean_over_draws(found.gradient, draws),
+            loss=mean_over_draws(jnp.where(found.finite, found.loss, -jnp.inf), draws),
+            score=mean_over_draws(self._score(found.logits, y), draws),
+            reached=mean_over_draws(found.reached, draws) > 0.5,
+            flags=any_draw(found.flags, draws),
         )
 
     def _moved(
@@ -457,17 +327,3 @@ class APGD(BaseAttack):
         part = per_row(share, at)
         stepped = inside(at + length * along)
         return inside(at + part * (stepped - at) + (1.0 - part) * (at - state.previous))
-
-
-def _windows(steps: int, norm: Norm) -> np.ndarray:
-    """Length of the window that ends after each iteration, 0 where none ends: ``[steps + 1]``."""
-    lengths = np.zeros(steps + 1, np.int32)
-    first = _WINDOW_L1 if norm == "l1" else _WINDOW
-    window, shortest = max(int(first * steps), 1), max(int(_SHORTEST * steps), 1)
-    end = window
-    while end <= steps:
-        lengths[end] = window
-        if norm != "l1":
-            window = max(window - max(int(_SHORTER * steps), 1), shortest)
-        end += window
-    return lengths

@@ -15,8 +15,9 @@ import dataclasses
 from typing import ClassVar, Literal
 
 from jaxser.attacks.apgd import APGD
-from jaxser.attacks.base import Attack, check_bounds, check_choice
+from jaxser.attacks.base import Attack
 from jaxser.attacks.fab import FAB
+from jaxser.attacks.hyperparameters import check_bounds, check_choice
 from jaxser.attacks.projections import Bounds
 from jaxser.attacks.square import Square
 

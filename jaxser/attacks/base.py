@@ -7,7 +7,12 @@
 
 An attack is a frozen, hashable dataclass of hyper-parameters. ``logits_fn`` maps
 ``[batch, ...]`` to logits ``[batch, classes]``; ``x [batch, ...]``, ``y [batch]`` (the labels to
-leave, or to reach when ``targeted``), ``epsilon [batch]`` and the keys are traced and per row.
+leave, or to reach when ``targeted``), ``epsilon [batch]`` and the keys are traced and per row, so
+that one compiled program serves every ε, label and seed; what changes shapes or the structure of
+loops is a field of the dataclass.
+
+Beside this file: ``hyperparameters`` (checks), ``gradient`` (of losses and logits), ``losses``,
+``projections`` and ``randomised`` (victims with noise).
 """
 
 import dataclasses
@@ -18,8 +23,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, UInt
 
+from jaxser.attacks.hyperparameters import check_bounds
 from jaxser.attacks.projections import Bounds, Norm, per_row
-from jaxser.runtime.errors import UsageError
 
 __all__ = [
     "FEW_CLASSES",
@@ -37,24 +42,18 @@ __all__ = [
     "LogitsFn",
     "MinimalNormAttack",
     "NetworkAttack",
-    "RandomLogits",
     "SharedDirection",
     "State",
-    "check_bounds",
-    "check_choice",
-    "check_positive",
-    "class_gradients",
     "extended",
     "freeze_done",
-    "independent_draws",
     "new_state",
-    "resample",
     "row_keys",
     "step_keys",
 ]
 
 LogitsFn = Callable[[Float[Array, "batch ..."]], Float[Array, "batch classes"]]
 
+# Bits, so that a row's flags over all steps are the union of each step's.
 MARGIN_FALLBACK = 1
 ZERO_GRADIENT = 2
 NON_FINITE = 4
@@ -86,7 +85,7 @@ class AttackState:
       steps: steps taken.
       queries: forward passes spent.
       gradients: backward passes spent.
-      flags: union of MARGIN_FALLBACK, ZERO_GRADIENT and NON_FINITE.
+      flags: union of the bits in FLAG_NAMES.
     """
 
     x: Float[Array, "batch ..."]
@@ -226,29 +225,6 @@ class MinimalNormAttack(BaseAttack):
         return True
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class RandomLogits:
-    """The logits of a randomised victim, under the noise that ``keys`` stand for.
-
-    The driver makes one per step, with fresh keys; calls within a step see the same noise unless
-    the attack asks for another by :func:`resample`.
-
-    Attributes:
-      apply: ``(x [batch, ...], keys [batch]) -> logits``.
-      keys: one per row. An ``x`` of n times as many rows, each row's candidates next to each
-        other, is taken too: candidates of a row share its noise.
-    """
-
-    apply: Callable[..., Array] = dataclasses.field(metadata={"static": True})
-    variables: Any
-    keys: Key[Array, "batch"]
-
-    def __call__(self, x: Float[Array, "rows ..."]) -> Float[Array, "rows classes"]:
-        keys = jnp.repeat(self.keys, x.shape[0] // self.keys.shape[0], axis=0)
-        return self.apply(self.variables, x, keys)
-
-
 @runtime_checkable
 class LocalFunction(Protocol):
     """A victim's function that knows what a few changed elements do without a forward pass.
@@ -293,32 +269,6 @@ class LocalLogits:
         return self.function(self.variables, x)
 
 
-def resample(logits_fn: LogitsFn, draw: int | Int[Array, ""]) -> LogitsFn:
-    """``logits_fn`` under other noise, one for each ``draw``; itself where there is none."""
-    if not isinstance(logits_fn, RandomLogits):
-        return logits_fn
-    keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(logits_fn.keys, draw)
-    return dataclasses.replace(logits_fn, keys=keys)
-
-
-def independent_draws(logits_fn: RandomLogits, draws: int) -> RandomLogits:
-    """For inputs repeated ``draws`` times, copies of a row together: each under its own noise."""
-    keys = jax.vmap(lambda draw: resample(logits_fn, draw).keys, out_axes=1)(  # type: ignore[attr-defined]
-        jnp.arange(draws)
-    )
-    return dataclasses.replace(logits_fn, keys=keys.reshape(-1))
-
-
-def class_gradients(
-    logits_fn: LogitsFn, x: Float[Array, "batch ..."]
-) -> tuple[Float[Array, "batch classes"], Float[Array, "batch classes ..."]]:
-    """Logits and the gradient of each of them: one forward pass, one backward pass per class."""
-    logits, pull_back = jax.vjp(lambda x: logits_fn(x).astype(jnp.float32), x)
-    each = jnp.broadcast_to(jnp.eye(logits.shape[1])[:, None, :], (logits.shape[1], *logits.shape))
-    (gradients,) = jax.vmap(pull_back)(each)
-    return logits, jnp.moveaxis(gradients, 0, 1)
-
-
 @runtime_checkable
 class SharedDirection(Protocol):
     """An attack whose direction does not depend on ε: one gradient serves a whole sweep."""
@@ -356,12 +306,20 @@ class NetworkAttack(Protocol):
 
 
 def row_keys(key: Key[Array, ""], ids: UInt[Array, "batch"]) -> Key[Array, "batch"]:
-    """One key per row: the same utterance has the same randomness wherever it sits."""
+    """One key per row: the same utterance has the same randomness wherever it sits.
+
+    By ``fold_in`` of the utterance's id: ``split`` would give keys by position, and a row's result
+    would change with its batch.
+    """
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, ids)
 
 
 def step_keys(keys: Key[Array, "batch"], steps: Int[Array, "batch"]) -> Key[Array, "batch"]:
-    """Keys of one step; step 0 is ``init``'s."""
+    """Keys of one step; step 0 is ``init``'s.
+
+    From the row's own count of steps, not the loop's: the rows of a batch started at different
+    times where slots are refilled.
+    """
     return jax.vmap(jax.random.fold_in)(keys, steps)
 
 
@@ -390,33 +348,17 @@ def new_state(
 
 def extended(state: AttackState, cls: type[State], **more: Any) -> State:
     """``state`` as the subclass ``cls``, with the fields that it has more, or other values."""
+    # Not dataclasses.asdict, which copies every leaf.
     return cls(**{**vars(state), **more})
 
 
 def freeze_done(old: State, new: State) -> State:
     """``new`` for the rows that were still running, ``old`` for those that were done."""
 
+    # A step runs on all rows of a batch, and they end at different ones: without this a row's
+    # result would depend on how long its neighbours took. A leaf that a step has not touched
+    # needs no select.
     def choose(before: Array, after: Array) -> Array:
         return after if after is before else jnp.where(per_row(old.done, after), before, after)
 
     return jax.tree.map(choose, old, new)
-
-
-def check_bounds(attack: str, bounds: Bounds) -> None:
-    """Refuse bounds that are not (low, high) with low < high."""
-    if bounds is not None and not (len(bounds) == 2 and bounds[0] < bounds[1]):
-        raise UsageError(f"{attack}: bounds must be (low, high) with low < high, not {bounds!r}.")
-
-
-def check_choice(attack: str, name: str, value: Any, choices: tuple[Any, ...]) -> None:
-    """Refuse a hyper-parameter that is none of ``choices``."""
-    if value not in choices:
-        *some, last = map(repr, choices)
-        raise UsageError(f"{attack}: {name} must be {', '.join(some)} or {last}, not {value!r}.")
-
-
-def check_positive(attack: str, **values: float | None) -> None:
-    """Refuse a hyper-parameter that is not a positive, finite number; None is let through."""
-    for name, value in values.items():
-        if value is not None and not 0 < value < float("inf"):
-            raise UsageError(f"{attack}: {name} must be positive and finite, not {value!r}.")

@@ -22,14 +22,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from jaxser.attacks.base import (
-    LogitsFn,
-    check_choice,
-    check_positive,
-    extended,
-    new_state,
-    step_keys,
-)
+from jaxser.attacks.base import LogitsFn, extended, new_state, step_keys
 from jaxser.attacks.boundary_art import ARTBoundaryState, ARTSchedule
 from jaxser.attacks.decision import (
     BISECT,
@@ -43,6 +36,7 @@ from jaxser.attacks.decision import (
     start_blocks,
     start_candidate,
 )
+from jaxser.attacks.hyperparameters import check_choice, check_positive
 from jaxser.attacks.projections import Norm, clip_to_bounds, per_row, row_norm
 from jaxser.runtime.errors import UsageError
 

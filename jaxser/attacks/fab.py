@@ -23,13 +23,12 @@ from jaxtyping import Array, Float, Int, Key
 from jaxser.attacks.base import (
     AttackState,
     LogitsFn,
-    check_choice,
-    check_positive,
     extended,
     freeze_done,
     new_state,
     step_keys,
 )
+from jaxser.attacks.hyperparameters import check_choice, check_positive
 from jaxser.attacks.hyperplane import project_to_hyperplane
 from jaxser.attacks.linearisation import (
     LinearisingAttack,

@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxser.attacks.base import check_choice, check_positive
+from jaxser.attacks.hyperparameters import check_choice, check_positive
 from jaxser.attacks.one_pixel import OnePixel
 from jaxser.attacks.projections import clip_to_bounds
 from jaxser.runtime.errors import UsageError

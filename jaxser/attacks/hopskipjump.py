@@ -25,14 +25,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from jaxser.attacks.base import (
-    LogitsFn,
-    check_choice,
-    check_positive,
-    extended,
-    new_state,
-    step_keys,
-)
+from jaxser.attacks.base import LogitsFn, extended, new_state, step_keys
 from jaxser.attacks.decision import (
     BISECT,
     START,
@@ -46,6 +39,7 @@ from jaxser.attacks.decision import (
     start_candidate,
     uniform,
 )
+from jaxser.attacks.hyperparameters import check_choice, check_positive
 from jaxser.attacks.projections import (
     Norm,
     clip_to_bounds,

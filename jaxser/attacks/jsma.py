@@ -28,16 +28,14 @@ from jaxser.attacks.base import (
     AttackState,
     LogitsFn,
     MinimalNormAttack,
-    check_choice,
-    check_positive,
     extended,
     freeze_done,
     new_state,
     step_keys,
 )
-from jaxser.attacks.losses import is_successful, prediction
+from jaxser.attacks.hyperparameters import check_at_most_one, check_choice, check_positive
+from jaxser.attacks.losses import is_successful, other_logits, prediction
 from jaxser.attacks.projections import Norm, clip_to_bounds, per_row
-from jaxser.runtime.errors import UsageError
 
 __all__ = ["JSMA", "JSMAState", "best_pair"]
 
@@ -95,8 +93,7 @@ class JSMA(MinimalNormAttack):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_positive(self.name, theta=abs(self.theta), gamma=self.gamma, steps=self.steps)
-        if self.gamma > 1:
-            raise UsageError(f"{self.name}: gamma must be at most 1, not {self.gamma!r}.")
+        check_at_most_one(self.name, gamma=self.gamma)
         check_choice(self.name, "target", self.target, ("second", "random"))
         check_choice(self.name, "compat", self.compat, (None, "art"))
 
@@ -135,6 +132,7 @@ class JSMA(MinimalNormAttack):
         usable = jnp.isfinite(towards).all(axis=1) & jnp.isfinite(against).all(axis=1)
         usable &= predicted >= 0
         room = _room(state.iterate, self.theta, self.bounds).reshape(towards.shape)
+        # Without the rows that are done or there, which would only keep the search for pairs going.
         allowed = room & (usable & ~reached & ~state.done)[:, None]
         if self.compat == "art":
             pair = largest_two(towards, allowed)
@@ -172,8 +170,7 @@ class JSMA(MinimalNormAttack):
             return state.y
         classes = logits.shape[1]
         if self.target == "second":
-            others = jnp.where(jnp.arange(classes)[None] == state.y[:, None], -jnp.inf, logits)
-            return others.argmax(axis=1).astype(state.y.dtype)
+            return other_logits(logits, state.y).argmax(axis=1).astype(state.y.dtype)
         keys = step_keys(state.keys, jnp.zeros_like(state.steps))
         drawn = jax.vmap(lambda key: jax.random.randint(key, (), 0, classes - 1))(keys)
         return drawn + (drawn >= state.y)

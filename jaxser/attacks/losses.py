@@ -2,11 +2,13 @@
 
     loss = cross_entropy(logits, labels)          # [batch]
     loss, fell_back = attack_loss(logits, labels, targeted=False)
+    ratio = dlr_loss(logits, labels)              # no rescaling of the logits changes it
     total = loss.sum()                            # attacks differentiate the sum over rows
 
 Cross-entropy is written with the log-odds against the label, ``m = logsumexp_{j != y} z_j - z_y``:
 it equals ``log(1 + exp(m))``, whose gradient keeps its relative precision where the textbook
-``softmax - onehot`` cancels. The margin is that of Carlini & Wagner (S&P 2017, loss f6).
+``softmax - onehot`` cancels. The margin is that of Carlini & Wagner (S&P 2017, loss f6), the
+difference of logits ratio (DLR) that of Croce & Hein (ICML 2020).
 """
 
 import math
@@ -18,13 +20,19 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 __all__ = [
+    "DLR_CLASSES",
     "SATURATION_LOG_ODDS",
+    "TARGETED_DLR_CLASSES",
     "attack_loss",
     "cross_entropy",
+    "dlr_loss",
     "is_successful",
+    "lead",
     "log_odds",
     "margin_loss",
+    "other_logits",
     "prediction",
+    "targeted_dlr_loss",
 ]
 
 Labels = Int[Array, "batch"] | Int[np.ndarray, "batch"]
@@ -33,11 +41,17 @@ Labels = Int[Array, "batch"] | Int[np.ndarray, "batch"]
 # probability rounds to 1 and the gradient of cross-entropy is lost.
 SATURATION_LOG_ODDS = math.log(2.0**-23)
 
+# Classes that the difference of logits ratios divide by.
+DLR_CLASSES, TARGETED_DLR_CLASSES = 3, 4
 
-def _is_label(
+
+def other_logits(
     logits: Float[Array, "batch classes"], labels: Int[Array, "batch"]
-) -> Bool[Array, "batch classes"]:
-    return jnp.arange(logits.shape[-1])[None, :] == labels[:, None]
+) -> Float[Array, "batch classes"]:
+    """The logits with the label's own at minus infinity."""
+    # By comparison with an iota, not by a scatter: elementwise, it fuses into what follows.
+    is_label = jnp.arange(logits.shape[-1])[None, :] == labels[:, None]
+    return jnp.where(is_label, -jnp.inf, logits)
 
 
 def _label_logit(
@@ -50,16 +64,39 @@ def margin_loss(
     logits: Float[Array, "batch classes"], labels: Int[Array, "batch"]
 ) -> Float[Array, "batch"]:
     """Largest other logit minus the label's; positive where the prediction is not the label."""
-    others = jnp.where(_is_label(logits, labels), -jnp.inf, logits)
-    return others.max(axis=-1) - _label_logit(logits, labels)
+    return other_logits(logits, labels).max(axis=-1) - _label_logit(logits, labels)
+
+
+def lead(
+    logits: Float[Array, "batch classes"], leave: Int[Array, "batch"], reach: Int[Array, "batch"]
+) -> Float[Array, "batch"]:
+    """The logit of ``reach`` over that of ``leave``: the margin between two given classes."""
+    pair = jnp.take_along_axis(logits, jnp.stack([leave, reach], axis=1), axis=1)
+    return pair[:, 1] - pair[:, 0]
+
+
+def dlr_loss(
+    logits: Float[Array, "batch classes"], labels: Int[Array, "batch"]
+) -> Float[Array, "batch"]:
+    """Margin over the distance of the first from the third logit (Croce & Hein 2020, eq. 6)."""
+    top, _ = jax.lax.top_k(logits, DLR_CLASSES)
+    return margin_loss(logits, labels) / (top[:, 0] - top[:, 2] + 1e-12)
+
+
+def targeted_dlr_loss(
+    logits: Float[Array, "batch classes"], leave: Int[Array, "batch"], reach: Int[Array, "batch"]
+) -> Float[Array, "batch"]:
+    """Lead of ``reach`` over ``leave``, scaled (Croce & Hein 2020, eq. 7)."""
+    top, _ = jax.lax.top_k(logits, TARGETED_DLR_CLASSES)
+    scale = top[:, 0] - (top[:, 2] + top[:, 3]) / 2 + 1e-12
+    return lead(logits, leave, reach) / scale
 
 
 def log_odds(
     logits: Float[Array, "batch classes"], labels: Int[Array, "batch"]
 ) -> Float[Array, "batch"]:
     """Log of the odds against the label, ``log((1 - p) / p)``."""
-    others = jnp.where(_is_label(logits, labels), -jnp.inf, logits)
-    return jax.nn.logsumexp(others, axis=-1) - _label_logit(logits, labels)
+    return jax.nn.logsumexp(other_logits(logits, labels), axis=-1) - _label_logit(logits, labels)
 
 
 def cross_entropy(
@@ -79,6 +116,8 @@ def attack_loss(
     float32) the row's loss is the margin instead; the choice is made before the backward pass,
     so it costs none.
     """
+    # The choice is a constant to the gradient, which is that of the branch taken. Both branches
+    # have finite gradients where the logits are, so `where` lets no NaN of the other one through.
     saturated = jax.lax.stop_gradient(log_odds(logits, labels)) < SATURATION_LOG_ODDS
     loss = jnp.where(saturated, margin_loss(logits, labels), cross_entropy(logits, labels))
     return (-loss if targeted else loss), saturated

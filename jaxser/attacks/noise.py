@@ -19,20 +19,15 @@ from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
-from jaxser.attacks.base import (
-    AttackState,
-    BaseAttack,
-    LogitsFn,
-    check_choice,
-    freeze_done,
-    step_keys,
-)
+from jaxser.attacks.base import AttackState, BaseAttack, LogitsFn, freeze_done, step_keys
+from jaxser.attacks.hyperparameters import check_choice
 from jaxser.attacks.projections import (
     Bounds,
     Norm,
     clip_to_bounds,
+    largest_bits,
     per_row,
     random_linf,
     row_norm,
@@ -103,12 +98,11 @@ def _at_distance(
     if bounds is None:
         return at(epsilon)
 
-    def set_bit(index: Int[Array, ""], bits: Int[Array, "batch"]) -> Int[Array, "batch"]:
-        candidate = bits | (jnp.int32(1) << (30 - index))
-        scale = jax.lax.bitcast_convert_type(candidate, jnp.float32)
-        within = row_norm(at(scale) - x, "l2") <= epsilon
-        return jnp.where(within, candidate, bits)
+    def within(bits: Int[Array, "batch"]) -> Bool[Array, "batch"]:
+        scale = jax.lax.bitcast_convert_type(bits, jnp.float32)
+        return row_norm(at(scale) - x, "l2") <= epsilon
 
-    # The distance grows with the scale, so the largest scale within ε is found bit by bit.
-    bits = jax.lax.fori_loop(0, 31, set_bit, jnp.zeros(x.shape[:1], jnp.int32))
+    # No closed form, since every sample that the bounds clip leaves its share to the others; but
+    # the distance grows with the scale.
+    bits = largest_bits(within, x.shape[0])
     return at(jax.lax.bitcast_convert_type(bits, jnp.float32))

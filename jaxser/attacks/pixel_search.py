@@ -22,14 +22,13 @@ from jaxser.attacks.base import (
     BaseAttack,
     LocalLogits,
     LogitsFn,
-    check_choice,
-    check_positive,
     freeze_done,
     new_state,
     step_keys,
 )
 from jaxser.attacks.cma_es import CovarianceAdaptation
 from jaxser.attacks.differential_evolution import DifferentialEvolution
+from jaxser.attacks.hyperparameters import check_choice, check_positive
 from jaxser.attacks.projections import Norm, per_row
 from jaxser.attacks.score import candidate_scores, scored_start, shared_out
 from jaxser.runtime.errors import InputError, UsageError

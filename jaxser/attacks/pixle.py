@@ -23,14 +23,18 @@ from jaxser.attacks.base import (
     AttackState,
     LogitsFn,
     MinimalNormAttack,
-    check_choice,
-    check_positive,
     freeze_done,
     new_state,
     step_keys,
 )
+from jaxser.attacks.hyperparameters import check_choice, check_positive
 from jaxser.attacks.projections import Norm, per_row
-from jaxser.attacks.score import candidate_scores, scored_start, shared_out, uniform_index
+from jaxser.attacks.score import (
+    candidate_scores,
+    scored_start,
+    shared_out,
+    uniform_index,
+)
 from jaxser.runtime.errors import InputError, UsageError
 
 __all__ = ["PixelMapping", "Pixle", "PixleState", "copy_patch", "destinations"]

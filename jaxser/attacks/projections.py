@@ -1,4 +1,4 @@
-"""Norms, projections and random starts, each per row.
+"""Norms, directions, projections and random starts, each per row.
 
     delta = project_linf(delta, epsilon)                 # epsilon: [batch]
     x_adv = clip_to_bounds(x + delta, x, (-1.0, 1.0))
@@ -8,6 +8,7 @@
 depends on the batch a row sits in. Everything is float32.
 """
 
+from collections.abc import Callable
 from typing import Literal
 
 import jax
@@ -18,6 +19,7 @@ __all__ = [
     "Bounds",
     "Norm",
     "clip_to_bounds",
+    "largest_bits",
     "largest_mask",
     "per_row",
     "project_l0_linf",
@@ -28,6 +30,8 @@ __all__ = [
     "random_l2",
     "random_linf",
     "row_norm",
+    "row_sum",
+    "sparse_sign",
     "unit_l2",
 ]
 
@@ -55,12 +59,40 @@ def row_norm(x: Float[Array, "batch ..."], norm: Norm) -> Float[Array, "batch"]:
     return scale * jnp.sqrt(jnp.square(x / per_row(scale, x)).sum(axis=axes))
 
 
+def row_sum(x: Float[Array, "batch ..."]) -> Float[Array, "batch"]:
+    """Sum of each row's entries."""
+    return x.sum(axis=tuple(range(1, x.ndim)))
+
+
 def unit_l2(x: Float[Array, "batch ..."]) -> Float[Array, "batch ..."]:
     """Each row divided by its L2 norm; a row of zeros stays zero."""
     largest = row_norm(x, "linf")
+    # Over the largest entry first, so that the norm to divide by lies between one and the root of
+    # the row's length: it neither overflows nor loses bits among the subnormal numbers.
     scaled = x / per_row(jnp.where(largest > 0, largest, 1.0), x)
     norm = row_norm(scaled, "l2")
     return scaled / per_row(jnp.where(norm > 0, norm, 1.0), x)
+
+
+def sparse_sign(
+    gradient: Float[Array, "batch ..."],
+    at: Float[Array, "batch ..."],
+    x: Float[Array, "batch ..."],
+    count: int | Int[Array, "batch"],
+    bounds: Bounds,
+) -> Float[Array, "batch ..."]:
+    """Direction of L1 norm 1: the signs of the ``count`` largest entries of the gradient.
+
+    Entries that would push a sample of ``at`` out of the bounds are passed over.
+    """
+    movable = gradient
+    if bounds is not None:
+        limit = clip_to_bounds(jnp.where(gradient > 0, jnp.inf, -jnp.inf), x, bounds)
+        # ``x + (limit - x)`` is the limit but for rounding.
+        rounding = 2.0**-22 * (jnp.abs(limit) + jnp.abs(x))
+        movable = jnp.where(jnp.abs(limit - at) > rounding, gradient, 0.0)
+    signs = jnp.where(largest_mask(jnp.abs(movable), count), jnp.sign(movable), 0.0)
+    return signs / per_row(jnp.maximum(row_norm(signs, "l1"), 1.0), signs)
 
 
 def project_linf(
@@ -93,26 +125,42 @@ def clip_to_bounds(
     return jnp.clip(x_adv, jnp.minimum(x, bounds[0]), jnp.maximum(x, bounds[1]))
 
 
+def largest_bits(
+    holds: Callable[[Int[Array, "batch"]], Bool[Array, "batch"]], rows: int
+) -> Int[Array, "batch"]:
+    """The bits of the largest non-negative float32 for which ``holds``, of each of the rows.
+
+    ``holds`` gets candidates as bits and must be true below some number and false above it; zero is
+    the answer where it is never true. Non-negative floats are ordered as their bits are, so setting
+    the 31 bits from the highest down is a bisection that ends at the last bit: 31 evaluations
+    whatever the scale, no sort, and no tolerance to choose.
+    """
+
+    def set_bit(index: Int[Array, ""], bits: Int[Array, "batch"]) -> Int[Array, "batch"]:
+        candidate = bits | (jnp.int32(1) << (30 - index))
+        return jnp.where(holds(candidate), candidate, bits)
+
+    return jax.lax.fori_loop(0, 31, set_bit, jnp.zeros(rows, jnp.int32))
+
+
 def largest_mask(
     values: Float[Array, "batch ..."], count: int | Int[Array, "batch"]
 ) -> Bool[Array, "batch ..."]:
     """True at exactly ``count`` largest of the non-negative ``values`` of each row.
 
-    Ties go to the lower index. The ``count``-th largest value is found bit by bit (31 passes
-    that compare and count), because non-negative floats are ordered as their bits are: no sort,
-    and ``count`` may differ from row to row. NaN counts as zero.
+    Ties go to the lower index, and NaN counts as zero. The ``count``-th largest value is found by
+    :func:`largest_bits`, so ``count`` may differ from row to row, which ``top_k`` does not allow.
     """
     flat = jnp.where(values > 0, values, 0.0).astype(jnp.float32).reshape(values.shape[0], -1)
     bits = jax.lax.bitcast_convert_type(flat, jnp.int32)
     wanted = jnp.broadcast_to(jnp.minimum(jnp.asarray(count), flat.shape[1]), flat.shape[:1])
 
-    def set_bit(index: Int[Array, ""], threshold: Int[Array, "batch"]) -> Int[Array, "batch"]:
-        candidate = threshold | (jnp.int32(1) << (30 - index))
-        enough = (bits >= candidate[:, None]).sum(axis=1) >= wanted
-        return jnp.where(enough, candidate, threshold)
+    # Compared as integers: as floats, subnormal values would be equal where they are flushed.
+    def enough(candidate: Int[Array, "batch"]) -> Bool[Array, "batch"]:
+        return (bits >= candidate[:, None]).sum(axis=1) >= wanted
 
     # The largest threshold that at least `wanted` values reach is the wanted-th largest value.
-    threshold = jax.lax.fori_loop(0, 31, set_bit, jnp.zeros(flat.shape[:1], jnp.int32))[:, None]
+    threshold = largest_bits(enough, flat.shape[0])[:, None]
     above = bits > threshold
     tied = bits == threshold
     left = (wanted - above.sum(axis=1))[:, None]
@@ -130,8 +178,7 @@ def project_l1(
 
     It is ``sign(delta) * clip(|delta| - shrink, 0, room)`` with the smallest ``shrink`` that brings
     the sum down to ε (Croce & Hein, ICML 2021, proposition 3.1). The sum falls as ``shrink``
-    grows, so ``shrink`` is found bit by bit, to the last bit and without a sort; see
-    :func:`largest_mask`.
+    grows, so ``shrink`` is found by :func:`largest_bits`.
     """
     size = jnp.abs(delta)
     far = jnp.where(delta > 0, jnp.inf, -jnp.inf)
@@ -144,13 +191,9 @@ def project_l1(
         shrink = jax.lax.bitcast_convert_type(bits, jnp.float32)
         return row_norm(shrunk(shrink), "l1") > epsilon
 
-    def set_bit(index: Int[Array, ""], bits: Int[Array, "batch"]) -> Int[Array, "batch"]:
-        candidate = bits | (jnp.int32(1) << (30 - index))
-        return jnp.where(outside(candidate), candidate, bits)
-
-    zero = jnp.zeros(delta.shape[:1], jnp.int32)
-    # The largest shrink that is too small, and the next number after it.
-    bits = jax.lax.fori_loop(0, 31, set_bit, zero) + outside(zero)
+    # The largest shrink that is too small, and the next number after it; a row that is inside
+    # already shrinks by nothing.
+    bits = largest_bits(outside, delta.shape[0]) + outside(jnp.zeros(delta.shape[:1], jnp.int32))
     return jnp.sign(delta) * shrunk(jax.lax.bitcast_convert_type(bits, jnp.float32))
 
 

@@ -25,12 +25,11 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from jaxser.attacks.base import (
     AttackState,
     LogitsFn,
-    check_choice,
-    check_positive,
     extended,
     freeze_done,
     new_state,
 )
+from jaxser.attacks.hyperparameters import check_choice, check_positive
 from jaxser.attacks.hyperplane import fill_largest, room_towards
 from jaxser.attacks.linearisation import (
     LinearisingAttack,

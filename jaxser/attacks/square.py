@@ -25,13 +25,12 @@ from jaxser.attacks.base import (
     AttackState,
     BaseAttack,
     LogitsFn,
-    check_choice,
-    check_positive,
     extended,
     freeze_done,
     new_state,
     step_keys,
 )
+from jaxser.attacks.hyperparameters import check_choice, check_positive
 from jaxser.attacks.losses import is_successful, log_odds, margin_loss, prediction
 from jaxser.attacks.projections import Norm, clip_to_bounds, per_row
 from jaxser.attacks.score import uniform_index

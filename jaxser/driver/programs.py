@@ -29,13 +29,13 @@ from jaxser.attacks.base import (
     LocalLogits,
     LogitsFn,
     NetworkAttack,
-    RandomLogits,
     SharedDirection,
     row_keys,
     step_keys,
 )
 from jaxser.attacks.losses import prediction
 from jaxser.attacks.projections import row_norm
+from jaxser.attacks.randomised import RandomLogits
 from jaxser.driver.ahead_of_time import Program
 from jaxser.results.perturbation import perturbation_measures
 from jaxser.runtime.sharding import batch_sharding

@@ -12,7 +12,10 @@ import small_victims
 
 from jaxser import run_attack
 from jaxser.attacks.base import NON_FINITE, ZERO_GRADIENT
-from jaxser.attacks.carlini import CarliniL0, CarliniL2, CarliniLinf, _in_box, _offset_to
+from jaxser.attacks.carlini_l0 import CarliniL0
+from jaxser.attacks.carlini_l2 import CarliniL2
+from jaxser.attacks.carlini_linf import CarliniLinf
+from jaxser.attacks.tanh_space import in_box, offset_to
 from jaxser.driver.result import AttackResult
 from jaxser.runtime.errors import UsageError
 
@@ -140,16 +143,16 @@ def test_the_variable_is_the_published_one_and_exact_at_x() -> None:
     low, high = -5.0, 7.0
     x = rng.uniform(low, high, (4, 50))
     offset = rng.normal(0, 0.5, x.shape)
-    x_adv, slope = _in_box(jnp.asarray(x), jnp.asarray(offset), (low, high))
+    x_adv, slope = in_box(jnp.asarray(x), jnp.asarray(offset), (low, high))
     expected = 1 + 6 * np.tanh(np.arctanh((x - 1) / 6) + offset)
     np.testing.assert_allclose(x_adv, expected, atol=2e-5)
     np.testing.assert_allclose(slope, 6 * (1 - ((expected - 1) / 6) ** 2), atol=2e-5)
-    np.testing.assert_allclose(_offset_to(x, x_adv, (low, high)), offset, atol=1e-3)
+    np.testing.assert_allclose(offset_to(x, x_adv, (low, high)), offset, atol=1e-3)
     # Samples at and beyond the bounds, too, stay put at a zero offset.
     edge = jnp.asarray([[low, high, low - 0.1, high + 0.1, 0.3, 1e-7]], jnp.float32)
-    still, _ = _in_box(edge, jnp.zeros_like(edge), (low, high))
+    still, _ = in_box(edge, jnp.zeros_like(edge), (low, high))
     np.testing.assert_array_equal(still, edge)
-    inside, _ = _in_box(edge, jnp.full_like(edge, 20.0), (low, high))
+    inside, _ = in_box(edge, jnp.full_like(edge, 20.0), (low, high))
     assert inside.max() <= high + 0.1 + 1e-6
     assert jnp.isfinite(inside).all()
 

@@ -11,24 +11,14 @@ import pytest
 import small_victims
 
 from jaxser import run_attack
-from jaxser.attacks.base import (
-    MARGIN_FALLBACK,
-    NON_FINITE,
-    ZERO_GRADIENT,
-    RandomLogits,
-    resample,
-    row_keys,
-)
-from jaxser.attacks.gradient import (
-    BIM,
-    EOTPGD,
-    FGSM,
-    MIFGSM,
-    PGD,
-    expected_gradient,
-    loss_gradient,
-)
-from jaxser.attacks.projections import project_l1, random_l1
+from jaxser.attacks.base import MARGIN_FALLBACK, NON_FINITE, ZERO_GRADIENT, row_keys
+from jaxser.attacks.bim import BIM
+from jaxser.attacks.eotpgd import EOTPGD
+from jaxser.attacks.fgsm import FGSM
+from jaxser.attacks.gradient import expected_gradient, loss_gradient
+from jaxser.attacks.mifgsm import MIFGSM
+from jaxser.attacks.pgd import PGD
+from jaxser.attacks.randomised import RandomLogits, resample
 from jaxser.corpora.table import numeric_id
 from jaxser.runtime.errors import UsageError
 from jaxser.victims.victim import Victim
@@ -181,47 +171,6 @@ def test_l1_spends_the_budget_where_the_weights_are_largest(bounds: Any) -> None
         assert np.abs(x_adv - row).sum() <= epsilon * (1 + 1e-5)
         assert 0.97 * best <= drop <= best * (1 + 1e-4)
         assert bounds is None or np.abs(x_adv).max() <= 1
-
-
-def test_project_l1_is_the_nearest_point_of_ball_and_bounds() -> None:
-    """Against a search through all pieces of the piecewise linear sum, in double precision."""
-    rng = np.random.default_rng(0)
-    delta = rng.normal(0, 1, (7, 9)).astype(np.float32)
-    x = rng.uniform(-0.9, 0.9, (7, 9)).astype(np.float32)
-    epsilon = np.array([1e-3, 0.1, 0.5, 1, 2, 4, 100], np.float32)
-    for bounds in (None, (-1.0, 1.0)):
-        got = np.asarray(project_l1(jnp.asarray(delta), jnp.asarray(epsilon), x, bounds))
-        for row in range(7):
-            size = np.abs(delta[row]).astype(np.float64)
-            room = np.inf if bounds is None else 1 - np.sign(delta[row]) * x[row]
-            room = np.broadcast_to(room, 9).astype(np.float64)
-
-            def total(shrink: float, size: Any = size, room: Any = room) -> float:
-                return np.clip(size - shrink, 0, room).sum()
-
-            ends = np.sort(np.concatenate([[0.0], size, size - room]))
-            ends = ends[np.isfinite(ends) & (ends >= 0)]
-            shrink = 0.0
-            if total(0.0) > epsilon[row]:
-                after = next(end for end in ends if total(end) <= epsilon[row])
-                before = max(end for end in ends if total(end) > epsilon[row])
-                share = (total(before) - epsilon[row]) / (total(before) - total(after))
-                shrink = before + share * (after - before)
-            expected = np.sign(delta[row]) * np.clip(size - shrink, 0, room)
-            np.testing.assert_allclose(got[row], expected, atol=2e-7)
-
-
-def test_random_l1_is_uniform_in_the_ball() -> None:
-    keys = row_keys(jax.random.key(0), jnp.arange(2000, dtype=jnp.uint32))
-    noise = np.asarray(jax.jit(random_l1)(keys, jnp.full(2000, 0.5), jnp.zeros((2000, 3))))
-    radius = np.abs(noise).sum(axis=1) / 0.5
-    assert radius.max() <= 1 + 1e-6
-    # Of a uniform point of the ball, radius^n is uniform.
-    counts, _ = np.histogram(radius**3, bins=10, range=(0, 1))
-    assert abs(counts / 200 - 1).max() < 0.3
-    assert abs(noise.mean(axis=0)).max() < 0.02
-    again = random_l1(keys[7:9], jnp.full(2, 0.5), jnp.zeros((2, 3)))
-    np.testing.assert_array_equal(again, noise[7:9])
 
 
 def test_the_walk_takes_the_smallest_multiple_of_a_linear_victim() -> None:

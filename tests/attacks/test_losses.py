@@ -10,10 +10,12 @@ from jaxser.attacks.losses import (
     SATURATION_LOG_ODDS,
     attack_loss,
     cross_entropy,
+    dlr_loss,
     is_successful,
     log_odds,
     margin_loss,
     prediction,
+    targeted_dlr_loss,
 )
 
 
@@ -75,3 +77,17 @@ def test_prediction_and_success() -> None:
     np.testing.assert_array_equal(
         is_successful(predicted, labels, targeted=True), [False, True, False, False]
     )
+
+
+def test_the_ratios_by_their_definition() -> None:
+    rng = np.random.default_rng(0)
+    logits, y = rng.normal(size=(40, 6)).astype(np.float32), rng.integers(0, 6, 40)
+    reach = (y + rng.integers(1, 6, 40)) % 6
+    ratio, towards = [], []
+    for z, label, goal in zip(logits, y, reach, strict=True):
+        top = np.sort(z)[::-1]
+        ratio.append((np.delete(z, label).max() - z[label]) / (top[0] - top[2]))
+        towards.append((z[goal] - z[label]) / (top[0] - (top[2] + top[3]) / 2))
+    np.testing.assert_allclose(dlr_loss(logits, y), ratio, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(targeted_dlr_loss(logits, y, reach), towards, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(dlr_loss(1e3 * logits + 7, y), ratio, rtol=1e-2, atol=1e-3)

@@ -14,8 +14,12 @@ from golden_scripts import load_script
 from jaxser import run_attack
 from jaxser.attacks.apgd import APGD
 from jaxser.attacks.base import row_keys
-from jaxser.attacks.gradient import BIM, EOTPGD, FGSM, MIFGSM, PGD
+from jaxser.attacks.bim import BIM
+from jaxser.attacks.eotpgd import EOTPGD
+from jaxser.attacks.fgsm import FGSM
 from jaxser.attacks.losses import is_successful
+from jaxser.attacks.mifgsm import MIFGSM
+from jaxser.attacks.pgd import PGD
 
 pytestmark = [
     pytest.mark.peers,

@@ -11,7 +11,8 @@ import small_victims
 from golden_scripts import load_script
 
 from jaxser import run_attack
-from jaxser.attacks.carlini import CarliniL2, CarliniLinf
+from jaxser.attacks.carlini_l2 import CarliniL2
+from jaxser.attacks.carlini_linf import CarliniLinf
 from jaxser.attacks.jsma import JSMA
 from jaxser.attacks.linearisation import safe_margin
 

@@ -7,14 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxser.attacks.base import (
-    AttackState,
-    BaseAttack,
-    LogitsFn,
-    class_gradients,
-    freeze_done,
-    step_keys,
-)
+from jaxser.attacks.base import AttackState, BaseAttack, LogitsFn, freeze_done, step_keys
+from jaxser.attacks.gradient import class_gradients
 from jaxser.attacks.losses import is_successful, prediction
 from jaxser.attacks.projections import Bounds, Norm, per_row
 

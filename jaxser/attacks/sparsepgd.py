@@ -18,20 +18,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from jaxser.attacks.base import (
-    AttackState,
-    LogitsFn,
-    check_choice,
-    check_positive,
-    new_state,
-    step_keys,
-)
-from jaxser.attacks.gradient import (
-    IteratedGradient,
-    finish_step,
-    linf_iterate,
-    loss_gradient,
-)
+from jaxser.attacks.base import AttackState, LogitsFn, new_state, step_keys
+from jaxser.attacks.gradient import loss_gradient
+from jaxser.attacks.hyperparameters import check_at_most_one, check_choice, check_positive
+from jaxser.attacks.iterated_gradient import IteratedGradient, finish_step, linf_iterate
 from jaxser.attacks.projections import (
     clip_to_bounds,
     largest_mask,
@@ -40,7 +30,6 @@ from jaxser.attacks.projections import (
     random_linf,
     row_norm,
 )
-from jaxser.runtime.errors import UsageError
 
 __all__ = ["SparsePGD"]
 
@@ -67,8 +56,7 @@ class SparsePGD(IteratedGradient):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_positive(self.name, count=self.count, share=self.share)
-        if self.share > 1:
-            raise UsageError(f"{self.name}: share must be at most 1, not {self.share!r}.")
+        check_at_most_one(self.name, share=self.share)
         check_choice(self.name, "variant", self.variant, ("union", "strict"))
 
     def positions(self, size: int) -> int:
@@ -106,6 +94,8 @@ class SparsePGD(IteratedGradient):
             sparse = jnp.where(largest_mask(jnp.abs(gradient), count), gradient, 0.0)
             moved = linf_iterate(state, sparse, length, self.bounds)
         else:
+            # The gradient itself, not its sign: signs are all equal, and the projection on the L0
+            # ball would have to choose among them by index.
             largest = row_norm(gradient, "linf")
             scaled = gradient / per_row(jnp.where(largest > 0, largest, 1.0), gradient)
             delta = state.x_adv - state.x + per_row(length, gradient) * scaled
