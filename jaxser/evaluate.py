@@ -24,7 +24,7 @@ from jaxser.runtime.errors import UsageError, nearest_name, report_errors
 
 if TYPE_CHECKING:
     from jaxser.driver.speech import Speech
-    from jaxser.reporting.evaluated import Evaluation, Line
+    from jaxser.reporting.evaluation.outcomes import Evaluation, Line
 
 __all__ = ["main"]
 
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     tables = _chosen(tables, titles, args.attacks)
     _check_out(args.out)
 
-    from jaxser.reporting.evaluation import format_evaluation, write_report
+    from jaxser.reporting.evaluation.report import format_evaluation, write_report
     from jaxser.runtime.compilation import enable_compilation_cache
 
     enable_compilation_cache()
@@ -121,7 +121,7 @@ def _evaluate(
 ) -> "Evaluation":
     """All settings of a table on one victim, and the victim before any attack."""
     from jaxser.experiments.attack import load_speech
-    from jaxser.reporting.evaluated import Evaluation
+    from jaxser.reporting.evaluation.outcomes import Evaluation
     from jaxser.victims.victim import read_run
 
     trained, _ = read_run(victim)
@@ -159,7 +159,7 @@ def _lines(
     import pyarrow.compute as pc
 
     from jaxser.experiments.attack import attack_missing_rows, prepare_run
-    from jaxser.reporting.evaluated import Line, outcomes_of
+    from jaxser.reporting.evaluation.outcomes import Line, outcomes_of
 
     run = prepare_run(config, speech)
     right = run.speech.clean.prediction == run.speech.labels

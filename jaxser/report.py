@@ -26,8 +26,8 @@ from jaxser.runtime.errors import UsageError, report_errors
 from jaxser.runtime.version import __version__
 
 if TYPE_CHECKING:
-    from jaxser.reporting.data import Rows
-    from jaxser.reporting.page import Section
+    from jaxser.reporting.rows import Rows
+    from jaxser.reporting.section import Section
 
 __all__ = ["main"]
 
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if folder is not None and folder.exists() and not folder.is_dir():
             raise UsageError(f"{folder} is a file; give a folder for the tables.")
 
-    from jaxser.reporting.data import load
+    from jaxser.reporting.loading import load
     from jaxser.runtime.files import write_text
 
     # Folders that are one thing, with their rows.
@@ -137,7 +137,9 @@ def _sections(args: argparse.Namespace, loaded: "Sequence[Rows]") -> "Iterator[S
     seconds: dict[str, str] = {}
     if args.table:
         # Hyper-parameters are compared as attacks have them, so these import JAX: where asked for.
-        from jaxser.reporting.tables import load_papers, paper_sections, seconds_in_papers
+        from jaxser.reporting.paper_tables.paper import load_papers
+        from jaxser.reporting.paper_tables.seconds import seconds_in_papers
+        from jaxser.reporting.paper_tables.sections import paper_sections
 
         papers = load_papers(args.table, args.line)
         seconds = seconds_in_papers(papers)

@@ -205,7 +205,7 @@ def _line(
     import numpy as np
 
     from jaxser.driver.run import predict
-    from jaxser.results.metrics import clustered_means
+    from jaxser.results.intervals import clustered_means
 
     rows = run.rows()
     success = np.asarray(rows["success"].to_pylist(), bool)

@@ -45,7 +45,9 @@ from jaxser.driver.speech import Speech, spread_rows
 from jaxser.models.front_end import RowBatches
 from jaxser.reporting.example import write_example
 from jaxser.results.intelligibility import short_time_intelligibility
-from jaxser.results.rows import SCHEMA, RowWriter, parameters_hash, read_rows, row_files
+from jaxser.results.reading import read_rows, row_files
+from jaxser.results.schema import SCHEMA, parameters_hash
+from jaxser.results.writing import RowWriter
 from jaxser.runtime.errors import InputError, UsageError, nearest_name
 from jaxser.runtime.files import atomic_file
 from jaxser.runtime.provenance import device_name, environment, fingerprint_of

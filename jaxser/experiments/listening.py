@@ -18,8 +18,9 @@ import numpy as np
 from jaxser.config import AttackCommandConfig, from_mapping
 from jaxser.driver.speech import Speech
 from jaxser.experiments.attack import Run, attack_missing_rows, load_speech, prepare_run
-from jaxser.reporting.data import Rows, Setting
-from jaxser.reporting.page import Section, by, epsilon_text, speech
+from jaxser.reporting.rows import Rows
+from jaxser.reporting.section import Section
+from jaxser.reporting.settings import Setting, by, epsilon_text, speech
 from jaxser.runtime.errors import InputError
 from jaxser.speech.audio import encode_wav, read_audio
 
@@ -43,7 +44,7 @@ def listening(rows: Rows, utterances: int) -> Iterator[Section]:
     """Players and pictures of what fooled a victim, at the weakest ε that did.
 
     Args:
-      rows: of :func:`jaxser.reporting.data.load`.
+      rows: of :func:`jaxser.reporting.loading.load`.
       utterances: of every victim and attack, spread over those that were fooled.
 
     Raises:

@@ -19,7 +19,8 @@ from jaxser.driver.run import predict
 from jaxser.driver.speech import Speech
 from jaxser.experiments.attack import Listener, Run, attack_missing_rows, load_speech, prepare_run
 from jaxser.results.outcomes import Outcome
-from jaxser.results.rows import format_table, summarise
+from jaxser.results.summary import summarise
+from jaxser.results.summary_table import format_table
 from jaxser.runtime.errors import InputError
 from jaxser.runtime.provenance import fingerprint_of
 from jaxser.runtime.sharding import WHOLE, Share

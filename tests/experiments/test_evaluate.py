@@ -12,7 +12,7 @@ from jaxser import evaluate
 from jaxser.attacks import ATTACKS, from_parameters
 from jaxser.config import load_yaml
 from jaxser.papers.table import Attacked, load_table, settings
-from jaxser.results.rows import read_rows
+from jaxser.results.reading import read_rows
 from jaxser.runtime.errors import report_errors
 
 
