@@ -23,6 +23,7 @@ __all__ = ["TARGET", "Rows", "split_by"]
 TARGET = "→"
 
 
+# Compared by identity, as all that holds arrays here is: == of arrays is an array.
 @dataclasses.dataclass(frozen=True, eq=False)
 class Rows:
     """Columns of rows, each row once.

@@ -78,6 +78,7 @@ def outcomes_of(rows: pa.Table) -> Outcomes:
         name: np.array(rows[name].to_pylist())
         for name in ("utterance", "speaker", "gender", "label", "clean_prediction", "prediction")
     }
+    # Settings are compared entry by entry, in whatever order their rows came.
     order = np.argsort(columns["utterance"])
     columns = {name: values[order] for name, values in columns.items()}
     return Outcomes(

@@ -41,6 +41,8 @@ def victims(evaluations: Sequence[Evaluation]) -> Cells:
             counts = [str(len(each.clean.truth)), str(len(set(each.clean.speakers)))]
             cells.append([str(each.victim), corpus, protocol, *counts, *map(shown, figures[-1])])
         if len(group) > 1:
+            # Of the seeds as a sample (ddof=1), and no interval: a spread of its own beside those
+            # over utterances.
             mean, deviation = np.mean(figures, axis=0), np.std(figures, axis=0, ddof=1)
             both = [f"{m:.3f} ± {d:.3f}" for m, d in zip(mean, deviation, strict=True)]
             cells.append([f"mean of {len(group)}", corpus, protocol, "", "", *both])

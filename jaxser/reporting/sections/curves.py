@@ -30,6 +30,7 @@ def curves(own: Sequence[Setting]) -> Iterator[Section]:
         ):
             for name, line in lines.items():
                 _draw(axes, name, line, metric)
+            # What a victim makes of clean speech is the same for all attacks.
             before = lines[next(iter(lines))][0].figures[metric][0].value
             axes.axhline(before, color="gray", linewidth=0.8)
             axes.set_ylim(0, 1)
