@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxser.results.rows import SCHEMA, RowWriter
+from jaxser.results.schema import SCHEMA
+from jaxser.results.writing import RowWriter
 from jaxser.runtime.errors import report_errors
 from jaxser.runtime.files import write_text
 from jaxser.runtime.provenance import environment

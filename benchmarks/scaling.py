@@ -84,7 +84,7 @@ def sweep(grid: dict[str, Any], processes: int, batch_size: int | None) -> Turn:
     import numpy as np
     import yaml
 
-    from jaxser.results.rows import read_rows
+    from jaxser.results.reading import read_rows
 
     with tempfile.TemporaryDirectory() as folder:
         out, file = Path(folder) / "out", Path(folder) / "sweep.yaml"

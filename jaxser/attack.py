@@ -31,7 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # JAX and the rest take seconds to import: after --help and after a mistyped flag.
     from jaxser.experiments.attack import attack_missing_rows
     from jaxser.experiments.preparation import prepare_run
-    from jaxser.results.rows import format_table, summarise
+    from jaxser.results.summary import summarise
+    from jaxser.results.summary_table import format_table
     from jaxser.runtime.compilation import enable_compilation_cache
 
     enable_compilation_cache()

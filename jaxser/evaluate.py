@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     # JAX and the rest take seconds to import: after --help and after a mistyped flag.
     from jaxser.experiments.evaluate import evaluate_victim
-    from jaxser.reporting.evaluation import format_evaluation, write_report
+    from jaxser.reporting.evaluation.report import format_evaluation, write_report
     from jaxser.runtime.compilation import enable_compilation_cache
 
     enable_compilation_cache()

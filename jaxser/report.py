@@ -27,8 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     # Rows are read with pyarrow: after --help and after a mistyped flag.
     from jaxser.experiments.report import report_sections
-    from jaxser.reporting.data import load
     from jaxser.reporting.document import html_document
+    from jaxser.reporting.loading import load
     from jaxser.reporting.table_files import write_tables
     from jaxser.runtime.files import write_text
 

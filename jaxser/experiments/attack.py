@@ -19,7 +19,7 @@ from jaxser.driver.run import attack_rows
 from jaxser.experiments.columns import columns_of, heard_columns
 from jaxser.experiments.examples import write_examples
 from jaxser.experiments.run import Run
-from jaxser.results.rows import RowWriter
+from jaxser.results.writing import RowWriter
 
 __all__ = ["attack_missing_rows"]
 

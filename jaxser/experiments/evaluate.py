@@ -18,7 +18,7 @@ from jaxser.experiments.attack import attack_missing_rows
 from jaxser.experiments.preparation import prepare_run
 from jaxser.experiments.speech import load_speech
 from jaxser.papers.table import Attacked, Table, settings
-from jaxser.reporting.evaluated import Evaluation, Line, outcomes_of
+from jaxser.reporting.evaluation.outcomes import Evaluation, Line, outcomes_of
 from jaxser.victims.run_folder import read_run
 
 __all__ = ["evaluate_victim"]

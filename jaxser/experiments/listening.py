@@ -21,8 +21,9 @@ from jaxser.experiments.attack import attack_missing_rows
 from jaxser.experiments.preparation import prepare_run
 from jaxser.experiments.run import Run
 from jaxser.experiments.speech import load_speech
-from jaxser.reporting.data import Rows, Setting
-from jaxser.reporting.page import Section, by, epsilon_text, speech
+from jaxser.reporting.rows import Rows
+from jaxser.reporting.section import Section
+from jaxser.reporting.settings import Setting, by, epsilon_text, speech
 from jaxser.runtime.errors import InputError
 from jaxser.speech.audio import encode_wav, read_audio
 
@@ -46,7 +47,7 @@ def listening(rows: Rows, utterances: int) -> Iterator[Section]:
     """Players and pictures of what fooled a victim, at the weakest ε that did.
 
     Args:
-      rows: of :func:`jaxser.reporting.data.load`.
+      rows: of :func:`jaxser.reporting.loading.load`.
       utterances: of every victim and attack, spread over those that were fooled.
 
     Raises:

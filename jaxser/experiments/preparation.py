@@ -22,7 +22,8 @@ from jaxser.driver.speech import Speech, spread_rows
 from jaxser.experiments.generator import check_generator, generator_notes
 from jaxser.experiments.run import Listener, Run
 from jaxser.experiments.speech import load_speech, target_of, victim_of
-from jaxser.results.rows import SCHEMA, parameters_hash, read_rows
+from jaxser.results.reading import read_rows
+from jaxser.results.schema import SCHEMA, parameters_hash
 from jaxser.runtime.errors import InputError, UsageError, nearest_name
 from jaxser.runtime.provenance import device_name
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 
 from jaxser.config.report import ReportConfig
 from jaxser.reporting.compare import comparison
-from jaxser.reporting.data import Rows
-from jaxser.reporting.page import Section, sections
+from jaxser.reporting.page import sections
+from jaxser.reporting.rows import Rows
+from jaxser.reporting.section import Section
 from jaxser.reporting.speed import speed_sections
 
 __all__ = ["report_sections"]
@@ -31,7 +32,9 @@ def report_sections(config: ReportConfig, loaded: Sequence[Rows]) -> Iterator[Se
     seconds: dict[str, str] = {}
     if config.table:
         # Hyper-parameters are compared as attacks have them: attacks are imported where asked for.
-        from jaxser.reporting.tables import load_papers, paper_sections, seconds_in_papers
+        from jaxser.reporting.paper_tables.paper import load_papers
+        from jaxser.reporting.paper_tables.seconds import seconds_in_papers
+        from jaxser.reporting.paper_tables.sections import paper_sections
 
         papers = load_papers(config.table, config.line)
         seconds = seconds_in_papers(papers)

@@ -21,7 +21,8 @@ from jaxser.config import AttackCommandConfig, to_mapping
 from jaxser.corpora import Corpus, Utterance
 from jaxser.driver.sequence import AttackSequence
 from jaxser.driver.speech import Speech
-from jaxser.results.rows import SCHEMA, read_rows, row_files
+from jaxser.results.reading import read_rows, row_files
+from jaxser.results.schema import SCHEMA
 from jaxser.runtime.errors import InputError
 from jaxser.runtime.provenance import environment
 from jaxser.victims.victim import Victim

@@ -28,7 +28,8 @@ from jaxser.experiments.preparation import prepare_run
 from jaxser.experiments.run import Listener, Run
 from jaxser.experiments.speech import load_speech
 from jaxser.results.outcomes import Outcome, note_outcomes
-from jaxser.results.rows import format_table, summarise
+from jaxser.results.summary import summarise
+from jaxser.results.summary_table import format_table
 from jaxser.runtime.errors import InputError, UsageError
 from jaxser.runtime.provenance import fingerprint_of
 from jaxser.runtime.sharding import WHOLE, Share

@@ -22,7 +22,7 @@ from jaxser.experiments.run import Run
 from jaxser.experiments.speech import load_speech
 from jaxser.papers.table import settings
 from jaxser.papers.transfer import Line, TransferTable
-from jaxser.results.metrics import clustered_means
+from jaxser.results.intervals import clustered_means
 from jaxser.runtime.errors import InputError
 from jaxser.speech.audio import read_audio
 from jaxser.victims.loading import load_victim

@@ -10,15 +10,16 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
-from jaxser.reporting.data import Rows, Setting
-from jaxser.reporting.page import Section, epsilon_text, percent
+from jaxser.reporting.rows import Rows
+from jaxser.reporting.section import Section
+from jaxser.reporting.settings import Setting, epsilon_text
+from jaxser.results.cells import percent
+from jaxser.results.intervals import paired_difference
 from jaxser.runtime.errors import InputError
 
-__all__ = ["comparison", "paired_difference"]
-
-_RESAMPLES = 1000
+__all__ = ["comparison"]
 
 # What has to be the same; the victim too, where a run has several.
 _SAME = ("corpus", "split", "domain", "attack", "parameters", "goal", "epsilon_unit")
@@ -61,20 +62,6 @@ def comparison(first: Rows, second: Rows, name: str, other: str) -> Section:
         f"Differences are {other} less {name}, of pairs of rows of the same utterance, seed, "
         "attack and ε, with 95 % bootstrap intervals over the pairs.",
     )
-
-
-def paired_difference(
-    first: Bool[np.ndarray, " pairs"], second: Bool[np.ndarray, " pairs"], seed: int = 0
-) -> tuple[float, float, float]:
-    """Share of True in ``second`` less that in ``first``, and its 95 % bootstrap interval."""
-    change = second.astype(int) - first.astype(int)
-    counts = np.array([(change == value).sum() for value in (-1, 0, 1)])
-    rng = np.random.default_rng(seed)
-    # Pairs drawn with replacement fall into the three kinds multinomially.
-    drawn = rng.multinomial(len(change), counts / len(change), size=_RESAMPLES)
-    means = (drawn[:, 2] - drawn[:, 0]) / len(change)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(change.mean()), float(low), float(high)
 
 
 def _by_key(rows: Rows, several: bool) -> Mapping[Any, Setting]:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from jaxser.reporting import html as html_page
-from jaxser.reporting.data import Rows
-from jaxser.reporting.page import Section
+from jaxser.reporting.rows import Rows
+from jaxser.reporting.section import Section
 from jaxser.reporting.warnings import failures, warnings_of
 from jaxser.runtime.version import __version__
 

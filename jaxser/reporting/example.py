@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from jaxser.reporting.figures import perturbation_figure, save_figure
+from jaxser.reporting.figures.canvas import save_figure
+from jaxser.reporting.figures.spectrograms import perturbation_figure
 from jaxser.speech.audio import write_wav
 
 __all__ = ["write_example"]
@@ -28,4 +29,5 @@ def write_example(
     """
     for kind, samples in (("original", x), ("adversarial", x_adv), ("difference", x_adv - x)):
         write_wav(folder / f"{kind}.wav", samples, sample_rate)
+    # Last, and under its name only when whole: who finds the picture finds the speech as well.
     save_figure(perturbation_figure(title, x, x_adv, sample_rate), folder / "picture.png")

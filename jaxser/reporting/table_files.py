@@ -9,7 +9,7 @@ import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from jaxser.reporting.page import Section
+from jaxser.reporting.section import Section
 from jaxser.runtime.files import write_text
 
 __all__ = ["csv_table", "latex_table", "markdown_table", "write_tables"]

@@ -7,8 +7,9 @@ import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from jaxser.reporting.data import Rows, Setting
-from jaxser.reporting.page import by, epsilon_text, percent, speech
+from jaxser.reporting.rows import Rows
+from jaxser.reporting.settings import Setting, by, epsilon_text, speech
+from jaxser.results.cells import percent
 from jaxser.results.outcomes import read_outcomes
 
 __all__ = ["failures", "warnings_of"]

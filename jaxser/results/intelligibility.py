@@ -34,6 +34,8 @@ def _of_row(x: np.ndarray, x_adv: np.ndarray, sample_rate: int) -> float:
     defined = x.any() and np.isfinite(x).all() and np.isfinite(x_adv).all()
     if not defined or len(x) < 2 * _FRAME_SECONDS * sample_rate:
         return float("nan")
+    # pystoi warns of too few frames and returns 1e-5, which no mean could tell from speech that is
+    # not understood at all.
     with warnings.catch_warnings():
         warnings.filterwarnings("error", "Not enough STFT frames", RuntimeWarning)
         try:

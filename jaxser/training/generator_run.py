@@ -28,8 +28,8 @@ from jaxser.corpora import Prepared
 from jaxser.corpora.selection import select, split_rows
 from jaxser.driver.run import predict
 from jaxser.reporting.example import write_example
-from jaxser.reporting.figures import perturbation_figure
-from jaxser.results.metrics import clustered_means
+from jaxser.reporting.figures.spectrograms import perturbation_figure
+from jaxser.results.intervals import clustered_means
 from jaxser.runtime.checkpoint import load_variables
 from jaxser.runtime.errors import InputError, UsageError
 from jaxser.runtime.files import write_text

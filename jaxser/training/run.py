@@ -24,8 +24,10 @@ from jaxser.corpora.selection import label_indices, select, split_rows
 from jaxser.corpora.table import Split
 from jaxser.models.front_end import RowBatches, WithFrontEnd, fit_statistics
 from jaxser.models.speech_transformer import SpeechTransformer
-from jaxser.reporting.figures import confusion_figure, save_figure
-from jaxser.results.metrics import accuracy, bootstrap_interval, confusion_matrix, macro_f1, uar
+from jaxser.reporting.figures.canvas import save_figure
+from jaxser.reporting.figures.confusion import confusion_figure
+from jaxser.results.intervals import bootstrap_interval
+from jaxser.results.metrics import accuracy, confusion_matrix, macro_f1, uar
 from jaxser.runtime.checkpoint import load_variables
 from jaxser.runtime.errors import UsageError
 from jaxser.runtime.files import write_text

@@ -29,7 +29,7 @@ from jaxser.attacks.base import Attack
 from jaxser.attacks.deepfool import DeepFool
 from jaxser.attacks.projections import Bounds
 from jaxser.experiments import columns, speech
-from jaxser.results.rows import read_rows
+from jaxser.results.reading import read_rows
 from jaxser.runtime.errors import report_errors
 
 TEST_ROWS = 6

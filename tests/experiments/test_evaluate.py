@@ -13,7 +13,7 @@ from jaxser.attacks import ATTACKS, from_parameters
 from jaxser.config import load_yaml
 from jaxser.experiments import evaluate as attacked
 from jaxser.papers.table import Attacked, load_table, settings
-from jaxser.results.rows import read_rows
+from jaxser.results.reading import read_rows
 from jaxser.runtime.errors import report_errors
 
 

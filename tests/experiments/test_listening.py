@@ -13,7 +13,8 @@ from made_rows import columns
 from untrained_run import RATE, make_run
 
 from jaxser import attack, report
-from jaxser.results.rows import RowWriter, read_rows
+from jaxser.results.reading import read_rows
+from jaxser.results.writing import RowWriter
 from jaxser.runtime.errors import report_errors
 
 

@@ -21,7 +21,7 @@ from jaxser import attack, sweep
 from jaxser.config.sweep import cells, grid_of, load_sweep
 from jaxser.driver.run import predict
 from jaxser.experiments import sweep as sweep_run
-from jaxser.results.rows import read_rows
+from jaxser.results.reading import read_rows
 from jaxser.runtime.errors import UsageError, report_errors
 from jaxser.runtime.files import held
 

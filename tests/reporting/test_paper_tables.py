@@ -10,7 +10,7 @@ from made_rows import BY_HAND, columns
 
 from jaxser import report
 from jaxser.attacks import from_parameters, parameters
-from jaxser.results.rows import RowWriter
+from jaxser.results.writing import RowWriter
 from jaxser.runtime.errors import report_errors
 
 ROOT = Path(__file__).resolve().parents[2]

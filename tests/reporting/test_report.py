@@ -11,13 +11,16 @@ import pytest
 from made_rows import BY_HAND, columns, table
 
 from jaxser import report
-from jaxser.reporting.compare import paired_difference
-from jaxser.reporting.data import load, split_by
 from jaxser.reporting.html import page
 from jaxser.reporting.html import table as html_table
+from jaxser.reporting.loading import load
 from jaxser.reporting.page import sections
+from jaxser.reporting.rows import split_by
 from jaxser.reporting.warnings import warnings_of
-from jaxser.results.rows import RowWriter, read_rows, summarise
+from jaxser.results.intervals import paired_difference
+from jaxser.results.reading import read_rows
+from jaxser.results.summary import summarise
+from jaxser.results.writing import RowWriter
 from jaxser.runtime.errors import report_errors
 
 EVIL = '<script>alert(1)</script> & "co"'

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from jaxser import report
-from jaxser.reporting.speed import read_comparisons
+from jaxser.reporting.benchmarks import read_comparisons
 from jaxser.runtime.errors import report_errors
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"

@@ -5,15 +5,8 @@ import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 from sklearn.metrics import confusion_matrix as sklearn_confusion
 
-from jaxser.results.metrics import (
-    accuracy,
-    bootstrap_interval,
-    confusion_matrix,
-    macro_f1,
-    matrix_intervals,
-    recalls,
-    uar,
-)
+from jaxser.results.intervals import bootstrap_interval, matrix_intervals
+from jaxser.results.metrics import accuracy, confusion_matrix, macro_f1, recalls, uar
 
 
 @pytest.fixture

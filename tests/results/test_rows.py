@@ -9,15 +9,13 @@ import pyarrow as pa
 import pytest
 from made_rows import BY_HAND, NAN, columns, table
 
-from jaxser.results.metrics import accuracy, bootstrap_interval, uar
-from jaxser.results.rows import (
-    SCHEMA,
-    RowWriter,
-    format_table,
-    parameters_hash,
-    read_rows,
-    summarise,
-)
+from jaxser.results.intervals import bootstrap_interval
+from jaxser.results.metrics import accuracy, uar
+from jaxser.results.reading import read_rows
+from jaxser.results.schema import SCHEMA, parameters_hash
+from jaxser.results.summary import summarise
+from jaxser.results.summary_table import format_table
+from jaxser.results.writing import RowWriter
 from jaxser.runtime.errors import InputError, UsageError
 
 

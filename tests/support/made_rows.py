@@ -4,7 +4,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from jaxser.results.rows import SCHEMA
+from jaxser.results.schema import SCHEMA
 
 NAN = float("nan")
 

@@ -20,7 +20,7 @@ from jaxser import attack, train, transfer
 from jaxser.config import AttackCommandConfig, TrainConfig, TrainingConfig, parse_command
 from jaxser.driver.run import predict
 from jaxser.experiments.speech import load_speech
-from jaxser.results.rows import read_rows
+from jaxser.results.reading import read_rows
 from jaxser.runtime.checkpoint import Checkpoints
 from jaxser.runtime.errors import InputError, report_errors
 from jaxser.training import generator_run, loop

@@ -15,7 +15,7 @@ from flax import linen as nn
 from jaxser import attack, evaluate, load_victim, train
 from jaxser.config import TrainingConfig
 from jaxser.corpora.selection import select, split_rows
-from jaxser.results.rows import read_rows
+from jaxser.results.reading import read_rows
 from jaxser.runtime.errors import report_errors
 from jaxser.training.victim import (
     EpochMetrics,

@@ -1,12 +1,9 @@
-"""What attacks did to a victim, utterance by utterance, and what may be said of it.
+"""What attacks did to a victim, utterance by utterance, and the figures made of it.
 
     line = Line("BIM", "epsilon 0.25", outcomes_of(rows), ...)
     line.accuracy("female"); best_lines(lines); accuracy_at_snr(lines, 20.0)
-    difference(line.outcomes.only("female"), line.outcomes.only("male"))
 
-Intervals are bootstraps over speakers and, within the speakers drawn, over their utterances:
-utterances of one speaker are alike, and languages and genders differ by few speakers. The damage
-of an attack is paired: of the same utterance before and after.
+The damage of an attack is paired: of the same utterance before and after.
 """
 
 import dataclasses
@@ -23,24 +20,22 @@ from jaxser.config import TrainConfig
 from jaxser.corpora import Corpus, Utterance
 from jaxser.driver.speech import Speech
 from jaxser.papers.table import Table
-from jaxser.results.metrics import accuracy, clustered_means, confusion_matrix, macro_f1, uar
+from jaxser.reporting.grouping import grouped
+from jaxser.results.intervals import clustered_means, percentile_interval
+from jaxser.results.metrics import METRICS, confusion_matrix
 
 __all__ = [
     "GROUPS",
-    "METRICS",
     "Clean",
-    "Difference",
     "Evaluation",
     "Line",
     "Outcomes",
     "accuracy_at_snr",
     "best_lines",
-    "difference",
     "outcomes_of",
 ]
 
 GROUPS = ("all", "female", "male")
-METRICS = {"accuracy": accuracy, "UAR": uar, "macro F1": macro_f1}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -83,6 +78,7 @@ def outcomes_of(rows: pa.Table) -> Outcomes:
         name: np.array(rows[name].to_pylist())
         for name in ("utterance", "speaker", "gender", "label", "clean_prediction", "prediction")
     }
+    # Settings are compared entry by entry, in whatever order their rows came.
     order = np.argsort(columns["utterance"])
     columns = {name: values[order] for name, values in columns.items()}
     return Outcomes(
@@ -127,7 +123,7 @@ class Line:
     @functools.cached_property
     def interval(self) -> tuple[float, float]:
         """95 % of the accuracy of all."""
-        return _interval(clustered_means(self.outcomes.after, self.outcomes.speakers))
+        return percentile_interval(clustered_means(self.outcomes.after, self.outcomes.speakers))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -205,12 +201,8 @@ class Evaluation:
 
 def best_lines(lines: Iterable[Line]) -> list[Line]:
     """Of each attack the line with the least accuracy; of equals, the smallest change."""
-    best: dict[str, tuple[tuple[float, float], Line]] = {}
-    for line in lines:
-        rank = (line.accuracy(), line.mean_abs())
-        if line.attack not in best or rank < best[line.attack][0]:
-            best[line.attack] = rank, line
-    return [line for _, line in best.values()]
+    attacks = grouped(lines, lambda line: line.attack).values()
+    return [min(its, key=lambda line: (line.accuracy(), line.mean_abs())) for its in attacks]
 
 
 def accuracy_at_snr(lines: Sequence[Line], snr: float) -> float:
@@ -226,38 +218,6 @@ def accuracy_at_snr(lines: Sequence[Line], snr: float) -> float:
         # Unchanged inputs have no ratio, and nothing that a comparison would be true of.
         standing &= outcomes.after | ~(outcomes.snr >= snr)
     return _mean(standing)
-
-
-@dataclasses.dataclass(frozen=True)
-class Difference:
-    """Of two means, with its 95 % interval; ``speakers`` are those of both sides."""
-
-    value: float
-    low: float
-    high: float
-    speakers: tuple[int, int]
-
-    @property
-    def decided(self) -> bool:
-        """Whether the interval excludes 0."""
-        return self.low > 0 or self.high < 0
-
-
-def difference(
-    first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray]
-) -> Difference | None:
-    """Mean of the first values minus that of the second; each (values, speakers). None if empty."""
-    if not len(first[0]) or not len(second[0]):
-        return None
-    means = [clustered_means(*side, seed=seed) for seed, side in enumerate((first, second))]
-    low, high = _interval(means[0] - means[1])
-    speakers = (len(set(first[1])), len(set(second[1])))
-    return Difference(float(first[0].mean() - second[0].mean()), low, high, speakers)
-
-
-def _interval(draws: np.ndarray) -> tuple[float, float]:
-    low, high = np.percentile(draws, [2.5, 97.5])
-    return float(low), float(high)
 
 
 def _mean(values: Any) -> float:

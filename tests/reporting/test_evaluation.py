@@ -7,17 +7,18 @@ import pyarrow as pa
 import pytest
 
 from jaxser.corpora import Utterance
-from jaxser.reporting.evaluated import (
+from jaxser.reporting.evaluation.outcomes import (
     Clean,
     Line,
     Outcomes,
     accuracy_at_snr,
     best_lines,
-    difference,
     outcomes_of,
 )
-from jaxser.reporting.figures import bars_figure, save_figure, spectrograms_figure
-from jaxser.results.metrics import clustered_means
+from jaxser.reporting.figures.bars import bars_figure
+from jaxser.reporting.figures.canvas import save_figure
+from jaxser.reporting.figures.spectrograms import spectrograms_figure
+from jaxser.results.intervals import clustered_means, difference
 
 
 def outcomes(before: str, after: str, **arrays: list[float]) -> Outcomes:

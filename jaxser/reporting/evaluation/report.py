@@ -1,0 +1,64 @@
+"""Evaluated victims as text, and as a folder with pictures.
+
+print(format_evaluation(evaluation))
+write_report(Path("report"), evaluations)        # report.md, settings.csv, *.png
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from jaxser.reporting.evaluation.differences import domains, genders, languages, leak
+from jaxser.reporting.evaluation.outcomes import GROUPS, Evaluation
+from jaxser.reporting.evaluation.pictures import pictures
+from jaxser.reporting.evaluation.tables import at_snr, settings_csv, strongest, victims
+from jaxser.reporting.grouping import grouped
+from jaxser.results.cells import aligned, markdown_table
+from jaxser.runtime.files import write_text
+
+__all__ = ["format_evaluation", "write_report"]
+
+
+def format_evaluation(evaluation: Evaluation) -> str:
+    """Aligned text: the strongest setting of each attack, with the paper's figures."""
+    parts = [f"{evaluation.table.title}: {evaluation.victim}, {evaluation.corpus.title}"]
+    parts += [f"note: {note}" for note in _notes(evaluation)]
+    parts.append(aligned(strongest(evaluation), left=2))
+    if evaluation.table.snr:
+        parts.append("\naccuracy at a power SNR of so many dB or more, best setting per utterance:")
+        parts.append(aligned(at_snr(evaluation), left=2))
+    return "\n".join(parts)
+
+
+def write_report(folder: Path, evaluations: Sequence[Evaluation]) -> None:
+    """Write ``report.md``, ``settings.csv`` with every setting, and pictures into ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "settings.csv", settings_csv(evaluations))
+    parts = ["# Evaluation", "## Victims", markdown_table(victims(evaluations))]
+    for table, group in grouped(evaluations, lambda each: each.table.title).items():
+        parts.append(f"## {table}")
+        for evaluation in group:
+            parts.append(f"### {evaluation.title}")
+            parts += [f"- {note}" for note in _notes(evaluation)]
+            parts.append(markdown_table(strongest(evaluation)))
+            if evaluation.table.snr:
+                parts.append(
+                    "Accuracy at a power SNR of so many dB or more, with the best setting for each "
+                    "utterance:"
+                )
+                parts.append(markdown_table(at_snr(evaluation)))
+        parts += pictures(folder, group)
+        parts += genders(group)
+        parts += languages(group)
+    parts += leak(evaluations)
+    parts += domains(evaluations)
+    write_text(folder / "report.md", "\n\n".join(parts) + "\n")
+
+
+def _notes(evaluation: Evaluation) -> list[str]:
+    notes = evaluation.speech.notes
+    if not set(evaluation.clean.genders) & set(GROUPS):
+        notes.append(
+            f"{evaluation.corpus.name} does not say its speakers' gender, so there are no figures "
+            "by gender"
+        )
+    return notes

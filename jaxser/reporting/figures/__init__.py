@@ -1,0 +1,54 @@
+"""Figures for people, made with matplotlib from numbers alone.
+
+    from jaxser.reporting import figures
+    figures.save_figure(figures.confusion_figure(matrix, labels, "test"), "confusion.png")
+
+Names are imported on first use: spectrograms need JAX for their filters, and other pictures of a
+report need not wait for it.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxser.reporting.figures.bars import bars_figure as bars_figure
+    from jaxser.reporting.figures.bars import log_bars_figure as log_bars_figure
+    from jaxser.reporting.figures.canvas import save_figure as save_figure
+    from jaxser.reporting.figures.canvas import shortened as shortened
+    from jaxser.reporting.figures.confusion import confusion_figure as confusion_figure
+    from jaxser.reporting.figures.confusion import draw_confusion as draw_confusion
+    from jaxser.reporting.figures.spectrograms import perturbation_figure as perturbation_figure
+    from jaxser.reporting.figures.spectrograms import spectrograms_figure as spectrograms_figure
+
+__all__ = [
+    "bars_figure",
+    "confusion_figure",
+    "draw_confusion",
+    "log_bars_figure",
+    "perturbation_figure",
+    "save_figure",
+    "shortened",
+    "spectrograms_figure",
+]
+
+_MODULES = {
+    "bars_figure": "bars",
+    "confusion_figure": "confusion",
+    "draw_confusion": "confusion",
+    "log_bars_figure": "bars",
+    "perturbation_figure": "spectrograms",
+    "save_figure": "canvas",
+    "shortened": "canvas",
+    "spectrograms_figure": "spectrograms",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        module = importlib.import_module(f"jaxser.reporting.figures.{_MODULES[name]}")
+        return getattr(module, name)
+    raise AttributeError(f"module 'jaxser.reporting.figures' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

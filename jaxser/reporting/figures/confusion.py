@@ -1,0 +1,63 @@
+"""Confusion matrices as pictures."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+from matplotlib.figure import Figure
+
+from jaxser.reporting.figures.canvas import new_figure
+from jaxser.results.metrics import recalls, uar
+
+__all__ = ["confusion_figure", "draw_confusion"]
+
+
+def confusion_figure(
+    matrix: Int[np.ndarray, "classes classes"], labels: tuple[str, ...], title: str
+) -> Figure:
+    """A confusion matrix: colour is the share of the true class, text the count and the share.
+
+    Args:
+      matrix: counts, truth along rows.
+      labels: class names.
+      title: shown above, followed by the UAR.
+    """
+    size = 1.5 + 0.75 * len(labels)
+    figure = new_figure((size + 1.2, size), dpi=120)
+    axes = figure.subplots()
+    image = draw_confusion(axes, matrix, labels)
+    axes.set_yticks(
+        range(len(labels)),
+        [f"{name} ({value:.0%})" for name, value in zip(labels, recalls(matrix), strict=True)],
+    )
+    axes.set_ylabel("true (recall)")
+    axes.set_title(f"{title}\nUAR {float(uar(matrix)):.1%}, {int(matrix.sum())} utterances")
+    figure.colorbar(image, ax=axes, label="share of the true class", fraction=0.046)
+    return figure
+
+
+def draw_confusion(
+    axes: Any, matrix: Int[np.ndarray, "classes classes"], labels: Sequence[str]
+) -> Any:
+    """A confusion matrix into a place of a figure; returns the image, for a scale of colours.
+
+    Cells of nothing are left empty.
+    """
+    share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    for row, column in np.argwhere(matrix):
+        axes.text(
+            column,
+            row,
+            f"{matrix[row, column]}\n{share[row, column]:.0%}",
+            ha="center",
+            va="center",
+            fontsize=8,
+            color="white" if share[row, column] > 0.55 else "black",
+        )
+    ticks = range(len(labels))
+    axes.set_xticks(ticks, labels, rotation=45, ha="right")
+    axes.set_yticks(ticks, labels)
+    axes.set_xlabel("predicted")
+    return image

@@ -1,0 +1,131 @@
+"""Undefended and defended models (Echim et al., Table 2)."""
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxser.papers.defence import DefenceTable
+from jaxser.reporting.grouping import grouped
+from jaxser.reporting.paper_tables.matching import candidates_of, of_entry
+from jaxser.reporting.paper_tables.paper import GROUP, Paper, lacking, published_section
+from jaxser.reporting.rows import Rows
+from jaxser.reporting.section import Section
+from jaxser.reporting.settings import Setting, by
+from jaxser.results.cells import number, percent
+
+__all__ = ["defence_sections"]
+
+
+def defence_sections(rows: Rows, paper: Paper, table: DefenceTable) -> Iterator[Section]:
+    """A line per model and attack, or per model, defence and ε; and the paper's."""
+    own = [s for s in candidates_of(rows, table.domain, table.y) if not s.transferred]
+    cells = [["corpus", *table.header]]
+    for (corpus, model), group in _by_model(own).items():
+        make = _over_epsilon if table.layout == "epsilon" else _beside_undefended
+        cells += [[corpus, model, *line] for line in make(paper, table, group)]
+    yield Section(
+        table.title,
+        paper.name,
+        cells if len(cells) > 1 else [],
+        "Average: train and test part together. Success: the share of the accuracy that the attack "
+        "takes."
+        if len(cells) > 1
+        else lacking(table.y, table.domain),
+        group=GROUP,
+    )
+    if table.published:
+        printed = [[_figure(value) for value in line] for line in table.published]
+        yield published_section(paper, table.title, table.corpus, [table.header, *printed])
+
+
+def _by_model(own: Sequence[Setting]) -> dict[tuple[str, str], list[Setting]]:
+    """By corpus and architecture, which victims' names begin with."""
+    return grouped(
+        own,
+        lambda setting: (setting.facts["corpus"], setting.facts["victim"].partition(" ")[0]),
+    )
+
+
+def _beside_undefended(
+    paper: Paper, table: DefenceTable, group: Sequence[Setting]
+) -> Iterator[list[str]]:
+    for entry in table.lines:
+        found = of_entry(paper, entry, group)
+        plain = _Outcome.of([s for s in found if not _hardened(s, paper.runs)])
+        hard = _Outcome.of([s for s in found if _hardened(s, paper.runs, entry.title)])
+        if not (plain.parts or hard.parts):
+            continue
+        before = [hard.accuracy(0, "test"), hard.accuracy(0)]
+        shares = [*plain.figures(), *before, *hard.figures()]
+        yield [entry.title, *map(percent, shares)]
+
+
+def _over_epsilon(
+    paper: Paper, table: DefenceTable, group: Sequence[Setting]
+) -> Iterator[list[str]]:
+    columns = [entry for entry in table.attacks if entry.title in table.columns]
+    for entry in table.lines:
+        hardened = [s for s in group if _hardened(s, paper.runs, entry.title)]
+        candidates = hardened or [s for s in group if not _hardened(s, paper.runs)]
+        found = of_entry(paper, entry, candidates)
+        for (epsilon,), settings_ in by(found, "epsilon").items():
+            outcome = _Outcome.of(settings_)
+            shares = [outcome.accuracy(0), outcome.success()]
+            for column in columns:
+                others = of_entry(paper, column, candidates)
+                # An attack that has no such ε is the same at all.
+                same = [s for s in others if s.facts["epsilon"] == epsilon] or others
+                shares.append(_Outcome.of(same).success())
+            defence = entry.title if hardened else "none"
+            yield [defence, f"{epsilon:.4g}", *map(percent, shares)]
+
+
+def _hardened(
+    setting: Setting, runs: Mapping[str, tuple[str, ...]], title: str | None = None
+) -> bool:
+    """Whether a victim was trained against the attack of a line, or of any."""
+    folder = setting.facts["victim"].partition(" ")[2]
+    folders = runs.get(title, ()) if title else [run for each in runs.values() for run in each]
+    return folder in folders
+
+
+@dataclasses.dataclass(frozen=True)
+class _Outcome:
+    """Right before, right after, and rows: of the train and of the test part."""
+
+    parts: Mapping[str, tuple[int, int, int]]
+
+    @classmethod
+    def of(cls, found: Sequence[Setting]) -> "_Outcome":
+        """Of each part the setting that leaves the least accuracy."""
+        parts = {}
+        for (part,), group in by(found, "split").items():
+            worst = min(group, key=lambda setting: setting.figures["accuracy"][1].value)
+            before, after = (int(np.trace(matrix)) for matrix in (worst.before, worst.after))
+            parts[part] = (before, after, len(worst.where))
+        return cls(parts)
+
+    def accuracy(self, after: int, part: str | None = None) -> float:
+        """Before (0) or after (1) the attack, of a part or of both; NaN without all its rows."""
+        names = ("train", "test") if part is None else (part,)
+        if not all(name in self.parts for name in names):
+            return math.nan
+        counts = np.sum([self.parts[name] for name in names], axis=0)
+        return float(counts[after] / counts[2])
+
+    def success(self, part: str | None = None) -> float:
+        """The share of the accuracy that the attack takes; NaN where there was none."""
+        before = self.accuracy(0, part)
+        return 1 - self.accuracy(1, part) / before if before > 0 else math.nan
+
+    def figures(self) -> list[float]:
+        """Accuracy and success, of the test part and of both: test, both, test, both."""
+        accuracy = [self.accuracy(1, "test"), self.accuracy(1)]
+        return [*accuracy, self.success("test"), self.success()]
+
+
+def _figure(value: Any) -> str:
+    return number(value, ".4g") if isinstance(value, float) else str(value)

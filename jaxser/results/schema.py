@@ -1,0 +1,94 @@
+"""The columns of a row, and what tables and folders call their values.
+
+A row is one (victim, attack, ε, utterance). ``docs/rows.md`` says the same for those who read the
+Parquet files with other tools.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+
+__all__ = ["EPSILON_UNITS", "PARTS", "SCHEMA", "SOURCE_KEY", "epsilon_order", "parameters_hash"]
+
+# One flat table for all victims, attacks and domains: what does not apply is null or NaN, so that
+# any set of files can be put together and grouped by any column.
+SCHEMA = pa.schema(
+    [
+        ("victim", pa.string()),
+        ("victim_fingerprint", pa.string()),
+        ("threat", pa.string()),  # victim that the attack was run on: itself, or another
+        ("corpus", pa.string()),
+        ("language", pa.string()),
+        ("synthetic", pa.bool_()),
+        ("notes", pa.list_(pa.string())),
+        ("split", pa.string()),
+        ("domain", pa.string()),  # that was changed: "waveform" or "features"
+        ("utterance", pa.string()),
+        ("speaker", pa.string()),
+        ("gender", pa.string()),
+        ("label", pa.string()),
+        ("attacked_label", pa.string()),
+        ("label_source", pa.string()),  # "truth", "prediction" or "target"
+        ("targeted", pa.bool_()),
+        ("clean_prediction", pa.string()),  # null where the logits are not finite
+        ("prediction", pa.string()),  # of the adversarial input; null likewise
+        ("attack", pa.string()),
+        ("parameters", pa.string()),  # JSON
+        ("parameters_hash", pa.string()),
+        ("epsilon", pa.float64()),
+        ("epsilon_unit", pa.string()),  # "amplitude", or dB as "snr_peak" or "snr_power"
+        ("epsilon_norm", pa.string()),  # that ε bounds
+        ("epsilon_amplitude", pa.float64()),  # ε as such a norm
+        ("seed", pa.int64()),
+        ("success", pa.bool_()),
+        ("stage", pa.string()),  # member of a composite attack that succeeded; null if none
+        ("found_norm", pa.float64()),  # smallest whatever ε; NaN where none, or not looked for
+        ("l0", pa.float64()),
+        ("l1", pa.float64()),
+        ("l2", pa.float64()),
+        ("linf", pa.float64()),
+        ("mean_abs", pa.float64()),
+        ("sparsity", pa.float64()),
+        ("snr_peak", pa.float64()),  # dB; NaN where undefined
+        ("snr_power", pa.float64()),
+        ("stoi", pa.float64()),  # intelligibility; NaN where undefined or not asked for
+        ("steps", pa.int64()),
+        ("queries", pa.int64()),
+        ("gradients", pa.int64()),
+        ("flags", pa.list_(pa.string())),
+        ("device", pa.string()),
+        ("seconds", pa.float64()),  # steady state, shared out over the rows of a batch
+        ("compile_seconds", pa.float64()),  # of the run that made the row, as is the count
+        ("compile_count", pa.int64()),
+    ]
+)
+
+# By what a table can be split, and the column that says it.
+PARTS = {
+    "class": "label",
+    "gender": "gender",
+    "speaker": "speaker",
+    "language": "language",
+    "corpus": "corpus",
+}
+
+# How a table writes ε.
+EPSILON_UNITS = {"amplitude": "", "snr_peak": " dB peak", "snr_power": " dB power"}
+
+# Under what a Parquet file's metadata keeps what made its rows.
+SOURCE_KEY = b"jaxser"
+
+
+def parameters_hash(values: Mapping[str, Any]) -> str:
+    """Eight hexadecimal digits that name a set of JSON values, whatever their order."""
+    # Folders of rows bear this name: another way to write the same JSON would make their rows anew.
+    text = json.dumps(values, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def epsilon_order(unit: str, epsilon: float) -> float:
+    """Sorts ε of one unit from weak to strong: a larger SNR is a smaller perturbation."""
+    return epsilon if unit == "amplitude" else -epsilon

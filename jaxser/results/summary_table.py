@@ -1,0 +1,95 @@
+"""A summary as aligned text, with the notes that a reader needs to read it right.
+
+print(format_table(summarise(read_rows("runs/demo"))))
+"""
+
+import collections
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+from jaxser.results.cells import aligned, interval, number, percent
+from jaxser.results.schema import EPSILON_UNITS
+from jaxser.results.summary import Summary
+
+__all__ = ["format_table"]
+
+_UNDEFINED = "n/a"
+
+
+def format_table(lines: Sequence[Summary]) -> str:
+    """Aligned text of a summary, with the notes a reader needs to read it right.
+
+    Columns that would be empty in all lines (parts, targets, STOI, smallest perturbations) are
+    left out.
+    """
+    found = any(line.found for line in lines)
+    heard = any(not math.isnan(line.stoi) for line in lines)
+    columns = _columns(lines, found, heard)
+    cells = [list(columns), *([cell(line) for cell in columns.values()] for line in lines)]
+    text = [
+        aligned(cells),
+        "robust figures with 95% bootstrap intervals; fooled: prediction changed, of all rows; "
+        "on correct: attack succeeded, of the rows that were right before",
+        f"SNR (dB, mean/median){', STOI' if heard else ''} and sparsity over the successful rows "
+        "alone: the prediction changed to what the attack wanted",
+    ]
+    if found:
+        text.append(
+            "found: an adversarial perturbation of whatever size; smallest: its norm (mean/median) "
+            "over the rows that needed one"
+        )
+    return "\n".join([*text, *_remarks(lines)])
+
+
+def _columns(
+    lines: Sequence[Summary], found: bool, heard: bool
+) -> dict[str, Callable[[Summary], str]]:
+    """Header -> what a line has below it."""
+    split = any(line.part for line in lines)
+    targeted = any(json.loads(line.parameters).get("targeted") for line in lines)
+    columns: dict[str, Callable[[Summary], str] | None] = {
+        "attack": lambda line: line.attack,
+        "epsilon": lambda line: f"{line.epsilon:g}{EPSILON_UNITS[line.epsilon_unit]}",
+        "part": (lambda line: line.part) if split else None,
+        "rows": lambda line: str(line.rows),
+        "clean acc": lambda line: percent(line.clean_accuracy.value, _UNDEFINED),
+        "clean UAR": lambda line: percent(line.clean_uar.value, _UNDEFINED),
+        "robust acc": lambda line: interval(line.robust_accuracy, _UNDEFINED),
+        "robust UAR": lambda line: interval(line.robust_uar, _UNDEFINED),
+        "fooled": lambda line: percent(line.fooling_rate, _UNDEFINED),
+        "on correct": lambda line: percent(line.success_on_correct, _UNDEFINED),
+        "target reached": (lambda line: percent(line.success_rate, _UNDEFINED))
+        if targeted
+        else None,
+        "SNR peak": lambda line: _both(line.snr_peak_mean, line.snr_peak_median, ".1f"),
+        "SNR power": lambda line: _both(line.snr_power_mean, line.snr_power_median, ".1f"),
+        "sparsity": lambda line: percent(line.sparsity, _UNDEFINED),
+        "STOI": (lambda line: number(line.stoi, ".3f", _UNDEFINED)) if heard else None,
+        "found": (lambda line: percent(line.found / line.rows, _UNDEFINED)) if found else None,
+        "smallest": _smallest if found else None,
+        "passes": lambda line: number(line.queries, ".1f", _UNDEFINED),
+        "rows/s": lambda line: number(line.rows_per_second, ".1f", _UNDEFINED),
+    }
+    return {header: cell for header, cell in columns.items() if cell is not None}
+
+
+def _both(mean: float, median: float, form: str) -> str:
+    return f"{number(mean, form, _UNDEFINED)}/{number(median, form, _UNDEFINED)}"
+
+
+def _smallest(line: Summary) -> str:
+    if math.isnan(line.found_norm_mean):
+        return _UNDEFINED
+    return f"{line.epsilon_norm} {_both(line.found_norm_mean, line.found_norm_median, '.3g')}"
+
+
+def _remarks(lines: Sequence[Summary]) -> Iterator[str]:
+    undefined = sum(line.snr_undefined for line in lines)
+    if undefined:
+        yield f"{undefined} successful rows have no SNR: no signal, or no perturbation"
+    flags: collections.Counter[str] = collections.Counter()
+    for line in lines:
+        flags.update(line.flags)
+    for name, count in sorted(flags.items()):
+        yield f"{count} of {sum(line.rows for line in lines)} rows flagged: {name}"
