@@ -84,17 +84,19 @@ HEADER = (
 )
 
 
-def total_seconds(cells: Sequence[Cell]) -> dict[str, tuple[float, float]]:
-    """Seconds of both sides: as they ran, and per utterance, where every cell counts the same."""
+def total_seconds(cells: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float]]:
+    """Seconds of both sides: as they ran, and per utterance, where every cell counts the same.
+
+    Args:
+      cells: fields of :class:`Cell`, as they are written.
+    """
+    seconds = [(cell["rows"], cell["seconds"], cell["peer_seconds"]) for cell in cells]
     return {
-        name: (
-            sum(w * cell.seconds for w, cell in zip(weights, cells, strict=True)),
-            sum(w * cell.peer_seconds for w, cell in zip(weights, cells, strict=True)),
-        )
-        for name, weights in (
-            ("as it ran", [1.0] * len(cells)),
-            ("per utterance", [1 / cell.rows for cell in cells]),
-        )
+        "as it ran": (sum(own for _, own, _ in seconds), sum(peer for _, _, peer in seconds)),
+        "per utterance": (
+            sum(own / rows for rows, own, _ in seconds),
+            sum(peer / rows for rows, _, peer in seconds),
+        ),
     }
 
 
@@ -102,7 +104,7 @@ def totals(cells: Sequence[Cell]) -> str:
     """The two last lines of the printed table."""
     return "\n".join(
         f"{'total, ' + name:76} {ours:8.2f} {theirs:8.2f}  {theirs / ours:6.1f}"
-        for name, (ours, theirs) in total_seconds(cells).items()
+        for name, (ours, theirs) in total_seconds([vars(cell) for cell in cells]).items()
     )
 
 
