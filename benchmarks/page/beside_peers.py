@@ -80,9 +80,11 @@ def systematic_table(reports: Sequence[Report]) -> Table:
             line.append(either(*map(digits, total_seconds(cells)["per utterance"])))
             ratio = reach(found.ratio, found.spread) if len(cells) > 1 else digits(found.ratio)
             table.append([*line, ratio, f"{sum(cell['compile_seconds'] for cell in cells):.1f} s"])
-        for name, (own, peer) in total_seconds(report["cells"]).items():
+        for name, seconds in total_seconds(report["cells"]).items():
             line = [f"all, {name}", str(len(report["cells"])), "", "", "", ""]
-            table.append([*line, either(digits(own), digits(peer)), digits(peer / own), ""])
+            table.append(
+                [*line, either(*map(digits, seconds)), digits(seconds[1] / seconds[0]), ""]
+            )
     return table
 
 
