@@ -64,16 +64,15 @@ def main(argv: list[str] | None = None) -> int:
         comparison = bench.compare(args.peer, name, table[name])
         print(comparison.row(), flush=True)
         comparisons.append(comparison)
-        if args.out is not None:
-            write_report(
-                args.out,
-                busy,
-                args.threads,
-                victim=str(args.victim),
-                logits_apart=apart,
-                pairs=args.pairs,
-                comparisons=[dataclasses.asdict(each) for each in comparisons],
-            )
+        write_report(
+            args.out,
+            busy,
+            args.threads,
+            victim=str(args.victim),
+            logits_apart=apart,
+            pairs=args.pairs,
+            comparisons=[dataclasses.asdict(each) for each in comparisons],
+        )
     return 0
 
 

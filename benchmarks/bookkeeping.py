@@ -174,14 +174,13 @@ def main(argv: list[str] | None = None) -> int:
     ]
     costs = measure(config_of(args, args.attacks, args.epsilons), args.turns)
     report(costs, memory)
-    if args.out:
-        content: dict[str, Any] = {
-            "benchmark": "bookkeeping",
-            "costs": [dataclasses.asdict(cost) for cost in costs],
-            "shares": shares(costs),
-            "memory": memory,
-        }
-        write_report(args.out, busy, cores, **content)
+    content: dict[str, Any] = {
+        "benchmark": "bookkeeping",
+        "costs": [dataclasses.asdict(cost) for cost in costs],
+        "shares": shares(costs),
+        "memory": memory,
+    }
+    write_report(args.out, busy, cores, **content)
     return 0
 
 

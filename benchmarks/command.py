@@ -28,15 +28,17 @@ def add_threads_and_out(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, help="JSON file to write")
 
 
-def write_report(out: Path, busy: float, threads: int, **content: Any) -> None:
+def write_report(out: Path | None, busy: float, threads: int, **content: Any) -> None:
     """Write what was measured, with the machine and the versions it was measured on, as JSON.
 
     Args:
-      out: the file.
+      out: the file; None: none is written.
       busy: from :func:`benchmarks.machine.busy_cores` before the measurement.
       threads: of each side.
       **content: what was asked for and measured.
     """
+    if out is None:
+        return
     from jaxser.runtime.provenance import environment
 
     torch = sys.modules.get("torch")  # absent where there is no other side

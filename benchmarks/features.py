@@ -188,16 +188,15 @@ def main(argv: list[str] | None = None) -> int:
             ratio = spread(ratios(ours, side.utterances_per_s), width=6)
             print(f"{kind:8} {side.name:28} {side.median:12.0f}  {ratio}  {side.apart:18.1e}")
         measured += sides
-    if args.out is not None:
-        write_report(
-            args.out,
-            busy,
-            args.threads,
-            settings={kind: SETTINGS[kind] for kind in args.kind},
-            batch=args.batch,
-            seconds=args.seconds,
-            measured=[dataclasses.asdict(side) for side in measured],
-        )
+    write_report(
+        args.out,
+        busy,
+        args.threads,
+        settings={kind: SETTINGS[kind] for kind in args.kind},
+        batch=args.batch,
+        seconds=args.seconds,
+        measured=[dataclasses.asdict(side) for side in measured],
+    )
     return 0
 
 

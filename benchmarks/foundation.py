@@ -234,14 +234,13 @@ def main(argv: list[str] | None = None) -> int:
             for measured in compare(name, seconds, sides, config, args.sizes, args.pairs):
                 print(measured.line(), flush=True)
                 everything.append(measured)
-    if args.out is not None:
-        write_report(
-            args.out,
-            busy,
-            args.threads,
-            pairs=args.pairs,
-            measured=[dataclasses.asdict(each) for each in everything],
-        )
+    write_report(
+        args.out,
+        busy,
+        args.threads,
+        pairs=args.pairs,
+        measured=[dataclasses.asdict(each) for each in everything],
+    )
     return 0
 
 

@@ -151,15 +151,14 @@ def main(argv: list[str] | None = None) -> int:
             print(measured.line(), flush=True)
             everything.append(measured)
         # After every task, as the next one can run out of memory or of time.
-        if args.out is not None:
-            write_report(
-                args.out,
-                busy,
-                args.threads,
-                seconds=args.seconds,
-                dtype=args.dtype,
-                measured=[dataclasses.asdict(each) for each in everything],
-            )
+        write_report(
+            args.out,
+            busy,
+            args.threads,
+            seconds=args.seconds,
+            dtype=args.dtype,
+            measured=[dataclasses.asdict(each) for each in everything],
+        )
 
     if "forward" in args.tasks or "train" in args.tasks:
         sides = sides_of(samples, args.device, args.dtype, args.compile)

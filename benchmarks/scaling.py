@@ -147,16 +147,15 @@ def main(argv: list[str] | None = None) -> int:
     print(HEADER)
     for case in cases:
         print(case.row())
-    if args.out:
-        figures = [
-            {
-                **dataclasses.asdict(case),
-                "steady_rows_per_s": case.steady_rates(),
-                "wall_rows_per_s": case.wall_rates(),
-            }
-            for case in cases
-        ]
-        write_report(args.out, busy, cores, benchmark="scaling", grid=grid, cases=figures)
+    figures = [
+        {
+            **dataclasses.asdict(case),
+            "steady_rows_per_s": case.steady_rates(),
+            "wall_rows_per_s": case.wall_rates(),
+        }
+        for case in cases
+    ]
+    write_report(args.out, busy, cores, benchmark="scaling", grid=grid, cases=figures)
     return 0
 
 

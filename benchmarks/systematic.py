@@ -65,15 +65,15 @@ def main(argv: list[str] | None = None) -> int:
         for cell in table.line(entry, peer, args.most or peer.rows):
             print(cell.line(), flush=True)
             cells.append(cell)
-        if args.out is not None:  # line by line: it takes long, and may be stopped
-            write_report(
-                args.out,
-                busy,
-                args.threads,
-                victim=args.victim.name,
-                seed=args.seed,
-                cells=[{**dataclasses.asdict(cell), "same": cell.same} for cell in cells],
-            )
+        # line by line: it takes long, and may be stopped
+        write_report(
+            args.out,
+            busy,
+            args.threads,
+            victim=args.victim.name,
+            seed=args.seed,
+            cells=[{**dataclasses.asdict(cell), "same": cell.same} for cell in cells],
+        )
     print(totals(cells))
     return 0
 

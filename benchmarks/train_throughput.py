@@ -295,15 +295,14 @@ def main(argv: list[str] | None = None) -> int:
             for comparison in compare(name, setting, args.tasks, args.pairs, args.steps):
                 print(comparison.row(), flush=True)
                 comparisons.append(comparison)
-    if args.out is not None:
-        write_report(
-            args.out,
-            busy,
-            args.threads,
-            pairs=args.pairs,
-            steps_per_turn=args.steps,
-            comparisons=[dataclasses.asdict(comparison) for comparison in comparisons],
-        )
+    write_report(
+        args.out,
+        busy,
+        args.threads,
+        pairs=args.pairs,
+        steps_per_turn=args.steps,
+        comparisons=[dataclasses.asdict(comparison) for comparison in comparisons],
+    )
     return 0
 
 

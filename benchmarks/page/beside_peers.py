@@ -49,16 +49,20 @@ def attacks_table(reports: Sequence[Report]) -> Table:
     lines: dict[tuple[str, str], Table] = {}
     for report in reports:
         for each in report["comparisons"]:
-            for found in comparisons_of({**report, "comparisons": [each]}):
-                line = [found.work, found.peer, f"{found.seconds:g} s", str(each["rows"])]
-                line.append(either(str(each["batch_size"]), str(each["peer_batch_size"])))
-                line.append(either(digits(found.rows_per_s), digits(found.peer_rows_per_s)))
-                line.append(reach(found.ratio, found.spread))
-                line.append(either(percent(each["success"]), percent(each["peer_success"])))
-                far = either(digits(each["distortion"]), digits(each["peer_distortion"]))
-                line.append(far if far == "–" else f"{far} {_NORMS[each['norm']]}")
-                line.append(f"{found.compile_s:.1f} s")
-                lines.setdefault((found.peer, found.work), []).append(line)
+            whole, *making = comparisons_of({**report, "comparisons": [each]})
+            line = [whole.work, whole.peer, f"{whole.seconds:g} s", str(each["rows"])]
+            line.append(either(str(each["batch_size"]), str(each["peer_batch_size"])))
+            line.append(either(digits(whole.rows_per_s), digits(whole.peer_rows_per_s)))
+            line.append(reach(whole.ratio, whole.spread))
+            line.append(either(percent(each["success"]), percent(each["peer_success"])))
+            far = either(digits(each["distortion"]), digits(each["peer_distortion"]))
+            line.append(far if far == "–" else f"{far} {_NORMS[each['norm']]}")
+            line.append(f"{whole.compile_s:.1f} s")
+            lines.setdefault((whole.peer, whole.work), []).append(line)
+            # Of examples that were made and not scored the ratio alone was kept.
+            for found in making:
+                line = [found.work, *line[1:4], "–", "–", reach(found.ratio, found.spread)]
+                lines.setdefault((found.peer, found.work), []).append([*line, "–", "–", "–"])
     return [*table, *(line for group in lines.values() for line in group)]
 
 
