@@ -12,6 +12,7 @@ and heard beforehand on both sides. Memory is the peak of processes that sweep f
 import argparse
 import contextlib
 import dataclasses
+import functools
 import io
 import os
 import resource
@@ -21,10 +22,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.machine import busy_cores, write_report
+from benchmarks.command import command_parser, write_report
+from benchmarks.grid import add_grid, grid_of
+from benchmarks.machine import busy_cores
+from benchmarks.turns import spread, take_turns
 from jaxser.runtime.errors import report_errors
 
 if TYPE_CHECKING:
@@ -59,25 +64,25 @@ def config_of(args: argparse.Namespace, attacks: list[str], epsilons: int) -> "S
     from jaxser.config import from_mapping
     from jaxser.config.sweep import SweepConfig
 
-    values = {
-        "out": "unused",
-        "victims": [args.victim],
-        "attacks": [{"attack": name} for name in attacks],
-        "epsilon": {"logspace": [1e-4, 1e-2, epsilons]},
-        "limit": args.limit,
-    }
+    grid = grid_of(args, attacks, epsilons)
+    values = {**grid, "out": "unused", "attacks": [{"attack": name} for name in attacks]}
     return from_mapping(SweepConfig, values, "the command line")
 
 
-def sweep_seconds(runner: "CellRunner", cell: "Cell") -> float:
-    """Of a cell whose victim and speech are loaded; bar and table are made and not shown."""
+def sweep_seconds(runner: "CellRunner", cell: "Cell", folder: Path) -> float:
+    """Of a cell whose victim and speech are loaded; bar and table are made and not shown.
+
+    Its rows are taken out of the sweep's ``folder`` again, so that the next turn makes them anew.
+    """
     start = time.perf_counter()
     hidden = io.StringIO()
     with contextlib.redirect_stdout(hidden), contextlib.redirect_stderr(hidden):
         outcome = runner.run(cell)
     if outcome.reason:
         raise AssertionError(outcome.reason)
-    return time.perf_counter() - start
+    seconds = time.perf_counter() - start
+    shutil.rmtree(folder / "rows")
+    return seconds
 
 
 def driver_seconds(runner: "CellRunner", cell: "Cell") -> tuple[float, int]:
@@ -113,13 +118,13 @@ def measure(config: "SweepConfig", turns: int) -> list[Cost]:
         # One runner for all: a victim that is loaded again is compiled again.
         runner = CellRunner(dataclasses.replace(config, out=Path(folder)))
         for cell in grid:
-            turns_of_both = []
-            for _ in range(turns + 1):
-                bare, rows = driver_seconds(runner, cell)
-                turns_of_both.append((sweep_seconds(runner, cell), bare))
-                shutil.rmtree(Path(folder) / "rows")
-            swept, alone = map(list, zip(*turns_of_both[1:], strict=True))
-            costs.append(Cost(cell.title, rows, swept, alone))
+            sides: dict[str, Callable[[], Any]] = {
+                "driver": functools.partial(driver_seconds, runner, cell),
+                "sweep": functools.partial(sweep_seconds, runner, cell, Path(folder)),
+            }
+            done = take_turns(sides, 1 + turns)
+            alone, rows = zip(*done["driver"][1:], strict=True)
+            costs.append(Cost(cell.title, rows[0], done["sweep"][1:], list(alone)))
     return costs
 
 
@@ -139,19 +144,14 @@ def print_peak(args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         config = dataclasses.replace(config_of(args, ["fgsm"], args.peak_of), out=Path(folder))
         (cell,) = cells(config)
-        sweep_seconds(CellRunner(config), cell)
+        sweep_seconds(CellRunner(config), cell, Path(folder))
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Parse, measure, print, write."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.bookkeeping", description=(__doc__ or "").split("\n\n")[0]
-    )
-    parser.add_argument("--victim", type=Path, default=Path("runs/emo18_emodb"))
-    parser.add_argument("--attacks", nargs="+", default=["noise", "fgsm", "mifgsm", "pgd"])
-    parser.add_argument("--epsilons", type=int, default=16, help="how many, from 1e-4 to 1e-2")
-    parser.add_argument("--limit", type=int, default=100, help="utterances")
+    parser = command_parser("bookkeeping", __doc__)
+    add_grid(parser, ["noise", "fgsm", "mifgsm", "pgd"])
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument(
         "--memory_epsilons",
@@ -174,14 +174,13 @@ def main(argv: list[str] | None = None) -> int:
     ]
     costs = measure(config_of(args, args.attacks, args.epsilons), args.turns)
     report(costs, memory)
-    if args.out:
-        content: dict[str, Any] = {
-            "benchmark": "bookkeeping",
-            "costs": [dataclasses.asdict(cost) for cost in costs],
-            "shares": shares(costs),
-            "memory": memory,
-        }
-        write_report(args.out, busy, cores, **content)
+    content: dict[str, Any] = {
+        "benchmark": "bookkeeping",
+        "costs": [dataclasses.asdict(cost) for cost in costs],
+        "shares": shares(costs),
+        "memory": memory,
+    }
+    write_report(args.out, busy, cores, **content)
     return 0
 
 
@@ -194,7 +193,7 @@ def report(costs: list[Cost], memory: list[dict[str, float]]) -> None:
             f"driver {cost.rows / bare:8.2f} rows/s  {bare / swept:6.1%}"
         )
     all_of = shares(costs)
-    print(f"together {statistics.median(all_of):.1%} ({min(all_of):.1%}–{max(all_of):.1%})")
+    print(f"together {spread(all_of, '.1%')}")
     for each in memory:
         print(f"{each['rows']:8} rows: peak {each['peak_megabytes']:.0f} MB")
 

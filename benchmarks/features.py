@@ -10,16 +10,17 @@ which is the fastest for it, and one utterance at a time, as most code calls it.
 filters and no constant-Q transform: it is given librosa's filters.
 """
 
-import argparse
 import dataclasses
+import functools
 import statistics
 import time
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.machine import hold_to_threads, rows_per_second, write_report
+from benchmarks.command import add_threads_and_out, add_turns, command_parser, write_report
+from benchmarks.machine import hold_to_threads
+from benchmarks.turns import ratios, rows_per_second, spread, take_turns
 from jaxser.runtime.errors import report_errors
 
 if TYPE_CHECKING:
@@ -144,12 +145,13 @@ def measure(kind: "Kind", batch: int, seconds: float, turns: int) -> list[Measur
         name: float("nan") if "gradient" in name else _apart(run(x), reference, kind)
         for name, run in work.items()
     }
-    rates: dict[str, list[float]] = {name: [] for name in work}
-    for _ in range(turns):
-        for name, run in work.items():
-            # Threads of the side before go on spinning for a while.
-            time.sleep(0.3)
-            rates[name].append(rows_per_second(run, x))
+
+    def turn(run: Run) -> float:
+        # Threads of the side before go on spinning for a while.
+        time.sleep(0.3)
+        return rows_per_second(run, x)
+
+    rates = take_turns({name: functools.partial(turn, run) for name, run in work.items()}, turns)
     return [Measured(kind, name, rates[name], apart[name]) for name in work]
 
 
@@ -163,17 +165,14 @@ def _apart(values: "np.ndarray", reference: "np.ndarray", kind: str) -> float:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.features", description=(__doc__ or "").split("\n\n")[0]
-    )
+    parser = command_parser("features", __doc__)
     parser.add_argument(
         "--kind", nargs="+", choices=SETTINGS, default=list(SETTINGS), help="front ends to measure"
     )
     parser.add_argument("--batch", type=int, default=64, help="utterances at a time")
     parser.add_argument("--seconds", type=float, default=3.0, help="length of an utterance")
-    parser.add_argument("--turns", type=int, default=7, help="counted turns of each side")
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads of each side")
-    parser.add_argument("--out", type=Path, help="JSON file to write")
+    add_turns(parser, 7, flag="--turns")
+    add_threads_and_out(parser)
     args = parser.parse_args(argv)
     busy = hold_to_threads(args.threads)
 
@@ -186,22 +185,18 @@ def main(argv: list[str] | None = None) -> int:
             sides = measure(kind, args.batch, args.seconds, args.turns)
         ours = next(side.utterances_per_s for side in sides if side.name == "jaxser")
         for side in sides:
-            ratios = [a / b for a, b in zip(ours, side.utterances_per_s, strict=True)]
-            print(
-                f"{kind:8} {side.name:28} {side.median:12.0f}  {statistics.median(ratios):6.2f} "
-                f"({min(ratios):.2f}–{max(ratios):.2f})  {side.apart:18.1e}"
-            )
+            ratio = spread(ratios(ours, side.utterances_per_s), width=6)
+            print(f"{kind:8} {side.name:28} {side.median:12.0f}  {ratio}  {side.apart:18.1e}")
         measured += sides
-    if args.out is not None:
-        write_report(
-            args.out,
-            busy,
-            args.threads,
-            settings={kind: SETTINGS[kind] for kind in args.kind},
-            batch=args.batch,
-            seconds=args.seconds,
-            measured=[dataclasses.asdict(side) for side in measured],
-        )
+    write_report(
+        args.out,
+        busy,
+        args.threads,
+        settings={kind: SETTINGS[kind] for kind in args.kind},
+        batch=args.batch,
+        seconds=args.seconds,
+        measured=[dataclasses.asdict(side) for side in measured],
+    )
     return 0
 
 

@@ -10,8 +10,8 @@ the task, which is found first; they take turns within one run, and a ratio is t
 neighbouring turns. Compilation is not counted. FLOP are counted from the architecture.
 """
 
-import argparse
 import dataclasses
+import functools
 import statistics
 import sys
 import tempfile
@@ -20,7 +20,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.machine import best_batch, hold_to_threads, rows_per_second, write_report
+from benchmarks.command import add_threads_and_out, add_turns, command_parser, write_report
+from benchmarks.machine import hold_to_threads
+from benchmarks.turns import best_batch, ratios, rows_per_second, spread, take_turns
 from jaxser.runtime.errors import report_errors
 
 if TYPE_CHECKING:
@@ -52,11 +54,10 @@ class Measured:
 
     def line(self) -> str:
         rate = statistics.median(self.rows_per_s)
-        ratio = statistics.median(self.ratios)
         return (
             f"{self.model:14} {self.seconds:4.1f} s {self.task:9} {self.side:14} {self.batch:3} "
-            f"{rate:8.3f} {rate * self.gflop_per_row:9.1f}  {ratio:5.2f} "
-            f"({min(self.ratios):.2f}–{max(self.ratios):.2f})  {self.apart:.1e}"
+            f"{rate:8.3f} {rate * self.gflop_per_row:9.1f}  {spread(self.ratios, width=5)}  "
+            f"{self.apart:.1e}"
         )
 
 
@@ -182,15 +183,17 @@ def compare(
     for task in TASKS:
         batch = {side: best_batch(runs[task], x, sizes) for side, runs in sides.items()}
         reference = sides["jaxser"][task](x[:1])
-        rates: dict[str, list[float]] = {side: [] for side in sides}
-        for _ in range(pairs):
-            for side, runs in sides.items():
-                rates[side].append(rows_per_second(runs[task], x[: batch[side]]))
+        rates = take_turns(
+            {
+                side: functools.partial(rows_per_second, runs[task], x[: batch[side]])
+                for side, runs in sides.items()
+            },
+            pairs,
+        )
         # An input gradient costs a forward pass and the products by the inputs: as much again.
         flop = forward_flop(config, samples) * (1 if task == "forward" else 2)
         for side, runs in sides.items():
             apart = np.abs(runs[task](x[:1]) - reference).max() / np.abs(reference).max()
-            ratios = [ours / rate for ours, rate in zip(rates["jaxser"], rates[side], strict=True)]
             measured.append(
                 Measured(
                     model=name,
@@ -199,7 +202,7 @@ def compare(
                     side=side,
                     batch=batch[side],
                     rows_per_s=rates[side],
-                    ratios=ratios,
+                    ratios=ratios(rates["jaxser"], rates[side]),
                     gflop_per_row=flop / 1e9,
                     apart=float(apart),
                 )
@@ -208,9 +211,7 @@ def compare(
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.foundation", description=(__doc__ or "").split("\n\n")[0]
-    )
+    parser = command_parser("foundation", __doc__)
     parser.add_argument(
         "--models", nargs="+", default=["wav2vec2-base", "wavlm-base"], metavar="NAME"
     )
@@ -218,9 +219,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--sizes", nargs="+", type=int, default=[1, 2, 4], help="batch sizes")
     parser.add_argument("--attentions", nargs="+", default=["eager", "sdpa"], metavar="NAME")
     parser.add_argument("--compile", action="store_true", help="also torch.compile")
-    parser.add_argument("--pairs", type=int, default=3, help="counted turns of each side")
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads of each side")
-    parser.add_argument("--out", type=Path, help="JSON file to write")
+    add_turns(parser, 3)
+    add_threads_and_out(parser)
     args = parser.parse_args(argv)
     busy = hold_to_threads(args.threads)
 
@@ -235,14 +235,13 @@ def main(argv: list[str] | None = None) -> int:
             for measured in compare(name, seconds, sides, config, args.sizes, args.pairs):
                 print(measured.line(), flush=True)
                 everything.append(measured)
-    if args.out is not None:
-        write_report(
-            args.out,
-            busy,
-            args.threads,
-            pairs=args.pairs,
-            measured=[dataclasses.asdict(each) for each in everything],
-        )
+    write_report(
+        args.out,
+        busy,
+        args.threads,
+        pairs=args.pairs,
+        measured=[dataclasses.asdict(each) for each in everything],
+    )
     return 0
 
 

@@ -1,14 +1,12 @@
-"""Equal terms for both sides of a comparison."""
+"""Equal terms for both sides of a comparison: as many threads, or the same GPU."""
 
-import json
 import os
-import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from jaxser.runtime.errors import UsageError
+
+__all__ = ["busy_cores", "hold_to_threads", "on_equal_terms"]
 
 
 def on_equal_terms(device: str, threads: int) -> float:
@@ -92,62 +90,3 @@ def busy_cores(seconds: float = 2.0) -> float:
     before, start = used(), time.perf_counter()
     time.sleep(seconds)
     return (used() - before) / os.sysconf("SC_CLK_TCK") / (time.perf_counter() - start)
-
-
-def seconds_of(run: Callable[[Any], Any], x: Any) -> float:
-    """Of one call."""
-    start = time.perf_counter()
-    run(x)
-    return time.perf_counter() - start
-
-
-def rows_per_second(run: Callable[[Any], Any], x: Any, at_least: float = 0.0) -> float:
-    """Of calls with all rows of ``x``, after one that is not counted.
-
-    Memory that a side gave back while the other had its turn has to be mapped anew, which a virtual
-    machine pays for: 1 s of a call of 3.4 s here. Calls that follow each other, as in use, do not.
-
-    Args:
-      run: does the work for a batch, to the end.
-      x: the batch.
-      at_least: seconds to go on for; one call is counted in any case.
-    """
-    run(x)
-    calls, spent = 0, 0.0
-    while not calls or spent < at_least:
-        spent += seconds_of(run, x)
-        calls += 1
-    return calls * len(x) / spent
-
-
-def best_batch(run: Callable[[Any], Any], x: Any, sizes: list[int], at_least: float = 0.0) -> int:
-    """The batch size with most rows per second, best of two; a single one is not measured."""
-    if len(sizes) == 1:
-        return sizes[0]
-    rates = {
-        size: max(rows_per_second(run, x[:size], at_least) for _ in range(2)) for size in sizes
-    }
-    return max(rates, key=lambda size: rates[size])
-
-
-def write_report(out: Path, busy: float, threads: int, **content: Any) -> None:
-    """Write what was measured, with the machine and the versions it was measured on, as JSON.
-
-    Args:
-      out: the file.
-      busy: from :func:`busy_cores` before the measurement.
-      threads: of each side.
-      **content: what was asked for and measured.
-    """
-    from jaxser.runtime.files import write_text
-    from jaxser.runtime.provenance import environment
-
-    torch = sys.modules.get("torch")  # absent where there is no other side
-    versions = {"torch": torch.__version__} if torch else {}
-    report = {
-        "environment": {**environment(), **versions, "threads": threads},
-        "glibc_tunables": os.environ.get("GLIBC_TUNABLES", ""),
-        "busy_cores_before": busy,
-        **content,
-    }
-    write_text(out, json.dumps(report, indent=1) + "\n")

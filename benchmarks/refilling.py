@@ -8,12 +8,12 @@ slot of a finished row to the next one; a plain batch runs until its last row is
 same either way, which is checked here too.
 """
 
-import argparse
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command import command_parser, write_json
+from benchmarks.victims import add_victim, load_victim_and_speech
 from jaxser.runtime.errors import UsageError, report_errors
 
 
@@ -91,21 +91,16 @@ def measure(
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.refilling", description=(__doc__ or "").split("\n\n")[0]
-    )
+    parser = command_parser("refilling", __doc__)
     parser.add_argument("--attacks", nargs="+", metavar="NAME", help="all by default")
-    parser.add_argument("--victim", type=Path, default=Path("runs/emo18_emodb"), metavar="RUN")
-    parser.add_argument("--root", type=Path, help="folder of the corpus, where it has moved")
+    add_victim(parser, "runs/emo18_emodb")
     parser.add_argument("--seconds", type=float, default=2.0, help="length of an utterance")
     parser.add_argument("--rows", type=int, default=256, help="utterances")
     parser.add_argument("--batch_sizes", nargs="+", type=int, default=[8], help="slots")
     parser.add_argument("--out", type=Path, help="JSON file to write")
     args = parser.parse_args(argv)
 
-    from benchmarks.attacks import load_victim_and_speech
     from jaxser.driver.run import predict
-    from jaxser.runtime.files import write_text
     from jaxser.runtime.provenance import environment
 
     table = cases()
@@ -130,7 +125,7 @@ def main(argv: list[str] | None = None) -> int:
             "seconds": args.seconds,
             "measured": [dataclasses.asdict(waste) for waste in measured],
         }
-        write_text(args.out, json.dumps(report, indent=1) + "\n")
+        write_json(args.out, report)
     return 0
 
 

@@ -6,7 +6,6 @@ Made-up rows of attacks at 16 ε on speech of 20 speakers are written as an atta
 then read by python -m jaxser.report in a process of its own, whose processor time and memory count.
 """
 
-import argparse
 import json
 import resource
 import subprocess
@@ -19,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.command import command_parser, write_json
 from jaxser.results.schema import SCHEMA
 from jaxser.results.writing import RowWriter
 from jaxser.runtime.errors import report_errors
-from jaxser.runtime.files import write_text
 from jaxser.runtime.provenance import environment
 
 _ATTACKS, _EPSILONS, _SPEAKERS = 4, 16, 20
@@ -33,9 +32,7 @@ _BLOCK = 2_000
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write, report, print; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.rows", description=(__doc__ or "").split("\n\n")[0]
-    )
+    parser = command_parser("rows", __doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--out", type=Path, help="JSON file of what was measured")
     args = parser.parse_args(argv)
@@ -47,8 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"all, with {measured['report_peak_mb']:,.0f} MB, a page of {measured['page_mb']:.1f} MB"
     )
     if args.out is not None:
-        report = {"environment": environment(), "measured": measured}
-        write_text(args.out, json.dumps(report, indent=1) + "\n")
+        write_json(args.out, {"environment": environment(), "measured": measured})
     return 0
 
 

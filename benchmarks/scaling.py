@@ -11,12 +11,11 @@ of the processes, loading and compilation (from the cache, after an uncounted tu
 steady state that remains for a long sweep, which is rows over the mean of the processes' clocks.
 """
 
-import argparse
 import dataclasses
+import functools
 import itertools
 import os
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -24,7 +23,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import busy_cores, write_report
+from benchmarks.command import command_parser, write_report
+from benchmarks.grid import add_grid, grid_of
+from benchmarks.machine import busy_cores
+from benchmarks.turns import spread, take_turns
 from jaxser.runtime.errors import InputError, UsageError, report_errors
 
 
@@ -67,8 +69,7 @@ class Case:
         halved = "   (memory ran out: smaller batches)" if self.turns[-1].halved else ""
         return (
             f"{self.processes:9} {self.batch_size or 'own':>6} {self.turns[0].rows:7} "
-            f"{statistics.median(steady):9.2f} ({min(steady):.2f}–{max(steady):.2f})"
-            f"{statistics.median(wall):9.2f} ({min(wall):.2f}–{max(wall):.2f}){halved}"
+            f"{spread(steady, width=9)}{spread(wall, width=9)}{halved}"
         )
 
 
@@ -125,13 +126,8 @@ def flags_of(processes: int) -> list[list[str]]:
 
 def main(argv: list[str] | None = None) -> int:
     """Parse, measure, print, write."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.scaling", description=(__doc__ or "").split("\n\n")[0]
-    )
-    parser.add_argument("--victim", type=Path, default=Path("runs/emo18_emodb"))
-    parser.add_argument("--attacks", nargs="+", default=["fgsm", "mifgsm", "pgd"])
-    parser.add_argument("--epsilons", type=int, default=16, help="how many, from 1e-4 to 1e-2")
-    parser.add_argument("--limit", type=int, default=100, help="utterances")
+    parser = command_parser("scaling", __doc__)
+    add_grid(parser, ["fgsm", "mifgsm", "pgd"])
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--batch_sizes", type=int, nargs="+", default=[None])
     parser.add_argument("--turns", type=int, default=3)
@@ -139,36 +135,27 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if min(args.processes + [size or 1 for size in args.batch_sizes] + [args.turns]) < 1:
         raise UsageError("--processes, --batch_sizes and --turns must be at least 1.")
-    grid = {
-        "victims": [str(args.victim)],
-        "attacks": args.attacks,
-        "epsilon": {"logspace": [1e-4, 1e-2, args.epsilons]},
-        "limit": args.limit,
-    }
+    grid = grid_of(args, args.attacks, args.epsilons)
     busy, cores = busy_cores(), len(os.sched_getaffinity(0))
     print(f"{cores} cores, {busy:.1f} kept busy by other programs")
-    cases = [
-        Case(processes, size, [])
+    sides = {
+        (processes, size): functools.partial(sweep, grid, processes, size)
         for processes, size in itertools.product(args.processes, args.batch_sizes)
-    ]
-    for case in cases:
-        sweep(grid, case.processes, case.batch_size)  # compiles
-    for _ in range(args.turns):
-        for case in cases:
-            case.turns.append(sweep(grid, case.processes, case.batch_size))
+    }
+    take_turns(sides, 1)  # compiles
+    cases = [Case(*side, turns) for side, turns in take_turns(sides, args.turns).items()]
     print(HEADER)
     for case in cases:
         print(case.row())
-    if args.out:
-        figures = [
-            {
-                **dataclasses.asdict(case),
-                "steady_rows_per_s": case.steady_rates(),
-                "wall_rows_per_s": case.wall_rates(),
-            }
-            for case in cases
-        ]
-        write_report(args.out, busy, cores, benchmark="scaling", grid=grid, cases=figures)
+    figures = [
+        {
+            **dataclasses.asdict(case),
+            "steady_rows_per_s": case.steady_rates(),
+            "wall_rows_per_s": case.wall_rates(),
+        }
+        for case in cases
+    ]
+    write_report(args.out, busy, cores, benchmark="scaling", grid=grid, cases=figures)
     return 0
 
 

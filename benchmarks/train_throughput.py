@@ -14,16 +14,15 @@ turns. Compilation and the first step are not counted. A second LSTM bias that P
 held at its initial value, so that both train the same parameters.
 """
 
-import argparse
 import dataclasses
 import functools
 import statistics
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import hold_to_threads, write_report
+from benchmarks.command import add_threads_and_out, add_turns, command_parser, write_report
+from benchmarks.machine import hold_to_threads
+from benchmarks.turns import ratios, spread, take_turns, timed
 from jaxser.runtime.errors import UsageError, report_errors
 
 CLASSES = 7
@@ -75,8 +74,8 @@ class Comparison:
 
     def row(self) -> str:
         """The line of the printed table."""
-        jax_rate, torch_rate, ratio = map(
-            statistics.median, (self.jax_samples_per_s, self.torch_samples_per_s, self.ratios)
+        jax_rate, torch_rate = map(
+            statistics.median, (self.jax_samples_per_s, self.torch_samples_per_s)
         )
         losses = ""
         if self.losses is not None:
@@ -84,8 +83,7 @@ class Comparison:
         setting = Setting(self.batch, self.seconds)
         return (
             f"{self.model:8} {setting!s:10} {self.task:9} {jax_rate:9.1f} {torch_rate:9.1f} "
-            f"{ratio:6.2f} ({min(self.ratios):.2f}–{max(self.ratios):.2f})"
-            f"   compiled in {self.jax_compile_s:.1f} s{losses}"
+            f"{spread(self.ratios, width=6)}   compiled in {self.jax_compile_s:.1f} s{losses}"
         )
 
 
@@ -147,9 +145,8 @@ def jax_turns(
         return optax.softmax_cross_entropy_with_integer_labels(logits, y).sum()
 
     def compiled(function: Callable[..., Any], *args: Any, **options: Any) -> tuple[Any, float]:
-        start = time.perf_counter()
-        program = jax.jit(function, **options).lower(*args).compile()
-        return program, time.perf_counter() - start
+        seconds, program = timed(lambda: jax.jit(function, **options).lower(*args).compile())
+        return program, seconds
 
     def train() -> tuple[Turn, float]:
         x, y = data[0]
@@ -244,35 +241,34 @@ def compare(
     data = batches(name, setting, steps)
     ours, theirs = jax_turns(name, state, data, tasks), torch_turns(name, state, data)
 
-    def timed(turn: Turn) -> tuple[float, Any]:
-        start = time.perf_counter()
-        result = turn()
-        return setting.batch * steps / (time.perf_counter() - start), result
+    def rated(turn: Turn) -> tuple[float, Any]:
+        seconds, result = timed(turn)
+        return setting.batch * steps / seconds, result
 
     comparisons = []
     for task in tasks:
         turn, compile_s = ours[task]
-        ours_done = [timed(turn)]
-        theirs_done = [timed(theirs[task])]
-        for _ in range(pairs):
-            ours_done.append(timed(turn))
-            theirs_done.append(timed(theirs[task]))
+        sides = {
+            "jax": functools.partial(rated, turn),
+            "torch": functools.partial(rated, theirs[task]),
+        }
+        done = take_turns(sides, 1 + pairs)
         losses = None
         if task == "train":
             losses = {
-                "jax": [loss for _, turn_losses in ours_done for loss in turn_losses],
-                "torch": [loss for _, turn_losses in theirs_done for loss in turn_losses],
+                side: [loss for _, turn_losses in its for loss in turn_losses]
+                for side, its in done.items()
             }
-        rates = [rate for rate, _ in ours_done[1:]], [rate for rate, _ in theirs_done[1:]]
+        rates = {side: [rate for rate, _ in its[1:]] for side, its in done.items()}
         comparisons.append(
             Comparison(
                 model=name,
                 batch=setting.batch,
                 seconds=setting.seconds,
                 task=task,
-                jax_samples_per_s=rates[0],
-                torch_samples_per_s=rates[1],
-                ratios=[a / b for a, b in zip(*rates, strict=True)],
+                jax_samples_per_s=rates["jax"],
+                torch_samples_per_s=rates["torch"],
+                ratios=ratios(rates["jax"], rates["torch"]),
                 jax_compile_s=compile_s,
                 losses=losses,
             )
@@ -281,16 +277,13 @@ def compare(
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.train_throughput", description=(__doc__ or "").split("\n\n")[0]
-    )
+    parser = command_parser("train_throughput", __doc__)
     parser.add_argument("--models", nargs="+", default=["emo18", "zhao19"], metavar="NAME")
     parser.add_argument("--settings", nargs="+", default=["8x6", "32x2"], metavar="BATCHxSECONDS")
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=TASKS)
-    parser.add_argument("--pairs", type=int, default=7, help="counted turns of each side")
+    add_turns(parser, 7)
     parser.add_argument("--steps", type=int, default=2, help="batches in a turn")
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads of each side")
-    parser.add_argument("--out", type=Path, help="JSON file to write")
+    add_threads_and_out(parser)
     args = parser.parse_args(argv)
     settings = [Setting.parse(text) for text in args.settings]
 
@@ -302,15 +295,14 @@ def main(argv: list[str] | None = None) -> int:
             for comparison in compare(name, setting, args.tasks, args.pairs, args.steps):
                 print(comparison.row(), flush=True)
                 comparisons.append(comparison)
-    if args.out is not None:
-        write_report(
-            args.out,
-            busy,
-            args.threads,
-            pairs=args.pairs,
-            steps_per_turn=args.steps,
-            comparisons=[dataclasses.asdict(comparison) for comparison in comparisons],
-        )
+    write_report(
+        args.out,
+        busy,
+        args.threads,
+        pairs=args.pairs,
+        steps_per_turn=args.steps,
+        comparisons=[dataclasses.asdict(comparison) for comparison in comparisons],
+    )
     return 0
 
 

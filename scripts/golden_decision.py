@@ -8,7 +8,6 @@ and forward passes spent. The functions here are also the live oracles of
 tests/peers/test_decision_peers.py.
 """
 
-import sys
 from typing import Any
 from unittest import mock
 
@@ -20,15 +19,12 @@ import numpy as np
 import torch
 from art.attacks.evasion import BoundaryAttack, HopSkipJump
 from art.estimators.classification import PyTorchClassifier
+from golden_victims import UnitRange, predictions, small_victims, twin, write_golden
 
 from jaxser.attacks.base import row_keys, step_keys
 from jaxser.attacks.boundary import Boundary
 from jaxser.attacks.boundary_art import sample_noise
 from jaxser.attacks.decision import noise_bits, uniform
-
-sys.path.insert(0, str(golden_attacks.TESTS / "support"))
-
-import small_victims  # type: ignore[import-not-found]
 
 ROWS, SEED = 20, 0
 # Forward passes of Foolbox' walk: 51 for its start, 1.1 per step.
@@ -177,7 +173,7 @@ def foolbox_decision(
       walk: BoundaryAttack, else HopSkipJumpAttack, which only knows the range (0, 1).
     """
     torch.manual_seed(SEED)
-    counting = CountingTwin(golden_attacks.UnitRange(model))
+    counting = CountingTwin(UnitRange(model))
     wrapped = foolbox.PyTorchModel(counting.eval(), bounds=(0, 1), device="cpu")
     made: Any = (
         foolbox.attacks.BoundaryAttack(steps=steps)
@@ -215,11 +211,9 @@ def found_by(
 
 def inputs_and_predictions(kind: str) -> tuple[Any, np.ndarray, np.ndarray]:
     """The torch victim, inputs of it, and what it says about them."""
-    model = golden_attacks.twin(kind, small_victims.WEIGHTS[kind]())
+    model = twin(kind, small_victims.WEIGHTS[kind]())
     x = small_victims.waveforms(ROWS)
-    with torch.no_grad():
-        predicted = model(torch.tensor(x.astype(np.float64))).argmax(dim=1)
-    return model, x, predicted.numpy().astype(np.int32)
+    return model, x, predictions(model, x).astype(np.int32)
 
 
 def golden(kind: str) -> dict[str, Any]:
@@ -238,10 +232,7 @@ def golden(kind: str) -> dict[str, Any]:
 
 def main() -> None:
     """Write the file."""
-    torch.set_num_threads(1)
-    path = golden_attacks.TESTS / "golden" / "decision.npz"
-    np.savez_compressed(path, **golden("conv"))
-    print(f"{path}: {path.stat().st_size / 1024:.0f} KiB")
+    write_golden("decision.npz", lambda: golden("conv"))
 
 
 if __name__ == "__main__":

@@ -7,21 +7,14 @@ tests/golden/attacks_conv.npz. The functions here are also the live oracles of
 tests/peers/test_minimal_norm_peers.py.
 """
 
-import sys
-from pathlib import Path
 from typing import Any
 
+import golden_attacks
 import numpy as np
 import torch
 import torchattacks
 from art.attacks.evasion import DeepFool
-
-SCRIPTS = Path(__file__).resolve().parent
-TESTS = SCRIPTS.parent / "tests"
-sys.path[:0] = [str(SCRIPTS), str(TESTS / "support")]
-
-import golden_attacks  # noqa: E402
-import small_victims  # type: ignore[import-not-found]  # noqa: E402
+from golden_victims import UnitRange, predictions, small_victims, twin, unit_image, write_golden
 
 ROWS = 12
 STEPS = {"deepfool": 50, "sparsefool": 10, "fab": 20}
@@ -40,9 +33,9 @@ def torchattacks_adversarial(model: Any, x: np.ndarray, y: np.ndarray, attack: s
     the result, so the attack itself is called.
     """
     labels = torch.tensor(y.astype(np.int64))
-    unit = golden_attacks.unit_image(x)
+    unit = unit_image(x)
     if attack.startswith("fab"):
-        wrapped = golden_attacks.UnitRange(model.float()).eval()
+        wrapped = UnitRange(model.float()).eval()
         fab: Any = torchattacks.FAB(
             wrapped,
             norm=FAB_NORMS[attack.removeprefix("fab_")],
@@ -53,7 +46,7 @@ def torchattacks_adversarial(model: Any, x: np.ndarray, y: np.ndarray, attack: s
         found = fab.attack_single_run(unit.float(), labels)
         model.double()
     else:
-        wrapped = golden_attacks.UnitRange(model).eval()
+        wrapped = UnitRange(model).eval()
         made: Any = {
             "deepfool": lambda: torchattacks.DeepFool(wrapped, steps=STEPS["deepfool"]),
             "sparsefool": lambda: torchattacks.SparseFool(
@@ -71,16 +64,10 @@ def art_adversarial(model: Any, x: np.ndarray, candidates: int) -> np.ndarray:
     return attack.generate(x)
 
 
-def predictions(model: Any, x: np.ndarray) -> np.ndarray:
-    """Predicted classes."""
-    with torch.no_grad():
-        return model(torch.tensor(x.astype(np.float64))).numpy().argmax(axis=1)
-
-
 def golden(kind: str) -> dict[str, Any]:
     """Everything the golden file holds for one victim."""
     x = small_victims.waveforms(ROWS)
-    model = golden_attacks.twin(kind, small_victims.WEIGHTS[kind]())
+    model = twin(kind, small_victims.WEIGHTS[kind]())
     y = predictions(model, x)
     held: dict[str, Any] = {"x": x, "y": y.astype(np.int32)}
     for attack in ("deepfool", "sparsefool", *(f"fab_{norm}" for norm in FAB_NORMS)):
@@ -93,10 +80,7 @@ def golden(kind: str) -> dict[str, Any]:
 
 def main() -> None:
     """Write the file."""
-    torch.set_num_threads(1)
-    path = TESTS / "golden" / "minimal_norm.npz"
-    np.savez_compressed(path, **golden("conv"))
-    print(f"{path}: {path.stat().st_size / 1024:.0f} KiB")
+    write_golden("minimal_norm.npz", lambda: golden("conv"))
 
 
 if __name__ == "__main__":

@@ -8,19 +8,13 @@ that the tests that read the file need none of the three. The torchattacks oracl
 live by tests/peers/test_query_peers.py.
 """
 
-import sys
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import numpy as np
 import torch
 import torchattacks
-
-TESTS = Path(__file__).resolve().parents[1] / "tests"
-sys.path.insert(0, str(TESTS / "support"))
-
-import small_victims  # type: ignore[import-not-found]  # noqa: E402
+from golden_victims import SpectrogramTwin, small_victims, write_golden
 
 WINDOWS = (3, 5, 8, 13)
 SCHEDULES = ((200, True), (5000, True), (5000, False), (10_000, True))
@@ -33,29 +27,21 @@ CMA_GENERATIONS = 6
 CMA_SIGMA = 0.3
 
 
-class SpectrogramTwin(torch.nn.Module):
+class ImageTwin(SpectrogramTwin):
     """The small CNN in torch, on images [batch, 1, frames, mels] in (0, 1)."""
 
     def __init__(self, weights: dict[str, np.ndarray], bounds: tuple[float, float]) -> None:
-        super().__init__()
-        # [height, width, in, out] -> [out, in, height, width]
-        self.filters = torch.nn.Parameter(torch.tensor(weights["filters"].transpose(3, 2, 0, 1)))
-        self.shift = torch.nn.Parameter(torch.tensor(weights["shift"]))
-        self.kernel = torch.nn.Parameter(torch.tensor(weights["kernel"]))
-        self.bias = torch.nn.Parameter(torch.tensor(weights["bias"]))
+        super().__init__(weights)
         self.bounds = bounds
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
-        x = self.bounds[0] + (self.bounds[1] - self.bounds[0]) * z
-        hidden = torch.nn.functional.conv2d(x, self.filters, self.shift)
-        pooled = torch.tanh(hidden).square().mean(dim=(2, 3))
-        return pooled @ self.kernel + self.bias
+        return super().forward((self.bounds[0] + (self.bounds[1] - self.bounds[0]) * z)[:, 0])
 
 
 def spectrogram_twin() -> tuple[Any, tuple[float, float]]:
     """The twin of the small spectrogram victim, and the victim's bounds."""
     bounds = small_victims.SPECTROGRAM_BOUNDS
-    return SpectrogramTwin(small_victims.WEIGHTS["spectrogram"](), bounds).eval(), bounds
+    return ImageTwin(small_victims.WEIGHTS["spectrogram"](), bounds).eval(), bounds
 
 
 def as_image(x: np.ndarray, bounds: tuple[float, float]) -> torch.Tensor:
@@ -139,10 +125,7 @@ def cma_golden() -> dict[str, Any]:
 
 def main() -> None:
     """Write the file."""
-    torch.set_num_threads(1)
-    path = TESTS / "golden" / "query.npz"
-    np.savez_compressed(path, **square_golden(), **pixle_golden(), **cma_golden())
-    print(f"{path}: {path.stat().st_size / 1024:.0f} KiB")
+    write_golden("query.npz", lambda: square_golden() | pixle_golden() | cma_golden())
 
 
 if __name__ == "__main__":

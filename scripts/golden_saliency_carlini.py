@@ -7,21 +7,14 @@ tests/golden/attacks_conv.npz. The functions here are also the live oracles of
 tests/peers/test_saliency_carlini_peers.py.
 """
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import foolbox
+import golden_attacks
 import numpy as np
 import torch
 from art.attacks.evasion import CarliniL2Method, CarliniLInfMethod, SaliencyMapMethod
-
-SCRIPTS = Path(__file__).resolve().parent
-TESTS = SCRIPTS.parent / "tests"
-sys.path[:0] = [str(SCRIPTS), str(TESTS / "support")]
-
-import golden_attacks  # noqa: E402
-import small_victims  # type: ignore[import-not-found]  # noqa: E402
+from golden_victims import predictions, small_victims, twin, write_golden
 
 ROWS = 10
 THETAS = (0.3, -0.3)
@@ -66,12 +59,6 @@ def foolbox_carlini_l2(
     return found.detach().numpy()
 
 
-def predictions(model: Any, x: np.ndarray) -> np.ndarray:
-    """Predicted classes."""
-    with torch.no_grad():
-        return model(torch.tensor(x.astype(np.float64))).numpy().argmax(axis=1)
-
-
 def next_class(y: np.ndarray) -> np.ndarray:
     """A target for each row."""
     return (y + 1) % small_victims.CLASSES
@@ -80,7 +67,7 @@ def next_class(y: np.ndarray) -> np.ndarray:
 def golden(kind: str) -> dict[str, Any]:
     """Everything the golden file holds for one victim."""
     x = small_victims.waveforms(ROWS, seed=21)
-    model = golden_attacks.twin(kind, small_victims.WEIGHTS[kind]())
+    model = twin(kind, small_victims.WEIGHTS[kind]())
     y = predictions(model, x)
     held: dict[str, Any] = {"x": x, "y": y.astype(np.int32)}
     for theta in THETAS:
@@ -93,10 +80,7 @@ def golden(kind: str) -> dict[str, Any]:
 
 def main() -> None:
     """Write the file."""
-    torch.set_num_threads(1)
-    path = TESTS / "golden" / "saliency_carlini.npz"
-    np.savez_compressed(path, **golden("conv"))
-    print(f"{path}: {path.stat().st_size / 1024:.0f} KiB")
+    write_golden("saliency_carlini.npz", lambda: golden("conv"))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ and a peer make of the same work, taking turns in one run, on which machine.
 """
 
 import dataclasses
+import itertools
 import json
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from typing import Any
 from jaxser.reporting.grouping import grouped
 from jaxser.runtime.errors import InputError
 
-__all__ = ["Comparison", "read_comparisons"]
+__all__ = ["Comparison", "comparisons_of", "pairs_of_sides", "read_comparisons"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +64,7 @@ def read_comparisons(folder: Path) -> tuple[list[Comparison], list[str]]:
     others = []
     for path in paths:
         try:
-            its = list(_comparisons(json.loads(path.read_text(encoding="utf-8"))))
+            its = list(comparisons_of(json.loads(path.read_text(encoding="utf-8"))))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
                 f"{path} is not what a benchmark writes ({type(error).__name__}: {error}); measure "
@@ -77,8 +78,8 @@ def read_comparisons(folder: Path) -> tuple[list[Comparison], list[str]]:
     return found, others
 
 
-def _comparisons(report: Mapping[str, Any]) -> Iterator[Comparison]:
-    """Of a file of any benchmark."""
+def comparisons_of(report: Mapping[str, Any]) -> Iterator[Comparison]:
+    """Of the content of a file, of whatever benchmark; nothing where it has no peer."""
     device = _device(report["environment"])
     if "cells" in report:
         yield from _of_cells(report, device)
@@ -166,6 +167,23 @@ def _of_sides(
     measured: Sequence[Mapping[str, Any]], report: Mapping[str, Any], device: str
 ) -> Iterator[Comparison]:
     """Of benchmarks.foundation and benchmarks.generator, which measure several sides in turn."""
+    for mine, peer in pairs_of_sides(measured):
+        side = mine["side"].removeprefix("jaxser").strip()
+        work = [mine["task"], *([side] if side else []), f"batch {mine['batch']}"]
+        yield Comparison(
+            work=", ".join(work),
+            model=mine.get("model", "waveunet"),
+            seconds=mine.get("seconds", report.get("seconds", float("nan"))),
+            peer=peer["side"],
+            **_turns(mine["rows_per_s"], peer["rows_per_s"]),
+            device=device,
+        )
+
+
+def pairs_of_sides(
+    measured: Sequence[Mapping[str, Any]],
+) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    """What jaxser and what a peer did of the same task in the same turns, for all of both."""
     runs: list[list[Mapping[str, Any]]] = []
     for each in measured:
         # A side that is there already begins the next run.
@@ -175,19 +193,7 @@ def _of_sides(
         runs[-1].append(each)
     for sides in runs:
         own = [each for each in sides if each["side"].startswith("jaxser")]
-        peers = [each for each in sides if each not in own]
-        for mine in own:
-            for peer in peers:
-                side = mine["side"].removeprefix("jaxser").strip()
-                work = [mine["task"], *([side] if side else []), f"batch {mine['batch']}"]
-                yield Comparison(
-                    work=", ".join(work),
-                    model=mine.get("model", "waveunet"),
-                    seconds=mine.get("seconds", report.get("seconds", float("nan"))),
-                    peer=peer["side"],
-                    **_turns(mine["rows_per_s"], peer["rows_per_s"]),
-                    device=device,
-                )
+        yield from itertools.product(own, [each for each in sides if each not in own])
 
 
 def _task(each: Mapping[str, Any]) -> tuple[str, str]:

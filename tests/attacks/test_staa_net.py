@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from small_victims import small_victim, waveforms
 
-from benchmarks.generator import EPSILON, attacked
+from benchmarks.generator_attacks import EPSILON, attacked
 from jaxser import run_attack
 from jaxser.attacks import PGD, StaaNet, from_parameters, parameters
 from jaxser.attacks.generator import (

@@ -244,7 +244,9 @@ def test_an_exported_victim_is_attacked_in_torch_as_here(case, tmp_path):
     """torchattacks on the written folder fools the rows that are fooled here, and no other."""
     import torch
 
-    from benchmarks.attack_peers import PEERS, PeerVictim, Work
+    from benchmarks.attack_cases import Work
+    from benchmarks.peers import attacks_of
+    from benchmarks.peers.victim import PeerVictim
 
     model = small_model(case, do_normalize=True)
     labels = ("anger", "boredom", "disgust", "fear", "joy")
@@ -262,7 +264,7 @@ def test_an_exported_victim_is_attacked_in_torch_as_here(case, tmp_path):
         x = x - x.mean(dim=1, keepdim=True)
         return twin(x * (x.square().mean(dim=1, keepdim=True) + 1e-7).rsqrt()).logits
 
-    x_adv = PEERS["torchattacks"]["mifgsm"](PeerVictim(logits), x, y, work, len(x))
+    x_adv = attacks_of("torchattacks")["mifgsm"](PeerVictim(logits), x, y, work, len(x))
     fooled = logits(torch.from_numpy(x_adv)).argmax(dim=1).numpy() != y
     assert 0 < fooled.sum() < len(x)
     np.testing.assert_array_equal(result.success[0], fooled)

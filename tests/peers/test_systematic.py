@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import systematic
+from benchmarks.systematic import TABLE
+from benchmarks.systematic_art import peers
+from benchmarks.systematic_cells import Cell, Table
 from jaxser import models
 from jaxser.papers.table import load_table
 from jaxser.victims.victim import Victim
@@ -21,7 +23,7 @@ CLASSES, FRAMES, MELS, ROWS = 5, 58, 34, 10
 
 
 @pytest.fixture(scope="module")
-def table() -> systematic.Table:
+def table() -> Table:
     """An untrained CNN-LSTM whose classes all come up, on noise within −5 … 7."""
     torch = pytest.importorskip("torch")
     from benchmarks.torch_twins import twin_of
@@ -62,12 +64,12 @@ def table() -> systematic.Table:
     assert len(set(labels.tolist())) > 2
     # Not all predictions are right.
     labels[0] = (labels[0] + 1) % CLASSES
-    return systematic.Table(victim, twin_of("cnn_lstm", victim.variables), x, labels)
+    return Table(victim, twin_of("cnn_lstm", victim.variables), x, labels)
 
 
-def cells(table: systematic.Table, name: str) -> list[systematic.Cell]:
-    entry = next(e for e in load_table(systematic.TABLE).attacks if e.title == name)
-    return list(table.line(entry, systematic.peers()[name], ROWS))
+def cells(table: Table, name: str) -> list[Cell]:
+    entry = next(e for e in load_table(TABLE).attacks if e.title == name)
+    return list(table.line(entry, peers()[name], ROWS))
 
 
 @pytest.mark.parametrize("name", ["FGSM", "BIM", "DeepFool", "JSMA", "C&W L2", "C&W"])

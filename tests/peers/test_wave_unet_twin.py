@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from model_gradients import distance
 
-from benchmarks import generator as benchmark
+from benchmarks import generator
+from benchmarks.generator_sides import jax_side, torch_side
 from jaxser import models
 from jaxser.runtime.errors import UsageError
 from jaxser.victims.key_tables.entries import from_torch, to_torch
@@ -83,8 +84,8 @@ def test_sides_of_the_benchmark_do_the_same(dtype, apart):
     twin = TorchWaveUNet(SAMPLES, model.input_samples, model.output_samples, model.widths)
     twin.load_state_dict({key: torch.from_numpy(each) for key, each in state.items()})
     variables = from_torch(state, wave_unet_table(len(model.widths)))
-    ours = benchmark.jax_side(model, jax.tree.map(jnp.asarray, variables))
-    theirs = benchmark.torch_side(twin, "cpu", dtype, False, ours.gflop)
+    ours = jax_side(model, jax.tree.map(jnp.asarray, variables))
+    theirs = torch_side(twin, "cpu", dtype, False, ours.gflop)
     x = seeded_batch()
     placed = ours.place(x), theirs.place(x)
 
@@ -112,4 +113,4 @@ def test_sides_of_the_benchmark_do_the_same(dtype, apart):
 def test_the_benchmark_says_that_there_is_no_gpu(monkeypatch):
     monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", "")  # is put back afterwards
     with pytest.raises(UsageError, match="JAX sees no GPU"):
-        benchmark.main(["--device", "gpu"])
+        generator.main(["--device", "gpu"])

@@ -1,7 +1,7 @@
 """Small victims with fixed weights, for tests of attacks: a linear one and a 1-D convolution on
 waveforms, a small CNN on standardised log-mel spectrograms, and that CNN behind its front end.
 
-The torch twins for the oracles are in ``scripts/golden_attacks.py``; both sides read the weights
+The torch twins for the oracles are in ``scripts/golden_victims.py``; both sides read the weights
 made here.
 """
 
