@@ -19,10 +19,10 @@ _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
 
 def adam(
     first: Float[Array, "batch ..."],
-    second: Float[Array, "batch *rest"],
+    second: Float[Array, " batch *rest"],
     gradient: Float[Array, "batch ..."],
-    count: Int[Array, "batch"],
-) -> tuple[Float[Array, "batch ..."], Float[Array, "batch *rest"], Float[Array, "batch ..."]]:
+    count: Int[Array, " batch"],
+) -> tuple[Float[Array, "batch ..."], Float[Array, " batch *rest"], Float[Array, "batch ..."]]:
     """New moments and the step to subtract, before the learning rate; ``count`` starts at 1.
 
     ``second`` has one entry per sample of the input, as in Adam, or one per row.
@@ -41,6 +41,6 @@ def adam(
     return first, second, first * first_scale / (spread + _EPSILON)
 
 
-def reset_rows(rows: Bool[Array, "batch"], values: Float[Array, "batch ..."]) -> Array:
+def reset_rows(rows: Bool[Array, " batch"], values: Float[Array, "batch ..."]) -> Array:
     """``values`` with zeros in the given rows: the moments of a descent that starts anew."""
     return jnp.where(per_row(rows, values), jnp.zeros_like(values), values)

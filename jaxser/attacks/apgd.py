@@ -78,10 +78,10 @@ class _Look:
     """What one look at the present points tells, the mean over draws of the victim's noise."""
 
     gradient: Float[Array, "batch ..."]
-    loss: Float[Array, "batch"]
-    score: Float[Array, "batch"]
-    reached: Bool[Array, "batch"]
-    flags: UInt[Array, "batch"]
+    loss: Float[Array, " batch"]
+    score: Float[Array, " batch"]
+    reached: Bool[Array, " batch"]
+    flags: UInt[Array, " batch"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,10 +160,10 @@ class APGD(BaseAttack):
     def init(
         self,
         logits_fn: LogitsFn,
-        keys: Key[Array, "batch"],
+        keys: Key[Array, " batch"],
         x: Float[Array, "batch ..."],
-        y: Int[Array, "batch"],
-        epsilon: Float[Array, "batch"],
+        y: Int[Array, " batch"],
+        epsilon: Float[Array, " batch"],
     ) -> APGDState:
         """A random start; one forward pass tells which rows are done and the likeliest classes."""
         state = new_state(keys, x, y, epsilon)
@@ -239,8 +239,8 @@ class APGD(BaseAttack):
         return self.samples if isinstance(logits_fn, RandomLogits) else 1
 
     def _score(
-        self, logits: Float[Array, "rows classes"], y: Int[Array, "rows"]
-    ) -> Float[Array, "rows"]:
+        self, logits: Float[Array, "rows classes"], y: Int[Array, " rows"]
+    ) -> Float[Array, " rows"]:
         """How far the attack has got: the margin, positive where it succeeds."""
         margin = margin_loss(logits, y)
         return jnp.where(prediction(logits) >= 0, -margin if self.targeted else margin, -jnp.inf)
@@ -262,9 +262,9 @@ class APGD(BaseAttack):
     def _loss(
         self,
         logits: Float[Array, "rows classes"],
-        y: Int[Array, "rows"],
-        other: Int[Array, "rows"],
-    ) -> tuple[Float[Array, "rows"], UInt[Array, "rows"]]:
+        y: Int[Array, " rows"],
+        other: Int[Array, " rows"],
+    ) -> tuple[Float[Array, " rows"], UInt[Array, " rows"]]:
         """The loss to ascend, and what has to be said about it."""
         classes = logits.shape[1]
         few = jnp.full(y.shape, FEW_CLASSES, jnp.uint32)
@@ -283,7 +283,7 @@ class APGD(BaseAttack):
             return sign * margin_loss(logits, y), few
         return sign * dlr_loss(logits, y), jnp.zeros_like(few)
 
-    def _look(self, logits_fn: LogitsFn, state: APGDState, index: Int[Array, "batch"]) -> _Look:
+    def _look(self, logits_fn: LogitsFn, state: APGDState, index: Int[Array, " batch"]) -> _Look:
         """One forward and one backward pass at ``now`` for each draw, with the run's class."""
         draws = self._passes(logits_fn)
         if isinstance(logits_fn, RandomLogits):
@@ -308,7 +308,7 @@ class APGD(BaseAttack):
         state: APGDState,
         at: Float[Array, "batch ..."],
         gradient: Float[Array, "batch ..."],
-        share: Float[Array, "batch"],
+        share: Float[Array, " batch"],
     ) -> Float[Array, "batch ..."]:
         """The next point: ``share`` the step's, the rest momentum's (eq. 3 and 4; none for L1)."""
         length = per_row(state.length, at)

@@ -55,23 +55,23 @@ class APGDState(AttackState):
     previous: Float[Array, "batch ..."]
     best: Float[Array, "batch ..."]
     best_gradient: Float[Array, "batch ..."]
-    loss: Float[Array, "batch"]
-    best_loss: Float[Array, "batch"]
-    checked_loss: Float[Array, "batch"]
-    rises: Int[Array, "batch"]
-    length: Float[Array, "batch"]
-    reduced: Bool[Array, "batch"]
-    moving: Int[Array, "batch"]
-    changed: Int[Array, "batch"]
-    score: Float[Array, "batch"]
+    loss: Float[Array, " batch"]
+    best_loss: Float[Array, " batch"]
+    checked_loss: Float[Array, " batch"]
+    rises: Int[Array, " batch"]
+    length: Float[Array, " batch"]
+    reduced: Bool[Array, " batch"]
+    moving: Int[Array, " batch"]
+    changed: Int[Array, " batch"]
+    score: Float[Array, " batch"]
     others: Int[Array, "batch runs"]
 
 
 def after_look(
     state: APGDState,
-    loss: Float[Array, "batch"],
+    loss: Float[Array, " batch"],
     gradient: Float[Array, "batch ..."],
-    first: Bool[Array, "batch"],
+    first: Bool[Array, " batch"],
     norm: Norm,
     count_first: bool,
 ) -> APGDState:
@@ -111,7 +111,7 @@ def after_look(
 def checkpoint(
     state: APGDState,
     gradient: Float[Array, "batch ..."],
-    index: Int[Array, "batch"],
+    index: Int[Array, " batch"],
     steps: int,
     norm: Norm,
     rho: float,

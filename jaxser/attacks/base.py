@@ -89,15 +89,15 @@ class AttackState:
     """
 
     x: Float[Array, "batch ..."]
-    y: Int[Array, "batch"]
-    epsilon: Float[Array, "batch"]
-    keys: Key[Array, "batch"]
+    y: Int[Array, " batch"]
+    epsilon: Float[Array, " batch"]
+    keys: Key[Array, " batch"]
     x_adv: Float[Array, "batch ..."]
-    done: Bool[Array, "batch"]
-    steps: Int[Array, "batch"]
-    queries: Int[Array, "batch"]
-    gradients: Int[Array, "batch"]
-    flags: UInt[Array, "batch"]
+    done: Bool[Array, " batch"]
+    steps: Int[Array, " batch"]
+    queries: Int[Array, " batch"]
+    gradients: Int[Array, " batch"]
+    flags: UInt[Array, " batch"]
 
 
 State = TypeVar("State", bound=AttackState)
@@ -154,10 +154,10 @@ class Attack(Protocol):
     def init(
         self,
         logits_fn: LogitsFn,
-        keys: Key[Array, "batch"],
+        keys: Key[Array, " batch"],
         x: Float[Array, "batch ..."],
-        y: Int[Array, "batch"],
-        epsilon: Float[Array, "batch"],
+        y: Int[Array, " batch"],
+        epsilon: Float[Array, " batch"],
     ) -> Any:
         """State before the first step."""
         ...
@@ -203,10 +203,10 @@ class BaseAttack:
     def init(
         self,
         logits_fn: LogitsFn,
-        keys: Key[Array, "batch"],
+        keys: Key[Array, " batch"],
         x: Float[Array, "batch ..."],
-        y: Int[Array, "batch"],
-        epsilon: Float[Array, "batch"],
+        y: Int[Array, " batch"],
+        epsilon: Float[Array, " batch"],
     ) -> Any:
         """The clean input."""
         return new_state(keys, x, y, epsilon)
@@ -274,8 +274,8 @@ class SharedDirection(Protocol):
     """An attack whose direction does not depend on ε: one gradient serves a whole sweep."""
 
     def direction(
-        self, logits_fn: LogitsFn, x: Float[Array, "batch ..."], y: Int[Array, "batch"]
-    ) -> tuple[Float[Array, "batch ..."], UInt[Array, "batch"]]:
+        self, logits_fn: LogitsFn, x: Float[Array, "batch ..."], y: Int[Array, " batch"]
+    ) -> tuple[Float[Array, "batch ..."], UInt[Array, " batch"]]:
         """The direction of each row, and its flags; one forward and one backward pass."""
         ...
 
@@ -283,7 +283,7 @@ class SharedDirection(Protocol):
         self,
         x: Float[Array, "batch ..."],
         direction: Float[Array, "batch ..."],
-        epsilon: Float[Array, "batch"],
+        epsilon: Float[Array, " batch"],
     ) -> Float[Array, "batch ..."]:
         """The adversarial input at ``epsilon``."""
         ...
@@ -305,7 +305,7 @@ class NetworkAttack(Protocol):
         ...
 
 
-def row_keys(key: Key[Array, ""], ids: UInt[Array, "batch"]) -> Key[Array, "batch"]:
+def row_keys(key: Key[Array, ""], ids: UInt[Array, " batch"]) -> Key[Array, " batch"]:
     """One key per row: the same utterance has the same randomness wherever it sits.
 
     By ``fold_in`` of the utterance's id: ``split`` would give keys by position, and a row's result
@@ -314,7 +314,7 @@ def row_keys(key: Key[Array, ""], ids: UInt[Array, "batch"]) -> Key[Array, "batc
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, ids)
 
 
-def step_keys(keys: Key[Array, "batch"], steps: Int[Array, "batch"]) -> Key[Array, "batch"]:
+def step_keys(keys: Key[Array, " batch"], steps: Int[Array, " batch"]) -> Key[Array, " batch"]:
     """Keys of one step; step 0 is ``init``'s.
 
     From the row's own count of steps, not the loop's: the rows of a batch started at different
@@ -324,10 +324,10 @@ def step_keys(keys: Key[Array, "batch"], steps: Int[Array, "batch"]) -> Key[Arra
 
 
 def new_state(
-    keys: Key[Array, "batch"],
+    keys: Key[Array, " batch"],
     x: Float[Array, "batch ..."],
-    y: Int[Array, "batch"],
-    epsilon: Float[Array, "batch"],
+    y: Int[Array, " batch"],
+    epsilon: Float[Array, " batch"],
     x_adv: Float[Array, "batch ..."] | None = None,
 ) -> AttackState:
     """State with nothing spent, starting from ``x_adv`` (default: the clean input)."""

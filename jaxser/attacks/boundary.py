@@ -67,13 +67,13 @@ class BoundaryState(ApproachState):
       source_trials, source_hits: outcomes since the source step was last looked at.
     """
 
-    proposals: Int[Array, "batch"]
-    spherical_step: Float[Array, "batch"]
-    source_step: Float[Array, "batch"]
-    spherical_trials: Int[Array, "batch"]
-    spherical_hits: Int[Array, "batch"]
-    source_trials: Int[Array, "batch"]
-    source_hits: Int[Array, "batch"]
+    proposals: Int[Array, " batch"]
+    spherical_step: Float[Array, " batch"]
+    source_step: Float[Array, " batch"]
+    spherical_trials: Int[Array, " batch"]
+    spherical_hits: Int[Array, " batch"]
+    source_trials: Int[Array, " batch"]
+    source_hits: Int[Array, " batch"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,10 +177,10 @@ class Boundary(DecisionAttack):
     def init(
         self,
         logits_fn: LogitsFn,
-        keys: Key[Array, "batch"],
+        keys: Key[Array, " batch"],
         x: Float[Array, "batch ..."],
-        y: Int[Array, "batch"],
-        epsilon: Float[Array, "batch"],
+        y: Int[Array, " batch"],
+        epsilon: Float[Array, " batch"],
     ) -> BoundaryState | ARTBoundaryState:
         """Nothing spent; no start yet."""
         state = new_state(keys, x, y, epsilon)
@@ -258,7 +258,7 @@ class Boundary(DecisionAttack):
         return jnp.where(per_row(starting, x), start, candidate)
 
     def _walk(
-        self, new: BoundaryState, state: BoundaryState, hit: Bool[Array, "batch"]
+        self, new: BoundaryState, state: BoundaryState, hit: Bool[Array, " batch"]
     ) -> BoundaryState:
         """Book what the pass says about a proposal, and adapt the steps."""
         checking = state.phase == _CHECK
@@ -294,11 +294,11 @@ class Boundary(DecisionAttack):
 
     def _change(
         self,
-        trials: Int[Array, "batch"],
-        hits: Int[Array, "batch"],
+        trials: Int[Array, " batch"],
+        hits: Int[Array, " batch"],
         window: int,
         rates: tuple[float, float],
-    ) -> Float[Array, "batch"]:
+    ) -> Float[Array, " batch"]:
         """Factor of a step whose outcomes fill the window: longer where it succeeds often."""
         low, high = rates
         longer = (trials >= window) & (hits > high * trials)

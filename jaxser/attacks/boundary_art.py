@@ -49,12 +49,12 @@ class ARTBoundaryState(DecisionState):
       satisfied: which of that trial's samples were adversarial.
     """
 
-    iteration: Int[Array, "batch"]
-    trial: Int[Array, "batch"]
-    rounds: Int[Array, "batch"]
-    spherical_step: Float[Array, "batch"]
-    source_step: Float[Array, "batch"]
-    used_step: Float[Array, "batch"]
+    iteration: Int[Array, " batch"]
+    trial: Int[Array, " batch"]
+    rounds: Int[Array, " batch"]
+    spherical_step: Float[Array, " batch"]
+    source_step: Float[Array, " batch"]
+    used_step: Float[Array, " batch"]
     satisfied: Bool[Array, "batch samples"]
 
 
@@ -200,7 +200,7 @@ class ARTSchedule:
 
 
 def sample_noise(
-    keys: Key[Array, "batch"], like: Float[Array, "batch samples ..."]
+    keys: Key[Array, " batch"], like: Float[Array, "batch samples ..."]
 ) -> Float[Array, "batch samples ..."]:
     """Standard normal noise for several candidates per row."""
     each = jax.vmap(jax.vmap(jax.random.fold_in, in_axes=(None, 0)), in_axes=(0, None))(

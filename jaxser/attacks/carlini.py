@@ -61,19 +61,19 @@ _PROGRESS, _CHECKS = 0.9999, 10
 
 
 def attack_margin(
-    logits: Float[Array, "batch classes"], y: Int[Array, "batch"], targeted: bool
-) -> Float[Array, "batch"]:
+    logits: Float[Array, "batch classes"], y: Int[Array, " batch"], targeted: bool
+) -> Float[Array, " batch"]:
     """How far the logits are on the side that the attack wants."""
     margin = margin_loss(logits, y)
     return -margin if targeted else margin
 
 
 def margin_gradient(
-    logits_fn: LogitsFn, x: Float[Array, "batch ..."], y: Int[Array, "batch"], targeted: bool
+    logits_fn: LogitsFn, x: Float[Array, "batch ..."], y: Int[Array, " batch"], targeted: bool
 ) -> RowGradient:
     """The margin and its gradient; c comes in after the backward pass and underflows nothing."""
 
-    def loss(logits: Float[Array, "batch classes"]) -> tuple[Float[Array, "batch"], int]:
+    def loss(logits: Float[Array, "batch classes"]) -> tuple[Float[Array, " batch"], int]:
         return attack_margin(logits, y, targeted), 0
 
     return row_gradient(logits_fn, x, y, targeted, loss)
@@ -96,12 +96,12 @@ class DescentState(AttackState):
 
     offset: Float[Array, "batch ..."]
     first: Float[Array, "batch ..."]
-    second: Float[Array, "batch *rest"]
-    iteration: Int[Array, "batch"]
-    const: Float[Array, "batch"]
-    best: Float[Array, "batch"]
-    improved: Bool[Array, "batch"]
-    last_loss: Float[Array, "batch"]
+    second: Float[Array, " batch *rest"]
+    iteration: Int[Array, " batch"]
+    const: Float[Array, " batch"]
+    best: Float[Array, " batch"]
+    improved: Bool[Array, " batch"]
+    last_loss: Float[Array, " batch"]
 
 
 Descent = TypeVar("Descent", bound=DescentState)
@@ -159,8 +159,8 @@ class Carlini(MinimalNormAttack):
         )
 
     def hinge(
-        self, margin: Float[Array, "batch"], logits: Float[Array, "batch classes"]
-    ) -> Float[Array, "batch"]:
+        self, margin: Float[Array, " batch"], logits: Float[Array, "batch classes"]
+    ) -> Float[Array, " batch"]:
         """What is missing of the wanted margin; an input is adversarial where nothing is.
 
         The wanted margin is at least what rounding cannot take back, also with zero confidence.
@@ -168,8 +168,8 @@ class Carlini(MinimalNormAttack):
         return jax.nn.relu(jnp.maximum(self.confidence, safe_margin(logits)) - margin)
 
     def capped_rate(
-        self, share: float | None, amplitude: Float[Array, "batch"]
-    ) -> Float[Array, "batch"]:
+        self, share: float | None, amplitude: Float[Array, " batch"]
+    ) -> Float[Array, " batch"]:
         """The learning rate, at most ``share`` of an amplitude given in units of the input.
 
         An infinite amplitude, of a row that has found nothing yet, is no limit.
@@ -179,13 +179,13 @@ class Carlini(MinimalNormAttack):
         half = 1.0 if self.bounds is None else (self.bounds[1] - self.bounds[0]) / 2
         return jnp.minimum(self.learning_rate, share * amplitude / half)
 
-    def opens_tenth(self, state: DescentState) -> Bool[Array, "batch"]:
+    def opens_tenth(self, state: DescentState) -> Bool[Array, " batch"]:
         """Whether this iteration opens another tenth of the descent."""
         return state.iteration % math.ceil(self.steps / _CHECKS) == 0
 
     def ended(
-        self, state: DescentState, loss: Float[Array, "batch"]
-    ) -> tuple[Bool[Array, "batch"], Float[Array, "batch"]]:
+        self, state: DescentState, loss: Float[Array, " batch"]
+    ) -> tuple[Bool[Array, " batch"], Float[Array, " batch"]]:
         """Whether the descent of a row is over, and the loss to compare with next time."""
         over = state.iteration + 1 >= self.steps
         if not self.abort_early:
@@ -200,9 +200,9 @@ class Carlini(MinimalNormAttack):
         state: DescentState,
         found: RowGradient,
         gradient: Float[Array, "batch ..."],
-        rate: Float[Array, "batch"],
-        ended: Bool[Array, "batch"],
-        last_loss: Float[Array, "batch"],
+        rate: Float[Array, " batch"],
+        ended: Bool[Array, " batch"],
+        last_loss: Float[Array, " batch"],
     ) -> dict[str, Array]:
         """What every step changes: a step of Adam, or a fresh start of it, and the counters."""
         first, second, step = adam(state.first, state.second, gradient, state.iteration + 1)

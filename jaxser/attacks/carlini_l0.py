@@ -37,9 +37,9 @@ class L0State(DescentState):
 
     free: Bool[Array, "batch ..."]
     importance: Float[Array, "batch ..."]
-    removal: Float[Array, "batch"]
-    kept_const: Float[Array, "batch"]
-    round: Int[Array, "batch"]
+    removal: Float[Array, " batch"]
+    kept_const: Float[Array, " batch"]
+    round: Int[Array, " batch"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,10 +83,10 @@ class CarliniL0(GrowingConst):
     def init(
         self,
         logits_fn: LogitsFn,
-        keys: Key[Array, "batch"],
+        keys: Key[Array, " batch"],
         x: Float[Array, "batch ..."],
-        y: Int[Array, "batch"],
-        epsilon: Float[Array, "batch"],
+        y: Int[Array, " batch"],
+        epsilon: Float[Array, " batch"],
     ) -> L0State:
         """The clean input, before the first descent, on all samples."""
         state = new_state(keys, x, y, epsilon)

@@ -44,10 +44,10 @@ class L2State(DescentState):
       clean_hinge: the hinge at x.
     """
 
-    search: Int[Array, "batch"]
-    lower: Float[Array, "batch"]
-    upper: Float[Array, "batch"]
-    clean_hinge: Float[Array, "batch"]
+    search: Int[Array, " batch"]
+    lower: Float[Array, " batch"]
+    upper: Float[Array, " batch"]
+    clean_hinge: Float[Array, " batch"]
 
 
 @jax.tree_util.register_dataclass
@@ -72,17 +72,17 @@ class LineSearchState(AttackState):
 
     variable: Float[Array, "batch ..."]
     iterate: Float[Array, "batch ..."]
-    iteration: Int[Array, "batch"]
-    rate: Float[Array, "batch"]
-    const: Float[Array, "batch"]
-    lower: Float[Array, "batch"]
-    doubling: Bool[Array, "batch"]
-    loss: Float[Array, "batch"]
-    distance: Float[Array, "batch"]
-    reached: Bool[Array, "batch"]
-    ever: Bool[Array, "batch"]
-    search: Int[Array, "batch"]
-    best: Float[Array, "batch"]
+    iteration: Int[Array, " batch"]
+    rate: Float[Array, " batch"]
+    const: Float[Array, " batch"]
+    lower: Float[Array, " batch"]
+    doubling: Bool[Array, " batch"]
+    loss: Float[Array, " batch"]
+    distance: Float[Array, " batch"]
+    reached: Bool[Array, " batch"]
+    ever: Bool[Array, " batch"]
+    search: Int[Array, " batch"]
+    best: Float[Array, " batch"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,10 +142,10 @@ class CarliniL2(Carlini):
     def init(
         self,
         logits_fn: LogitsFn,
-        keys: Key[Array, "batch"],
+        keys: Key[Array, " batch"],
         x: Float[Array, "batch ..."],
-        y: Int[Array, "batch"],
-        epsilon: Float[Array, "batch"],
+        y: Int[Array, " batch"],
+        epsilon: Float[Array, " batch"],
     ) -> L2State | LineSearchState:
         """The clean input, before the first descent."""
         state = new_state(keys, x, y, epsilon)
@@ -248,8 +248,8 @@ class CarliniL2(Carlini):
         searching = ~state.done & (state.const < _LARGEST_CONST)
 
         def attempt(
-            rate: Float[Array, "batch"],
-        ) -> tuple[Float[Array, "batch"], Float[Array, "batch"], Float[Array, "batch"]]:
+            rate: Float[Array, " batch"],
+        ) -> tuple[Float[Array, " batch"], Float[Array, " batch"], Float[Array, " batch"]]:
             point = from_tanh(state.variable + per_row(rate, state.x) * direction, bounds)
             logits = logits_fn(point).astype(jnp.float32)
             hinge = self.hinge(attack_margin(logits, state.y, self.targeted), logits)

@@ -36,7 +36,7 @@ class LinfState(DescentState):
       tau: the amplitude that is tolerated.
     """
 
-    tau: Float[Array, "batch"]
+    tau: Float[Array, " batch"]
 
 
 @jax.tree_util.register_dataclass
@@ -58,12 +58,12 @@ class ArtLinfState(AttackState):
     variable: Float[Array, "batch ..."]
     first: Float[Array, "batch ..."]
     second: Float[Array, "batch ..."]
-    iteration: Int[Array, "batch"]
+    iteration: Int[Array, " batch"]
     start: Float[Array, "batch ..."]
-    tau: Float[Array, "batch"]
-    best: Float[Array, "batch"]
-    converged: Int[Array, "batch"]
-    improved: Bool[Array, "batch"]
+    tau: Float[Array, " batch"]
+    best: Float[Array, " batch"]
+    converged: Int[Array, " batch"]
+    improved: Bool[Array, " batch"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,10 +128,10 @@ class CarliniLinf(GrowingConst):
     def init(
         self,
         logits_fn: LogitsFn,
-        keys: Key[Array, "batch"],
+        keys: Key[Array, " batch"],
         x: Float[Array, "batch ..."],
-        y: Int[Array, "batch"],
-        epsilon: Float[Array, "batch"],
+        y: Int[Array, " batch"],
+        epsilon: Float[Array, " batch"],
     ) -> LinfState | ArtLinfState:
         """The clean input, before the first descent."""
         state = new_state(keys, x, y, epsilon)

@@ -39,13 +39,13 @@ class AdaptationState:
     """
 
     mean: Float[Array, "batch dimensions"]
-    sigma: Float[Array, "batch"]
+    sigma: Float[Array, " batch"]
     covariance: Float[Array, "batch dimensions dimensions"]
     basis: Float[Array, "batch dimensions dimensions"]
     scales: Float[Array, "batch dimensions"]
     step_path: Float[Array, "batch dimensions"]
     shape_path: Float[Array, "batch dimensions"]
-    generation: Int[Array, "batch"]
+    generation: Int[Array, " batch"]
 
 
 def reflect(points: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -152,14 +152,14 @@ class CovarianceAdaptation:
     population: int
     sigma: float = 0.3
 
-    def start(self, keys: Key[Array, "batch"], dimensions: int) -> tuple[AdaptationState, Array]:
+    def start(self, keys: Key[Array, " batch"], dimensions: int) -> tuple[AdaptationState, Array]:
         """Points around the middle."""
         search = adaptation_start(jnp.full((keys.shape[0], dimensions), 0.5), self.sigma)
         return search, _sample(search, self._noise(keys, dimensions))
 
     def advance(
         self,
-        keys: Key[Array, "batch"],
+        keys: Key[Array, " batch"],
         search: AdaptationState,
         trial: Float[Array, "batch population dimensions"],
         scores: Float[Array, "batch population"],
@@ -172,6 +172,6 @@ class CovarianceAdaptation:
         """Trials are folded into the cube."""
         return reflect(trial)
 
-    def _noise(self, keys: Key[Array, "batch"], dimensions: int) -> Array:
+    def _noise(self, keys: Key[Array, " batch"], dimensions: int) -> Array:
         shape = (self.population, dimensions)
         return jax.vmap(lambda key: jax.random.normal(key, shape))(keys)

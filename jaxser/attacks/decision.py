@@ -74,8 +74,8 @@ class DecisionState(AttackState):
       tries: starts tried.
     """
 
-    phase: Int[Array, "batch"]
-    tries: Int[Array, "batch"]
+    phase: Int[Array, " batch"]
+    tries: Int[Array, " batch"]
 
 
 @jax.tree_util.register_dataclass
@@ -87,7 +87,7 @@ class ApproachState(DecisionState):
       low: while bisecting, the share of the way to ``x_adv`` known not to be adversarial.
     """
 
-    low: Float[Array, "batch"]
+    low: Float[Array, " batch"]
 
 
 Approach = TypeVar("Approach", bound=ApproachState)
@@ -123,7 +123,7 @@ class DecisionAttack(MinimalNormAttack):
         return self.queries
 
     def approached(
-        self, state: Approach, hit: Bool[Array, "batch"], tolerance: float, arrived: int
+        self, state: Approach, hit: Bool[Array, " batch"], tolerance: float, arrived: int
     ) -> Approach:
         """Book what a pass says of the clean input, a start, or the way from it to the boundary.
 
@@ -153,8 +153,8 @@ class DecisionAttack(MinimalNormAttack):
         state: Approach,
         new: Approach,
         candidate: Float[Array, "batch ..."],
-        taken: Bool[Array, "batch"],
-        flags: UInt[Array, "batch"],
+        taken: Bool[Array, " batch"],
+        flags: UInt[Array, " batch"],
     ) -> Approach:
         """``new``, at the candidates that are taken, a query later; a search that ends steps out.
 
@@ -179,15 +179,15 @@ class DecisionAttack(MinimalNormAttack):
         return freeze_done(state, new)
 
 
-def midway(state: ApproachState) -> Float[Array, "batch"]:
+def midway(state: ApproachState) -> Float[Array, " batch"]:
     """The share of the way to ``x_adv`` that a bisection looks at next."""
     return 0.5 * (1.0 + state.low)
 
 
 def noise_bits(
-    keys: Key[Array, "batch"],
+    keys: Key[Array, " batch"],
     like: Float[Array, "batch ..."],
-    block: Int[Array, "batch"] | None = None,
+    block: Int[Array, " batch"] | None = None,
 ) -> UInt[Array, "batch ..."]:
     """32 random bits per entry, from the row's key and the entry's position alone.
 
@@ -232,14 +232,14 @@ def random_point(
     return per_row(jnp.where(peak > 0, peak, 1.0), x) * uniform(bits)
 
 
-def start_blocks(tries: Int[Array, "batch"]) -> Int[Array, "batch"]:
+def start_blocks(tries: Int[Array, " batch"]) -> Int[Array, " batch"]:
     """The blocks of :func:`noise_bits` that try number ``tries`` of a start wants."""
     return jnp.asarray(_BLOCKS)[tries % len(_BLOCKS)]
 
 
 def start_candidate(
     bits: UInt[Array, "batch ..."],
-    tries: Int[Array, "batch"],
+    tries: Int[Array, " batch"],
     x: Float[Array, "batch ..."],
     bounds: Bounds,
 ) -> Float[Array, "batch ..."]:
@@ -263,7 +263,7 @@ def start_candidate(
 
 
 def stepped_out(
-    ended: Bool[Array, "batch"],
+    ended: Bool[Array, " batch"],
     x_adv: Float[Array, "batch ..."],
     x: Float[Array, "batch ..."],
     bounds: Bounds,
@@ -281,9 +281,9 @@ def stepped_out(
 def decide(
     logits_fn: LogitsFn,
     candidate: Float[Array, "batch ..."],
-    y: Int[Array, "batch"],
+    y: Int[Array, " batch"],
     targeted: bool,
-) -> tuple[Bool[Array, "batch"], UInt[Array, "batch"]]:
+) -> tuple[Bool[Array, " batch"], UInt[Array, " batch"]]:
     """Whether each candidate is what the attack wants, and flags; one forward pass.
 
     A candidate without a finite prediction is not adversarial, and its row is flagged.

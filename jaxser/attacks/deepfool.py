@@ -117,10 +117,10 @@ class DeepFool(LinearisingAttack):
     def init(
         self,
         logits_fn: LogitsFn,
-        keys: Key[Array, "batch"],
+        keys: Key[Array, " batch"],
         x: Float[Array, "batch ..."],
-        y: Int[Array, "batch"],
-        epsilon: Float[Array, "batch"],
+        y: Int[Array, " batch"],
+        epsilon: Float[Array, " batch"],
     ) -> DeepFoolState:
         """The clean input; the victim is not run yet."""
         return extended(
@@ -161,8 +161,8 @@ class DeepFool(LinearisingAttack):
         return freeze_done(state, new)
 
     def _passed(
-        self, logits: Float[Array, "batch classes"], y: Int[Array, "batch"]
-    ) -> Bool[Array, "batch"]:
+        self, logits: Float[Array, "batch classes"], y: Int[Array, " batch"]
+    ) -> Bool[Array, " batch"]:
         """Whether the boundary is passed, and not by what rounding alone may take back."""
         passed = is_successful(prediction(logits), y, False)
         if self.compat is not None:
@@ -182,7 +182,7 @@ class DeepFool(LinearisingAttack):
 
     def _step(
         self, margins: Margins, point: Float[Array, "batch ..."], x: Float[Array, "batch ..."]
-    ) -> tuple[Float[Array, "batch ..."], Bool[Array, "batch"]]:
+    ) -> tuple[Float[Array, "batch ..."], Bool[Array, " batch"]]:
         """The step to the nearest linearised boundary, and the rows that have none."""
         if self.compat is not None:
             tolerance = _ART_TOLERANCE if self.compat == "art" else 0.0

@@ -52,10 +52,10 @@ class MutationDraws:
       anew: uniform in (0, 1), for coordinates that left the cube.
     """
 
-    first: Int[Array, "population"]
-    second: Int[Array, "population"]
+    first: Int[Array, " population"]
+    second: Int[Array, " population"]
     scale: Float[Array, ""]
-    always: Int[Array, "population"]
+    always: Int[Array, " population"]
     crossover: Float[Array, "population dimensions"]
     anew: Float[Array, "population dimensions"]
 
@@ -100,7 +100,7 @@ def draw_mutation(
 
 def mutate(
     members: Float[Array, "population dimensions"],
-    scores: Float[Array, "population"],
+    scores: Float[Array, " population"],
     draws: MutationDraws,
     recombination: float,
 ) -> Float[Array, "population dimensions"]:
@@ -142,7 +142,7 @@ class DifferentialEvolution:
     recombination: float = 1.0
     initial: Literal["latin_hypercube", "random"] = "latin_hypercube"
 
-    def start(self, keys: Key[Array, "batch"], dimensions: int) -> tuple[EvolutionState, Array]:
+    def start(self, keys: Key[Array, " batch"], dimensions: int) -> tuple[EvolutionState, Array]:
         """Points all over the cube."""
         draw = latin_hypercube if self.initial == "latin_hypercube" else _uniform
         trial = jax.vmap(lambda key: draw(key, self.population, dimensions))(keys)
@@ -150,7 +150,7 @@ class DifferentialEvolution:
 
     def advance(
         self,
-        keys: Key[Array, "batch"],
+        keys: Key[Array, " batch"],
         search: EvolutionState,
         trial: Float[Array, "batch population dimensions"],
         scores: Float[Array, "batch population"],

@@ -67,9 +67,9 @@ class FABState(AttackState):
     """
 
     point: Float[Array, "batch ..."]
-    distance: Float[Array, "batch"]
-    margin: Float[Array, "batch"]
-    clean_margin: Float[Array, "batch"]
+    distance: Float[Array, " batch"]
+    margin: Float[Array, " batch"]
+    clean_margin: Float[Array, " batch"]
     others: Int[Array, "batch targets"]
 
 
@@ -137,10 +137,10 @@ class FAB(LinearisingAttack):
     def init(
         self,
         logits_fn: LogitsFn,
-        keys: Key[Array, "batch"],
+        keys: Key[Array, " batch"],
         x: Float[Array, "batch ..."],
-        y: Int[Array, "batch"],
-        epsilon: Float[Array, "batch"],
+        y: Int[Array, " batch"],
+        epsilon: Float[Array, " batch"],
     ) -> FABState:
         """The clean input; the victim is not run yet."""
         zeros = jnp.zeros(x.shape[:1], jnp.float32)
@@ -210,7 +210,7 @@ class FAB(LinearisingAttack):
         return freeze_done(state, dataclasses.replace(new, done=already | last))
 
     def _walk(
-        self, state: FABState, normal: Float[Array, "batch ..."], margin: Float[Array, "batch"]
+        self, state: FABState, normal: Float[Array, "batch ..."], margin: Float[Array, " batch"]
     ) -> Float[Array, "batch ..."]:
         """The next iterate: both projections, weighted by their lengths and overshot."""
         x, point = state.x, state.point
@@ -227,7 +227,7 @@ class FAB(LinearisingAttack):
         delta = (1.0 - alpha) * (point - x + self.eta * here) + alpha * self.eta * there
         return clip_to_bounds(x + delta, x, self.bounds)
 
-    def _start(self, state: FABState, run: Int[Array, "batch"]) -> Float[Array, "batch ..."]:
+    def _start(self, state: FABState, run: Int[Array, " batch"]) -> Float[Array, "batch ..."]:
         """Where a run starts: the first of each target at the clean input, others at random.
 
         The radius is half the distance found so far; where nothing was found, half the way the

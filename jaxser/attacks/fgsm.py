@@ -107,10 +107,10 @@ class FGSM(BaseAttack):
     def init(
         self,
         logits_fn: LogitsFn,
-        keys: Key[Array, "batch"],
+        keys: Key[Array, " batch"],
         x: Float[Array, "batch ..."],
-        y: Int[Array, "batch"],
-        epsilon: Float[Array, "batch"],
+        y: Int[Array, " batch"],
+        epsilon: Float[Array, " batch"],
     ) -> AttackState:
         """The clean input; for the walk, its gradient too."""
         state = new_state(keys, x, y, epsilon)
@@ -128,8 +128,8 @@ class FGSM(BaseAttack):
         return extended(state, WalkState, signs=signs)
 
     def direction(
-        self, logits_fn: LogitsFn, x: Float[Array, "batch ..."], y: Int[Array, "batch"]
-    ) -> tuple[Float[Array, "batch ..."], UInt[Array, "batch"]]:
+        self, logits_fn: LogitsFn, x: Float[Array, "batch ..."], y: Int[Array, " batch"]
+    ) -> tuple[Float[Array, "batch ..."], UInt[Array, " batch"]]:
         """Sign of the gradient, the same for every ε, and the row's flags."""
         found = loss_gradient(logits_fn, x, y, self.targeted)
         return jnp.sign(found.gradient), found.flags
@@ -138,7 +138,7 @@ class FGSM(BaseAttack):
         self,
         x: Float[Array, "batch ..."],
         direction: Float[Array, "batch ..."],
-        epsilon: Float[Array, "batch"],
+        epsilon: Float[Array, " batch"],
     ) -> Float[Array, "batch ..."]:
         """``x + epsilon * direction`` inside the bounds."""
         return clip_to_bounds(x + per_row(epsilon, x) * direction, x, self.bounds)

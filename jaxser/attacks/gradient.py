@@ -36,7 +36,7 @@ __all__ = [
 
 # Of the logits: the loss of each row, and the flags of the rows where there is something to say.
 Loss = Callable[
-    [Float[Array, "batch classes"]], tuple[Float[Array, "batch"], UInt[Array, "batch"] | int]
+    [Float[Array, "batch classes"]], tuple[Float[Array, " batch"], UInt[Array, " batch"] | int]
 ]
 
 
@@ -52,8 +52,8 @@ class LossGradient:
     """
 
     gradient: Float[Array, "batch ..."]
-    reached: Bool[Array, "batch"]
-    flags: UInt[Array, "batch"]
+    reached: Bool[Array, " batch"]
+    flags: UInt[Array, " batch"]
 
 
 @jax.tree_util.register_dataclass
@@ -67,15 +67,15 @@ class RowGradient(LossGradient):
       finite: rows whose logits and gradient are.
     """
 
-    loss: Float[Array, "batch"]
+    loss: Float[Array, " batch"]
     logits: Float[Array, "batch classes"]
-    finite: Bool[Array, "batch"]
+    finite: Bool[Array, " batch"]
 
 
 def row_gradient(
     logits_fn: LogitsFn,
     x: Float[Array, "batch ..."],
-    y: Int[Array, "batch"],
+    y: Int[Array, " batch"],
     targeted: bool,
     loss: Loss,
 ) -> RowGradient:
@@ -116,13 +116,13 @@ def row_gradient(
 
 
 def loss_gradient(
-    logits_fn: LogitsFn, x: Float[Array, "batch ..."], y: Int[Array, "batch"], targeted: bool
+    logits_fn: LogitsFn, x: Float[Array, "batch ..."], y: Int[Array, " batch"], targeted: bool
 ) -> RowGradient:
     """Gradient of the attack loss: the cross-entropy, or the margin where that is saturated."""
 
     def loss(
         logits: Float[Array, "batch classes"],
-    ) -> tuple[Float[Array, "batch"], UInt[Array, "batch"]]:
+    ) -> tuple[Float[Array, " batch"], UInt[Array, " batch"]]:
         losses, fell_back = attack_loss(logits, y, targeted)
         return losses, (MARGIN_FALLBACK * fell_back).astype(jnp.uint32)
 
@@ -132,7 +132,7 @@ def loss_gradient(
 def expected_gradient(
     logits_fn: RandomLogits,
     x: Float[Array, "batch ..."],
-    y: Int[Array, "batch"],
+    y: Int[Array, " batch"],
     targeted: bool,
     samples: int,
 ) -> LossGradient:
@@ -158,7 +158,7 @@ def mean_over_draws(values: Array, draws: int) -> Float[Array, "batch ..."]:
     return values.reshape(-1, draws, *values.shape[1:]).mean(axis=1)
 
 
-def any_draw(flags: UInt[Array, "rows"], draws: int) -> UInt[Array, "batch"]:
+def any_draw(flags: UInt[Array, " rows"], draws: int) -> UInt[Array, " batch"]:
     """Union of the flags of a row's draws."""
     return jax.lax.reduce(flags.reshape(-1, draws), jnp.uint32(0), jax.lax.bitwise_or, (1,))
 

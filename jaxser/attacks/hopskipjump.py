@@ -72,11 +72,11 @@ class HopSkipJumpState(ApproachState):
       plain_sum: sum of the random directions.
     """
 
-    iteration: Int[Array, "batch"]
-    estimates: Int[Array, "batch"]
-    decisions: Int[Array, "batch"]
-    hits: Int[Array, "batch"]
-    halvings: Int[Array, "batch"]
+    iteration: Int[Array, " batch"]
+    estimates: Int[Array, " batch"]
+    decisions: Int[Array, " batch"]
+    hits: Int[Array, " batch"]
+    halvings: Int[Array, " batch"]
     signed_sum: Float[Array, "batch ..."]
     plain_sum: Float[Array, "batch ..."]
 
@@ -126,10 +126,10 @@ class HopSkipJump(DecisionAttack):
     def init(
         self,
         logits_fn: LogitsFn,
-        keys: Key[Array, "batch"],
+        keys: Key[Array, " batch"],
         x: Float[Array, "batch ..."],
-        y: Int[Array, "batch"],
-        epsilon: Float[Array, "batch"],
+        y: Int[Array, " batch"],
+        epsilon: Float[Array, " batch"],
     ) -> HopSkipJumpState:
         """Nothing spent; no start yet."""
         state = new_state(keys, x, y, epsilon)
@@ -205,7 +205,7 @@ class HopSkipJump(DecisionAttack):
         return unit_l2(uniform(bits) if self.norm == "linf" else normal(bits))
 
     def _moved(
-        self, state: HopSkipJumpState, distance: Float[Array, "batch"]
+        self, state: HopSkipJumpState, distance: Float[Array, " batch"]
     ) -> Float[Array, "batch ..."]:
         """The point a little within the best distance, in the direction that the move leads to."""
         x = state.x
@@ -222,7 +222,7 @@ class HopSkipJump(DecisionAttack):
         return x + self._within(ahead - x, (1.0 - self._tolerance(x)) * distance)
 
     def _within(
-        self, offset: Float[Array, "batch ..."], size: Float[Array, "batch"]
+        self, offset: Float[Array, "batch ..."], size: Float[Array, " batch"]
     ) -> Float[Array, "batch ..."]:
         """Nearest point of the norm's ball of radius ``size``."""
         if self.norm == "linf":
@@ -233,7 +233,7 @@ class HopSkipJump(DecisionAttack):
         """Where the binary search ends, as a share of the distance."""
         return float(self.gamma / x[0].size ** 0.5)
 
-    def _needed(self, iteration: Int[Array, "batch"]) -> Int[Array, "batch"]:
+    def _needed(self, iteration: Int[Array, " batch"]) -> Int[Array, " batch"]:
         """Random decisions of an iteration."""
         wanted = self.initial_evaluations * jnp.sqrt(1.0 + iteration)
         return jnp.minimum(wanted, self.max_evaluations).astype(jnp.int32)

@@ -42,7 +42,7 @@ def room_towards(
 def project_to_hyperplane(
     point: Float[Array, "batch ..."],
     normal: Float[Array, "batch ..."],
-    gap: Float[Array, "batch"],
+    gap: Float[Array, " batch"],
     x: Float[Array, "batch ..."],
     bounds: Bounds,
     norm: Norm,
@@ -77,7 +77,7 @@ def _rising_together(
     weights: Float[Array, "batch ..."],
     speed: Float[Array, "batch ..."],
     room: Float[Array, "batch ..."],
-    gap: Float[Array, "batch"],
+    gap: Float[Array, " batch"],
 ) -> Float[Array, "batch ..."]:
     """``min(t * speed, room)`` at the time t when its sum weighted by ``weights`` is ``gap``.
 
@@ -87,8 +87,8 @@ def _rising_together(
     axes = tuple(range(1, weights.ndim))
 
     def improve(
-        carry: tuple[Int[Array, ""], Float[Array, "batch"], Bool[Array, "batch"]],
-    ) -> tuple[Int[Array, ""], Float[Array, "batch"], Bool[Array, "batch"]]:
+        carry: tuple[Int[Array, ""], Float[Array, " batch"], Bool[Array, " batch"]],
+    ) -> tuple[Int[Array, ""], Float[Array, " batch"], Bool[Array, " batch"]]:
         count, time, _ = carry
         moving = room > per_row(time, room) * speed
         spent = jnp.where(moving, 0.0, weights * room).sum(axis=axes)
@@ -98,7 +98,7 @@ def _rising_together(
         return count + 1, later, later > time
 
     def unfinished(
-        carry: tuple[Int[Array, ""], Float[Array, "batch"], Bool[Array, "batch"]],
+        carry: tuple[Int[Array, ""], Float[Array, " batch"], Bool[Array, " batch"]],
     ) -> Bool[Array, ""]:
         return (carry[0] < _MOST_NEWTON_STEPS) & carry[2].any()
 
@@ -110,7 +110,7 @@ def _rising_together(
 def fill_largest(
     weights: Float[Array, "batch ..."],
     room: Float[Array, "batch ..."],
-    gap: Float[Array, "batch"],
+    gap: Float[Array, " batch"],
     surplus: float = 0.0,
 ) -> Float[Array, "batch ..."]:
     """Entries in the order of falling ``weights`` take all their room until ``gap`` is covered.
@@ -134,11 +134,11 @@ def fill_largest(
     bits = jax.lax.bitcast_convert_type(flat, jnp.int32)
     index = jnp.arange(flat.shape[1], dtype=jnp.int32)[None, :]
 
-    def covered(taken: Bool[Array, "batch size"]) -> Float[Array, "batch"]:
+    def covered(taken: Bool[Array, "batch size"]) -> Float[Array, " batch"]:
         # Always the same sum over all entries: with rounding, too, it grows with the set.
         return jnp.where(taken, gain, 0.0).sum(axis=1)
 
-    def lower(i: Int[Array, ""], threshold: Int[Array, "batch"]) -> Int[Array, "batch"]:
+    def lower(i: Int[Array, ""], threshold: Int[Array, " batch"]) -> Int[Array, " batch"]:
         candidate = threshold | (jnp.int32(1) << (30 - i))
         return jnp.where(covered(bits >= candidate[:, None]) >= gap, candidate, threshold)
 
@@ -148,7 +148,7 @@ def fill_largest(
     above, tied = bits > threshold, bits == threshold
     width = max(1, (flat.shape[1] - 1).bit_length())
 
-    def further(i: Int[Array, ""], count: Int[Array, "batch"]) -> Int[Array, "batch"]:
+    def further(i: Int[Array, ""], count: Int[Array, " batch"]) -> Int[Array, " batch"]:
         candidate = count | (jnp.int32(1) << (width - 1 - i))
         before = above | (tied & (index < candidate[:, None]))
         return jnp.where(covered(before) < gap, candidate, count)

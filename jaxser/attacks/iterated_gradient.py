@@ -56,7 +56,7 @@ class IteratedGradient(BaseAttack):
     def finishes_early(self) -> bool:
         return self.early_stop
 
-    def step_length(self, epsilon: Float[Array, "batch"]) -> Float[Array, "batch"]:
+    def step_length(self, epsilon: Float[Array, " batch"]) -> Float[Array, " batch"]:
         """Length of a step per row."""
         if self.step_size is None:
             return self.relative_step_size * epsilon
@@ -66,7 +66,7 @@ class IteratedGradient(BaseAttack):
 def linf_iterate(
     state: AttackState,
     gradient: Float[Array, "batch ..."],
-    length: Float[Array, "batch"],
+    length: Float[Array, " batch"],
     bounds: Bounds,
 ) -> Float[Array, "batch ..."]:
     """The iterate after a signed step, inside the ε-box and the bounds; zeros do not move."""

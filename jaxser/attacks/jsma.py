@@ -55,7 +55,7 @@ class JSMAState(AttackState):
     """
 
     iterate: Float[Array, "batch ..."]
-    target: Int[Array, "batch"]
+    target: Int[Array, " batch"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,10 +109,10 @@ class JSMA(MinimalNormAttack):
     def init(
         self,
         logits_fn: LogitsFn,
-        keys: Key[Array, "batch"],
+        keys: Key[Array, " batch"],
         x: Float[Array, "batch ..."],
-        y: Int[Array, "batch"],
-        epsilon: Float[Array, "batch"],
+        y: Int[Array, " batch"],
+        epsilon: Float[Array, " batch"],
     ) -> JSMAState:
         """The clean input; the first step chooses the target, from logits it needs anyway."""
         state = new_state(keys, x, y, epsilon)
@@ -164,7 +164,7 @@ class JSMA(MinimalNormAttack):
 
     def _chosen_target(
         self, state: JSMAState, logits: Float[Array, "batch classes"]
-    ) -> Int[Array, "batch"]:
+    ) -> Int[Array, " batch"]:
         """Class to go for, from the logits of the clean input."""
         if self.targeted:
             return state.y
@@ -176,7 +176,7 @@ class JSMA(MinimalNormAttack):
         return drawn + (drawn >= state.y)
 
     def _derivatives(
-        self, pull_back: Callable[..., Any], logits: Array, target: Int[Array, "batch"]
+        self, pull_back: Callable[..., Any], logits: Array, target: Int[Array, " batch"]
     ) -> tuple[Float[Array, "batch samples"], Float[Array, "batch samples"]]:
         """Of the target's logit and of the sum of the others, along the sign of θ."""
         of_target = jax.nn.one_hot(target, logits.shape[1])
@@ -298,14 +298,14 @@ def _room(
 
 def _changed(
     x: Float[Array, "batch ..."], iterate: Float[Array, "batch ..."]
-) -> Int[Array, "batch"]:
+) -> Int[Array, " batch"]:
     """Samples of each row that differ."""
     return (x != iterate).sum(axis=tuple(range(1, x.ndim)))
 
 
 def _gradient_flags(
-    towards: Float[Array, "batch samples"], usable: Bool[Array, "batch"]
-) -> UInt[Array, "batch"]:
+    towards: Float[Array, "batch samples"], usable: Bool[Array, " batch"]
+) -> UInt[Array, " batch"]:
     """What has to be said about the row's gradient."""
     zero = usable & (towards == 0).all(axis=1)
     return (ZERO_GRADIENT * zero + NON_FINITE * ~usable).astype(jnp.uint32)

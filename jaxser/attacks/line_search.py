@@ -18,8 +18,8 @@ __all__ = ["Trial", "Trials", "line_search"]
 
 # Loss, distance and hinge of the points at the given rates.
 Trial = Callable[
-    [Float[Array, "batch"]],
-    tuple[Float[Array, "batch"], Float[Array, "batch"], Float[Array, "batch"]],
+    [Float[Array, " batch"]],
+    tuple[Float[Array, " batch"], Float[Array, " batch"], Float[Array, " batch"]],
 ]
 
 
@@ -34,27 +34,27 @@ class Trials:
     kept, not asked again of the losses: a compiler may compute a loss twice and round it otherwise.
     """
 
-    rate: Float[Array, "batch"]
-    halvings: Int[Array, "batch"]
-    doublings: Int[Array, "batch"]
-    halved: Bool[Array, "batch"]
-    lowered: Bool[Array, "batch"]
-    lowest: Bool[Array, "batch"]
-    loss: Float[Array, "batch"]
-    distance: Float[Array, "batch"]
-    best_rate: Float[Array, "batch"]
-    best_loss: Float[Array, "batch"]
-    best_distance: Float[Array, "batch"]
-    best_hinge: Float[Array, "batch"]
+    rate: Float[Array, " batch"]
+    halvings: Int[Array, " batch"]
+    doublings: Int[Array, " batch"]
+    halved: Bool[Array, " batch"]
+    lowered: Bool[Array, " batch"]
+    lowest: Bool[Array, " batch"]
+    loss: Float[Array, " batch"]
+    distance: Float[Array, " batch"]
+    best_rate: Float[Array, " batch"]
+    best_loss: Float[Array, " batch"]
+    best_distance: Float[Array, " batch"]
+    best_hinge: Float[Array, " batch"]
 
 
 def line_search(
     attempt: Trial,
-    rate: Float[Array, "batch"],
-    loss: Float[Array, "batch"],
-    distance: Float[Array, "batch"],
-    hinge: Float[Array, "batch"],
-    searching: Bool[Array, "batch"],
+    rate: Float[Array, " batch"],
+    loss: Float[Array, " batch"],
+    distance: Float[Array, " batch"],
+    hinge: Float[Array, " batch"],
+    searching: Bool[Array, " batch"],
     max_halving: int,
     max_doubling: int,
 ) -> Trials:
@@ -70,7 +70,7 @@ def line_search(
       max_halving, max_doubling: largest numbers of either.
     """
 
-    def wanted(trials: Trials) -> tuple[Bool[Array, "batch"], Bool[Array, "batch"]]:
+    def wanted(trials: Trials) -> tuple[Bool[Array, " batch"], Bool[Array, " batch"]]:
         halve = ~trials.halved & (trials.halvings < max_halving) & ~trials.lowered
         double = ~halve & (trials.halvings == 1) & (trials.doublings < max_doubling)
         return halve & searching, double & trials.lowest & searching

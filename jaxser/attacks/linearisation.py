@@ -74,13 +74,13 @@ class Margins:
     others: Int[Array, "batch others"]
     values: Float[Array, "batch others"]
     gradients: Float[Array, "batch others ..."]
-    finite: Bool[Array, "batch"]
+    finite: Bool[Array, " batch"]
 
 
 def class_margins(
     logits_fn: LogitsFn,
     x: Float[Array, "batch ..."],
-    y: Int[Array, "batch"],
+    y: Int[Array, " batch"],
     choose: Callable[[Float[Array, "batch classes"]], Int[Array, "batch others"]],
 ) -> Margins:
     """Margins against the label and their gradients, for the classes that ``choose`` picks.
@@ -127,7 +127,7 @@ def no_others(
 
 
 def likely_others(
-    logits: Float[Array, "batch classes"], y: Int[Array, "batch"], count: int
+    logits: Float[Array, "batch classes"], y: Int[Array, " batch"], count: int
 ) -> Int[Array, "batch count"]:
     """The ``count`` classes with the largest logits besides the label, the largest first."""
     is_label = jnp.arange(logits.shape[1])[None, :] == y[:, None]
@@ -136,8 +136,8 @@ def likely_others(
 
 def clean_others(
     logits: Float[Array, "batch classes"],
-    y: Int[Array, "batch"],
-    first: Bool[Array, "batch"],
+    y: Int[Array, " batch"],
+    first: Bool[Array, " batch"],
     others: Int[Array, "batch others"],
 ) -> Int[Array, "batch others"]:
     """``others``; in a row's first step, whose input is the clean one, the likeliest of that."""
@@ -157,13 +157,13 @@ class NearestBoundary:
       steepness: dual norm of ``normal``; the distance is ``|margin| / steepness``.
     """
 
-    place: Int[Array, "batch"]
-    margin: Float[Array, "batch"]
+    place: Int[Array, " batch"]
+    margin: Float[Array, " batch"]
     normal: Float[Array, "batch ..."]
-    steepness: Float[Array, "batch"]
+    steepness: Float[Array, " batch"]
 
     @property
-    def flat(self) -> Bool[Array, "batch"]:
+    def flat(self) -> Bool[Array, " batch"]:
         """Rows where no class has a gradient."""
         return row_norm(self.normal, "linf") == 0
 
@@ -194,13 +194,13 @@ def nearest_boundary(
     )
 
 
-def logit_rounding(logits: Float[Array, "batch classes"]) -> Float[Array, "batch"]:
+def logit_rounding(logits: Float[Array, "batch classes"]) -> Float[Array, " batch"]:
     """What float32 may have rounded off a difference of logits; 0 where they are not finite."""
     largest = jnp.maximum(jnp.abs(logits).max(axis=1), _SMALLEST_LOGIT)
     return _LOGIT_ROUNDING * jnp.where(jnp.isfinite(largest), largest, 0.0)
 
 
-def safe_margin(logits: Float[Array, "batch classes"]) -> Float[Array, "batch"]:
+def safe_margin(logits: Float[Array, "batch classes"]) -> Float[Array, " batch"]:
     """A margin that no other program of the same victim rounds away."""
     return 4 * logit_rounding(logits)
 
@@ -228,7 +228,9 @@ def within_bounds(
     return jnp.where(outwards, 0.0, gradients)
 
 
-def stuck_flags(flat: Bool[Array, "batch"], finite: Bool[Array, "batch"]) -> UInt[Array, "batch"]:
+def stuck_flags(
+    flat: Bool[Array, " batch"], finite: Bool[Array, " batch"]
+) -> UInt[Array, " batch"]:
     """Flags of rows without a gradient, and of rows whose logits or gradients are not finite."""
     return (ZERO_GRADIENT * (flat & finite) + NON_FINITE * ~finite).astype(jnp.uint32)
 

@@ -46,7 +46,7 @@ DLR_CLASSES, TARGETED_DLR_CLASSES = 3, 4
 
 
 def other_logits(
-    logits: Float[Array, "batch classes"], labels: Int[Array, "batch"]
+    logits: Float[Array, "batch classes"], labels: Int[Array, " batch"]
 ) -> Float[Array, "batch classes"]:
     """The logits with the label's own at minus infinity."""
     # By comparison with an iota, not by a scatter: elementwise, it fuses into what follows.
@@ -55,37 +55,37 @@ def other_logits(
 
 
 def _label_logit(
-    logits: Float[Array, "batch classes"], labels: Int[Array, "batch"]
-) -> Float[Array, "batch"]:
+    logits: Float[Array, "batch classes"], labels: Int[Array, " batch"]
+) -> Float[Array, " batch"]:
     return jnp.take_along_axis(logits, labels[:, None], axis=-1)[:, 0]
 
 
 def margin_loss(
-    logits: Float[Array, "batch classes"], labels: Int[Array, "batch"]
-) -> Float[Array, "batch"]:
+    logits: Float[Array, "batch classes"], labels: Int[Array, " batch"]
+) -> Float[Array, " batch"]:
     """Largest other logit minus the label's; positive where the prediction is not the label."""
     return other_logits(logits, labels).max(axis=-1) - _label_logit(logits, labels)
 
 
 def lead(
-    logits: Float[Array, "batch classes"], leave: Int[Array, "batch"], reach: Int[Array, "batch"]
-) -> Float[Array, "batch"]:
+    logits: Float[Array, "batch classes"], leave: Int[Array, " batch"], reach: Int[Array, " batch"]
+) -> Float[Array, " batch"]:
     """The logit of ``reach`` over that of ``leave``: the margin between two given classes."""
     pair = jnp.take_along_axis(logits, jnp.stack([leave, reach], axis=1), axis=1)
     return pair[:, 1] - pair[:, 0]
 
 
 def dlr_loss(
-    logits: Float[Array, "batch classes"], labels: Int[Array, "batch"]
-) -> Float[Array, "batch"]:
+    logits: Float[Array, "batch classes"], labels: Int[Array, " batch"]
+) -> Float[Array, " batch"]:
     """Margin over the distance of the first from the third logit (Croce & Hein 2020, eq. 6)."""
     top, _ = jax.lax.top_k(logits, DLR_CLASSES)
     return margin_loss(logits, labels) / (top[:, 0] - top[:, 2] + 1e-12)
 
 
 def targeted_dlr_loss(
-    logits: Float[Array, "batch classes"], leave: Int[Array, "batch"], reach: Int[Array, "batch"]
-) -> Float[Array, "batch"]:
+    logits: Float[Array, "batch classes"], leave: Int[Array, " batch"], reach: Int[Array, " batch"]
+) -> Float[Array, " batch"]:
     """Lead of ``reach`` over ``leave``, scaled (Croce & Hein 2020, eq. 7)."""
     top, _ = jax.lax.top_k(logits, TARGETED_DLR_CLASSES)
     scale = top[:, 0] - (top[:, 2] + top[:, 3]) / 2 + 1e-12
@@ -93,22 +93,22 @@ def targeted_dlr_loss(
 
 
 def log_odds(
-    logits: Float[Array, "batch classes"], labels: Int[Array, "batch"]
-) -> Float[Array, "batch"]:
+    logits: Float[Array, "batch classes"], labels: Int[Array, " batch"]
+) -> Float[Array, " batch"]:
     """Log of the odds against the label, ``log((1 - p) / p)``."""
     return jax.nn.logsumexp(other_logits(logits, labels), axis=-1) - _label_logit(logits, labels)
 
 
 def cross_entropy(
-    logits: Float[Array, "batch classes"], labels: Int[Array, "batch"]
-) -> Float[Array, "batch"]:
+    logits: Float[Array, "batch classes"], labels: Int[Array, " batch"]
+) -> Float[Array, " batch"]:
     """Cross-entropy of each row in nats."""
     return jax.nn.softplus(log_odds(logits, labels))
 
 
 def attack_loss(
-    logits: Float[Array, "batch classes"], labels: Int[Array, "batch"], targeted: bool
-) -> tuple[Float[Array, "batch"], Bool[Array, "batch"]]:
+    logits: Float[Array, "batch classes"], labels: Int[Array, " batch"], targeted: bool
+) -> tuple[Float[Array, " batch"], Bool[Array, " batch"]]:
     """The loss an attack ascends, and the rows where it had to be the margin.
 
     Untargeted attacks ascend the cross-entropy of the attacked label, targeted ones descend
@@ -123,7 +123,7 @@ def attack_loss(
     return (-loss if targeted else loss), saturated
 
 
-def prediction(logits: Float[Array, "batch classes"]) -> Int[Array, "batch"]:
+def prediction(logits: Float[Array, "batch classes"]) -> Int[Array, " batch"]:
     """Predicted class, or -1 where a logit is not finite (then there is no prediction)."""
     finite = jnp.isfinite(logits).all(axis=-1)
     return jnp.where(finite, jnp.argmax(logits, axis=-1), -1).astype(jnp.int32)

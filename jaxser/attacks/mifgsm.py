@@ -61,10 +61,10 @@ class MIFGSM(IteratedGradient):
     def init(
         self,
         logits_fn: LogitsFn,
-        keys: Key[Array, "batch"],
+        keys: Key[Array, " batch"],
         x: Float[Array, "batch ..."],
-        y: Int[Array, "batch"],
-        epsilon: Float[Array, "batch"],
+        y: Int[Array, " batch"],
+        epsilon: Float[Array, " batch"],
     ) -> MomentumState:
         """The clean input, and no momentum."""
         state = new_state(keys, x, y, epsilon)

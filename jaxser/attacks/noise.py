@@ -84,7 +84,7 @@ class Noise(BaseAttack):
 def _at_distance(
     x: Float[Array, "batch ..."],
     direction: Float[Array, "batch ..."],
-    epsilon: Float[Array, "batch"],
+    epsilon: Float[Array, " batch"],
     bounds: Bounds,
 ) -> Float[Array, "batch ..."]:
     """``x + scale * direction`` inside the bounds, at the L2 distance ε from ``x``.
@@ -92,13 +92,13 @@ def _at_distance(
     As far as it can get, where the bounds leave less room than that.
     """
 
-    def at(scale: Float[Array, "batch"]) -> Float[Array, "batch ..."]:
+    def at(scale: Float[Array, " batch"]) -> Float[Array, "batch ..."]:
         return clip_to_bounds(x + per_row(scale, x) * direction, x, bounds)
 
     if bounds is None:
         return at(epsilon)
 
-    def within(bits: Int[Array, "batch"]) -> Bool[Array, "batch"]:
+    def within(bits: Int[Array, " batch"]) -> Bool[Array, " batch"]:
         scale = jax.lax.bitcast_convert_type(bits, jnp.float32)
         return row_norm(at(scale) - x, "l2") <= epsilon
 

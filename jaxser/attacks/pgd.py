@@ -68,10 +68,10 @@ class PGD(IteratedGradient):
     def init(
         self,
         logits_fn: LogitsFn,
-        keys: Key[Array, "batch"],
+        keys: Key[Array, " batch"],
         x: Float[Array, "batch ..."],
-        y: Int[Array, "batch"],
-        epsilon: Float[Array, "batch"],
+        y: Int[Array, " batch"],
+        epsilon: Float[Array, " batch"],
     ) -> AttackState:
         """A random point of the ball, or the clean input."""
         state = new_state(keys, x, y, epsilon)

@@ -46,13 +46,13 @@ class Strategy(Protocol):
     @property
     def population(self) -> int: ...
 
-    def start(self, keys: Key[Array, "batch"], dimensions: int) -> tuple[Any, Array]:
+    def start(self, keys: Key[Array, " batch"], dimensions: int) -> tuple[Any, Array]:
         """The search's state and its first points ``[batch, population, dimensions]``."""
         ...
 
     def advance(
         self,
-        keys: Key[Array, "batch"],
+        keys: Key[Array, " batch"],
         search: Any,
         trial: Float[Array, "batch population dimensions"],
         scores: Float[Array, "batch population"],
@@ -79,10 +79,10 @@ class PixelSearchState(AttackState):
       encoding: what a local victim keeps of ``x``; () of others.
     """
 
-    score: Float[Array, "batch"]
+    score: Float[Array, " batch"]
     trial: Float[Array, "batch population dimensions"]
     scores: Float[Array, "batch population"]
-    tried: Int[Array, "batch"]
+    tried: Int[Array, " batch"]
     search: Any
     encoding: Any
 
@@ -213,10 +213,10 @@ class PixelSearch(BaseAttack):
     def init(
         self,
         logits_fn: LogitsFn,
-        keys: Key[Array, "batch"],
+        keys: Key[Array, " batch"],
         x: Float[Array, "batch ..."],
-        y: Int[Array, "batch"],
-        epsilon: Float[Array, "batch"],
+        y: Int[Array, " batch"],
+        epsilon: Float[Array, " batch"],
     ) -> PixelSearchState:
         """The clean input's score, and the first generation; one forward pass."""
         dimensions = self.dimensions(x.shape[1:])
@@ -289,7 +289,7 @@ class PixelSearch(BaseAttack):
         logits_fn: LogitsFn,
         state: PixelSearchState,
         points: Float[Array, "batch candidates dimensions"],
-    ) -> tuple[Float[Array, "rows classes"], Callable[[Int[Array, "batch"]], Array]]:
+    ) -> tuple[Float[Array, "rows classes"], Callable[[Int[Array, " batch"]], Array]]:
         """Logits of all candidates, and how to get one candidate of each row."""
         rows = points.shape[0] * points.shape[1]
         local = self._local(logits_fn, state.x.shape[1:])
@@ -303,7 +303,7 @@ class PixelSearch(BaseAttack):
         index, values = jax.vmap(self.moves)(state.x, state.epsilon, points)
         logits = local.function.logits_at(local.variables, state.x, state.encoding, index, values)
 
-        def pick(best: Int[Array, "batch"]) -> Float[Array, "batch ..."]:
+        def pick(best: Int[Array, " batch"]) -> Float[Array, "batch ..."]:
             # Whole inputs are made of the best candidates alone.
             chosen = jax.vmap(with_values)(state.x, _of_each(index, best), _of_each(values, best))
             return chosen[:, 0]
@@ -320,7 +320,7 @@ class PixelSearch(BaseAttack):
         self,
         state: PixelSearchState,
         scores: Float[Array, "batch population"],
-        complete: Bool[Array, "batch"],
+        complete: Bool[Array, " batch"],
     ) -> tuple[Any, Float[Array, "batch population dimensions"]]:
         """The search after the rows' complete generations, and what they try next."""
         old = (state.search, state.trial)
@@ -336,7 +336,7 @@ class PixelSearch(BaseAttack):
 
 
 def _of_each(
-    values: Shaped[Array, "batch candidates ..."], which: Int[Array, "batch"]
+    values: Shaped[Array, "batch candidates ..."], which: Int[Array, " batch"]
 ) -> Shaped[Array, "batch 1 ..."]:
     """One candidate of each row."""
     return jnp.take_along_axis(values, per_row(which, values), axis=1)

@@ -57,16 +57,16 @@ class PixleState(AttackState):
 
     base: Float[Array, "batch ..."]
     best: Float[Array, "batch ..."]
-    score: Float[Array, "batch"]
+    score: Float[Array, " batch"]
 
 
 def destinations(
-    uniform: Float[Array, "pixels"],
+    uniform: Float[Array, " pixels"],
     mapping: PixelMapping,
-    patch: Int[Array, "pixels"],
+    patch: Int[Array, " pixels"],
     source: Float[Array, "positions channels"],
     base: Float[Array, "positions channels"],
-) -> Int[Array, "pixels"]:
+) -> Int[Array, " pixels"]:
     """Where each pixel of a patch goes, all but to its own place.
 
     Args:
@@ -99,9 +99,9 @@ def destinations(
 def copy_patch(
     source: Float[Array, "positions channels"],
     base: Float[Array, "positions channels"],
-    patch: Int[Array, "pixels"],
-    to: Int[Array, "pixels"],
-    valid: Bool[Array, "pixels"],
+    patch: Int[Array, " pixels"],
+    to: Int[Array, " pixels"],
+    valid: Bool[Array, " pixels"],
 ) -> Float[Array, "positions channels"]:
     """``base`` with the valid pixels of ``source`` copied; the last one wins a shared place."""
     positions = source.shape[0]
@@ -193,10 +193,10 @@ class Pixle(MinimalNormAttack):
     def init(
         self,
         logits_fn: LogitsFn,
-        keys: Key[Array, "batch"],
+        keys: Key[Array, " batch"],
         x: Float[Array, "batch ..."],
-        y: Int[Array, "batch"],
-        epsilon: Float[Array, "batch"],
+        y: Int[Array, " batch"],
+        epsilon: Float[Array, " batch"],
     ) -> PixleState:
         """The clean input's score; one forward pass."""
         height, width, _ = _grid(x.shape[1:])
@@ -256,7 +256,7 @@ class Pixle(MinimalNormAttack):
 
     def _candidate(
         self,
-        draws: Float[Array, "numbers"],
+        draws: Float[Array, " numbers"],
         x: Float[Array, "positions channels"],
         base: Float[Array, "positions channels"],
         grid: tuple[int, int, int],

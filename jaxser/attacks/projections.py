@@ -44,7 +44,7 @@ def per_row(values: Array, like: Float[Array, "batch ..."]) -> Array:
     return values.reshape(values.shape + (1,) * (like.ndim - 1))
 
 
-def row_norm(x: Float[Array, "batch ..."], norm: Norm) -> Float[Array, "batch"]:
+def row_norm(x: Float[Array, "batch ..."], norm: Norm) -> Float[Array, " batch"]:
     """Norm of each row; "l0" counts what is not zero."""
     axes = tuple(range(1, x.ndim))
     if norm == "l0":
@@ -59,7 +59,7 @@ def row_norm(x: Float[Array, "batch ..."], norm: Norm) -> Float[Array, "batch"]:
     return scale * jnp.sqrt(jnp.square(x / per_row(scale, x)).sum(axis=axes))
 
 
-def row_sum(x: Float[Array, "batch ..."]) -> Float[Array, "batch"]:
+def row_sum(x: Float[Array, "batch ..."]) -> Float[Array, " batch"]:
     """Sum of each row's entries."""
     return x.sum(axis=tuple(range(1, x.ndim)))
 
@@ -78,7 +78,7 @@ def sparse_sign(
     gradient: Float[Array, "batch ..."],
     at: Float[Array, "batch ..."],
     x: Float[Array, "batch ..."],
-    count: int | Int[Array, "batch"],
+    count: int | Int[Array, " batch"],
     bounds: Bounds,
 ) -> Float[Array, "batch ..."]:
     """Direction of L1 norm 1: the signs of the ``count`` largest entries of the gradient.
@@ -96,7 +96,7 @@ def sparse_sign(
 
 
 def project_linf(
-    delta: Float[Array, "batch ..."], epsilon: Float[Array, "batch"]
+    delta: Float[Array, "batch ..."], epsilon: Float[Array, " batch"]
 ) -> Float[Array, "batch ..."]:
     """Nearest point of the L-infinity ball of radius ``epsilon``."""
     radius = per_row(epsilon, delta)
@@ -104,7 +104,7 @@ def project_linf(
 
 
 def project_l2(
-    delta: Float[Array, "batch ..."], epsilon: Float[Array, "batch"]
+    delta: Float[Array, "batch ..."], epsilon: Float[Array, " batch"]
 ) -> Float[Array, "batch ..."]:
     """Nearest point of the L2 ball of radius ``epsilon``."""
     norm = row_norm(delta, "l2")
@@ -126,8 +126,8 @@ def clip_to_bounds(
 
 
 def largest_bits(
-    holds: Callable[[Int[Array, "batch"]], Bool[Array, "batch"]], rows: int
-) -> Int[Array, "batch"]:
+    holds: Callable[[Int[Array, " batch"]], Bool[Array, " batch"]], rows: int
+) -> Int[Array, " batch"]:
     """The bits of the largest non-negative float32 for which ``holds``, of each of the rows.
 
     ``holds`` gets candidates as bits and must be true below some number and false above it; zero is
@@ -136,7 +136,7 @@ def largest_bits(
     whatever the scale, no sort, and no tolerance to choose.
     """
 
-    def set_bit(index: Int[Array, ""], bits: Int[Array, "batch"]) -> Int[Array, "batch"]:
+    def set_bit(index: Int[Array, ""], bits: Int[Array, " batch"]) -> Int[Array, " batch"]:
         candidate = bits | (jnp.int32(1) << (30 - index))
         return jnp.where(holds(candidate), candidate, bits)
 
@@ -144,7 +144,7 @@ def largest_bits(
 
 
 def largest_mask(
-    values: Float[Array, "batch ..."], count: int | Int[Array, "batch"]
+    values: Float[Array, "batch ..."], count: int | Int[Array, " batch"]
 ) -> Bool[Array, "batch ..."]:
     """True at exactly ``count`` largest of the non-negative ``values`` of each row.
 
@@ -156,7 +156,7 @@ def largest_mask(
     wanted = jnp.broadcast_to(jnp.minimum(jnp.asarray(count), flat.shape[1]), flat.shape[:1])
 
     # Compared as integers: as floats, subnormal values would be equal where they are flushed.
-    def enough(candidate: Int[Array, "batch"]) -> Bool[Array, "batch"]:
+    def enough(candidate: Int[Array, " batch"]) -> Bool[Array, " batch"]:
         return (bits >= candidate[:, None]).sum(axis=1) >= wanted
 
     # The largest threshold that at least `wanted` values reach is the wanted-th largest value.
@@ -170,7 +170,7 @@ def largest_mask(
 
 def project_l1(
     delta: Float[Array, "batch ..."],
-    epsilon: Float[Array, "batch"],
+    epsilon: Float[Array, " batch"],
     x: Float[Array, "batch ..."],
     bounds: Bounds,
 ) -> Float[Array, "batch ..."]:
@@ -184,10 +184,10 @@ def project_l1(
     far = jnp.where(delta > 0, jnp.inf, -jnp.inf)
     room = jnp.abs(clip_to_bounds(far, x, bounds) - x)
 
-    def shrunk(shrink: Float[Array, "batch"]) -> Float[Array, "batch ..."]:
+    def shrunk(shrink: Float[Array, " batch"]) -> Float[Array, "batch ..."]:
         return jnp.clip(size - per_row(shrink, size), 0.0, room)
 
-    def outside(bits: Int[Array, "batch"]) -> Bool[Array, "batch"]:
+    def outside(bits: Int[Array, " batch"]) -> Bool[Array, " batch"]:
         shrink = jax.lax.bitcast_convert_type(bits, jnp.float32)
         return row_norm(shrunk(shrink), "l1") > epsilon
 
@@ -199,7 +199,7 @@ def project_l1(
 
 def project_l0_linf(
     delta: Float[Array, "batch ..."],
-    epsilon: Float[Array, "batch"],
+    epsilon: Float[Array, " batch"],
     count: int,
     x: Float[Array, "batch ..."],
     bounds: Bounds,
@@ -215,7 +215,7 @@ def project_l0_linf(
 
 
 def random_linf(
-    keys: Key[Array, "batch"], epsilon: Float[Array, "batch"], like: Float[Array, "batch ..."]
+    keys: Key[Array, " batch"], epsilon: Float[Array, " batch"], like: Float[Array, "batch ..."]
 ) -> Float[Array, "batch ..."]:
     """A uniform point of each row's L-infinity ball, drawn from the row's own key."""
     shape = like.shape[1:]
@@ -224,7 +224,7 @@ def random_linf(
 
 
 def random_l2(
-    keys: Key[Array, "batch"], epsilon: Float[Array, "batch"], like: Float[Array, "batch ..."]
+    keys: Key[Array, " batch"], epsilon: Float[Array, " batch"], like: Float[Array, "batch ..."]
 ) -> Float[Array, "batch ..."]:
     """A uniform point of each row's L2 ball, drawn from the row's own key."""
     shape = like.shape[1:]
@@ -240,7 +240,7 @@ def random_l2(
 
 
 def random_l1(
-    keys: Key[Array, "batch"], epsilon: Float[Array, "batch"], like: Float[Array, "batch ..."]
+    keys: Key[Array, " batch"], epsilon: Float[Array, " batch"], like: Float[Array, "batch ..."]
 ) -> Float[Array, "batch ..."]:
     """A uniform point of each row's L1 ball, drawn from the row's own key.
 

@@ -38,7 +38,7 @@ class RandomLogits:
 
     apply: Callable[..., Array] = dataclasses.field(metadata={"static": True})
     variables: Any
-    keys: Key[Array, "batch"]
+    keys: Key[Array, " batch"]
 
     def __call__(self, x: Float[Array, "rows ..."]) -> Float[Array, "rows classes"]:
         keys = jnp.repeat(self.keys, x.shape[0] // self.keys.shape[0], axis=0)

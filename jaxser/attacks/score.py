@@ -20,8 +20,8 @@ __all__ = ["candidate_scores", "label_score", "scored_start", "shared_out", "uni
 
 
 def label_score(
-    logits: Float[Array, "rows classes"], y: Int[Array, "rows"], targeted: bool
-) -> tuple[Float[Array, "rows"], Bool[Array, "rows"], Bool[Array, "rows"]]:
+    logits: Float[Array, "rows classes"], y: Int[Array, " rows"], targeted: bool
+) -> tuple[Float[Array, " rows"], Bool[Array, " rows"], Bool[Array, " rows"]]:
     """What score-based searches descend, whether a row is a success, and whether it is finite.
 
     The score is the log-odds of the attacked label (of all but the target when ``targeted``):
@@ -53,8 +53,10 @@ def scored_start(
 
 
 def candidate_scores(
-    logits: Float[Array, "rows classes"], y: Int[Array, "batch"], targeted: bool
-) -> tuple[Float[Array, "batch candidates"], Bool[Array, "batch candidates"], UInt[Array, "batch"]]:
+    logits: Float[Array, "rows classes"], y: Int[Array, " batch"], targeted: bool
+) -> tuple[
+    Float[Array, "batch candidates"], Bool[Array, "batch candidates"], UInt[Array, " batch"]
+]:
     """Scores and successes of several candidates per row, and the flags of the rows.
 
     Args:

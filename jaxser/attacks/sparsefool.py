@@ -74,10 +74,10 @@ class SparseFoolState(AttackState):
 
     origin: Float[Array, "batch ..."]
     point: Float[Array, "batch ..."]
-    solving: Bool[Array, "batch"]
-    towards: Int[Array, "batch"]
-    searched: Int[Array, "batch"]
-    rounds: Int[Array, "batch"]
+    solving: Bool[Array, " batch"]
+    towards: Int[Array, " batch"]
+    searched: Int[Array, " batch"]
+    rounds: Int[Array, " batch"]
     others: Int[Array, "batch others"]
 
 
@@ -128,10 +128,10 @@ class SparseFool(LinearisingAttack):
     def init(
         self,
         logits_fn: LogitsFn,
-        keys: Key[Array, "batch"],
+        keys: Key[Array, " batch"],
         x: Float[Array, "batch ..."],
-        y: Int[Array, "batch"],
-        epsilon: Float[Array, "batch"],
+        y: Int[Array, " batch"],
+        epsilon: Float[Array, " batch"],
     ) -> SparseFoolState:
         """The first round's first search, from the clean input; the victim is not run yet."""
         base = new_state(keys, x, y, epsilon)
@@ -200,7 +200,7 @@ class SparseFool(LinearisingAttack):
 
     def _crossed(
         self, logits: Float[Array, "batch classes"], state: SparseFoolState
-    ) -> Int[Array, "batch"]:
+    ) -> Int[Array, " batch"]:
         """The class beyond the boundary, whose margin is the plane's."""
         if self.variant == "original":
             return state.towards
@@ -213,8 +213,8 @@ class SparseFool(LinearisingAttack):
     ) -> tuple[
         Float[Array, "batch ..."],
         Float[Array, "batch ..."],
-        Int[Array, "batch"],
-        Bool[Array, "batch"],
+        Int[Array, " batch"],
+        Bool[Array, " batch"],
     ]:
         """DeepFool's next iterate, where to look whether it is across, and to which class.
 
@@ -263,7 +263,7 @@ def solve_plane(
     offset: Float[Array, "batch ..."],
     x: Float[Array, "batch ..."],
     bounds: Bounds,
-    beyond: Bool[Array, "batch"] | None = None,
+    beyond: Bool[Array, " batch"] | None = None,
 ) -> Float[Array, "batch ..."]:
     """The sparse perturbation of ``origin`` that reaches the plane through ``origin + offset``.
 
@@ -295,7 +295,9 @@ def solve_plane(
 
 
 def _go_on(
-    weights: Float[Array, "batch ..."], room: Float[Array, "batch ..."], past: Float[Array, "batch"]
+    weights: Float[Array, "batch ..."],
+    room: Float[Array, "batch ..."],
+    past: Float[Array, " batch"],
 ) -> Float[Array, "batch ..."]:
     """What torchattacks' solver does ``past`` the plane: about twice as far with every sample.
 

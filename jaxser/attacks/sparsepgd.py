@@ -67,10 +67,10 @@ class SparsePGD(IteratedGradient):
     def init(
         self,
         logits_fn: LogitsFn,
-        keys: Key[Array, "batch"],
+        keys: Key[Array, " batch"],
         x: Float[Array, "batch ..."],
-        y: Int[Array, "batch"],
-        epsilon: Float[Array, "batch"],
+        y: Int[Array, " batch"],
+        epsilon: Float[Array, " batch"],
     ) -> AttackState:
         """``count`` random positions moved within the box, or the clean input."""
         state = new_state(keys, x, y, epsilon)

@@ -55,8 +55,8 @@ class SquareState(AttackState):
     """
 
     iterate: Float[Array, "batch ..."]
-    iterate_loss: Float[Array, "batch"]
-    loss: Float[Array, "batch"]
+    iterate_loss: Float[Array, " batch"]
+    loss: Float[Array, " batch"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,10 +124,10 @@ class Square(BaseAttack):
     def init(
         self,
         logits_fn: LogitsFn,
-        keys: Key[Array, "batch"],
+        keys: Key[Array, " batch"],
         x: Float[Array, "batch ..."],
-        y: Int[Array, "batch"],
-        epsilon: Float[Array, "batch"],
+        y: Int[Array, " batch"],
+        epsilon: Float[Array, " batch"],
     ) -> SquareState:
         """The clean input, whose forward pass is the first step's."""
         state = new_state(keys, x, y, epsilon)
@@ -164,8 +164,8 @@ class Square(BaseAttack):
         return freeze_done(state, new)
 
     def _loss(
-        self, logits: Float[Array, "batch classes"], y: Int[Array, "batch"]
-    ) -> Float[Array, "batch"]:
+        self, logits: Float[Array, "batch classes"], y: Int[Array, " batch"]
+    ) -> Float[Array, " batch"]:
         """What the search descends."""
         kind = self.loss or ("cross_entropy" if self.targeted else "margin")
         against = (margin_loss if kind == "margin" else log_odds)(logits, y)
@@ -174,9 +174,9 @@ class Square(BaseAttack):
     def _proposal(
         self,
         state: SquareState,
-        clean: Bool[Array, "batch"],
-        starting: Bool[Array, "batch"],
-        query: Int[Array, "batch"],
+        clean: Bool[Array, " batch"],
+        starting: Bool[Array, " batch"],
+        query: Int[Array, " batch"],
     ) -> Float[Array, "batch ..."]:
         """The input that each row tries."""
         grid = _grid(state.x.shape[1:])
@@ -239,14 +239,14 @@ class Square(BaseAttack):
         delta: Float[Array, "height width channels"],
         epsilon: Float[Array, ""],
         sides: Int[Array, "2"],
-        table: Float[Array, "sizes"],
+        table: Float[Array, " sizes"],
     ) -> Float[Array, "height width channels"]:
         """Algorithm 3: the norm of a second window, and what clipping freed, go into the first."""
         draws = jax.random.uniform(key, (5 + delta.shape[2],))
         row, col, inside = self._corner(draws[:2], delta.shape, sides)
         *_, emptied = self._corner(draws[2:4], delta.shape, sides)
 
-        def energy(part: Array) -> Float[Array, "channels"]:
+        def energy(part: Array) -> Float[Array, " channels"]:
             return jnp.where(part, jnp.square(delta), 0.0).sum(axis=(0, 1))
 
         # Where one side is too short to be halved, the bumps lie along the other.

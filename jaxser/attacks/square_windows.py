@@ -22,7 +22,7 @@ _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 _SCHEDULE_QUERIES = 10_000
 
 
-def halvings(query: Int[Array, "batch"], queries: int, rescale: bool) -> Int[Array, "batch"]:
+def halvings(query: Int[Array, " batch"], queries: int, rescale: bool) -> Int[Array, " batch"]:
     """How often the window has been halved at a query (from 0)."""
     total = queries if rescale else _SCHEDULE_QUERIES
     # A query counts as ⌊query · 10,000 / total⌋; solved for the query, so that nothing overflows.
@@ -73,7 +73,7 @@ def bumps(
     col: Int[Array, "1 width"],
     sides: tuple[Array, Array],
     across: Bool[Array, ""],
-    table: Float[Array, "sizes"],
+    table: Float[Array, " sizes"],
 ) -> Float[Array, "height width"]:
     """Two bumps of opposite sign side by side in a window, of L2 norm 1; zero outside.
 

@@ -81,7 +81,7 @@ class VictimFunction:
         return self._function(*arguments, *keys)
 
     def logits_fn(
-        self, variables: Any, keys: Key[Array, "batch"], draw: UInt[Array, "batch"]
+        self, variables: Any, keys: Key[Array, " batch"], draw: UInt[Array, " batch"]
     ) -> LogitsFn:
         """Logits under the noise of ``draw``, where there is noise."""
         if not self.randomised:
@@ -185,7 +185,7 @@ class AttackPrograms:
             state = jax.tree.map(lambda of: of[jnp.arange(slots_per_device) % of.shape[0]], new)
             return dataclasses.replace(state, done=jnp.ones_like(state.done))
 
-        def place(state: Any, new: Any, slot: Int[Array, "fresh"]) -> Any:
+        def place(state: Any, new: Any, slot: Int[Array, " fresh"]) -> Any:
             # A slot past the end is dropped, so the shapes are always the same.
             return jax.tree.map(lambda to, of: to.at[slot].set(of, mode="drop"), state, new)
 

@@ -17,7 +17,7 @@ MEASURES = ("l0", "l1", "l2", "linf", "mean_abs", "sparsity", "snr_peak", "snr_p
 
 def perturbation_measures(
     x: Float[Array, "batch ..."], x_adv: Float[Array, "batch ..."]
-) -> dict[str, Float[Array, "batch"]]:
+) -> dict[str, Float[Array, " batch"]]:
     """The MEASURES of ``x_adv - x``.
 
     ``l0`` counts changed samples, ``sparsity`` is their share, ``mean_abs`` is ``l1`` over the
@@ -43,8 +43,8 @@ def perturbation_measures(
 
 
 def _log10_ratio(
-    above: Float[Array, "batch"], below: Float[Array, "batch"]
-) -> Float[Array, "batch"]:
+    above: Float[Array, " batch"], below: Float[Array, " batch"]
+) -> Float[Array, " batch"]:
     defined = (above > 0) & (below > 0)
     ratio = jnp.where(defined, above, 1.0) / jnp.where(defined, below, 1.0)
     return jnp.where(defined, jnp.log10(ratio), jnp.nan)

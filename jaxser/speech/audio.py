@@ -170,7 +170,7 @@ def unify_length(
 
 def write_wav(
     path: Path | str,
-    x: Float[np.ndarray, "frames *channels"],
+    x: Float[np.ndarray, " frames *channels"],
     sample_rate: int,
     subtype: str = "FLOAT",
 ) -> None:
@@ -188,7 +188,7 @@ def write_wav(
         temporary.write_bytes(encoded)
 
 
-def encode_wav(x: Float[np.ndarray, "frames *channels"], sample_rate: int, subtype: str) -> bytes:
+def encode_wav(x: Float[np.ndarray, " frames *channels"], sample_rate: int, subtype: str) -> bytes:
     """Content of a WAV file, as :func:`write_wav` writes it."""
     import soundfile
 

@@ -79,7 +79,7 @@ class Victim:
         )
 
     def logits(
-        self, x: Float[Array, "batch ..."], keys: Key[Array, "batch"] | None = None
+        self, x: Float[Array, "batch ..."], keys: Key[Array, " batch"] | None = None
     ) -> Float[Array, "batch classes"]:
         """Logits of ``x``; never probabilities. A randomised victim needs ``keys``."""
         if not self.randomised:
