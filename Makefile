@@ -10,7 +10,7 @@ JOBS ?= 2
 # On Linux, large pages for large arrays: training spends up to a fifth of its time on page faults.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: demo test test-peers lint format benchmark constraints clean
+.PHONY: demo test test-long test-peers lint format benchmark constraints clean
 
 demo: $(VENV)/.installed ## train a victim on synthetic speech, attack it, print the table
 	$(BIN)/python -m jaxser.train
@@ -18,6 +18,9 @@ demo: $(VENV)/.installed ## train a victim on synthetic speech, attack it, print
 
 test: lint ## ruff, type checker, tests without torch
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+test-long: $(VENV)/.test ## the long proofs: kills, many processes, Ray, every batch size
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m 'long and not peers'
 
 test-peers: $(VENV)/.peers ## tests against torch, torchattacks, Foolbox and ART
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m peers

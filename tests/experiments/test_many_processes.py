@@ -77,7 +77,8 @@ def wait_for_rows(folder: Path, count: int = 1) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.long
+@pytest.mark.parametrize("count", [2, 4])
 def test_processes_make_the_rows_of_one(made: Path, count: int) -> None:
     """Four share six utterances, so their shares are not of one size."""
     out = f"shared{count}"
@@ -90,7 +91,7 @@ def test_processes_make_the_rows_of_one(made: Path, count: int) -> None:
     assert sum(each.rows for each in read_outcomes(made / out)) == 2 * 2 * TEST_ROWS
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_one_that_is_killed_holds_up_no_other_and_others_finish_its_rows(made: Path) -> None:
     """Process 0 dies, which the others do not notice; another number of them does the rest."""
     first, second = start_all(made, "killed", 2)
@@ -105,6 +106,7 @@ def test_one_that_is_killed_holds_up_no_other_and_others_finish_its_rows(made: P
     assert [path.name for path in (made / "killed").glob("sweep*.json")] == ["sweep.json"]
 
 
+@pytest.mark.long
 def test_what_fails_is_noted_by_each(made: Path, tmp_path: Path) -> None:
     bad = {"name": "cannot", "attack": "pgd", "parameters": {"norm": "l2"}}
     sweep_file(
@@ -122,6 +124,7 @@ def test_what_fails_is_noted_by_each(made: Path, tmp_path: Path) -> None:
     assert sum("peak SNR does not bound" in each.reason for each in outcomes) == 2
 
 
+@pytest.mark.long
 def test_a_folder_in_use_is_refused_to_all(made: Path) -> None:
     with held(made / "busy", "swept", shared=True):
         (first, told), (second, why) = ended(start_all(made, "busy", 2))
@@ -159,6 +162,7 @@ print("still there")
 """
 
 
+@pytest.mark.long
 def test_after_they_have_met_each_ends_when_told_to() -> None:
     where = f"localhost:{free_port()}"
     command = [sys.executable, "-c", MEETING, where]
@@ -168,6 +172,7 @@ def test_after_they_have_met_each_ends_when_told_to() -> None:
     assert ended(both) == [(-signal.SIGTERM, "from 0\n")] * 2
 
 
+@pytest.mark.long
 def test_all_are_given_the_same_sweep(made: Path) -> None:
     where = ["--coordinator", f"localhost:{free_port()}", "--processes", "2", "--limit"]
     first = start(made, "unlike", *where, "2", "--process", "0")
@@ -254,6 +259,7 @@ def no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
 
+@pytest.mark.long
 @needs_ray
 @pytest.mark.usefixtures("no_cluster")
 def test_a_worker_that_is_killed_is_replaced(made: Path) -> None:
@@ -289,6 +295,7 @@ def workers_of(driver: int) -> Iterator[int]:
             yield process
 
 
+@pytest.mark.long
 @needs_ray
 @pytest.mark.usefixtures("no_cluster")
 def test_no_workers_are_none(made: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -242,6 +242,7 @@ def test_a_folder_in_use_is_left_alone(
     assert "is being swept by another process" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_a_killed_sweep_ends_as_one_that_was_not(victim: Path, tmp_path: Path) -> None:
     """SIGKILL while rows are being made, twice, and once between two streams."""
     attacks = ["fgsm", {"name": "slow", "attack": "pgd", "parameters": {"steps": 300}}, "noise"]

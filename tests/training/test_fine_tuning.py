@@ -85,6 +85,7 @@ def test_a_checkpoint_is_fine_tuned_attacked_and_exported(
     assert "wav2vec2-base" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_killed_fine_tuning_goes_on_to_the_same_victim(
     tiny_corpus: Path, checkpoint: Path, tmp_path: Path
 ) -> None:

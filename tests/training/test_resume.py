@@ -46,6 +46,7 @@ def undisturbed(tiny_corpus: Path, cache: Path, tmp_path_factory: pytest.TempPat
     return out
 
 
+@pytest.mark.long
 def test_killed_at_several_points(
     undisturbed: Path, tiny_corpus: Path, cache: Path, tmp_path: Path
 ) -> None:
@@ -60,6 +61,7 @@ def test_killed_at_several_points(
     assert_same_run(out, undisturbed)
 
 
+@pytest.mark.long
 def test_sigterm_saves_and_says_so(
     undisturbed: Path, tiny_corpus: Path, cache: Path, tmp_path: Path
 ) -> None:
@@ -70,6 +72,7 @@ def test_sigterm_saves_and_says_so(
     assert_same_run(out, undisturbed)
 
 
+@pytest.mark.long
 def test_finished_run_is_shown_again(undisturbed: Path, tiny_corpus: Path, cache: Path) -> None:
     before = last_state(undisturbed)
     assert "test" in run(arguments(tiny_corpus, undisturbed), cache)
@@ -95,6 +98,7 @@ def test_one_and_two_devices_agree(
     np.testing.assert_allclose(logits[0], logits[1], rtol=2e-3, atol=2e-3)
 
 
+@pytest.mark.long
 def test_full_disk_loses_nothing(
     undisturbed: Path, tiny_corpus: Path, cache: Path, tmp_path: Path
 ) -> None:
