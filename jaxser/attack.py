@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         AttackCommandConfig,
         command_name("attack"),
         "Attack a victim on its held-out speech and say how robust it is. Without arguments: "
-        "PGD on the demo's victim. README.md has the table of all attacks.",
+        "PGD on the demo's victim. docs/attacks.md has the table of all attacks.",
         argv,
         ATTACK_FLAGS,
     )

@@ -56,7 +56,7 @@ class AttackCommandConfig:
     attack: Annotated[
         str,
         Field(
-            description="its name, such as fgsm or pgd (README.md has the table of all), or a YAML "
+            description="its name, such as fgsm or pgd (docs/attacks.md has all), or a YAML "
             "file of name, paper and parameters"
         ),
     ] = "pgd"
