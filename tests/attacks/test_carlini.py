@@ -169,6 +169,7 @@ def test_l2_is_no_further_than_the_published_search() -> None:
     assert ratio.min() < 0.5
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("attack", [CarliniL2(), CarliniL2(**ART_L2)], ids=["adam", "art"])
 def test_no_example_is_so_close_that_rounding_takes_it_back(attack: CarliniL2) -> None:
     """Of many rows some end in reach of rounding where a sign of the margin is enough."""

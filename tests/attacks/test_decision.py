@@ -112,6 +112,7 @@ def test_a_row_without_a_finite_prediction_is_no_success() -> None:
     assert flags.tolist() == [0, NON_FINITE, 0]
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("optimised")
 @pytest.mark.parametrize("kind", ["linear", "conv"])
 def test_what_a_search_ends_on_is_adversarial_in_batches_of_another_size(kind: str) -> None:

@@ -303,6 +303,7 @@ class Terminal:
         return bool(text)
 
 
+@pytest.mark.long
 def test_ctrl_c_keeps_what_is_done(victim: Path, tmp_path: Path) -> None:
     """A real SIGINT to a real process, whose terminal sees it live in the meantime."""
     epsilons = [f"{0.001 * i:g}" for i in range(1, 200)]

@@ -123,6 +123,7 @@ def test_rows_do_not_see_each_other(seeded):
     np.testing.assert_array_equal(gradient(x)[1:], 0.0)
 
 
+@pytest.mark.long
 def test_two_devices_give_the_same_gradients(seeded):
     _, model, variables = seeded
     x, y = seeded_batch(rows=4)
