@@ -10,7 +10,7 @@ JOBS ?= 2
 # On Linux, large pages for large arrays: training spends up to a fifth of its time on page faults.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: demo test test-long test-peers lint format benchmark constraints clean
+.PHONY: demo test test-long test-peers lint format constraints clean
 
 demo: $(VENV)/.installed ## train a victim on synthetic speech, attack it, print the table
 	$(BIN)/python -m jaxser.train
