@@ -11,7 +11,7 @@ generation's candidates can share forward passes; the authors' calls of SciPy up
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -40,6 +40,7 @@ __all__ = ["PixelSearch", "PixelSearchState", "Strategy", "with_values"]
 _MOST_VARIABLES = {"de": 8_192, "cma_es": 256}
 
 
+@runtime_checkable
 class Strategy(Protocol):
     """An evolutionary search over the unit cube; every array starts with the batch axis."""
 

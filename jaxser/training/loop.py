@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import grain
 import jax
@@ -33,10 +33,12 @@ Record = dict[str, Any]
 History = Sequence[Mapping[str, float]]
 
 
+@runtime_checkable
 class StopFlag(Protocol):
     def is_set(self) -> bool: ...
 
 
+@runtime_checkable
 class Metrics(Protocol):
     """Sums on the device since the start of the epoch; a pytree."""
 
@@ -45,6 +47,7 @@ class Metrics(Protocol):
         ...
 
 
+@runtime_checkable
 class State(Protocol):
     """All that an update changes; a dataclass and a pytree.
 
