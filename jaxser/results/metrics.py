@@ -10,7 +10,7 @@ axes, so that the draws of a bootstrap (:mod:`jaxser.results.intervals`) are one
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 
 __all__ = [
     "METRICS",
@@ -76,12 +76,12 @@ def median_of_defined(values: np.ndarray) -> float:
     return float(np.median(defined)) if len(defined) else float("nan")
 
 
-def _diagonal(matrix: Matrix) -> Float[np.ndarray, "... classes"]:
+def _diagonal(matrix: Matrix) -> Shaped[np.ndarray, "... classes"]:
     return np.diagonal(matrix, axis1=-2, axis2=-1)
 
 
 def ratio(
-    numerator: np.ndarray | float, denominator: np.ndarray | float
+    numerator: np.ndarray | np.number | float, denominator: np.ndarray | np.number | float
 ) -> Float[np.ndarray, "..."]:
     """numerator / denominator, NaN where the denominator is 0."""
     undefined = np.full(np.shape(denominator), np.nan)

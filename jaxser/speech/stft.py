@@ -8,7 +8,7 @@ from typing import Literal
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Complex, Float
 
 __all__ = ["WINDOWS", "Window", "stft", "window_function", "windowed_frames"]
 
@@ -59,7 +59,7 @@ def stft(
     hop_length: int,
     window: Float[np.ndarray, " n_fft"],
     center: bool = True,
-) -> Float[Array, "batch frames bins"]:
+) -> Complex[Array, "batch frames bins"]:
     """Complex short-time Fourier transform, ``bins = n_fft // 2 + 1``.
 
     Args:
