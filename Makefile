@@ -6,6 +6,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 JOBS ?= 2
+# TYPES=1 also checks the annotations, shapes included, wherever a test calls: CI does.
+CHECKED = $(if $(TYPES),--jaxtyping-packages jaxser$(COMMA)typechecking.checked)
+COMMA := ,
 
 # On Linux, large pages for large arrays: training spends up to a fifth of its time on page faults.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
@@ -16,8 +19,8 @@ demo: $(VENV)/.installed ## train a victim on synthetic speech, attack it, print
 	$(BIN)/python -m jaxser.train
 	$(BIN)/python -m jaxser.attack --victim runs/demo --attack pgd --epsilon 0.0005 0.001 0.002 0.005 --limit 100
 
-test: lint ## ruff, type checker, tests without torch
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+test: lint ## ruff, type checker, import-linter, tests without torch
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(CHECKED)
 
 test-long: $(VENV)/.test ## the long proofs: kills, many processes, Ray, every batch size
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m 'long and not peers'
