@@ -22,7 +22,7 @@ demo: $(VENV)/.installed ## train a victim on synthetic speech, attack it, print
 test: lint ## ruff, type checker, import-linter, tests without torch
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(CHECKED)
 
-test-long: $(VENV)/.test ## the long proofs: kills, many processes, Ray, every batch size
+test-long: $(VENV)/.test ## the long proofs: kills, many processes, Ray, every batch size, whole trainings
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m 'long and not peers'
 
 test-peers: $(VENV)/.peers ## tests against torch, torchattacks, Foolbox and ART

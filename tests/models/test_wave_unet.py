@@ -188,10 +188,8 @@ def test_group_norm_far_from_zero(forms):
     np.testing.assert_allclose(group_norm(y, jnp.zeros(8), 4, scale, shift), exact, atol=2e-3)
 
 
-@pytest.mark.parametrize(
-    "conditions",
-    [{}, pytest.param({"num_classes": 3, "condition_epsilon": True}, marks=pytest.mark.long)],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("conditions", [{}, {"num_classes": 3, "condition_epsilon": True}])
 def test_prepared_variables_give_the_same(conditions, forms):
     model = models.build("waveunet", num_samples=256, widths=(64, 72, 80), **conditions)
     x = jnp.asarray(np.random.default_rng(0).normal(0, 0.1, (2, 256)), jnp.float32)

@@ -105,6 +105,7 @@ def test_killed_fine_tuning_goes_on_to_the_same_victim(
     assert_same_run(killed, undisturbed)
 
 
+@pytest.mark.long
 def test_all_groups_are_trained_where_asked(
     tiny_corpus: Path, checkpoint: Path, tmp_path: Path
 ) -> None:

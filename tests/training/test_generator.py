@@ -103,6 +103,7 @@ def test_it_fools_its_threat_model_as_the_results_say(
     assert "trained for ε 0.2 alone" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_what_is_made_on_one_victim_is_scored_on_another(
     tiny_corpus: Path,
     trained: Path,
@@ -161,6 +162,7 @@ def test_what_is_made_on_one_victim_is_scored_on_another(
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
+@pytest.mark.long
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(
     tiny_corpus: Path, threat: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,6 +184,7 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(
     jax.tree.map(np.testing.assert_array_equal, before, after)
 
 
+@pytest.mark.long
 def test_it_goes_on_from_a_trained_one(
     tiny_corpus: Path,
     threat: Path,
@@ -201,6 +204,7 @@ def test_it_goes_on_from_a_trained_one(
     assert "is another network" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_one_generator_for_all_targets_and_a_range_of_epsilon(
     tiny_corpus: Path, threat: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

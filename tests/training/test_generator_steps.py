@@ -110,6 +110,7 @@ def test_a_stated_sparsity_is_arrived_at(quantisation: Any, share: float) -> Non
     assert figures["sparsity"].mean() == pytest.approx(share, rel=0.1)
 
 
+@pytest.mark.long
 def test_every_target_gets_the_stated_sparsity() -> None:
     """Not a mean over targets, where the one that is easier to reach would leave the other less."""
     config = GeneratorConfig(
@@ -133,6 +134,7 @@ def with_all_locations(state: GeneratorState, raw: float) -> GeneratorState:
     return state.replace(params={**state.params, "locations": locations})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("raw", [-0.3, 0.3])
 def test_a_mask_of_none_or_all_is_mended(raw: float) -> None:
     """The size of one step's gradient must not stop Adam for the next thousand."""
@@ -152,6 +154,7 @@ def test_a_mask_of_none_or_all_is_mended(raw: float) -> None:
     assert found == pytest.approx(0.2, rel=0.25)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("optimised")  # without, the slope of tanh is not quite zero
 @pytest.mark.parametrize("raw", [-12.0, 12.0])
 def test_locations_beyond_tanhs_slope_are_pulled_back(raw: float) -> None:
@@ -180,6 +183,7 @@ def test_sparsity_comes_down_slowly_where_it_is_asked_to() -> None:
     assert np.mean(found[19:]) == pytest.approx(0.04, rel=0.25)
 
 
+@pytest.mark.long
 def test_a_stated_snr_is_kept() -> None:
     quiet = GeneratorConfig(epsilon=(0.1,), keep_snr=20.0, confidence=5.0)
     state, figures = trained(quiet, 300)
@@ -197,6 +201,7 @@ def test_an_ensemble_fools_all_of_its_victims() -> None:
     assert figures["fooled"].mean() > 0.9
 
 
+@pytest.mark.long
 def test_any_target_and_any_epsilon() -> None:
     config = GeneratorConfig(
         epsilon=(0.05, 0.2),
@@ -209,6 +214,7 @@ def test_any_target_and_any_epsilon() -> None:
     assert figures["fooled"].mean() == 1
 
 
+@pytest.mark.long
 def test_two_devices_give_the_same_as_one() -> None:
     state, step, _, variables, batch = prepared(GeneratorConfig(epsilon=(0.1,)))
     results = []

@@ -79,6 +79,7 @@ def test_finished_run_is_shown_again(undisturbed: Path, tiny_corpus: Path, cache
     assert last_state(undisturbed) == before
 
 
+@pytest.mark.long
 def test_one_and_two_devices_agree(
     tiny_corpus: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,6 +27,7 @@ def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JAXSER_CACHE", str(tmp_path / "cache"))
 
 
+@pytest.mark.long
 def test_a_search_finds_the_least_validation_loss_and_goes_on(
     tiny_corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -53,6 +53,7 @@ def test_gradients_are_those_of_a_plain_convolution() -> None:
             assert np.asarray(found).ravel()[place] == pytest.approx((weights * change).sum())
 
 
+@pytest.mark.long
 def test_the_generator_uses_it_where_it_is_faster() -> None:
     assert is_faster(jnp.zeros((5, 64, 128)))
     assert not is_faster(jnp.zeros((5, 32, 64)))  # the combinations take longer
