@@ -31,8 +31,8 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 def pytest_configure(config: pytest.Config) -> None:
     """Beside peers, programs are as users get them: searches branch by how sums are rounded.
 
-    In the short suite XLA's older emitters compile, in two thirds of the time. The flag is read when
-    the first program is compiled, and processes that tests start inherit it.
+    In the short suite XLA's older emitters compile, in two thirds of the time. The flag is read
+    when the first program is compiled, and processes that tests start inherit it.
     """
     if config.option.markexpr == "peers":
         jax.config.update("jax_disable_most_optimizations", False)
