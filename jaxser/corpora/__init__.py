@@ -8,6 +8,7 @@
 To add a corpus, write one file with its ``SPEC`` (see ``jaxser.corpora.spec``) and name it below.
 """
 
+import errno
 import importlib
 from collections import Counter
 from pathlib import Path
@@ -39,6 +40,9 @@ __all__ = [
     "read_split",
     "write_split",
 ]
+
+# What makes a path one that cannot be read; a full disk or the like is another matter.
+_WRONG_PATH = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.ENOENT, errno.EINVAL)
 
 _MODULES = {
     "emodb": "emodb",
@@ -105,6 +109,8 @@ def load(
       UsageError: there is no such corpus or option.
     """
     spec = get_spec(name)
+    if "\0" in str(root):
+        raise InputError(f"no folder has a NUL character in its name, as {str(root)!r} has.")
     for option in options:
         if option not in spec.options:
             hint = ", ".join(spec.options) or "none"
@@ -114,6 +120,10 @@ def load(
         everything = spec.read(folder, **options)
     except PermissionError as error:
         raise InputError(f"{error.filename} may not be read; ask its owner.") from error
+    except OSError as error:
+        if error.errno not in _WRONG_PATH:
+            raise
+        raise InputError(f"{error.filename} cannot be read ({error.strerror}).") from error
     kept = _choose_labels(spec, labels, everything)
     utterances = sorted((u for u in everything if u.label in kept), key=lambda u: u.id)
     if not utterances:

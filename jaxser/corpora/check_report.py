@@ -34,6 +34,8 @@ def report_text(report: dict[str, Any]) -> str:
         *_problem_lines(report["problems"]),
         "",
     ]
+    if report["inconsistencies"]:
+        lines += ["the table contradicts itself", *_bullets(report["inconsistencies"]), ""]
     if report["departures"]:
         lines += ["departures from the official corpus", *_bullets(report["departures"]), ""]
     return "\n".join([*lines, _verdict(report)])
@@ -43,6 +45,8 @@ def _verdict(report: dict[str, Any]) -> str:
     found = [
         f"{number} {kind}" for kind, number in _fault_counts(report["problems"]).items() if number
     ]
+    if inconsistencies := len(report["inconsistencies"]):
+        found.append(f"{_number(inconsistencies, 'fault')} of the table")
     departures = len(report["departures"])
     if departures:
         found.append(f"{_number(departures, 'departure')} from the official corpus")

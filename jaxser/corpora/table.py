@@ -7,10 +7,14 @@ corpus = jaxser.corpora.assign_split(corpus, "speaker", seed=0)
 
 import dataclasses
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["Corpus", "Gender", "Split", "Utterance", "numeric_id"]
+__all__ = ["UNKNOWN", "Corpus", "Gender", "Split", "Utterance", "genders_of", "numeric_id"]
+
+# A speaker or gender that the corpus does not give; never a value to group by.
+UNKNOWN: Literal["unknown"] = "unknown"
 
 Gender = Literal["female", "male", "unknown"]
 Split = Literal["train", "val", "test"]
@@ -21,10 +25,11 @@ class Utterance:
     """One recording.
 
     Attributes:
-      id: the file's POSIX path under the corpus root without its suffix; unique in the corpus.
+      id: unique in the corpus; the file's POSIX path under the corpus root without its suffix,
+        unless the corpus gives another.
       path: the audio file.
       label: emotion, one of the corpus' labels.
-      speaker: speaker name, unique in the corpus.
+      speaker: speaker name, unique in the corpus, or "unknown".
       gender: of the speaker.
       group: the session or other unit that a named split goes by, or "".
       split: "train", "val" or "test", or None where no split was assigned.
@@ -71,6 +76,15 @@ class Corpus:
     def label_index(self, utterance: Utterance) -> int:
         """Class index of an utterance."""
         return self.labels.index(utterance.label)
+
+
+def genders_of(utterances: Iterable[Utterance]) -> dict[str, Gender]:
+    """Gender of each speaker; where lines differ, the last one that gives it."""
+    genders: dict[str, Gender] = {}
+    for u in utterances:
+        if u.gender != UNKNOWN or u.speaker not in genders:
+            genders[u.speaker] = u.gender
+    return genders
 
 
 def numeric_id(utterance_id: str) -> int:

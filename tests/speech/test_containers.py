@@ -106,7 +106,7 @@ def test_files_from_a_pipe_are_whole(writer):
     "data", [wav(2 * 8_000 + 2), wav(0x70000000), aiff(0x70000000), au(20_000), flac(8_001)]
 )
 def test_other_lengths_are_promises(data):
-    with pytest.raises(DamagedAudioError, match="promises|only 8,000 of"):
+    with pytest.raises(DamagedAudioError, match=r"promises|only 8,000 of"):
         decode_audio(data, "a")
 
 
