@@ -14,9 +14,10 @@ from jaxser import corpora
 from jaxser.corpora import AudioSettings, prepare
 from jaxser.corpora.check_report import report_text
 from jaxser.corpora.checking import check
-from jaxser.corpora.table import Utterance
+from jaxser.corpora.table import Utterance, file_of_id
 from jaxser.corpora.table_faults import table_faults
 from jaxser.runtime.errors import InputError
+from jaxser.speech import audio
 
 SHORT = AudioSettings(seconds=0.1)
 
@@ -276,3 +277,22 @@ def test_samples_beyond_full_scale_are_counted_and_named(tmp_path):
             "2 samples beyond full scale (peak 20,000) were clipped in 1 of 7 files of EmoDB: "
             "wav/03a01Wa"
         )
+
+
+@pytest.mark.parametrize("name", ["wav/03a01Fa", "Übung/grün.2", "a b/c", "x" * 200])
+def test_most_ids_are_the_paths_of_their_files(name):
+    assert str(file_of_id(name)) == name
+
+
+def test_every_id_has_a_file_of_its_own_within_the_folder(tmp_path):
+    ids = [
+        "/data/a", "data/a", "../data/a", "data/../a", "a/./b", "a//b", "a/b", "..", ".", "/", "",
+        r"b\c", "b_c", "b\nc", "é" * 150, "é" * 151, "a/" + "x" * 201, "a\0b", "\udcfc", "...",
+        f"{tmp_path}/d", "/",
+    ]  # fmt: skip
+    files = {file_of_id(name) for name in ids}
+    assert len(files) == len(set(ids))
+    for file in files:
+        path = tmp_path / "out" / file.with_name(f"{file.name}.wav")
+        assert path.resolve().is_relative_to(tmp_path / "out")
+        audio.write_wav(path, np.zeros(4, np.float32), 8_000)
