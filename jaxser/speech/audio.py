@@ -105,7 +105,7 @@ def decode_audio(data: bytes, path: Path | str) -> tuple[Float[np.ndarray, "fram
     if (missing := missing_part(data)) is not None:
         raise DamagedAudioError(path, missing)
     try:
-        with soundfile.SoundFile(io.BytesIO(data)) as file:
+        with soundfile.SoundFile(_Bytes(data)) as file:
             if file.format not in FORMATS:
                 raise DamagedAudioError(path, _to_convert(f"a file of format {file.format}", path))
             frames, sample_rate = file.frames, file.samplerate
@@ -131,6 +131,19 @@ def _to_convert(what: str, path: Path | str) -> str:
     name = Path(path).name
     command = shlex.join(["ffmpeg", "-i", name, f"{Path(name).stem}.wav"])
     return f"it is {what}, which is not read here; convert it, for instance by {command}"
+
+
+class _Bytes(io.BytesIO):
+    """Bytes that stay where they are when libsndfile seeks to before their beginning.
+
+    It does where a header is wrong, and an exception could only be printed from there.
+    """
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        try:
+            return super().seek(offset, whence)
+        except (ValueError, OverflowError):
+            return self.tell()
 
 
 def _read_blocks(file: Any, size: int) -> np.ndarray:
