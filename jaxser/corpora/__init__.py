@@ -127,7 +127,7 @@ def load(
     kept = _choose_labels(spec, labels, everything)
     utterances = sorted((u for u in everything if u.label in kept), key=lambda u: u.id)
     if not utterances:
-        raise InputError(f"{folder} holds no utterance of {', '.join(kept)}.")
+        raise InputError(f"{folder} holds no utterance of {_listed(kept)}.")
     return Corpus(
         name=name,
         title=spec.title if spec.labels else folder.resolve().stem,
@@ -151,8 +151,14 @@ def _choose_labels(
         if label not in known:
             raise InputError(f"{spec.title} has no label {label!r}; {nearest_name(label, known)}")
     if len(set(chosen)) < max(2, len(chosen)):
-        raise InputError(f"at least two different labels are needed, but got {', '.join(chosen)}.")
+        raise InputError(f"at least two different labels are needed, but got {_listed(chosen)}.")
     return chosen
+
+
+def _listed(labels: tuple[str, ...]) -> str:
+    """Labels for a message, cut where they are long or many."""
+    text = ", ".join(labels)
+    return text if len(text) <= 200 else f"{text[:197]}..."
 
 
 def _notes(

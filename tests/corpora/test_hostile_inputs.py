@@ -80,7 +80,17 @@ CELLS = st.one_of(
             *("", " ", ".", "..", "/", "./", "wav/..", "/dev/zero", "/proc/self/mem", "~", "a.wav"),
             *("a.flac", "b\\c.wav", "C:\\x.wav", "\u00fc.wav", "u\u0308.wav", "a\0b", "\ufeff"),
             *('"', '"x', 'x"y', "\r", "\n", "\x1a", "\u2028", "\u202e.wav", "nan", "=1+1", "f"),
-            *("male", "train", "test", "x" * 300 + ".wav", "y" * 140_000, "...", "a.", ".wav"),
+            *(
+                "male",
+                "train",
+                "test",
+                "x" * 300 + ".wav",
+                "y" * 140_000,
+                "z" * 9_000,
+                "...",
+                "a.",
+                ".wav",
+            ),
         ]
     ),
 )
