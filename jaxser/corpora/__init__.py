@@ -123,7 +123,7 @@ def load(
     except OSError as error:
         if error.errno not in _WRONG_PATH:
             raise
-        raise InputError(f"{error.filename} cannot be read ({error.strerror}).") from error
+        raise InputError(f"{error.filename or root} cannot be read ({error.strerror}).") from error
     kept = _choose_labels(spec, labels, everything)
     utterances = sorted((u for u in everything if u.label in kept), key=lambda u: u.id)
     if not utterances:

@@ -178,7 +178,10 @@ def other_format(data: bytes) -> str | None:
         (b"wvpk", "a WavPack file"),
         (b"MAC ", "a Monkey's Audio file"),
         (b"ADIF", "an AAC file"),
+        # MP3 begins with these bits, too, but has a layer in the next two.
+        (b"\xff\xf0", "an AAC file"),
         (b"\xff\xf1", "an AAC file"),
+        (b"\xff\xf8", "an AAC file"),
         (b"\xff\xf9", "an AAC file"),
         (b"FLV", "a Flash video"),
     ):
