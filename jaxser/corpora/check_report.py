@@ -18,17 +18,18 @@ def report_text(report: dict[str, Any]) -> str:
     speakers = report["speakers"]
     genders = Counter(speaker["gender"] for speaker in speakers.values())
     who = ", ".join(f"{n} {gender}" for gender, n in sorted(genders.items()))
+    by = [f"by {_number(len(speakers), 'speaker')} ({who})"] if speakers else []
+    if missing := report["without_speaker"]:
+        by.append(f"{missing:,} of them without a speaker" if speakers else "without a speaker")
     lines = [
         f"{report['title']} ({report['language']}) at {report['root']}",
         *(f"note: {note}" for note in report["notes"]),
         "",
-        f"{_number(report['utterances'], 'utterance')} by "
-        f"{_number(len(speakers), 'speaker')} ({who})",
+        f"{_number(report['utterances'], 'utterance')} {' and '.join(by)}",
         "",
         *_class_lines(report),
         "",
-        *_speaker_lines(report),
-        "",
+        *([*_speaker_lines(report), ""] if speakers else []),
         *_format_lines(report),
         "",
         *_problem_lines(report["problems"]),

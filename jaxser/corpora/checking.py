@@ -23,7 +23,7 @@ from jaxser.corpora import get_spec, load
 from jaxser.corpora.audio_settings import SHORTEST
 from jaxser.corpora.measurement import MeasuredFile, cut_to, describe_audio, map_files
 from jaxser.corpora.spec import AUDIO_SUFFIXES, CorpusSpec, LeftOut, walk_files
-from jaxser.corpora.table import Utterance, genders_of
+from jaxser.corpora.table import UNKNOWN, Utterance, genders_of
 from jaxser.corpora.table_faults import table_faults
 from jaxser.speech.audio import DamagedAudioError, DamageKind, decode_audio, read_bytes
 
@@ -113,7 +113,8 @@ def check(
         "notes": [*corpus.notes, *notes],
         "utterances": len(utterances),
         "classes": _classes(spec, corpus.labels, utterances),
-        "speakers": _speakers(utterances),
+        "speakers": _speakers([u for u in utterances if u.speaker != UNKNOWN]),
+        "without_speaker": sum(u.speaker == UNKNOWN for u in utterances),
         "sample_rates": _counts(file.sample_rate for file in sound),
         "channels": _counts(file.channels for file in sound),
         "equal_channels": _equal_channels(table),

@@ -90,6 +90,18 @@ def test_check_names_them_and_has_status_1(tmp_path):
     )
 
 
+def test_check_counts_no_missing_speaker_among_the_speakers(tmp_path):
+    for name in "abc":
+        miniature.write_noise(tmp_path / f"{name}.wav")
+    some = check("csv", table(tmp_path, "a.wav,x,s,f", "b.wav,y,,m", "c.wav,y,,m"))
+    assert list(some["speakers"]) == ["s"]
+    text = report_text(some)
+    assert "3 utterances by 1 speaker (1 female) and 2 of them without a speaker" in text
+    none = check("csv", table(tmp_path, "a.wav,x,,f", "b.wav,y,,m"))
+    assert none["status"] == 0
+    assert "\n2 utterances without a speaker\n" in report_text(none)
+
+
 def test_a_missing_speaker_is_no_speaker_of_a_split(tmp_path):
     lines = [f"{i}.wav,{'ab'[i % 2]},{'' if i > 5 else f's{i // 2}'},f" for i in range(8)]
     corpus = corpora.load("csv", table(tmp_path, *lines))
