@@ -62,6 +62,9 @@ class CorpusConfig:
     channel: Annotated[Literal["left", "mean"], Field(description="how stereo becomes mono")] = (
         "left"
     )
+    shortest: Annotated[
+        float, NotNegative, Field(description="seconds; files that last less are damaged")
+    ] = 0.1
     skip_damaged: Annotated[
         bool, Field(description="leave damaged files out and record them, instead of stopping")
     ] = False

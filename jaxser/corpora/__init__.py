@@ -8,6 +8,7 @@
 To add a corpus, write one file with its ``SPEC`` (see ``jaxser.corpora.spec``) and name it below.
 """
 
+import errno
 import importlib
 from collections import Counter
 from pathlib import Path
@@ -39,6 +40,9 @@ __all__ = [
     "read_split",
     "write_split",
 ]
+
+# What makes a path one that cannot be read; a full disk or the like is another matter.
+_WRONG_PATH = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.ENOENT, errno.EINVAL)
 
 _MODULES = {
     "emodb": "emodb",
@@ -105,6 +109,8 @@ def load(
       UsageError: there is no such corpus or option.
     """
     spec = get_spec(name)
+    if "\0" in str(root):
+        raise InputError(f"no folder has a NUL character in its name, as {str(root)!r} has.")
     for option in options:
         if option not in spec.options:
             hint = ", ".join(spec.options) or "none"
@@ -114,10 +120,14 @@ def load(
         everything = spec.read(folder, **options)
     except PermissionError as error:
         raise InputError(f"{error.filename} may not be read; ask its owner.") from error
+    except OSError as error:
+        if error.errno not in _WRONG_PATH:
+            raise
+        raise InputError(f"{error.filename or root} cannot be read ({error.strerror}).") from error
     kept = _choose_labels(spec, labels, everything)
     utterances = sorted((u for u in everything if u.label in kept), key=lambda u: u.id)
     if not utterances:
-        raise InputError(f"{folder} holds no utterance of {', '.join(kept)}.")
+        raise InputError(f"{folder} holds no utterance of {_listed(kept)}.")
     return Corpus(
         name=name,
         title=spec.title if spec.labels else folder.resolve().stem,
@@ -141,8 +151,14 @@ def _choose_labels(
         if label not in known:
             raise InputError(f"{spec.title} has no label {label!r}; {nearest_name(label, known)}")
     if len(set(chosen)) < max(2, len(chosen)):
-        raise InputError(f"at least two different labels are needed, but got {', '.join(chosen)}.")
+        raise InputError(f"at least two different labels are needed, but got {_listed(chosen)}.")
     return chosen
+
+
+def _listed(labels: tuple[str, ...]) -> str:
+    """Labels for a message, cut where they are long or many."""
+    text = ", ".join(labels)
+    return text if len(text) <= 200 else f"{text[:197]}..."
 
 
 def _notes(

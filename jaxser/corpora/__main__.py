@@ -49,7 +49,7 @@ def _check(options: argparse.Namespace) -> int:
     from jaxser.corpora.check_report import report_text
     from jaxser.corpora.checking import check
 
-    report = check(options.name, options.root, workers=options.workers)
+    report = check(options.name, options.root, workers=options.workers, shortest=options.shortest)
     if options.json:
         print(json.dumps(report, indent=2, ensure_ascii=False))
     else:
@@ -63,6 +63,7 @@ def _prepare(options: argparse.Namespace) -> int:
         seconds=options.seconds,
         channel=options.channel,
         length=options.length,
+        shortest=options.shortest,
     )
     prepared = corpora.prepare(
         corpora.load(options.name, options.root),
@@ -77,6 +78,8 @@ def _prepare(options: argparse.Namespace) -> int:
         print(f"note: {note}")
     for name, reason in prepared.skipped:
         print(f"left out: {name}: {reason}")
+    for name, reason in prepared.clipped:
+        print(f"clipped: {name}: {reason}")
     print(f"fingerprint: {prepared.fingerprint}")
     print(f"folder: {prepared.folder}")
     return 0

@@ -17,11 +17,14 @@ from jaxser.corpora.table import Utterance
 from jaxser.runtime.errors import InputError
 from jaxser.speech.audio import Channel, LengthMode
 
-__all__ = ["VERSION", "AudioSettings", "audio_fingerprint", "plain_settings"]
+__all__ = ["SHORTEST", "VERSION", "AudioSettings", "audio_fingerprint", "plain_settings"]
 
 # Raise it with any change that alters a sample: it is part of every fingerprint, so that what an
 # older version prepared is not found.
 VERSION = 1
+
+# In seconds.
+SHORTEST = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +36,8 @@ class AudioSettings:
       seconds: length of every waveform.
       channel: "left", or "mean" of all channels.
       length: how shorter utterances are lengthened: "repeat" them, or "pad" with zeros.
+      shortest: files that last less, in seconds, are damaged: repeated to a whole waveform, a
+        handful of samples is a constant and no speech.
       chunking: trim every utterance and cut it into waveforms of this length, each of them an
         utterance of its own; None: one waveform per utterance, cut at its end.
     """
@@ -42,6 +47,7 @@ class AudioSettings:
     channel: Channel = "left"
     length: LengthMode = "repeat"
     chunking: Chunking | None = None
+    shortest: float = SHORTEST
 
     def __post_init__(self) -> None:
         if self.sample_rate < 1 or not math.isfinite(self.seconds) or self.num_samples < 1:
@@ -49,6 +55,8 @@ class AudioSettings:
                 f"{self.seconds} s at {self.sample_rate} Hz is no length for a waveform; "
                 "both must be positive."
             )
+        if not 0 <= self.shortest < math.inf:
+            raise InputError(f"shortest {self.shortest} s is no length; give 0 or more seconds.")
         for name, valid in (("channel", get_args(Channel)), ("length", get_args(LengthMode))):
             if getattr(self, name) not in valid:
                 raise InputError(
@@ -85,5 +93,7 @@ def plain_settings(settings: AudioSettings) -> dict[str, Any]:
     """The settings as plain values; what is not used is left out.
 
     So a setting that is added later, and is None by default, leaves the fingerprints as they are.
+    The shortest length changes no sample; what it leaves out is not among the files.
     """
-    return {k: v for k, v in dataclasses.asdict(settings).items() if v is not None}
+    plain = dataclasses.asdict(settings)
+    return {k: v for k, v in plain.items() if v is not None and k != "shortest"}

@@ -18,22 +18,25 @@ def report_text(report: dict[str, Any]) -> str:
     speakers = report["speakers"]
     genders = Counter(speaker["gender"] for speaker in speakers.values())
     who = ", ".join(f"{n} {gender}" for gender, n in sorted(genders.items()))
+    by = [f"by {_number(len(speakers), 'speaker')} ({who})"] if speakers else []
+    if missing := report["without_speaker"]:
+        by.append(f"{missing:,} of them without a speaker" if speakers else "without a speaker")
     lines = [
         f"{report['title']} ({report['language']}) at {report['root']}",
         *(f"note: {note}" for note in report["notes"]),
         "",
-        f"{_number(report['utterances'], 'utterance')} by "
-        f"{_number(len(speakers), 'speaker')} ({who})",
+        f"{_number(report['utterances'], 'utterance')} {' and '.join(by)}",
         "",
         *_class_lines(report),
         "",
-        *_speaker_lines(report),
-        "",
+        *([*_speaker_lines(report), ""] if speakers else []),
         *_format_lines(report),
         "",
         *_problem_lines(report["problems"]),
         "",
     ]
+    if report["inconsistencies"]:
+        lines += ["the table contradicts itself", *_bullets(report["inconsistencies"]), ""]
     if report["departures"]:
         lines += ["departures from the official corpus", *_bullets(report["departures"]), ""]
     return "\n".join([*lines, _verdict(report)])
@@ -43,6 +46,8 @@ def _verdict(report: dict[str, Any]) -> str:
     found = [
         f"{number} {kind}" for kind, number in _fault_counts(report["problems"]).items() if number
     ]
+    if inconsistencies := len(report["inconsistencies"]):
+        found.append(f"{_number(inconsistencies, 'fault')} of the table")
     departures = len(report["departures"])
     if departures:
         found.append(f"{_number(departures, 'departure')} from the official corpus")

@@ -13,15 +13,18 @@ import hashlib
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxser.corpora import get_spec, load
+from jaxser.corpora.audio_settings import SHORTEST
 from jaxser.corpora.measurement import MeasuredFile, cut_to, describe_audio, map_files
 from jaxser.corpora.spec import AUDIO_SUFFIXES, CorpusSpec, LeftOut, walk_files
-from jaxser.corpora.table import Utterance
+from jaxser.corpora.table import UNKNOWN, Utterance, genders_of
+from jaxser.corpora.table_faults import table_faults
 from jaxser.speech.audio import DamagedAudioError, DamageKind, decode_audio, read_bytes
 
 __all__ = ["check"]
@@ -40,7 +43,8 @@ _COMPANIONS = (
     "LICENSE*",
 )
 _KINDS = (
-    "damaged", "empty", "non-finite", "silent", "duplicated", "misplaced", "copied", "stray",
+    "damaged", "empty", "short", "non-finite", "too-loud", "silent",
+    "duplicated", "misplaced", "copied", "stray",
 )  # fmt: skip
 
 
@@ -56,9 +60,21 @@ class _Probe:
 
 
 def check(
-    name: str, root: Path | str, *, workers: int | None = None, progress: bool = True
+    name: str,
+    root: Path | str,
+    *,
+    workers: int | None = None,
+    progress: bool = True,
+    shortest: float = SHORTEST,
 ) -> dict[str, Any]:
-    """Examine every file of a corpus.
+    """Examine every file of a corpus, and its table.
+
+    Args:
+      name: of the corpus.
+      root: as :func:`jaxser.corpora.load` takes it.
+      workers: threads; as many as there are cores by default.
+      progress: show a progress bar if stderr is a terminal.
+      shortest: files that last less, in seconds, are named.
 
     Returns:
       A report of plain values, as ``--json`` prints it; "status" is 0 if nothing is wrong and
@@ -73,7 +89,11 @@ def check(
     left_out = spec.left_out(corpus.root)
     paths = [u.path for u in utterances] + [file.path for file in left_out]
     probes = map_files(
-        _probe, paths, workers=workers, progress=progress, description=f"checking {spec.title}"
+        partial(_probe, shortest=shortest),
+        paths,
+        workers=workers,
+        progress=progress,
+        description=f"checking {spec.title}",
     )
     table = list(zip(utterances, probes[: len(utterances)], strict=True))
     problems = _problems(
@@ -82,6 +102,7 @@ def check(
     sound = [probe.measured for _, probe in table if probe.measured.damage is None]
     title, notes = describe_audio(spec, sound)
     departures = _departures(spec, utterances, sound)
+    inconsistencies = table_faults(utterances)
     faults = sum(len(found) for found in problems.values())
     known = sum(bool(group["known"]) for group in problems["duplicated"])
     return {
@@ -92,32 +113,36 @@ def check(
         "notes": [*corpus.notes, *notes],
         "utterances": len(utterances),
         "classes": _classes(spec, corpus.labels, utterances),
-        "speakers": _speakers(utterances),
+        "speakers": _speakers([u for u in utterances if u.speaker != UNKNOWN]),
+        "without_speaker": sum(u.speaker == UNKNOWN for u in utterances),
         "sample_rates": _counts(file.sample_rate for file in sound),
         "channels": _counts(file.channels for file in sound),
         "equal_channels": _equal_channels(table),
         "duration": _durations(sound),
         "problems": problems,
+        "inconsistencies": inconsistencies,
         "departures": departures,
-        "status": int(faults > known or bool(departures)),
+        "status": int(faults > known or bool(departures) or bool(inconsistencies)),
     }
 
 
-def _probe(path: Path) -> _Probe:
+def _probe(path: Path, shortest: float) -> _Probe:
     data = b""
     try:
         data = read_bytes(path)
         samples, sample_rate = decode_audio(data, path)
     except DamagedAudioError as error:
-        measured = MeasuredFile(hashlib.sha256(data).hexdigest(), 0, 0, 0, error.reason)
-        return _Probe(measured, damage_kind=error.kind)
+        return _Probe(MeasuredFile.of_damaged(data, error.reason), damage_kind=error.kind)
+    measured = MeasuredFile.of(data, samples, sample_rate)
+    if measured.shortness(shortest) is not None:
+        return _Probe(measured.judged(shortest), damage_kind="short")
     channels = samples.shape[1]
     equal = channels > 1 and bool((samples[:, 1:] == samples[:, :1]).all())
     # The same recording stored once as mono and once with two equal channels is one recording.
     heard = np.ascontiguousarray(samples[:, :1] if equal else samples)
     audio = hashlib.sha256(f"{sample_rate} {heard.shape[1]} ".encode() + heard.tobytes())
     return _Probe(
-        MeasuredFile(hashlib.sha256(data).hexdigest(), sample_rate, channels, len(samples)),
+        measured,
         silent=bool(np.ptp(samples, axis=0).max() <= _SILENCE),
         equal_channels=equal,
         audio=audio.hexdigest(),
@@ -146,7 +171,7 @@ def _classes(
 
 
 def _speakers(utterances: Sequence[Utterance]) -> dict[str, dict[str, Any]]:
-    genders = {u.speaker: u.gender for u in utterances}
+    genders = genders_of(utterances)
     counts = Counter((u.speaker, u.label) for u in utterances)
     return {
         speaker: {
@@ -181,7 +206,9 @@ def _problems(
     left_out: Sequence[tuple[LeftOut, _Probe]],
 ) -> dict[str, list[dict[str, Any]]]:
     def name(path: Path) -> str:
-        return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+        text = path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+        # A name on disk need not be text.
+        return text.encode("utf-8", "backslashreplace").decode()
 
     problems: dict[str, list[dict[str, Any]]] = {kind: [] for kind in _KINDS}
     same_audio = defaultdict(list)
@@ -193,6 +220,9 @@ def _problems(
         if probe.silent:
             reason = "no sample differs from the rest by more than -80 dB of full scale"
             problems["silent"].append({"file": name(utterance.path), "reason": reason})
+        if probe.measured.beyond:
+            entry = {"file": name(utterance.path), "reason": probe.measured.loudness}
+            problems["too-loud"].append(entry)
         same_audio[probe.audio].append(utterance)
     for group in same_audio.values():
         if len(group) > 1:

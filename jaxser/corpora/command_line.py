@@ -22,6 +22,7 @@ def corpora_parser() -> CommandParser:
     command = commands.add_parser("check", help="look for damaged, duplicated and stray files")
     _add_corpus(command, "folder of the corpus")
     _add_workers(command)
+    _add_shortest(command)
     command.add_argument("--json", action="store_true", help="print the report as JSON")
 
     command = commands.add_parser("prepare", help="decode and resample once, into the cache")
@@ -39,6 +40,7 @@ def corpora_parser() -> CommandParser:
         help="repeat short utterances, or pad them with zeros (%(default)s)",
     )
     files = command.add_argument_group("the files")
+    _add_shortest(files)
     files.add_argument("--skip_damaged", action="store_true", help="leave damaged files out")
     files.add_argument("--cache_dir", type=Path, help="where ($JAXSER_CACHE, or ~/.cache/jaxser)")
     _add_workers(files)
@@ -54,5 +56,11 @@ def _add_corpus(command: CommandParser, root_help: str) -> None:
 
 
 # A parser or a group of its flags; argparse's class of both has no public name.
+def _add_shortest(command: Any) -> None:
+    command.add_argument(
+        "--shortest", type=float, default=0.1, help="seconds; shorter files are damaged (0.1)"
+    )
+
+
 def _add_workers(command: Any) -> None:
     command.add_argument("--workers", type=int, help="threads (one per core)")

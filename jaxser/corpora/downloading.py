@@ -7,19 +7,25 @@ digest; where none is published, the SHA-256 of the first download is kept in ``
 later ones must match it (trust on first use). The folder appears under its name only when whole.
 """
 
+import errno
 import hashlib
 import http.client
 import json
+import lzma
+import os
+import re
 import secrets
 import shutil
 import ssl
 import stat
+import struct
 import sys
 import time
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -28,6 +34,7 @@ from jaxser.corpora import locate
 from jaxser.corpora.spec import CorpusSpec, Download
 from jaxser.runtime.errors import InputError
 from jaxser.runtime.files import write_text
+from jaxser.runtime.regular_files import UnreadableFileError, read_regular
 
 __all__ = ["RECORD", "download"]
 
@@ -35,6 +42,16 @@ RECORD = "DOWNLOAD.json"
 
 _CHUNK = 1 << 20
 _TIMEOUT_SECONDS = 60
+# Of bytes of a folder's own name, so that what is added to it still makes a name.
+_LONGEST_NAME = 120
+_UNUSABLE_NAME = (
+    errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.EILSEQ,
+)  # fmt: skip
+# What reading a damaged archive raises: zipfile, its decompressors, and the parsing of headers.
+_UNSOUND = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError,
+    OverflowError, struct.error, MemoryError,
+)  # fmt: skip
 _INTERRUPTIONS = (
     urllib.error.URLError,
     http.client.HTTPException,
@@ -67,19 +84,27 @@ def download(
     if not spec.download:
         raise InputError(spec.obtain)
     root = Path(root).expanduser()
-    root = root.parent.resolve() / root.name
-    held = _record_of(root)
-    if root.exists() and not root.is_dir():
+    try:
+        root = root.parent.resolve() / root.name
+        # Only in a folder that is there can it be told whether the name is possible.
+        root.parent.mkdir(parents=True, exist_ok=True)
+        held = _record_of(root)
+        is_there = root.exists()
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{str(root)!r} cannot be a folder ({reason}); give another.") from error
+    if is_there and not root.is_dir():
         raise InputError(f"{root} is a file; give a new or empty folder.")
     if root.is_dir() and any(path.name != RECORD for path in root.iterdir()):
         locate(spec, root)
         return f"{root} holds {spec.title} already; nothing was fetched."
-    root.parent.mkdir(parents=True, exist_ok=True)
     record = {}
     with _temporary_folder(root) as folder:
         archives = []
         for source in spec.download:
-            archive = root.with_name(f".{root.name}.{PurePosixPath(source.url).name}.part")
+            archive = _beside(root, f"{PurePosixPath(source.url).name}.part")
             _fetch(source.url, archive, pause, progress)
             record[source.url] = _verify(source, archive, held.get(source.url))
             _unpack(archive, folder / source.folder, source.url)
@@ -94,10 +119,18 @@ def download(
     return f"{spec.title} is in {root}. {_trust(spec, held)}"
 
 
-def _trust(spec: CorpusSpec, held: dict[str, Any]) -> str:
+def _beside(root: Path, suffix: str) -> Path:
+    """A hidden name beside the folder; short where the folder's own name would make it too long."""
+    name = root.name
+    if len(os.fsencode(name)) > _LONGEST_NAME:
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
+    return root.with_name(f".{name}.{suffix}")
+
+
+def _trust(spec: CorpusSpec, held: Mapping[str, str]) -> str:
     if all(source.digest for source in spec.download):
         return "The archive has the published checksum."
-    if held:
+    if all(source.digest or source.url in held for source in spec.download):
         return f"The archive is the one fetched before, by the SHA-256 in {RECORD}."
     return (
         "No checksum is published for the archive: its SHA-256 was recorded in "
@@ -106,21 +139,34 @@ def _trust(spec: CorpusSpec, held: dict[str, Any]) -> str:
     )
 
 
-def _record_of(root: Path) -> dict[str, Any]:
+def _record_of(root: Path) -> dict[str, str]:
+    """SHA-256 of what was fetched before, by address; an entry without one is none."""
+    path = root / RECORD
     try:
-        record = json.loads((root / RECORD).read_text(encoding="utf-8"))
+        path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    except ValueError as error:
-        raise InputError(f"{root / RECORD} is not JSON; remove it to fetch without it.") from error
-    if not isinstance(record, dict):
-        raise InputError(f"{root / RECORD} is not a record of downloads; remove it.")
-    return record
+    try:
+        record = json.loads(read_regular(path))
+    except UnreadableFileError as error:
+        raise InputError(f"{path} cannot be read: {error.reason}; remove it.") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not JSON; remove it to fetch without it.") from error
+    if not isinstance(record, dict) or not all(isinstance(x, dict) for x in record.values()):
+        raise InputError(f"{path} is not a record of downloads; remove it.")
+    digests = {url: entry["sha256"] for url, entry in record.items() if entry.get("sha256")}
+    for url, digest in digests.items():
+        if not isinstance(digest, str) or not re.fullmatch(r"[0-9a-fA-F]{64}", digest):
+            raise InputError(
+                f"{path} gives {url!r:.80} a sha256 that is none; correct it, or remove the file "
+                "to fetch without it."
+            )
+    return digests
 
 
 @contextmanager
 def _temporary_folder(root: Path) -> Iterator[Path]:
-    folder = root.with_name(f".{root.name}.unpacking-{secrets.token_hex(4)}")
+    folder = _beside(root, f"unpacking-{secrets.token_hex(4)}")
     folder.mkdir()
     try:
         yield folder
@@ -159,8 +205,8 @@ def _size(path: Path) -> int:
 
 def _transfer(url: str, part: Path, progress: bool) -> None:
     state = _state_file(part)
-    start = _size(part) if state.exists() else 0
-    version = json.loads(state.read_text())["version"] if start else None
+    known, version = _version_of(state)
+    start = _size(part) if known else 0
     headers = {"User-Agent": "jaxser", "Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
@@ -187,13 +233,34 @@ def _transfer(url: str, part: Path, progress: bool) -> None:
             raise InputError(f"{url} answered with bytes that were not asked for; try again later.")
         start = start if resumed else 0
         length = response.headers.get("Content-Length")
-        total = start + int(length) if length else None
+        total = start + int(length) if length and length.isdecimal() else None
         tag = response.headers.get("ETag", "")
         strong = tag if tag and not tag.startswith("W/") else None
         write_text(state, json.dumps({"version": strong or response.headers.get("Last-Modified")}))
         _receive(response, part, start, total, progress)
     if total is not None and _size(part) < total:
         raise ConnectionError(f"of {total:,} bytes")
+
+
+def _version_of(state: Path) -> tuple[bool, str | None]:
+    """Whether it is known what a part is of, and the version that the server gave it.
+
+    Without it, or where it is damaged, the transfer starts over.
+    """
+    try:
+        stored = json.loads(read_regular(state))
+    except (UnreadableFileError, ValueError, RecursionError):
+        return False, None
+    version = stored.get("version", "") if isinstance(stored, dict) else ""
+    if version is None:
+        return True, None
+    # It goes into a header of the request.
+    is_whole = isinstance(version, str) and 0 < len(version) < 1000
+    return (
+        (True, version)
+        if is_whole and version.isprintable() and version.isascii()
+        else (False, None)
+    )
 
 
 def _receive(response: Any, part: Path, start: int, total: int | None, progress: bool) -> None:
@@ -216,11 +283,11 @@ def _receive(response: Any, part: Path, start: int, total: int | None, progress:
             bar.update(len(chunk))
 
 
-def _verify(source: Download, archive: Path, held: Any) -> dict[str, Any]:
+def _verify(source: Download, archive: Path, held: str | None) -> dict[str, Any]:
     """What goes into the record; the archive is removed if it is not the expected one."""
     expected = [source.digest] if source.digest else []
-    if isinstance(held, dict) and "sha256" in held:
-        expected.append(f"sha256:{held['sha256']}")
+    if held is not None:
+        expected.append(f"sha256:{held}")
     for digest in expected:
         algorithm, _, wanted = digest.partition(":")
         got = _digest(archive, algorithm)
@@ -260,13 +327,28 @@ def _unpack(archive: Path, folder: Path, url: str) -> None:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with file.open(member) as source, target.open("xb") as out:
                     shutil.copyfileobj(source, out)
-    except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
-        archive.unlink()
-        raise InputError(
-            f"{url} is not a sound ZIP archive ({error}); it was removed, try again."
-        ) from error
+    except InputError:
+        raise
     except FileExistsError as error:
         raise InputError(f"{url} holds {error.filename} twice; it was not unpacked.") from error
+    except OSError as error:
+        if error.errno in _UNUSABLE_NAME:
+            raise InputError(
+                f"{url} holds a name that cannot be a file here ({error.strerror}: "
+                f"{str(error.filename)[-80:]!r}); it was not unpacked."
+            ) from error
+        if error.errno is not None:
+            raise
+        # bz2 has no error of its own.
+        raise _unsound(archive, url, error) from error
+    except _UNSOUND as error:
+        raise _unsound(archive, url, error) from error
+
+
+def _unsound(archive: Path, url: str, error: Exception) -> InputError:
+    archive.unlink()
+    reason = str(error).strip() or type(error).__name__
+    return InputError(f"{url} is not a sound ZIP archive ({reason}); it was removed, try again.")
 
 
 def _check_member(member: zipfile.ZipInfo, url: str) -> None:

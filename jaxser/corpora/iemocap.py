@@ -14,6 +14,7 @@ from pathlib import Path
 from jaxser.corpora.spec import CorpusSpec, LeftOut, PartSplit, audio_files
 from jaxser.corpora.table import Utterance
 from jaxser.runtime.errors import InputError
+from jaxser.runtime.regular_files import read_regular
 
 __all__ = ["SPEC"]
 
@@ -45,7 +46,7 @@ def _evaluation_files(root: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _turns(session: str, path: Path, root: Path) -> Iterator[Utterance]:
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = read_regular(path).decode("utf-8", errors="replace").splitlines()
     for number, line in enumerate(lines, 1):
         # Lines such as "C-E1:" and "A-E3:" under a turn are single annotators.
         if not line.startswith("[") or (turn := _TURN.fullmatch(line)) is None:

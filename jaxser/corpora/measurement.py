@@ -7,11 +7,14 @@ A result must say so when the audio under a corpus' name is not that corpus' aud
 """
 
 import dataclasses
+import hashlib
 import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
+
+import numpy as np
 
 from jaxser.corpora.spec import CorpusSpec
 from jaxser.runtime.cores import available_cores
@@ -27,18 +30,68 @@ _AHEAD = 8
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class MeasuredFile:
-    """Content and header of one file; ``damage`` is None or half a sentence."""
+    """Content and header of one file.
+
+    Attributes:
+      sha256: of its bytes.
+      sample_rate, channels, frames: of its header; 0 for a damaged file.
+      damage: None or half a sentence.
+      beyond: samples outside [-1, 1], of all channels.
+      peak: the largest magnitude among them, or 0.
+    """
 
     sha256: str
     sample_rate: int
     channels: int
     frames: int
     damage: str | None = None
+    beyond: int = 0
+    peak: float = 0.0
+
+    @classmethod
+    def of(cls, data: bytes, samples: np.ndarray, sample_rate: int) -> "MeasuredFile":
+        """What a sound file holds: its bytes and what they decode to, ``[frames, channels]``."""
+        frames, channels = samples.shape
+        magnitude = np.abs(samples)
+        beyond = int((magnitude > 1).sum())
+        peak = float(magnitude.max()) if beyond else 0.0
+        return cls(_sha256(data), sample_rate, channels, frames, None, beyond, peak)
+
+    @classmethod
+    def of_damaged(cls, data: bytes, reason: str) -> "MeasuredFile":
+        """A file that cannot be used, for ``reason``."""
+        return cls(_sha256(data), 0, 0, 0, reason)
 
     @property
     def seconds(self) -> float:
         """Duration; 0 for a damaged file."""
         return self.frames / self.sample_rate if self.sample_rate else 0.0
+
+    @property
+    def loudness(self) -> str:
+        """Half a sentence on samples beyond full scale, or "" where there are none."""
+        if not self.beyond:
+            return ""
+        count = self.frames * self.channels
+        return f"{self.beyond:,} of {count:,} samples are beyond full scale (peak {self.peak:,.6g})"
+
+    def shortness(self, shortest: float) -> str | None:
+        """Half a sentence if a sound file lasts less than ``shortest`` seconds, or None."""
+        if self.damage is not None or self.seconds >= shortest:
+            return None
+        return (
+            f"it lasts {self.seconds:.3g} s ({self.frames:,} samples at {self.sample_rate:,} Hz), "
+            f"less than the shortest length of {shortest:g} s"
+        )
+
+    def judged(self, shortest: float) -> "MeasuredFile":
+        """The same with too short a length as its damage."""
+        reason = self.shortness(shortest)
+        return self if reason is None else MeasuredFile(self.sha256, 0, 0, 0, reason)
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def cut_to(spec: CorpusSpec, measured: Sequence[MeasuredFile]) -> float | None:

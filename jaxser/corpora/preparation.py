@@ -40,6 +40,9 @@ from jaxser.runtime.files import cache_folder, write_text
 
 __all__ = ["Prepared", "prepare"]
 
+# Damaged files that an error lists; check lists all.
+_SHOWN = 50
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Prepared:
@@ -51,6 +54,7 @@ class Prepared:
       waveforms: [utterances, samples] float32 in [-1, 1], memory-mapped and read-only.
       fingerprint: SHA-256 of ids, file contents and settings.
       skipped: (id, reason) of every damaged file that was left out.
+      clipped: (id, how many and how far) of every file with samples beyond full scale.
       folder: where it is cached.
     """
 
@@ -59,6 +63,7 @@ class Prepared:
     fingerprint: str
     skipped: tuple[tuple[str, str], ...]
     folder: Path
+    clipped: tuple[tuple[str, str], ...] = ()
 
 
 def prepare(
@@ -73,7 +78,8 @@ def prepare(
     """Waveforms of all utterances, from the cache where they are there already.
 
     Resampling overshoots full scale now and then; such samples are clipped to [-1, 1], since a
-    waveform outside is none that could be played or attacked within bounds.
+    waveform outside is none that could be played or attacked within bounds. So are those that a
+    file of floats holds beyond full scale, but these are counted and the files named.
 
     Args:
       corpus: from :func:`jaxser.corpora.load`.
@@ -84,15 +90,15 @@ def prepare(
       progress: show a progress bar if stderr is a terminal.
 
     Raises:
-      InputError: files are damaged (the message lists them all), or the cache folder cannot be
-        written.
+      InputError: files are damaged (the message lists the first fifty), or the cache folder
+        cannot be written.
       OSError: the disk is full; nothing half-written is left under a final name.
     """
     settings = settings or AudioSettings()
     cache = Path(cache_dir) if cache_dir is not None else cache_folder()
     index = FileIndex.of(cache, corpus)
     measured = [index.look_up(utterance.path) for utterance in corpus.utterances]
-    known = [file for file in measured if file is not None]
+    known = [file.judged(settings.shortest) for file in measured if file is not None]
     if len(known) == len(measured):
         kept = _kept(corpus, known, skip_damaged)
         fingerprint = audio_fingerprint([u for u, _ in kept], [m for _, m in kept], settings)
@@ -106,6 +112,7 @@ def prepare(
         write = write_waveforms if settings.chunking is None else write_chunks
         known = write(file, corpus.utterances, settings, workers, progress)
         index.store(corpus.utterances, stats, known)
+        known = [file.judged(settings.shortest) for file in known]
         kept = _kept(corpus, known, skip_damaged)
         fingerprint = audio_fingerprint([u for u, _ in kept], [m for _, m in kept], settings)
         if settings.chunking is None:
@@ -131,7 +138,8 @@ def _kept(
         raise InputError(
             f"{len(damaged)} of {len(pairs)} files of {corpus.title} are damaged; mend them, or "
             "leave them out with --skip-damaged (--corpus.skip_damaged in a run).\n"
-            + "\n".join(f"  {u.path}: {m.damage}" for u, m in damaged)
+            + "\n".join(f"  {u.path}: {m.damage}" for u, m in damaged[:_SHOWN])
+            + (f"\n  and {len(damaged) - _SHOWN:,} more" if len(damaged) > _SHOWN else "")
         )
     if len(damaged) == len(pairs):
         raise InputError(f"all {len(pairs)} files of {corpus.title} are damaged; none is left.")
@@ -158,6 +166,9 @@ def _prepared(
         notes += (spec.downmix_note,)
     if skipped:
         notes += (f"{len(skipped)} damaged files left out of {corpus.title}",)
+    loud = [(u.id, m) for u, m in zip(corpus.utterances, measured, strict=True) if m.beyond]
+    if loud:
+        notes += (_clipping_note(corpus, loud),)
     if settings.chunking is not None:
         count = len(corpus.utterances) - len(skipped)
         notes += (f"{len(cached[0]):,} chunks of {settings.seconds:g} s of {count:,} utterances",)
@@ -172,4 +183,15 @@ def _prepared(
         fingerprint=fingerprint,
         skipped=skipped,
         folder=final_folder(cache, fingerprint),
+        clipped=tuple((name, file.loudness) for name, file in loud),
+    )
+
+
+def _clipping_note(corpus: Corpus, loud: Sequence[tuple[str, MeasuredFile]]) -> str:
+    peak = max(file.peak for _, file in loud)
+    names = ", ".join(name for name, _ in loud[:3]) + (", ..." if len(loud) > 3 else "")
+    count = sum(file.beyond for _, file in loud)
+    return (
+        f"{count:,} samples beyond full scale (peak {peak:,.6g}) were clipped in {len(loud)} of "
+        f"{len(corpus.utterances)} files of {corpus.title}: {names}"
     )

@@ -76,7 +76,9 @@ def describe_prepared(
         "skipped": [list(pair) for pair in skipped],
         "files": [[utterance.id, measured.sha256] for utterance, measured in kept],
     }
-    return json.dumps(description, indent=1, ensure_ascii=False) + "\n"
+    text = json.dumps(description, indent=1, ensure_ascii=False) + "\n"
+    # The name of a folder need not be text.
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def final_folder(cache: Path, fingerprint: str) -> Path:

@@ -42,6 +42,7 @@ def select(config: CorpusConfig) -> Prepared:
         sample_rate=config.sample_rate,
         seconds=config.seconds,
         channel=config.channel,
+        shortest=config.shortest,
         chunking=Chunking(augment=config.augment) if config.chunks else None,
     )
     prepared = prepare(

@@ -15,6 +15,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Literal
+from unicodedata import normalize
 
 from jaxser.corpora.table import Utterance
 
@@ -149,6 +150,9 @@ Parse = Callable[[PurePosixPath], Utterance | LeftOut]
 def walk_files(root: Path) -> Iterator[Path]:
     """All files under ``root``, shallow ones first, then by name.
 
+    Links that lead nowhere, pipes and the like are among them: whoever reads them says that they
+    cannot be read, where passing over them would make the corpus smaller in silence.
+
     Hidden files and folders are passed over, and so are the ``._x`` and ``__MACOSX`` entries
     that macOS leaves in archives. Links to folders are not followed.
     """
@@ -162,9 +166,17 @@ def walk_files(root: Path) -> Iterator[Path]:
                         continue
                     if entry.is_dir(follow_symlinks=False):
                         deeper.append(Path(entry.path))
-                    elif entry.is_file():
+                    elif not _is_link_to_folder(entry):
                         yield Path(entry.path)
         level = deeper
+
+
+def _is_link_to_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        # A link to itself, or one through a folder that may not be entered.
+        return False
 
 
 def audio_files(root: Path) -> Iterator[Path]:
@@ -176,7 +188,13 @@ def _scan(root: Path, parse: Parse) -> tuple[list[Utterance], list[LeftOut]]:
     utterances: dict[str, Utterance] = {}
     left_out = []
     for path in audio_files(root):
-        parsed = parse(PurePosixPath(path.relative_to(root).as_posix()))
+        name = path.relative_to(root).as_posix()
+        if any("\ud800" <= character <= "\udfff" for character in name):
+            # What Python puts for bytes that are no text; no table can hold them.
+            left_out.append(LeftOut(path, "stray", "its name is not UTF-8"))
+            continue
+        # Ids are the same wherever the corpus was unpacked: a Mac decomposes names.
+        parsed = parse(PurePosixPath(normalize("NFC", name)))
         if isinstance(parsed, LeftOut):
             left_out.append(dataclasses.replace(parsed, path=path))
         elif (first := utterances.get(parsed.id)) is not None:

@@ -15,17 +15,19 @@ import dataclasses
 import functools
 import io
 import logging
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import cast, get_args
+from unicodedata import normalize
 
 import numpy as np
 
 from jaxser.corpora import get_spec
 from jaxser.corpora.csv_table import read_rows
 from jaxser.corpora.spec import PartSplit
-from jaxser.corpora.table import Corpus, Split
+from jaxser.corpora.table import UNKNOWN, Corpus, Split, genders_of
 from jaxser.runtime.errors import InputError, UsageError, nearest_name
 from jaxser.runtime.files import write_text
 
@@ -134,7 +136,14 @@ def _only_for(corpus: Corpus, name: str, split: str) -> None:
 
 def _speakers(corpus: Corpus, split: str) -> dict[str, list[str]]:
     """Sorted speakers of each gender."""
-    genders = {u.speaker: u.gender for u in corpus.utterances}
+    genders = genders_of(corpus.utterances)
+    missing = sum(u.speaker == UNKNOWN for u in corpus.utterances)
+    if missing and len(genders) > 1:
+        raise InputError(
+            f"{missing:,} of {len(corpus.utterances):,} utterances of {corpus.title} have no "
+            f"speaker, so the split {split!r} cannot tell where they belong: fill the speaker "
+            "column, or take a random split, which leaks speakers."
+        )
     if len(genders) < 2:
         raise InputError(
             f"the split {split!r} needs two speakers, but {corpus.title} names {len(genders)}: "
@@ -247,8 +256,11 @@ def _loso(corpus: Corpus, options: _Options) -> Parts:
 def _csv(corpus: Corpus, options: _Options) -> Parts:
     if options.file is None:
         raise UsageError("the split 'csv' needs a file with the columns id,split.")
-    parts = read_split(options.file)
-    missing = [u.id for u in corpus.utterances if u.id not in parts]
+    # The same name may be composed in the one table and decomposed in the other.
+    found = {normalize("NFC", name): part for name, part in read_split(options.file).items()}
+    named = {u.id: found.get(normalize("NFC", u.id)) for u in corpus.utterances}
+    parts = {name: part for name, part in named.items() if part is not None}
+    missing = [name for name in named if name not in parts]
     if missing:
         raise InputError(
             f"{options.file} has no line for {len(missing)} of the {len(corpus.utterances)} "
@@ -330,9 +342,16 @@ def _leaks(corpus: Corpus, name: str, split: Parts) -> Iterable[str]:
     speakers: dict[Split, set[str]] = {part: set() for part in _PARTS}
     for utterance in corpus.utterances:
         speakers[split[utterance.id]].add(utterance.speaker)
-    if set().union(*speakers.values()) == {"unknown"}:
+    if set().union(*speakers.values()) == {UNKNOWN}:
         yield f"{_LEAK}{name} knows no speakers, so the same ones may be on both sides"
         return
+    missing = sum(u.speaker == UNKNOWN for u in corpus.utterances)
+    if missing:
+        yield (
+            f"{_LEAK}{name} knows no speaker of {missing:,} utterances, so the same ones may be on "
+            "both sides"
+        )
+        speakers = {part: names - {UNKNOWN} for part, names in speakers.items()}
     shared = speakers["test"] & (speakers["train"] | speakers["val"])
     if shared:
         yield (
@@ -365,7 +384,7 @@ def read_split(path: Path | str) -> dict[str, Split]:
       InputError: the file is missing or is not such a table; the message names the line.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113 - False for every path that cannot be
         raise InputError(f"there is no split file {path}; it should hold the columns id,split.")
     parts: dict[str, Split] = {}
     for where, row in read_rows(path, ("id", "split"), required=("id", "split")):

@@ -7,10 +7,26 @@ corpus = jaxser.corpora.assign_split(corpus, "speaker", seed=0)
 
 import dataclasses
 import hashlib
-from pathlib import Path
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
-__all__ = ["Corpus", "Gender", "Split", "Utterance", "numeric_id"]
+__all__ = [
+    "UNKNOWN",
+    "Corpus",
+    "Gender",
+    "Split",
+    "Utterance",
+    "file_of_id",
+    "genders_of",
+    "numeric_id",
+]
+
+# A speaker or gender that the corpus does not give; never a value to group by.
+UNKNOWN: Literal["unknown"] = "unknown"
+
+# Bytes of a file's name: file systems take 255, with suffixes and endings of temporary names.
+_LONGEST_PART = 200
 
 Gender = Literal["female", "male", "unknown"]
 Split = Literal["train", "val", "test"]
@@ -21,10 +37,11 @@ class Utterance:
     """One recording.
 
     Attributes:
-      id: the file's POSIX path under the corpus root without its suffix; unique in the corpus.
+      id: unique in the corpus; the file's POSIX path under the corpus root without its suffix,
+        unless the corpus gives another.
       path: the audio file.
       label: emotion, one of the corpus' labels.
-      speaker: speaker name, unique in the corpus.
+      speaker: speaker name, unique in the corpus, or "unknown".
       gender: of the speaker.
       group: the session or other unit that a named split goes by, or "".
       split: "train", "val" or "test", or None where no split was assigned.
@@ -71,6 +88,40 @@ class Corpus:
     def label_index(self, utterance: Utterance) -> int:
         """Class index of an utterance."""
         return self.labels.index(utterance.label)
+
+
+def genders_of(utterances: Iterable[Utterance]) -> dict[str, Gender]:
+    """Gender of each speaker; where lines differ, the last one that gives it."""
+    genders: dict[str, Gender] = {}
+    for u in utterances:
+        if u.gender != UNKNOWN or u.speaker not in genders:
+            genders[u.speaker] = u.gender
+    return genders
+
+
+def file_of_id(utterance_id: str) -> PurePosixPath:
+    """Where a file made for an utterance lies under a folder, without a suffix.
+
+    The id itself where it is a path that stays in the folder, as most are. Others (absolute, with
+    "..", with names too long for what is added to them) are given a path that does, with an ending
+    that keeps two of them apart.
+    """
+    parts = utterance_id.split("/")
+    if all(_is_plain(part) for part in parts):
+        return PurePosixPath(utterance_id)
+    kept = ["".join(c if c.isprintable() and c != "\\" else "_" for c in part) for part in parts]
+    kept = [part[: _LONGEST_PART // 4] for part in kept if part.strip(".")] or ["id"]
+    ending = hashlib.sha256(utterance_id.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    return PurePosixPath(*kept[:-1], f"{kept[-1]}~{ending}")
+
+
+def _is_plain(part: str) -> bool:
+    return (
+        part not in ("", ".", "..")
+        and "\\" not in part
+        and part.isprintable()
+        and len(part.encode()) <= _LONGEST_PART
+    )
 
 
 def numeric_id(utterance_id: str) -> int:

@@ -5,7 +5,6 @@ rows = close_gaps(file, [m.damage is None for m in measured], settings.num_sampl
 write_header(file, rows, settings.num_samples)
 """
 
-import hashlib
 import io
 import json
 import os
@@ -152,18 +151,24 @@ def write_header(file: Path, rows: int, num_samples: int) -> None:
 
 
 def _read(path: Path, settings: AudioSettings) -> tuple[np.ndarray | None, MeasuredFile]:
-    """One channel at the wanted rate, not yet of one length; None where the file is damaged."""
+    """One channel at the wanted rate, not yet of one length.
+
+    None where the file is damaged or shorter than the settings allow.
+    """
     data = b""
     try:
         data = read_bytes(path)
         samples, sample_rate = decode_audio(data, path)
+        measured = MeasuredFile.of(data, samples, sample_rate)
+        if measured.shortness(settings.shortest) is not None:
+            # Sound, for a shorter length: what is measured does not depend on the settings.
+            return None, measured
         x = resample(to_mono(samples, settings.channel), sample_rate, settings.sample_rate)
         if not len(x):
             raise DamagedAudioError(path, f"{len(samples)} samples are too few to resample")
     except DamagedAudioError as error:
-        return None, MeasuredFile(hashlib.sha256(data).hexdigest(), 0, 0, 0, error.reason)
-    digest = hashlib.sha256(data).hexdigest()
-    return x, MeasuredFile(digest, sample_rate, samples.shape[1], len(samples))
+        return None, MeasuredFile.of_damaged(data, error.reason)
+    return x, measured
 
 
 def _full_scale(x: np.ndarray) -> np.ndarray:

@@ -19,11 +19,11 @@ from jaxser.attacks import Attack
 from jaxser.attacks.base import PROBABILITIES, RANDOMISED
 from jaxser.config import AttackCommandConfig, to_mapping
 from jaxser.corpora import Corpus, Utterance
+from jaxser.corpora.table import file_of_id
 from jaxser.driver.sequence import AttackSequence
 from jaxser.driver.speech import Speech
 from jaxser.results.reading import read_rows, row_files
 from jaxser.results.schema import SCHEMA
-from jaxser.runtime.errors import InputError
 from jaxser.runtime.provenance import environment
 from jaxser.victims.victim import Victim
 
@@ -209,10 +209,8 @@ class Run:
         unit = self.config.epsilon_unit
         name = "epsilon" if unit == "amplitude" else unit
         folder = (self.out / kind / f"{name}-{epsilon:g}").resolve()
-        path = folder / f"{utterance.id}{suffix}"
-        if not path.resolve().is_relative_to(folder):
-            raise InputError(f"the utterance id {utterance.id!r} leads out of {folder}; rename it.")
-        return path
+        file = file_of_id(utterance.id)
+        return folder / file.with_name(f"{file.name}{suffix}")
 
 
 def _keys(rows: pa.Table) -> list[_RowKey]:

@@ -35,10 +35,13 @@ class Checkpoints:
 
     Args:
       folder: made where absent.
+
+    Raises:
+      InputError: the folder's path holds what orbax cannot keep.
     """
 
     def __init__(self, folder: Path | str) -> None:
-        self._folder = Path(folder).resolve()
+        self._folder = _storable(Path(folder).resolve())
         self._managers: dict[str, ocp.CheckpointManager] = {}
 
     def save_last(self, step: int, state: Any, data: Iterator[Any], record: dict[str, Any]) -> None:
@@ -126,6 +129,23 @@ class Checkpoints:
             manager.wait_until_finished()
 
 
+def _storable(folder: Path) -> Path:
+    """The folder, where orbax and tensorstore take its name for what it is.
+
+    They read and write another folder for a backslash, look for a pattern where there is one, and
+    take a colon before a slash for the name of a service.
+    """
+    name = folder.as_posix()
+    fault = next((c for c in "\\[*?" if c in name), "") or (":/" if ":/" in name[3:] else "")
+    if fault or any("\ud800" <= c <= "\udfff" for c in name):
+        what = repr(fault) if fault else "bytes that are not UTF-8"
+        raise InputError(
+            f"a checkpoint in {name!a} could not be read back, as its path holds {what}; "
+            "rename the folder, or give another."
+        )
+    return folder
+
+
 def load_variables(folder: Path | str, like: Any) -> Any:
     """Variables of the ``best`` checkpoint under ``folder``, shaped like ``like``.
 
@@ -139,7 +159,7 @@ def load_variables(folder: Path | str, like: Any) -> Any:
     Raises:
       InputError: there is no checkpoint, it is damaged, or it is of another architecture.
     """
-    best = Path(folder).resolve() / "best"
+    best = _storable(Path(folder).resolve()) / "best"
     steps = ocp.utils.checkpoint_steps(best) if best.is_dir() else []
     if not steps:
         raise InputError(

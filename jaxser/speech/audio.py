@@ -10,15 +10,17 @@ STAA-Net does (section IV-A).
 """
 
 import io
-import struct
+import shlex
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
 
 from jaxser.runtime.errors import InputError
 from jaxser.runtime.files import atomic_file
+from jaxser.runtime.regular_files import UnreadableFileError, read_regular
+from jaxser.speech.containers import FORMATS, missing_part, other_format
 
 __all__ = [
     "Channel",
@@ -37,10 +39,14 @@ __all__ = [
 
 Channel = Literal["left", "mean"]
 LengthMode = Literal["repeat", "pad"]
-DamageKind = Literal["damaged", "empty", "non-finite"]
+DamageKind = Literal["damaged", "empty", "non-finite", "short"]
 
-# What a writer that cannot seek back puts where the length of the data belongs.
-_LENGTH_UNKNOWN = 0xFFFFFFFF
+# In Hz. Below, a header is wrong, and resampling would make gigabytes of a few bytes.
+_LOWEST_RATE = 1_000
+
+# Samples that are read at a time: so many, or what the file holds unless it is compressed.
+_BLOCK_SAMPLES = 1 << 18
+_SAMPLES_PER_BYTE = 2
 
 
 class DamagedAudioError(InputError):
@@ -49,7 +55,8 @@ class DamagedAudioError(InputError):
     Attributes:
       path: the file.
       reason: half a sentence.
-      kind: "damaged", "empty" (no bytes or no samples) or "non-finite".
+      kind: "damaged", "empty" (no bytes or no samples), "non-finite" or "short" (too short to be
+        an utterance).
     """
 
     def __init__(self, path: Path | str, reason: str, kind: DamageKind = "damaged") -> None:
@@ -74,13 +81,16 @@ def read_audio(path: Path | str) -> tuple[Float[np.ndarray, "frames channels"], 
 
 
 def read_bytes(path: Path | str) -> bytes:
-    """Content of an audio file; DamagedAudioError if it is missing or may not be read."""
+    """Content of an audio file.
+
+    Raises:
+      DamagedAudioError: it is missing, no regular file, or may not be read.
+      OSError: this process has no memory or too many open files.
+    """
     try:
-        return Path(path).read_bytes()
-    except FileNotFoundError as error:
-        raise DamagedAudioError(path, "there is no such file") from error
-    except (IsADirectoryError, PermissionError) as error:
-        raise DamagedAudioError(path, f"it cannot be read ({error.strerror})") from error
+        return read_regular(path)
+    except UnreadableFileError as error:
+        raise DamagedAudioError(error.path, error.reason) from error
 
 
 def decode_audio(data: bytes, path: Path | str) -> tuple[Float[np.ndarray, "frames channels"], int]:
@@ -89,39 +99,78 @@ def decode_audio(data: bytes, path: Path | str) -> tuple[Float[np.ndarray, "fram
 
     if not data:
         raise DamagedAudioError(path, "the file is empty", "empty")
-    # libsndfile quietly decodes what is left of a shortened WAV file.
-    if (missing := _missing_wav_bytes(data)) > 0:
-        raise DamagedAudioError(path, f"its header promises {missing:,} bytes more than it holds")
+    if (name := other_format(data)) is not None:
+        raise DamagedAudioError(path, _to_convert(name, path))
+    # libsndfile quietly decodes what is left of a shortened file.
+    if (missing := missing_part(data)) is not None:
+        raise DamagedAudioError(path, missing)
     try:
-        with soundfile.SoundFile(io.BytesIO(data)) as file:
+        with soundfile.SoundFile(_Bytes(data)) as file:
+            if file.format not in FORMATS:
+                raise DamagedAudioError(path, _to_convert(f"a file of format {file.format}", path))
             frames, sample_rate = file.frames, file.samplerate
-            samples = file.read(dtype="float32", always_2d=True)
+            samples = _read_blocks(file, len(data))
     except soundfile.LibsndfileError as error:
         reason = error.error_string.rstrip(".").removeprefix("Error : ")
         raise DamagedAudioError(path, f"it cannot be decoded as audio ({reason})") from error
-    if len(samples) < frames:
+    if len(samples) < frames and not _is_flac_of_unknown_length(data):
         raise DamagedAudioError(path, f"only {len(samples):,} of {frames:,} samples are there")
     if not len(samples):
         raise DamagedAudioError(path, "it holds no samples", "empty")
     if not np.isfinite(samples).all():
         bad = int((~np.isfinite(samples)).sum())
         raise DamagedAudioError(path, f"{bad:,} samples are not finite", "non-finite")
+    if sample_rate < _LOWEST_RATE:
+        raise DamagedAudioError(
+            path, f"its header says {sample_rate:,} Hz, too low a rate for speech"
+        )
     return samples, sample_rate
 
 
-def _missing_wav_bytes(data: bytes) -> int:
-    """Bytes that the data chunk of a RIFF file promises and the file does not hold."""
-    order = {b"RIFF": "<", b"RIFX": ">"}.get(data[:4])
-    if order is None or data[8:12] != b"WAVE":
-        return 0
-    position = 12
-    while position + 8 <= len(data):
-        name, size = struct.unpack_from(f"{order}4sI", data, position)
-        position += 8
-        if name == b"data":
-            return 0 if size == _LENGTH_UNKNOWN else size - (len(data) - position)
-        position += size + size % 2
-    return 0
+def _to_convert(what: str, path: Path | str) -> str:
+    name = Path(path).name
+    command = shlex.join(["ffmpeg", "-i", name, f"{Path(name).stem}.wav"])
+    return f"it is {what}, which is not read here; convert it, for instance by {command}"
+
+
+class _Bytes(io.BytesIO):
+    """Bytes that stay where they are when libsndfile seeks to before their beginning.
+
+    It does where a header is wrong, and an exception could only be printed from there.
+    """
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        try:
+            return super().seek(offset, whence)
+        except (ValueError, OverflowError):
+            return self.tell()
+
+
+def _read_blocks(file: Any, size: int) -> np.ndarray:
+    """All samples of an open file, in memory that the file of ``size`` bytes accounts for.
+
+    A header may promise 64 GiB; what is asked for at a time is what could be there.
+    """
+    # Between blocks soundfile seeks to where it is already: FLAC of unknown length fails there,
+    # MP3 goes on with other samples, and GSM 6.10 cannot be sought in at all.
+    file.seekable = lambda: False
+    length = max(_BLOCK_SAMPLES, round(_SAMPLES_PER_BYTE * size)) // file.channels + 1
+    blocks, left = [], file.frames
+    while left > 0:
+        asked = min(length, left)
+        block = file.read(asked, dtype="float32", always_2d=True)
+        blocks.append(block)
+        left -= len(block)
+        if len(block) < asked:
+            break
+    if not blocks:
+        return np.zeros((0, file.channels), np.float32)
+    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+
+
+def _is_flac_of_unknown_length(data: bytes) -> bool:
+    """Written to a pipe: the 36 bits of the number of samples are zero."""
+    return data[:4] == b"fLaC" and not int.from_bytes(data[21:26], "big") & (1 << 36) - 1
 
 
 def to_mono(

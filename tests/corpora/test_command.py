@@ -33,7 +33,7 @@ def test_check_prints_text_or_json(tmp_path, capsys):
     root = miniature.emodb(tmp_path)
     assert main(["check", "emodb", str(root)]) == 1
     text = capsys.readouterr().out
-    assert text.splitlines()[-1].startswith("EmoDB, first 0.05 s is not as it should be: ")
+    assert text.splitlines()[-1].startswith("EmoDB, first 0.1 s is not as it should be: ")
     assert main(["check", "emodb", str(root), "--json", "--workers", "1"]) == 1
     report = json.loads(capsys.readouterr().out)
     assert report["utterances"] == 28

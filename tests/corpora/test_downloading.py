@@ -1,5 +1,6 @@
 """Downloads from a server of the test's own: resumed, verified, unpacked safely."""
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -341,3 +342,100 @@ def test_published_digests_are_well_formed():
                 algorithm, _, value = source.digest.partition(":")
                 assert re.fullmatch(r"[0-9a-f]+", value)
                 assert len(value) == lengths[algorithm]
+
+
+def bytes_of(method, name="wav/03a01Wa.wav"):
+    """A ZIP of one file by ``method``, with a byte of its compressed data turned over."""
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w", method) as file:
+        file.writestr(name, bytes(range(256)) * 40)
+    damaged = bytearray(data.getvalue())
+    for place in range(40 + len(name), 60 + len(name)):
+        damaged[place] ^= 0xFF
+    return bytes(damaged)
+
+
+@pytest.mark.parametrize(
+    "method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+)
+def test_damage_inside_an_archive_is_one_sentence(server, root, method):
+    server.body = bytes_of(method)
+    with pytest.raises(InputError, match="is not a sound ZIP archive") as caught:
+        fetch(spec_of(server), root)
+    assert "\n" not in str(caught.value)
+    assert names_beside(root) == [".emodb.corpus.zip.part.json"]
+
+
+@pytest.mark.parametrize("place", range(0, 100, 3))
+def test_a_turned_byte_anywhere_in_an_archive_is_no_traceback(server, root, archive, place):
+    at = place * len(archive) // 100
+    server.body = archive[:at] + bytes([archive[at] ^ 0xFF]) + archive[at + 1 :]
+    with contextlib.suppress(InputError):
+        fetch(spec_of(server), root)
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".wav", "a/b.wav/c.wav"])
+def test_names_that_cannot_be_files_are_one_sentence(server, root, name):
+    server.body = zipped([("a/b.wav", b"x"), (name, b"x")])
+    with pytest.raises(InputError, match=r"holds a name that cannot be|twice") as caught:
+        fetch(spec_of(server), root)
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("length", [121, 250, 255])
+def test_a_folder_may_have_as_long_a_name_as_there_is(server, archive, root, length):
+    server.body = archive
+    root = root.with_name("n" * length)
+    assert "is in" in fetch(spec_of(server), root)
+    assert names_beside(root) == [root.name]
+
+
+@pytest.mark.parametrize("name", ["n" * 256, "a\0b"])
+def test_a_folder_that_cannot_be_is_refused_before_anything_is_fetched(server, root, name):
+    with pytest.raises(InputError, match="cannot be a folder"):
+        fetch(spec_of(server), root.with_name(name) if len(name) > 9 else f"{root.parent}/{name}")
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    "state",
+    ["", "[]", "{", '"x"', '{"version": 5}', '{"version": "a\\nHost: b"}', "{}", "[" * 100_000],
+)
+def test_a_bad_note_of_a_part_starts_over(server, archive, root, state):
+    server.body = archive
+    root.parent.mkdir(parents=True)
+    part = root.with_name(".emodb.corpus.zip.part")
+    part.write_bytes(b"something else")
+    part.with_name(part.name + ".json").write_text(state)
+    fetch(spec_of(server), root)
+    assert server.requests == [(None, None)]
+    assert names_beside(root) == ["emodb"]
+
+
+@pytest.mark.parametrize("entry", ["{}", '{"bytes": 5}', '{"sha256": null}', '{"sha256": ""}'])
+def test_a_record_without_a_digest_proves_nothing(server, archive, root, entry):
+    server.body = archive
+    root.mkdir(parents=True)
+    (root / "DOWNLOAD.json").write_text(f'{{"{server.url}": {entry}}}')
+    said = fetch(spec_of(server), root)
+    assert "by the SHA-256" not in said
+    assert "taken on trust" in said
+
+
+def test_a_record_of_another_archive_proves_nothing(server, archive, root):
+    server.body = archive
+    root.mkdir(parents=True)
+    (root / "DOWNLOAD.json").write_text(json.dumps({"http://other/x.zip": {"sha256": "0" * 64}}))
+    assert "taken on trust" in fetch(spec_of(server), root)
+
+
+@pytest.mark.parametrize(
+    "record", ["[]", "{", '{"URL": 5}', '{"URL": {"sha256": 5}}', '{"URL": {"sha256": "12"}}',
+               "[" * 100_000],
+)  # fmt: skip
+def test_a_bad_record_is_refused_before_anything_is_fetched(server, root, record):
+    root.mkdir(parents=True)
+    (root / "DOWNLOAD.json").write_text(record.replace("URL", server.url))
+    with pytest.raises(InputError, match=r"DOWNLOAD\.json"):
+        fetch(spec_of(server), root)
+    assert server.requests == []

@@ -352,7 +352,7 @@ def test_csv_needs_only_two_columns(tmp_path):
         ("file,label\na.wav,x\nb.wav,y,z\n", "line 3: the header has 2 fields"),
         ("file,label\na.wav,x\n,y\n", "line 3: file is empty"),
         ("file,label\na.wav,x\nb.wav, \n", "line 3: label is empty"),
-        ("file,label\na.wav,x\nb.wav,y\na.wav,y\n", "line 4: a is also in line 2"),
+        ("file,label\na.wav,x\nb.wav,y\na.wav,y\n", "line 4: the file 'a.wav' is also in line 2"),
         (
             "file,label,gender\na.wav,x,w\n",
             "line 2: gender 'w' is not one of female, male, unknown",

@@ -31,30 +31,31 @@ def prepared_folders(cache):
 
 
 def test_rows_are_the_decoded_resampled_and_repeated_files(tmp_path):
-    root = miniature.ravdess(tmp_path / "ravdess", actors=(1, 2), frames=2400, channels=2)
+    root = miniature.ravdess(tmp_path / "ravdess", actors=(1, 2), frames=4800, channels=2)
     corpus = corpora.load("ravdess", root)
-    prepared = prepare(corpus, SHORT, cache_dir=tmp_path / "cache")
+    settings = AudioSettings(seconds=0.2)
+    prepared = prepare(corpus, settings, cache_dir=tmp_path / "cache")
     assert isinstance(prepared.waveforms, np.memmap)
     assert not prepared.waveforms.flags.writeable
-    assert (prepared.waveforms.shape, prepared.waveforms.dtype) == ((16, 1600), np.float32)
+    assert (prepared.waveforms.shape, prepared.waveforms.dtype) == ((16, 3200), np.float32)
     assert prepared.corpus.utterances == corpus.utterances
     assert prepared.skipped == ()
     for utterance, row in zip(corpus.utterances, prepared.waveforms, strict=True):
         x, _ = soundfile.read(utterance.path, dtype="float32")
         expected = soxr.resample(x[:, 0], 48_000, 16_000, quality="HQ")
-        assert len(expected) == 800
+        assert len(expected) == 1600
         np.testing.assert_array_equal(row, np.clip(np.concatenate([expected, expected]), -1, 1))
 
 
 def test_channel_mean_and_padding(tmp_path):
-    corpus = corpora.load("emovo", miniature.emovo(tmp_path / "emovo", frames=2400))
+    corpus = corpora.load("emovo", miniature.emovo(tmp_path / "emovo"))
     prepared = prepare(
-        corpus, AudioSettings(seconds=0.1, channel="mean", length="pad"), cache_dir=tmp_path
+        corpus, AudioSettings(seconds=0.2, channel="mean", length="pad"), cache_dir=tmp_path
     )
     x, _ = soundfile.read(corpus.utterances[0].path, dtype="float32")
     expected = soxr.resample(x.mean(axis=1), 48_000, 16_000, quality="HQ")
-    np.testing.assert_allclose(prepared.waveforms[0, :800], expected, atol=1e-7)
-    assert not prepared.waveforms[:, 800:].any()
+    np.testing.assert_allclose(prepared.waveforms[0, :1600], expected, atol=1e-7)
+    assert not prepared.waveforms[:, 1600:].any()
     assert any("spaced microphones" in note for note in prepared.corpus.notes)
     left = prepare(corpus, SHORT, cache_dir=tmp_path)
     assert not any("spaced microphones" in note for note in left.corpus.notes)
@@ -178,8 +179,9 @@ def test_a_sample_too_short_to_resample_is_damage(tmp_path):
     miniature.write_noise(
         root / "Actor_01" / "03-01-01-01-01-01-01.wav", frames=1, sample_rate=48_000
     )
+    settings = AudioSettings(seconds=0.1, shortest=0)
     with pytest.raises(InputError, match="1 samples are too few to resample"):
-        prepare(corpora.load("ravdess", root), SHORT, cache_dir=tmp_path / "cache")
+        prepare(corpora.load("ravdess", root), settings, cache_dir=tmp_path / "cache")
 
 
 def test_a_damaged_cache_is_made_again(tmp_path, emodb):
@@ -350,7 +352,7 @@ def test_a_second_start_takes_under_2_seconds_for_10000_utterances(tmp_path):
         (tmp_path / "wav").mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(header[:-4] + place.to_bytes(4, "little"))
     (tmp_path / "table.csv").write_text("\n".join(lines))
-    settings = AudioSettings(seconds=0.01)
+    settings = AudioSettings(seconds=0.01, shortest=0)
     first = prepare(corpora.load("csv", tmp_path), settings, cache_dir=tmp_path / "cache")
     seconds = []
     for _ in range(3):  # the best of three, as other work may share the machine

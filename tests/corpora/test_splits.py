@@ -244,6 +244,12 @@ def test_wrong_split_files_are_named(tmp_path, emodb, text, message):
         assign_split(emodb, "csv", file=tmp_path / "split.csv")
 
 
+@pytest.mark.parametrize("name", ["absent.csv", "x" * 300, "a\0b", "."])
+def test_a_split_file_that_is_none(tmp_path, name):
+    with pytest.raises(InputError, match="there is no split file"):
+        read_split(tmp_path / name)
+
+
 def test_csv_split_needs_its_file(tmp_path, emodb):
     with pytest.raises(UsageError, match="needs a file"):
         assign_split(emodb, "csv")

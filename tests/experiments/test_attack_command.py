@@ -95,6 +95,31 @@ def test_table_rows_and_wav_files(
     assert text.count("fgsm      0.1") == 1
 
 
+def test_files_of_absolute_paths_lie_in_the_runs_folder(
+    victim: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_corpus(tmp_path / "speech", LABELS)
+    table = tmp_path / "speech" / "table.csv"
+    header, *lines = table.read_text().splitlines()
+    absolute = [f"{tmp_path / 'speech'}/{line}" for line in lines[:-3]]
+    above = [f"../speech/{line}" for line in lines[-3:]]
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "table.csv").write_text("\n".join([header, *absolute, *above]))
+    out = tmp_path / "rows"
+    arguments = ("--victim", victim, "--attack", "fgsm", "--epsilon", "0.05", "--save_wav", "--out",
+                 out, "--corpus.root", tmp_path / "deep" / "table.csv")  # fmt: skip
+    status, _, err = run(capsys, *arguments)
+    assert status == 0, err
+    names = read_rows(out)["utterance"].to_pylist()
+    assert len([name for name in names if name.startswith("/")]) == TEST_ROWS - 3
+    files = list((out / "wav").rglob("*.wav"))
+    assert len(files) == TEST_ROWS
+    # All are found again: nothing is left to do.
+    before = [file.stat().st_mtime_ns for file in files]
+    assert run(capsys, *arguments)[0] == 0
+    assert [file.stat().st_mtime_ns for file in files] == before
+
+
 def test_what_is_shown_can_be_seen_and_heard(
     victim: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

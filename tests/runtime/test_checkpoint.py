@@ -98,3 +98,27 @@ def test_full_disk_becomes_enospc_and_keeps_the_checkpoint_before(
         checkpoints.save_best(2, state(2.0))
     assert error.value.errno == errno.ENOSPC
     jax.tree.map(np.testing.assert_array_equal, load_variables(tmp_path, state()), state())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("a b", "a'b", "a#b", "a%20b", "ü", "a:b", "{x}"),
+        *("a\\b", "a[b]", "a*b", "a?b", "gs:/b", "a\udcfcb"),
+    ],
+)
+def test_a_folder_of_any_name_is_read_back_or_refused(tmp_path: Path, name: str) -> None:
+    """What is written must be what is read, wherever the folder lies."""
+    folder = tmp_path / name
+    try:
+        opened = Checkpoints(folder)
+    except InputError as error:
+        assert "rename the folder" in str(error)  # noqa: PT017
+        assert list(tmp_path.iterdir()) == []
+        folder.mkdir(parents=True)
+        with pytest.raises(InputError, match="rename the folder"):
+            load_variables(folder, state())
+        return
+    opened.save_best(1, state())
+    opened.close()
+    jax.tree.map(np.testing.assert_array_equal, load_variables(folder, state()), state())

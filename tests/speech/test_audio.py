@@ -101,7 +101,7 @@ def test_damage_is_named(tmp_path, case):
 def test_a_missing_file_and_a_folder_are_damage_too(tmp_path):
     with pytest.raises(DamagedAudioError, match="no such file"):
         audio.read_audio(tmp_path / "absent.wav")
-    with pytest.raises(DamagedAudioError, match="cannot be read"):
+    with pytest.raises(DamagedAudioError, match="it is a folder"):
         audio.read_audio(tmp_path)
 
 

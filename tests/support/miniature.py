@@ -8,7 +8,7 @@ import numpy as np
 import soundfile
 
 
-def noise(seed: str, frames: int = 800, channels: int = 1) -> np.ndarray:
+def noise(seed: str, frames: int = 1600, channels: int = 1) -> np.ndarray:
     """[frames, channels] float32, different for every seed."""
     rng = np.random.default_rng(zlib.crc32(seed.encode()))
     return rng.uniform(-0.5, 0.5, (frames, channels)).astype(np.float32)
@@ -17,15 +17,15 @@ def noise(seed: str, frames: int = 800, channels: int = 1) -> np.ndarray:
 def write_noise(
     path: Path,
     *,
-    frames: int = 800,
+    frames: int | None = None,
     sample_rate: int = 16_000,
     channels: int = 1,
     subtype: str = "PCM_16",
     seed: str | None = None,
 ) -> Path:
-    """A short recording whose content depends on its name unless ``seed`` is given."""
+    """A recording of 0.1 s whose content depends on its name unless ``seed`` is given."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    x = noise(seed or path.name, frames, channels)
+    x = noise(seed or path.name, frames or sample_rate // 10, channels)
     soundfile.write(path, x, sample_rate, subtype=subtype)
     return path
 
@@ -88,9 +88,7 @@ def iemocap(root: Path, turns=None, with_audio=False) -> Path:
                     "",
                 ]
                 if with_audio:
-                    write_noise(
-                        root / session / "sentences" / "wav" / dialogue / f"{turn}.wav", frames=400
-                    )
+                    write_noise(root / session / "sentences" / "wav" / dialogue / f"{turn}.wav")
             (folder / f"{dialogue}.txt").write_text("\n".join(lines))
         # What the release also holds there, and a loader must pass over.
         (folder / f"._Ses0{number}F_impro01.txt").write_bytes(b"\x00\x05\x16\x07Mac OS X")

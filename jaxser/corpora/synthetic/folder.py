@@ -26,6 +26,7 @@ from jaxser.corpora.synthetic.speakers import make_speakers
 from jaxser.corpora.synthetic.utterance import synthesize
 from jaxser.corpora.table import Utterance
 from jaxser.runtime.errors import InputError
+from jaxser.runtime.regular_files import read_regular
 
 __all__ = ["SPEC", "generate", "read"]
 
@@ -182,8 +183,8 @@ def _find(root: Path) -> _Settings | None:
             "give an empty folder or one that does not exist."
         )
     try:
-        settings = _Settings(**json.loads(path.read_text(encoding="utf-8")))
-    except (TypeError, ValueError) as error:
+        settings = _Settings(**json.loads(read_regular(path)))
+    except (TypeError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is damaged; delete {root}, and it is made again.") from error
     if settings.version != VERSION:
         raise InputError(
