@@ -45,7 +45,7 @@ class FileIndex:
         file = cache / "index" / f"{hashlib.sha256(key).hexdigest()[:32]}.json"
         try:
             stored = json.loads(file.read_text(encoding="utf-8"))
-        except (FileNotFoundError, NotADirectoryError, ValueError):
+        except (OSError, ValueError):
             stored = {}
         return cls(file, stored["files"] if stored.get("version") == VERSION else {})
 
