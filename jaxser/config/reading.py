@@ -23,7 +23,7 @@ __all__ = ["check_keys", "from_mapping", "hints_of", "load_yaml", "to_mapping"]
 ConfigType = TypeVar("ConfigType")
 
 # Far more than any config has: what is given in its place, /dev/zero for one, may have no end.
-_LONGEST_FILE = 1_000_000
+_LONGEST_FILE = 200_000
 
 # Integers that arrays and counters can hold.
 _LARGEST = 2**63 - 1
@@ -70,7 +70,7 @@ def from_mapping(
     check_keys(config_class, values, where)
     _check_values(values, where)
     try:
-        config: ConfigType = TypeAdapter(config_class).validate_python(dict(values))
+        config: ConfigType = _adapter(config_class).validate_python(dict(values))
         return config
     except ValidationError as error:
         first = error.errors()[0]
@@ -83,8 +83,18 @@ def from_mapping(
 
 def to_mapping(config: Any) -> dict[str, Any]:
     """The config as plain values, ready for YAML or JSON (the inverse of from_mapping)."""
-    mapping: dict[str, Any] = TypeAdapter(type(config)).dump_python(config, mode="json")
+    mapping: dict[str, Any] = _adapter(type(config)).dump_python(config, mode="json")
     return mapping
+
+
+# Made once for each class, as that takes pydantic tens of milliseconds.
+_ADAPTERS: dict[type, TypeAdapter[Any]] = {}
+
+
+def _adapter(config_class: type) -> TypeAdapter[Any]:
+    if config_class not in _ADAPTERS:
+        _ADAPTERS[config_class] = TypeAdapter(config_class)
+    return _ADAPTERS[config_class]
 
 
 def check_keys(config_class: type, values: Mapping[str, Any], where: str, prefix: str = "") -> None:

@@ -4,18 +4,37 @@ table = read_rows("runs/demo/attacks/pgd-1a2b3c4d")    # pyarrow; pandas reads t
 """
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from jaxser.results.schema import SCHEMA, SOURCE_KEY
+from jaxser.results.schema import SCHEMA, SOURCE_KEY, row_digest
 from jaxser.runtime.errors import InputError
+from jaxser.runtime.text import one_line, shown_value
 
 __all__ = ["read_rows", "read_sources", "row_files"]
+
+# What every row has, whatever the victim, the attack and the corpus.
+_ALWAYS = (
+    *("victim", "victim_fingerprint", "threat", "corpus", "split", "domain", "utterance", "label"),
+    *("label_source", "attacked_label", "targeted", "attack", "parameters", "synthetic"),
+    *("epsilon", "epsilon_unit", "epsilon_norm", "seed", "success", "device"),
+)
+
+_DIGEST = re.compile(r"-([0-9a-f]{16})$")
+
+# What the parts of a source tell at least.
+_TOLD: dict[str, dict[str, Any]] = {
+    "config": {},
+    "corpus": {"name": str, "title": str, "fingerprint": str, "split": list},
+    "environment": {"jaxser": str, "git_revision": str | None, "python": str, "packages": dict},
+}
 
 
 def read_rows(
@@ -55,6 +74,7 @@ def row_files(
     )
     for path in _paths(folder):
         with _of_rows(path):
+            _check_digest(path)
             # The layout is checked before any column is read, from a footer that is read once.
             metadata = pq.read_metadata(path)
             _check_layout(path, metadata.schema.to_arrow_schema().names)
@@ -62,6 +82,9 @@ def row_files(
             # check allows columns in another order, which select mends.
             file = pq.ParquetFile(path, metadata=metadata, read_dictionary=texts)
             table = file.read(schema.names).select(schema.names).cast(schema)
+            # Text that is not UTF-8 is found here, and not where a report shows it.
+            table.validate(full=True)
+        _check_values(path, table)
         yield table
 
 
@@ -71,16 +94,18 @@ def read_sources(folder: Path | str) -> list[dict[str, Any]]:
     Raises:
       InputError: no row files, or one that is damaged.
     """
-    found: dict[bytes, None] = {}
+    found: dict[bytes, dict[str, Any]] = {}
     paths = _paths(folder)
     if not paths:
         raise _no_rows(folder)
     for path in paths:
         with _of_rows(path):
+            _check_digest(path)
             metadata = pq.read_schema(path).metadata or {}
-        if SOURCE_KEY in metadata:
-            found[metadata[SOURCE_KEY]] = None
-    return [json.loads(text) for text in found]
+        text = metadata.get(SOURCE_KEY)
+        if text is not None and text not in found:
+            found[text] = _source(path, text)
+    return list(found.values())
 
 
 def _paths(folder: Path | str) -> list[Path]:
@@ -98,11 +123,56 @@ def _of_rows(path: Path) -> Iterator[None]:
     """Damage to a file as one sentence."""
     try:
         yield
-    except (pa.ArrowInvalid, pa.ArrowKeyError, pa.ArrowNotImplementedError, OSError) as error:
-        raise InputError(
-            f"{path} is not a file of attack rows ({error}); delete it and run the attack "
-            "again, which makes the missing rows."
-        ) from None
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _damaged(path, one_line(error)) from None
+
+
+def _check_digest(path: Path) -> None:
+    """Compare a file with the digest in its name; files of older versions have none."""
+    written = _DIGEST.search(path.stem)
+    if written and row_digest(path.read_bytes()) != written[1]:
+        raise ValueError("it has changed since it was written")
+
+
+def _damaged(path: Path, why: str) -> InputError:
+    return InputError(
+        f"{path} is not a file of attack rows ({why}); delete it and run the attack again, which "
+        "makes the missing rows."
+    )
+
+
+def _source(path: Path, text: bytes) -> dict[str, Any]:
+    """What made the rows of a file, with all that reports tell of it."""
+    try:
+        source = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, f"what made it is no JSON: {one_line(error)}") from None
+    if not isinstance(source, dict):
+        raise _damaged(path, "what made it is told in another way")
+    for name, kinds in _TOLD.items():
+        part = source.get(name)
+        if not isinstance(part, dict) or not all(
+            key in part and isinstance(part[key], kind) for key, kind in kinds.items()
+        ):
+            raise _damaged(path, f"its {name} is not told in full")
+    if len(source["corpus"]["split"]) != 3:
+        raise _damaged(path, "its split is not told in full")
+    return source
+
+
+def _check_values(path: Path, table: pa.Table) -> None:
+    """Refuse rows without what every row has, and hyper-parameters that are not JSON."""
+    for name in _ALWAYS:
+        if name in table.column_names and table[name].null_count:
+            raise _damaged(path, f"{table[name].null_count} of its rows have no {name}")
+    if "parameters" in table.column_names:
+        for text in pc.unique(table["parameters"]).to_pylist():
+            try:
+                whole = isinstance(json.loads(text), dict)
+            except (ValueError, RecursionError):
+                whole = False
+            if not whole:
+                raise _damaged(path, f"{shown_value(text)} are no hyper-parameters")
 
 
 def _check_layout(path: Path, names: Sequence[str]) -> None:
