@@ -50,6 +50,7 @@ def read_rows(
 
     Raises:
       InputError: no row files, or one that is damaged or of another layout.
+      OSError: a file that cannot be read.
     """
     tables = list(row_files(folder, columns, coded=coded))
     if not tables:
@@ -65,6 +66,7 @@ def row_files(
 
     Raises:
       InputError: a file that is damaged or of another layout.
+      OSError: a file that cannot be read.
     """
     fields = SCHEMA if columns is None else [SCHEMA.field(name) for name in columns]
     texts = [field.name for field in fields if coded and field.type == pa.string()]
@@ -73,14 +75,18 @@ def row_files(
         [field.with_type(code) if field.name in texts else field for field in fields]
     )
     for path in _paths(folder):
+        # Arrow opens no path that is not UTF-8, and what cannot be read is not damaged.
+        content = path.read_bytes()
         with _of_rows(path):
-            _check_digest(path)
+            _check_digest(path, content)
             # The layout is checked before any column is read, from a footer that is read once.
-            metadata = pq.read_metadata(path)
+            metadata = pq.read_metadata(pa.BufferReader(content))
             _check_layout(path, metadata.schema.to_arrow_schema().names)
             # Parquet keeps text as dictionaries: read as such, no text of a row is ever made. The
             # check allows columns in another order, which select mends.
-            file = pq.ParquetFile(path, metadata=metadata, read_dictionary=texts)
+            file = pq.ParquetFile(
+                pa.BufferReader(content), metadata=metadata, read_dictionary=texts
+            )
             table = file.read(schema.names).select(schema.names).cast(schema)
             # Text that is not UTF-8 is found here, and not where a report shows it.
             table.validate(full=True)
@@ -99,9 +105,10 @@ def read_sources(folder: Path | str) -> list[dict[str, Any]]:
     if not paths:
         raise _no_rows(folder)
     for path in paths:
+        content = path.read_bytes()
         with _of_rows(path):
-            _check_digest(path)
-            metadata = pq.read_schema(path).metadata or {}
+            _check_digest(path, content)
+            metadata = pq.read_schema(pa.BufferReader(content)).metadata or {}
         text = metadata.get(SOURCE_KEY)
         if text is not None and text not in found:
             found[text] = _source(path, text)
@@ -127,10 +134,10 @@ def _of_rows(path: Path) -> Iterator[None]:
         raise _damaged(path, one_line(error)) from None
 
 
-def _check_digest(path: Path) -> None:
+def _check_digest(path: Path, content: bytes) -> None:
     """Compare a file with the digest in its name; files of older versions have none."""
     written = _DIGEST.search(path.stem)
-    if written and row_digest(path.read_bytes()) != written[1]:
+    if written and row_digest(content) != written[1]:
         raise ValueError("it has changed since it was written")
 
 

@@ -127,14 +127,25 @@ def test_rows_without_a_value(tmp_path: Path, name: str) -> None:
         assert f"7 of its rows have no {name}" in told
 
 
+def test_a_folder_whose_name_is_not_utf8(tmp_path: Path) -> None:
+    folder = tmp_path / b"rows\xff".decode("utf-8", "surrogateescape")
+    with RowWriter(folder, SOURCE) as writer:
+        writer.add(columns())
+    assert len(read_rows(folder)) == 7
+    assert read_sources(folder) == [SOURCE]
+
+
+def test_a_file_that_cannot_be_read_is_not_called_damaged(tmp_path: Path) -> None:
+    """Its owner would delete it."""
+    (tmp_path / "rows-1.parquet").mkdir()
+    with pytest.raises(IsADirectoryError):
+        read_rows(tmp_path)
+
+
 def test_text_that_is_not_utf8(tmp_path: Path) -> None:
     made = table()
     size = len(made)
-    broken = pa.Array.from_buffers(
-        pa.string(), size, pa.array(["\xff"] * size, pa.string()).buffers()
-    )
     raw = pa.Array.from_buffers(pa.string(), size, pa.array([b"\xff"] * size).buffers())
-    assert len(broken) == len(raw)
     made = made.set_column(made.column_names.index("speaker"), "speaker", raw)
     pq.write_table(made, tmp_path / "rows-1.parquet")
     assert isinstance(value_or_sentence(lambda: read_rows(tmp_path)), str)
