@@ -163,12 +163,12 @@ def grid_of(grid: EpsilonGrid, where: str) -> tuple[float, ...]:
     if not (
         len(values) == 3
         and all(map(math.isfinite, values))
-        and values[2].is_integer()
+        and float(values[2]).is_integer()
         and 2 <= values[2] <= _MOST
     ):
         raise UsageError(
-            f"{kind} in {where} must be [first, last, count], finite and with a count from 2 to "
-            f"{_MOST:,}, not {shown_value(values)}."
+            f"{kind} in {where} must be [first, last, count], finite, with a count of 2 at "
+            f"least and {_MOST:,} at most, not {shown_value(values)}."
         )
     first, last, count = values[0], values[1], int(values[2])
     if kind == "logspace" and not (first > 0 and last > 0):
