@@ -57,6 +57,7 @@ $(VENV)/.test: $(VENV)/.installed
 
 $(VENV)/.peers: $(VENV)/.test
 	$(PIP) --editable '.[test,peers]'
+	$(PIP) --no-deps 'torchattacks>=3.5.1'
 	touch $@
 
 clean:

@@ -16,25 +16,39 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from jaxser.runtime.errors import UsageError, nearest_name
+from jaxser.runtime.text import cut, one_line, shown_value
 
 __all__ = ["check_keys", "from_mapping", "hints_of", "load_yaml", "to_mapping"]
 
 ConfigType = TypeVar("ConfigType")
 
+# Far more than any config has: what is given in its place, /dev/zero for one, may have no end.
+_LONGEST_FILE = 200_000
+
+# Integers that arrays and counters can hold.
+_LARGEST = 2**63 - 1
+
+# What Python's and YAML's readers raise for text that is none of theirs: dates of no calendar,
+# integers of thousands of digits, tags that do not fit their text, and lists in lists without end.
+_NOT_YAML = (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError)
+
 
 def load_yaml(path: Path) -> dict[str, Any]:
     """The mapping that a YAML file holds ({} for an empty one)."""
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        values = yaml.safe_load(_text_of(Path(path)))
     except FileNotFoundError:
         raise UsageError(f"there is no config file {path}; check the path.") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read as a config: {error}.") from None
+        raise UsageError(f"{path} cannot be read as a config: {one_line(error)}.") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "it is not YAML"
+        problem = one_line(getattr(error, "problem", None) or "it is not YAML")
         raise UsageError(f"{path}{where} is not valid YAML: {problem}.") from None
+    except _NOT_YAML as error:
+        problem = _problem_of(error)
+        raise UsageError(f"{path} is not valid YAML: {problem}.") from None
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -48,33 +62,97 @@ def from_mapping(
     config_class: type[ConfigType], values: Mapping[str, Any], where: str
 ) -> ConfigType:
     """Validate a nested mapping into a ``config_class``; ``where`` names it in errors."""
+    if not isinstance(values, Mapping):
+        raise UsageError(
+            f"{where} has {shown_value(values)} where 'key: value' lines must be; see the files in "
+            "configs/."
+        )
     check_keys(config_class, values, where)
+    _check_values(values, where)
     try:
-        config: ConfigType = TypeAdapter(config_class).validate_python(dict(values))
+        config: ConfigType = _adapter(config_class).validate_python(dict(values))
         return config
     except ValidationError as error:
         first = error.errors()[0]
         # pydantic adds the tried branch of a union to the path: keep the config's own keys.
-        location = ".".join(str(part) for part in first["loc"] if _is_key(part))
-        given = first["input"]
-        reason = first["msg"][0].lower() + first["msg"][1:]
-        raise UsageError(f"{location} = {given!r} in {where} is not valid: {reason}.") from None
+        location = cut(".".join(str(part) for part in first["loc"] if _is_key(part)))
+        given = shown_value(first["input"])
+        reason = one_line(first["msg"][0].lower() + first["msg"][1:])
+        raise UsageError(f"{location} = {given} in {where} is not valid: {reason}.") from None
 
 
 def to_mapping(config: Any) -> dict[str, Any]:
     """The config as plain values, ready for YAML or JSON (the inverse of from_mapping)."""
-    mapping: dict[str, Any] = TypeAdapter(type(config)).dump_python(config, mode="json")
+    mapping: dict[str, Any] = _adapter(type(config)).dump_python(config, mode="json")
     return mapping
+
+
+# Made once for each class, as that takes pydantic tens of milliseconds.
+_ADAPTERS: dict[type, TypeAdapter[Any]] = {}
+
+
+def _adapter(config_class: type) -> TypeAdapter[Any]:
+    if config_class not in _ADAPTERS:
+        _ADAPTERS[config_class] = TypeAdapter(config_class)
+    return _ADAPTERS[config_class]
 
 
 def check_keys(config_class: type, values: Mapping[str, Any], where: str, prefix: str = "") -> None:
     hints = hints_of(config_class)
     for key, value in values.items():
         if key not in hints:
-            hint = nearest_name(str(key), hints)
-            raise UsageError(f"unknown key {f'{prefix}{key}'!r} in {where}: {hint}")
+            named = cut(f"{prefix}{key}" if isinstance(key, str) else shown_value(key))
+            hint = nearest_name(named.removeprefix(prefix), hints)
+            raise UsageError(f"unknown key {named!r} in {where}: {hint}")
         if dataclasses.is_dataclass(hints[key]) and isinstance(value, Mapping):
             check_keys(typing.cast(type, hints[key]), value, where, f"{prefix}{key}.")
+
+
+def _text_of(path: Path) -> str:
+    """The text of a config file, a pipe of a shell ("<(...)") included."""
+    if path.is_fifo() and not {"dev", "proc"} & set(path.parts[1:2]):
+        raise UsageError(f"{path} is a pipe, which may have no end; give a file.")
+    with path.open(encoding="utf-8") as file:
+        text = file.read(_LONGEST_FILE + 1)
+    if len(text) > _LONGEST_FILE:
+        raise UsageError(f"{path} is longer than any config; give a YAML file.")
+    return text
+
+
+def _problem_of(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "its lists or mappings are nested too deep"
+    if isinstance(error, ValueError):
+        return one_line(error)
+    return f"a value does not fit its tag ({one_line(error)})"
+
+
+def _check_values(values: Any, where: str) -> None:
+    """Refuse what fits a field's type and no use of it: characters that no file name can have, and
+    integers that no array can hold."""
+    # Aliases of YAML may hold one list a million times, or itself.
+    seen, waiting = set(), [values]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, Mapping | list | tuple):
+            if id(value) not in seen:
+                seen.add(id(value))
+                waiting += [*value, *value.values()] if isinstance(value, Mapping) else value
+        elif isinstance(value, str) and ("\0" in value or _is_broken(value)):
+            raise UsageError(
+                f"{shown_value(value)} in {where} has a character that no text has; take it away."
+            )
+        elif isinstance(value, int) and abs(value) > _LARGEST:
+            raise UsageError(f"{shown_value(value)} in {where} is too large; give a smaller one.")
+
+
+def _is_broken(text: str) -> bool:
+    """Whether halves of surrogate pairs are in it that do not stand for bytes of a file's name."""
+    try:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def hints_of(config_class: type) -> dict[str, Any]:

@@ -16,11 +16,15 @@ from pydantic import Field
 from jaxser.config.attack import AttackCommandConfig, AttackedCorpusConfig, NamedAttack, as_params
 from jaxser.config.reading import from_mapping, load_yaml
 from jaxser.runtime.errors import UsageError, nearest_name
+from jaxser.runtime.text import shown_value
 
 __all__ = ["Cell", "SweepConfig", "cells", "load_sweep"]
 
 # A list of ε, or {linspace: [first, last, count]}, or {logspace: [first, last, count]}.
 EpsilonGrid = list[float] | dict[str, list[float]]
+
+# Of a linspace or logspace: more is a mistyped number.
+_MOST = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,10 +160,15 @@ def grid_of(grid: EpsilonGrid, where: str) -> tuple[float, ...]:
         raise UsageError(
             f"epsilon in {where} has {kind!r}; {nearest_name(kind, ('linspace', 'logspace'))}"
         )
-    if len(values) != 3 or values[2] != int(values[2]) or values[2] < 2:
+    if not (
+        len(values) == 3
+        and all(map(math.isfinite, values))
+        and float(values[2]).is_integer()
+        and 2 <= values[2] <= _MOST
+    ):
         raise UsageError(
-            f"{kind} in {where} must be [first, last, count] with a count of 2 at least, "
-            f"not {values}."
+            f"{kind} in {where} must be [first, last, count], finite, with a count of 2 at "
+            f"least and {_MOST:,} at most, not {shown_value(values)}."
         )
     first, last, count = values[0], values[1], int(values[2])
     if kind == "logspace" and not (first > 0 and last > 0):
@@ -170,7 +179,12 @@ def grid_of(grid: EpsilonGrid, where: str) -> tuple[float, ...]:
     if kind == "linspace":
         made = [first + (last - first) * share for share in shares]
     else:
-        made = [math.exp(math.log(first) + math.log(last / first) * share) for share in shares]
+        # A ratio that is beyond all numbers is found below, and not by what math raises.
+        ratio = last / first
+        reach = math.log(ratio) if 0 < ratio < math.inf else math.nan
+        made = [math.exp(math.log(first) + reach * share) for share in shares]
+    if not all(map(math.isfinite, made)):
+        raise UsageError(f"{kind} in {where} goes from {first:g} to {last:g}, which is too far.")
     # Twelve digits tell values apart, and leave out what rounding did to the last ones.
     return tuple(float(f"{value:.12g}") for value in made)
 

@@ -10,7 +10,6 @@ Exit status: 0; 1 if something is wrong with the corpus; 2 if the command line i
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 
@@ -24,14 +23,7 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
-    try:
-        status = report_errors(lambda: _run(arguments))
-        sys.stdout.flush()
-        return status
-    except BrokenPipeError:
-        # The reader ("| head") has seen enough; what Python flushes at exit has nowhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    return report_errors(lambda: _run(arguments))
 
 
 def _run(arguments: Sequence[str] | None) -> int:

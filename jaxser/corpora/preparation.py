@@ -36,7 +36,7 @@ from jaxser.corpora.waveform_file import (
     write_waveforms,
 )
 from jaxser.runtime.errors import InputError
-from jaxser.runtime.files import cache_folder, write_text
+from jaxser.runtime.files import cache_folder, usable_cache, write_text
 
 __all__ = ["Prepared", "prepare"]
 
@@ -84,7 +84,8 @@ def prepare(
     Args:
       corpus: from :func:`jaxser.corpora.load`.
       settings: AudioSettings() by default.
-      cache_dir: ``$JAXSER_CACHE`` or ``~/.cache/jaxser`` by default.
+      cache_dir: ``$JAXSER_CACHE`` or ``~/.cache/jaxser`` by default; where the latter cannot be
+        written, a temporary folder until the process ends, with a warning.
       skip_damaged: leave damaged files out instead of stopping.
       workers: threads; as many as there are cores by default.
       progress: show a progress bar if stderr is a terminal.
@@ -106,6 +107,9 @@ def prepare(
         if cached is not None:
             return _prepared(corpus, settings, known, cached, fingerprint, cache)
 
+    if cache_dir is None and usable_cache() != cache:
+        cache = usable_cache()
+        index = FileIndex.of(cache, corpus)
     with building_folder(cache) as folder:
         stats = [stat_of(utterance.path) for utterance in corpus.utterances]
         file = folder / "waveforms.npy"

@@ -8,6 +8,7 @@ table, waveforms = open_prepared(cache, fingerprint, utterances, settings)
 
 import contextlib
 import dataclasses
+import errno
 import json
 import secrets
 import shutil
@@ -36,7 +37,9 @@ def building_folder(cache: Path) -> Iterator[Path]:
     folder = parent / f".building-{secrets.token_hex(8)}"
     try:
         folder.mkdir(parents=True)
-    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
         raise InputError(
             f"the cache folder {parent} cannot be written ({error.strerror}); name another with "
             "the environment variable JAXSER_CACHE."

@@ -30,6 +30,7 @@ from jaxser.experiments.speech import load_speech
 from jaxser.results.outcomes import Outcome, note_outcomes
 from jaxser.results.summary import summarise
 from jaxser.results.summary_table import format_table
+from jaxser.runtime.devices import check_devices
 from jaxser.runtime.errors import InputError, UsageError
 from jaxser.runtime.provenance import fingerprint_of
 from jaxser.runtime.sharding import WHOLE, Share
@@ -52,6 +53,8 @@ def check_sweep(config: SweepConfig) -> None:
     Raises:
       UsageError, InputError: a victim, an attack or a list of ε that is no such thing.
     """
+    # A cell that fails is noted and the next one begins: without a device none would do better.
+    check_devices()
     for folder in config.victims:
         read_run(folder)
     # Once for every attack: what is asked here is the same on all victims.

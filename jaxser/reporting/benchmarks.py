@@ -8,7 +8,6 @@ and a peer make of the same work, taking turns in one run, on which machine.
 
 import dataclasses
 import itertools
-import json
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,8 +15,12 @@ from typing import Any
 
 from jaxser.reporting.grouping import grouped
 from jaxser.runtime.errors import InputError
+from jaxser.runtime.files import read_json
+from jaxser.runtime.text import one_line
 
 __all__ = ["Comparison", "comparisons_of", "pairs_of_sides", "read_comparisons"]
+
+_AGAIN = "measure it again or take it away"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,12 +66,13 @@ def read_comparisons(folder: Path) -> tuple[list[Comparison], list[str]]:
     found: list[Comparison] = []
     others = []
     for path in paths:
+        report = read_json(path, _AGAIN)
         try:
-            its = list(comparisons_of(json.loads(path.read_text(encoding="utf-8"))))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            its = list(comparisons_of(report))
+        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
             raise InputError(
-                f"{path} is not what a benchmark writes ({type(error).__name__}: {error}); measure "
-                "it again or take it away."
+                f"{path} is not what a benchmark writes ({type(error).__name__}: "
+                f"{one_line(error)}); {_AGAIN}."
             ) from None
         found += its
         if not its:

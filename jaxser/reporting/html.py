@@ -4,6 +4,8 @@ import base64
 import html
 from collections.abc import Mapping, Sequence
 
+from jaxser.runtime.text import visible
+
 __all__ = ["audio", "contents", "facts", "heading", "page", "paragraph", "picture", "table"]
 
 _STYLE = """
@@ -52,39 +54,42 @@ for (const button of document.querySelectorAll("th button")) button.onclick = ()
 """
 
 
+def _escaped(text: str) -> str:
+    """Text for a page: no tag, and nothing that cannot be seen or turns its neighbours around."""
+    return html.escape(visible(text))
+
+
 def heading(text: str, anchor: str | None = None, part: bool = False) -> str:
     """Of a section, or of a part of one; links of :func:`contents` lead to its anchor."""
     name = "h3" if part else "h2"
-    at = "" if anchor is None else f' id="{html.escape(anchor)}"'
-    return f"<{name}{at}>{html.escape(text)}</{name}>"
+    at = "" if anchor is None else f' id="{_escaped(anchor)}"'
+    return f"<{name}{at}>{_escaped(text)}</{name}>"
 
 
 def contents(anchors: Mapping[str, str]) -> str:
     """Links to sections: anchor -> text."""
     links = (
-        f'<a href="#{html.escape(anchor)}">{html.escape(text)}</a>'
-        for anchor, text in anchors.items()
+        f'<a href="#{_escaped(anchor)}">{_escaped(text)}</a>' for anchor, text in anchors.items()
     )
     return f"<nav aria-label=Contents>{''.join(links)}</nav>"
 
 
 def paragraph(text: str, note: bool = False) -> str:
     """Text, escaped; a note is marked at its side."""
-    return f"<p{' class=note' if note else ''}>{html.escape(text)}</p>"
+    return f"<p{' class=note' if note else ''}>{_escaped(text)}</p>"
 
 
 def facts(values: Mapping[str, str]) -> str:
     """Names and what they are, escaped, one below the other."""
     lines = (
-        f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>"
-        for name, value in values.items()
+        f"<dt>{_escaped(name)}</dt><dd>{_escaped(value)}</dd>" for name, value in values.items()
     )
     return f"<dl class=facts>{''.join(lines)}</dl>"
 
 
 def picture(png: bytes, description: str) -> str:
     """A PNG within the page, with what it shows in words."""
-    data, shown = base64.b64encode(png).decode(), html.escape(description)
+    data, shown = base64.b64encode(png).decode(), _escaped(description)
     # Reached by the keyboard, as what scrolls has to be.
     return (
         '<div class=wide tabindex=0 role=region aria-label="A picture">'
@@ -94,8 +99,8 @@ def picture(png: bytes, description: str) -> str:
 
 def audio(wav: bytes, caption: str, subject: str) -> str:
     """A player of a WAV within the page; what it plays, and of what."""
-    data, shown = base64.b64encode(wav).decode(), html.escape(caption)
-    named = html.escape(f"{caption}, {subject}")
+    data, shown = base64.b64encode(wav).decode(), _escaped(caption)
+    named = _escaped(f"{caption}, {subject}")
     return (
         f"<figure><figcaption>{shown}</figcaption>"
         f'<audio controls preload=none aria-label="{named}" src="data:audio/wav;base64,{data}">'
@@ -116,14 +121,14 @@ def table(cells: Sequence[Sequence[str]], caption: str, hidden: bool = False) ->
     def row(values: Sequence[str], kind: str) -> str:
         made = []
         for value, text in zip(values, kinds, strict=True):
-            shown = html.escape(value)
+            shown = _escaped(value)
             inner = f"<button>{shown}</button>" if kind == "th" else shown
             attributes = (" class=text" if text else "") + (" scope=col" if kind == "th" else "")
             made.append(f"<{kind}{attributes}>{inner}</{kind}>")
         return f"<tr>{''.join(made)}</tr>"
 
     body = "\n".join(row(values, "td") for values in cells[1:])
-    shown, silent = html.escape(caption), " class=hidden" if hidden else ""
+    shown, silent = _escaped(caption), " class=hidden" if hidden else ""
     # Reached by the keyboard, as what scrolls has to be.
     return (
         f'<div class="wide long" tabindex=0 role=region aria-label="{shown}"><table>'
@@ -139,7 +144,7 @@ def page(title: str, body: Sequence[str]) -> str:
       title: plain text.
       body: HTML, as the functions above make it.
     """
-    shown = html.escape(title)
+    shown = _escaped(title)
     content = "\n".join(body)
     return (
         "<!doctype html>\n<html lang=en><head><meta charset=utf-8><meta name=viewport "

@@ -3,14 +3,14 @@
 write_tables(made, Path("tables"), ".tex")
 """
 
-import csv
 import html
-import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from jaxser.reporting.section import Section
+from jaxser.results.cells import csv_text, markdown_row
 from jaxser.runtime.files import write_text
+from jaxser.runtime.text import visible
 
 __all__ = ["csv_table", "latex_table", "markdown_table", "write_tables"]
 
@@ -30,30 +30,22 @@ def write_tables(made: Iterable[Section], folder: Path, suffix: str) -> None:
 
 
 def csv_table(section: Section) -> str:
-    """Cells as they are, for spreadsheets."""
-    file = io.StringIO()
-    csv.writer(file, lineterminator="\n").writerows(section.cells)
-    return file.getvalue()
+    """Cells as they are, for spreadsheets, which must not take any for a formula."""
+    return csv_text(section.cells)
 
 
 def markdown_table(section: Section) -> str:
     """Title, text and cells; what Markdown would take for a tag is escaped."""
-
-    def row(cells: Sequence[str]) -> str:
-        # Viewers of Markdown take tags for HTML, and a line's end for the end of the table.
-        shown = (html.escape(" ".join(cell.split()), quote=False) for cell in cells)
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in shown) + " |"
-
     header, *rest = section.cells
     lines = [
-        f"## {html.escape(section.title, quote=False)}",
+        f"## {html.escape(visible(section.title), quote=False)}",
         "",
-        section.text,
+        visible(section.text),
         "",
-        row(header),
+        markdown_row(header),
         "|" + "---|" * len(header),
     ]
-    return "\n".join([*lines, *map(row, rest), ""])
+    return "\n".join([*lines, *map(markdown_row, rest), ""])
 
 
 def latex_table(section: Section) -> str:
@@ -73,4 +65,4 @@ def _latex_text(text: str) -> str:
     special |= {character: f"\\{character}" for character in "&%$#_{}"}
     special |= {"ε": r"$\varepsilon$", "→": r"$\rightarrow$", "∞": r"$\infty$", "–": "--"}
     special |= {"<": r"\textless{}", ">": r"\textgreater{}"}
-    return "".join(special.get(character, character) for character in text)
+    return "".join(special.get(character, character) for character in visible(text))

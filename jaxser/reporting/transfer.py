@@ -4,14 +4,14 @@ print(format_transfer(table, lines))
 write_transfer(Path("transfer"), table, lines)
 """
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 from jaxser.papers.transfer import Line, TransferTable, line_cells, published_cells
 from jaxser.reporting import html as html_page
+from jaxser.results.cells import csv_text, markdown_table
 from jaxser.runtime.files import write_text
+from jaxser.runtime.text import visible
 
 __all__ = ["format_transfer", "write_transfer"]
 
@@ -28,30 +28,26 @@ def format_transfer(table: TransferTable, lines: Sequence[Line]) -> str:
 def write_transfer(out: Path, table: TransferTable, lines: Sequence[Line]) -> None:
     """Write ``transfer.{md,html,csv}``; the CSV file has the intervals as numbers."""
     cells = line_cells(lines)
-    rows = ["| " + " | ".join(row) + " |" for row in cells]
-    rows.insert(1, "|" + "---|" * len(cells[0]))
     text = [f"# {table.title}", "", f"Here on {_corpora(lines)}.", ""]
     text += [f"{note}\n" for note in _notes(lines)]
-    text += [*rows, ""]
+    text += [markdown_table(cells), ""]
     if table.published:
         text += [f"As published, on {table.corpus}:", "", "```"]
         text += [*_aligned(published_cells(table)), "```", ""]
-    write_text(out / "transfer.md", "\n".join(text))
+    write_text(out / "transfer.md", visible("\n".join(text)))
     body = [html_page.paragraph(note, note=True) for note in _notes(lines)]
     body.append(html_page.table(cells, f"Here on {_corpora(lines)}"))
     if table.published:
         body.append(html_page.table(published_cells(table), f"As published, on {table.corpus}"))
     write_text(out / "transfer.html", html_page.page(table.title, body))
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
     names = ["threat", "attack", "part", "utterances", "snr_peak", "sparsity", "stoi", "seconds"]
-    writer.writerow([*names, "victim", "asr", "asr_low", "asr_high"])
+    rows: list[list[object]] = [[*names, "victim", "asr", "asr_low", "asr_high"]]
     for line in lines:
         common = [line.threat, line.attack, line.part, line.utterances]
         for name, rates in line.asr.items():
             measured = [line.snr, line.sparsity, line.stoi, line.seconds]
-            writer.writerow([*common, *measured, name, *rates])
-    write_text(out / "transfer.csv", file.getvalue())
+            rows.append([*common, *measured, name, *rates])
+    write_text(out / "transfer.csv", csv_text(rows))
 
 
 def _corpora(lines: Sequence[Line]) -> str:

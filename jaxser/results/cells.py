@@ -4,12 +4,31 @@ cells = [["attack", "accuracy"], ["pgd", percent(0.25)]]     # the header first
 print(aligned(cells))
 """
 
+import csv
+import html
+import io
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 
 from jaxser.results.intervals import Estimate
+from jaxser.runtime.text import visible
 
-__all__ = ["Cells", "aligned", "interval", "markdown_row", "markdown_table", "number", "percent"]
+__all__ = [
+    "Cells",
+    "aligned",
+    "csv_text",
+    "interval",
+    "markdown_row",
+    "markdown_table",
+    "number",
+    "percent",
+]
+
+# What spreadsheets take for the beginning of a formula, and figures that begin alike: signs,
+# digits, intervals ("-1 to 2") and percentages call no function and name no cell.
+_FORMULA = tuple("=+-@＝＋－＠")
+_FIGURES = re.compile(r"(?:[-+\d.,%()–\s]|\bto\b)*")
 
 Cells = list[list[str]]
 
@@ -49,11 +68,41 @@ def aligned(cells: Sequence[Sequence[str]], left: int = 0) -> str:
 
 
 def markdown_row(cells: Sequence[str]) -> str:
-    """A line of a Markdown table; bars within cells are escaped, as they would end them."""
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    """A line of a Markdown table; what would end a cell, or be taken for a tag, is escaped."""
+    shown = (html.escape(" ".join(visible(cell).split()), quote=False) for cell in cells)
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in shown) + " |"
 
 
 def markdown_table(cells: Sequence[Sequence[str]]) -> str:
     """Cells as a Markdown table, the header first."""
     header, *rest = cells
     return "\n".join(map(markdown_row, [header, ["---"] * len(header), *rest]))
+
+
+def csv_text(rows: Iterable[Sequence[object]]) -> str:
+    """Rows as a CSV file for spreadsheets.
+
+    Text that they would take for a formula begins with an apostrophe, which tells them that it is
+    text. Numbers stay as they are.
+    """
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    for row in rows:
+        writer.writerow([_harmless(cell) if isinstance(cell, str) else cell for cell in row])
+    return file.getvalue()
+
+
+def _harmless(cell: str) -> str:
+    cell = visible(cell)
+    # Some programs look for the sign behind blanks, too, and tabs begin formulas in others.
+    if not cell.lstrip().startswith(_FORMULA) and not cell.startswith(("\t", "\r", "\n")):
+        return cell
+    return cell if _FIGURES.fullmatch(cell) or _is_number(cell) else f"'{cell}"
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True

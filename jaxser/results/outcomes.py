@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxser.runtime.errors import InputError
-from jaxser.runtime.files import write_text
+from jaxser.runtime.files import read_json, write_text
 
 if TYPE_CHECKING:
     from jaxser.runtime.sharding import Share
@@ -71,14 +71,19 @@ def read_outcomes(out: Path) -> list[Outcome]:
     """
     found = []
     for path in _files(out):
-        try:
-            lines = json.loads(path.read_text(encoding="utf-8"))
-            found += [Outcome(line["cell"], line["rows"], line["reason"]) for line in lines]
-        except (ValueError, KeyError, TypeError):
-            raise InputError(
-                f"{path} is damaged; run the sweep again, which writes it anew."
-            ) from None
+        advice = "run the sweep again, which writes it anew"
+        lines = read_json(path, advice)
+        if not isinstance(lines, list) or not all(map(_is_line, lines)):
+            raise InputError(f"{path} is damaged (it is no list of cells); {advice}.")
+        found += [Outcome(line["cell"], line["rows"], line["reason"]) for line in lines]
     return found
+
+
+def _is_line(line: Any) -> bool:
+    kinds = {"cell": str, "rows": int, "reason": str}
+    return isinstance(line, dict) and all(
+        isinstance(line.get(name), kind) for name, kind in kinds.items()
+    )
 
 
 def _files(out: Path) -> list[Path]:

@@ -4,18 +4,37 @@ table = read_rows("runs/demo/attacks/pgd-1a2b3c4d")    # pyarrow; pandas reads t
 """
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from jaxser.results.schema import SCHEMA, SOURCE_KEY
+from jaxser.results.schema import SCHEMA, SOURCE_KEY, row_digest
 from jaxser.runtime.errors import InputError
+from jaxser.runtime.text import one_line, shown_value
 
 __all__ = ["read_rows", "read_sources", "row_files"]
+
+# What every row has, whatever the victim, the attack and the corpus.
+_ALWAYS = (
+    *("victim", "victim_fingerprint", "threat", "corpus", "split", "domain", "utterance", "label"),
+    *("label_source", "attacked_label", "targeted", "attack", "parameters", "synthetic"),
+    *("epsilon", "epsilon_unit", "epsilon_norm", "seed", "success", "device"),
+)
+
+_DIGEST = re.compile(r"-([0-9a-f]{16})$")
+
+# What the parts of a source tell at least.
+_TOLD: dict[str, dict[str, Any]] = {
+    "config": {},
+    "corpus": {"name": str, "title": str, "fingerprint": str, "split": list},
+    "environment": {"jaxser": str, "git_revision": str | None, "python": str, "packages": dict},
+}
 
 
 def read_rows(
@@ -31,6 +50,7 @@ def read_rows(
 
     Raises:
       InputError: no row files, or one that is damaged or of another layout.
+      OSError: a file that cannot be read.
     """
     tables = list(row_files(folder, columns, coded=coded))
     if not tables:
@@ -46,6 +66,7 @@ def row_files(
 
     Raises:
       InputError: a file that is damaged or of another layout.
+      OSError: a file that cannot be read.
     """
     fields = SCHEMA if columns is None else [SCHEMA.field(name) for name in columns]
     texts = [field.name for field in fields if coded and field.type == pa.string()]
@@ -54,14 +75,22 @@ def row_files(
         [field.with_type(code) if field.name in texts else field for field in fields]
     )
     for path in _paths(folder):
+        # Arrow opens no path that is not UTF-8, and what cannot be read is not damaged.
+        content = path.read_bytes()
         with _of_rows(path):
+            _check_digest(path, content)
             # The layout is checked before any column is read, from a footer that is read once.
-            metadata = pq.read_metadata(path)
+            metadata = pq.read_metadata(pa.BufferReader(content))
             _check_layout(path, metadata.schema.to_arrow_schema().names)
             # Parquet keeps text as dictionaries: read as such, no text of a row is ever made. The
             # check allows columns in another order, which select mends.
-            file = pq.ParquetFile(path, metadata=metadata, read_dictionary=texts)
+            file = pq.ParquetFile(
+                pa.BufferReader(content), metadata=metadata, read_dictionary=texts
+            )
             table = file.read(schema.names).select(schema.names).cast(schema)
+            # Text that is not UTF-8 is found here, and not where a report shows it.
+            table.validate(full=True)
+        _check_values(path, table)
         yield table
 
 
@@ -71,16 +100,19 @@ def read_sources(folder: Path | str) -> list[dict[str, Any]]:
     Raises:
       InputError: no row files, or one that is damaged.
     """
-    found: dict[bytes, None] = {}
+    found: dict[bytes, dict[str, Any]] = {}
     paths = _paths(folder)
     if not paths:
         raise _no_rows(folder)
     for path in paths:
+        content = path.read_bytes()
         with _of_rows(path):
-            metadata = pq.read_schema(path).metadata or {}
-        if SOURCE_KEY in metadata:
-            found[metadata[SOURCE_KEY]] = None
-    return [json.loads(text) for text in found]
+            _check_digest(path, content)
+            metadata = pq.read_schema(pa.BufferReader(content)).metadata or {}
+        text = metadata.get(SOURCE_KEY)
+        if text is not None and text not in found:
+            found[text] = _source(path, text)
+    return list(found.values())
 
 
 def _paths(folder: Path | str) -> list[Path]:
@@ -98,11 +130,56 @@ def _of_rows(path: Path) -> Iterator[None]:
     """Damage to a file as one sentence."""
     try:
         yield
-    except (pa.ArrowInvalid, pa.ArrowKeyError, pa.ArrowNotImplementedError, OSError) as error:
-        raise InputError(
-            f"{path} is not a file of attack rows ({error}); delete it and run the attack "
-            "again, which makes the missing rows."
-        ) from None
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _damaged(path, one_line(error)) from None
+
+
+def _check_digest(path: Path, content: bytes) -> None:
+    """Compare a file with the digest in its name; files of older versions have none."""
+    written = _DIGEST.search(path.stem)
+    if written and row_digest(content) != written[1]:
+        raise ValueError("it has changed since it was written")
+
+
+def _damaged(path: Path, why: str) -> InputError:
+    return InputError(
+        f"{path} is not a file of attack rows ({why}); delete it and run the attack again, which "
+        "makes the missing rows."
+    )
+
+
+def _source(path: Path, text: bytes) -> dict[str, Any]:
+    """What made the rows of a file, with all that reports tell of it."""
+    try:
+        source = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, f"what made it is no JSON: {one_line(error)}") from None
+    if not isinstance(source, dict):
+        raise _damaged(path, "what made it is told in another way")
+    for name, kinds in _TOLD.items():
+        part = source.get(name)
+        if not isinstance(part, dict) or not all(
+            key in part and isinstance(part[key], kind) for key, kind in kinds.items()
+        ):
+            raise _damaged(path, f"its {name} is not told in full")
+    if len(source["corpus"]["split"]) != 3:
+        raise _damaged(path, "its split is not told in full")
+    return source
+
+
+def _check_values(path: Path, table: pa.Table) -> None:
+    """Refuse rows without what every row has, and hyper-parameters that are not JSON."""
+    for name in _ALWAYS:
+        if name in table.column_names and table[name].null_count:
+            raise _damaged(path, f"{table[name].null_count} of its rows have no {name}")
+    if "parameters" in table.column_names:
+        for text in pc.unique(table["parameters"]).to_pylist():
+            try:
+                whole = isinstance(json.loads(text), dict)
+            except (ValueError, RecursionError):
+                whole = False
+            if not whole:
+                raise _damaged(path, f"{shown_value(text)} are no hyper-parameters")
 
 
 def _check_layout(path: Path, names: Sequence[str]) -> None:

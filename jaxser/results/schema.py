@@ -11,7 +11,15 @@ from typing import Any
 
 import pyarrow as pa
 
-__all__ = ["EPSILON_UNITS", "PARTS", "SCHEMA", "SOURCE_KEY", "epsilon_order", "parameters_hash"]
+__all__ = [
+    "EPSILON_UNITS",
+    "PARTS",
+    "SCHEMA",
+    "SOURCE_KEY",
+    "epsilon_order",
+    "parameters_hash",
+    "row_digest",
+]
 
 # One flat table for all victims, attacks and domains: what does not apply is null or NaN, so that
 # any set of files can be put together and grouped by any column.
@@ -87,6 +95,11 @@ def parameters_hash(values: Mapping[str, Any]) -> str:
     # Folders of rows bear this name: another way to write the same JSON would make their rows anew.
     text = json.dumps(values, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def row_digest(content: bytes | memoryview) -> str:
+    """Of a file of rows, in whose name it stands: the first 16 digits of its SHA-256."""
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def epsilon_order(unit: str, epsilon: float) -> float:

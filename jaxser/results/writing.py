@@ -4,8 +4,8 @@ with RowWriter("runs/demo/attacks/pgd-1a2b3c4d") as writer:
     writer.add(columns)                                # {"utterance": [...], "epsilon": ...}
 """
 
+import io
 import json
-import secrets
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jaxser.results.schema import SCHEMA, SOURCE_KEY
+from jaxser.results.schema import SCHEMA, SOURCE_KEY, row_digest
 from jaxser.runtime.files import atomic_file
 
 __all__ = ["RowWriter"]
@@ -74,8 +74,11 @@ class RowWriter:
         # every flush is a file of its own, which appears under its name when it is synced: a
         # killed run leaves files that are whole, and a sweep that runs can be read.
         table = pa.concat_tables(self._waiting).replace_schema_metadata(self._metadata)
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer, compression="zstd")
         # Sorted by time, and never another process' name: many processes write into one folder.
-        name = f"rows-{time.time_ns():020d}-{secrets.token_hex(4)}.parquet"
+        # The digest tells readers whether the file is what was written.
+        name = f"rows-{time.time_ns():020d}-{row_digest(buffer.getbuffer())}.parquet"
         with atomic_file(self._folder / name) as temporary:
-            pq.write_table(table, temporary, compression="zstd")
+            temporary.write_bytes(buffer.getbuffer())
         self._waiting = []

@@ -14,6 +14,7 @@ import contextlib
 import errno
 import json
 import logging
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -124,7 +125,7 @@ class Checkpoints:
             # values: training is deterministic.
             return
         _check_space(path, arrays)
-        with _quiet(), _disk_full_named(path):
+        with _quiet(), _refusal_named(path):
             manager.save(step, args=items)
             manager.wait_until_finished()
 
@@ -281,11 +282,18 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _disk_full_named(path: Path) -> Iterator[None]:
-    """Tensorstore reports a full disk as text inside other exceptions: make it an OSError."""
+def _refusal_named(path: Path) -> Iterator[None]:
+    """Tensorstore reports what the operating system refused as text inside other exceptions: make
+    it an OSError."""
     try:
         yield
     except Exception as error:
-        if "No space left on device" in str(error) or "RESOURCE_EXHAUSTED" in str(error):
-            raise OSError(errno.ENOSPC, "No space left on device", str(path)) from error
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        text = str(error)
+        if "RESOURCE_EXHAUSTED" in text:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        for code in errno.errorcode:
+            if os.strerror(code) in text:
+                raise OSError(code, os.strerror(code), str(path)) from error
         raise

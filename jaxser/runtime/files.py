@@ -4,16 +4,35 @@ with atomic_file("runs/demo/results.json") as temporary:
     temporary.write_text("...")
 """
 
+import atexit
+import contextlib
 import fcntl
+import functools
+import json
+import logging
 import os
 import secrets
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from jaxser.runtime.errors import InputError
+from jaxser.runtime.text import one_line
 
-__all__ = ["atomic_file", "cache_folder", "held", "write_text"]
+__all__ = [
+    "atomic_file",
+    "cache_folder",
+    "check_writable",
+    "held",
+    "read_json",
+    "usable_cache",
+    "write_text",
+]
+
+_LOG = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -31,14 +50,39 @@ def atomic_file(path: Path | str) -> Iterator[Path]:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        # A failed write bears no name, and nobody knows the temporary one.
+        if error.errno is not None and error.filename in (None, str(temporary)):
+            error.filename, error.filename2 = str(path), None
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        # On a disk that can be written no longer, what has happened is told, and not that as well.
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """Write a small text file atomically."""
+    """Write a small text file atomically, as UTF-8; what that cannot hold is escaped."""
     with atomic_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        # Names of files that are not UTF-8 are in Python's strings as halves of surrogate pairs.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def read_json(path: Path, advice: str) -> Any:
+    """What a small JSON file holds.
+
+    Args:
+      path: of the file.
+      advice: what to do about one that is damaged; it ends the sentence.
+
+    Raises:
+      InputError: it is not JSON.
+      OSError: it cannot be read.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # neither UTF-8 nor JSON, or nested without end
+        raise InputError(f"{path} is damaged ({one_line(error)}); {advice}.") from None
 
 
 @contextmanager
@@ -68,5 +112,51 @@ def cache_folder() -> Path:
     """Where prepared audio, made corpora and compiled programs are kept between runs.
 
     ``$JAXSER_CACHE``, or ``~/.cache/jaxser``.
+
+    Raises:
+      InputError: there is no home folder to put it into.
     """
-    return Path(os.environ.get("JAXSER_CACHE") or Path.home() / ".cache" / "jaxser").expanduser()
+    asked = os.environ.get("JAXSER_CACHE")
+    try:
+        return Path(asked).expanduser() if asked else Path.home() / ".cache" / "jaxser"
+    except RuntimeError as error:  # a container's user without an entry among the users
+        raise InputError(
+            f"there is no folder for the cache ({one_line(error)}); name one with the environment "
+            "variable JAXSER_CACHE."
+        ) from None
+
+
+def usable_cache() -> Path:
+    """:func:`cache_folder`, or a folder for this process alone where none was named or it cannot be
+    written: what is made there is made again by the next one, and a warning says so."""
+    if os.environ.get("JAXSER_CACHE"):
+        return cache_folder()
+    try:
+        folder = cache_folder()
+        check_writable(folder)
+    except (InputError, OSError) as error:
+        return _own_cache(one_line(error))
+    return folder
+
+
+def check_writable(folder: Path) -> None:
+    """Make a folder, and a file in it, which is removed at once.
+
+    Raises:
+      OSError: that cannot be done.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
+
+
+@functools.cache
+def _own_cache(reason: str) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="jaxser-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    _LOG.warning(
+        "the cache cannot be written (%s); what is prepared is kept until this command ends: name "
+        "another folder with the environment variable JAXSER_CACHE",
+        reason,
+    )
+    return folder

@@ -133,7 +133,7 @@ def _check_same_run(config: TrainConfig, prepared: Prepared, facts: Mapping[str,
             f"run in {config.out} began; give another --out, or restore the corpus."
         )
     for name, value in facts.items():
-        if recorded[name] != value:
+        if recorded.get(name) != value:
             raise InputError(
                 f"the {name} of the run in {config.out} have changed since it began; give another "
                 "--out, or restore them."

@@ -6,7 +6,6 @@ victim = victim_of_run(Path("runs/emo18"), "waveform")
 
 import dataclasses
 import functools
-import json
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from jaxser.runtime.checkpoint import load_variables
 from jaxser.runtime.errors import InputError, UsageError
 from jaxser.speech.inversion import speech_of_mels
 from jaxser.victims.module import build_module, features_of
+from jaxser.victims.run_facts import read_facts
 from jaxser.victims.victim import Domain, FrontEnd, Victim, evaluation_logits
 
 __all__ = ["ARCHITECTURE", "load_module", "no_features", "read_run", "victim_of_run"]
@@ -45,12 +45,7 @@ def read_run(folder: Path | str) -> tuple[TrainConfig, dict[str, Any]]:
     config = from_mapping(
         TrainConfig, load_yaml(folder / "config.yaml"), str(folder / "config.yaml")
     )
-    try:
-        return config, json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"{folder / 'run.json'} is damaged ({error}); restore or retrain."
-        ) from error
+    return config, read_facts(folder / "run.json")
 
 
 def load_module(folder: Path | str) -> tuple[nn.Module, Any, TrainConfig, dict[str, Any]]:

@@ -73,7 +73,7 @@ def test_another_victim_is_not_played(
             if metadata:
                 source["victim"] |= metadata["victim"]
             kept = {b"jaxser": json.dumps(source)} if metadata else {}
-            pq.write_table(table.replace_schema_metadata(kept), folder / path.name)
+            pq.write_table(table.replace_schema_metadata(kept), folder / "rows-1.parquet")
         argv = [str(folder), "--audio", "1", "--out", str(tmp_path / "r.html")]
         assert report_errors(lambda argv=argv: report.main(argv))
         error = capsys.readouterr().err

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 import soundfile
@@ -22,7 +23,7 @@ from jaxser.config.sweep import cells, grid_of, load_sweep
 from jaxser.driver.run import predict
 from jaxser.experiments import sweep as sweep_run
 from jaxser.results.reading import read_rows
-from jaxser.runtime.errors import UsageError, report_errors
+from jaxser.runtime.errors import InputError, UsageError, report_errors
 from jaxser.runtime.files import held
 
 TEST_ROWS = 6
@@ -264,3 +265,15 @@ def test_a_killed_sweep_ends_as_one_that_was_not(victim: Path, tmp_path: Path) -
     assert subprocess.run(command, env=environment, capture_output=True).returncode == 0
     np.testing.assert_equal(plain(out), plain(tmp_path / "whole"))  # NaN equals NaN here
     assert len(plain(out)) == 3 * 2 * TEST_ROWS
+
+
+def test_without_a_device_no_cell_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_backend() -> None:
+        raise AssertionError
+
+    (tmp_path / "sweep.yaml").write_text(
+        f"out: {tmp_path / 'out'}\nvictims: [{tmp_path}]\nattacks: [fgsm]\nepsilon: [0.1]\n"
+    )
+    monkeypatch.setattr(jax, "devices", no_backend)
+    with pytest.raises(InputError, match="JAX cannot start"):
+        sweep_run.check_sweep(load_sweep(tmp_path / "sweep.yaml"))

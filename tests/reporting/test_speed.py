@@ -88,7 +88,7 @@ def test_a_report_of_speed_alone(tmp_path: Path) -> None:
     ("content", "words"),
     [
         (None, "holds no *.json of benchmarks"),
-        ("{", "is not what a benchmark writes"),
+        ("{", "results.json is damaged"),
         ('{"comparisons": [{"attack": "pgd"}], "environment": {"device": "x"}}', "is not what a"),
         ('{"environment": {"device": "x"}, "measured": []}', "no comparison with a peer"),
     ],

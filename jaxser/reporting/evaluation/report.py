@@ -14,6 +14,7 @@ from jaxser.reporting.evaluation.tables import at_snr, settings_csv, strongest, 
 from jaxser.reporting.grouping import grouped
 from jaxser.results.cells import aligned, markdown_table
 from jaxser.runtime.files import write_text
+from jaxser.runtime.text import visible
 
 __all__ = ["format_evaluation", "write_report"]
 
@@ -51,7 +52,7 @@ def write_report(folder: Path, evaluations: Sequence[Evaluation]) -> None:
         parts += languages(group)
     parts += leak(evaluations)
     parts += domains(evaluations)
-    write_text(folder / "report.md", "\n\n".join(parts) + "\n")
+    write_text(folder / "report.md", visible("\n\n".join(parts)) + "\n")
 
 
 def _notes(evaluation: Evaluation) -> list[str]:

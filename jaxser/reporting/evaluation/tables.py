@@ -1,7 +1,5 @@
 """Tables of evaluated victims: before attacks, after the strongest settings, and at an SNR."""
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Sequence
 
@@ -10,7 +8,7 @@ import numpy as np
 from jaxser.papers.table import Published
 from jaxser.reporting.evaluation.outcomes import GROUPS, Evaluation, accuracy_at_snr
 from jaxser.reporting.grouping import first_of_each, grouped
-from jaxser.results.cells import Cells, number
+from jaxser.results.cells import Cells, csv_text, number
 from jaxser.results.metrics import METRICS
 
 __all__ = ["at_snr", "settings_csv", "shown", "strongest", "victims"]
@@ -104,11 +102,9 @@ def _published(figures: Published | None, name: str) -> str:
 
 def settings_csv(evaluations: Iterable[Evaluation]) -> str:
     """Every setting of every attack as CSV; empty cells for what is not defined."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     names = [f"{figure}_{group}" for figure in ("accuracy", "mean_abs") for group in GROUPS]
     head = ["table", "victim", "corpus", "protocol", "domain", "attack", "setting", "rows"]
-    writer.writerow([*head, *names, "seconds", "compile_seconds"])
+    rows: list[list[object]] = [[*head, *names, "seconds", "compile_seconds"]]
     for each in evaluations:
         for line in each.lines:
             figures = [line.accuracy(group) for group in GROUPS]
@@ -116,5 +112,5 @@ def settings_csv(evaluations: Iterable[Evaluation]) -> str:
             facts = [each.table.title, each.victim, each.corpus.name, each.protocol]
             facts += [each.table.domain, line.attack, line.setting, len(line.outcomes.utterances)]
             row = ["" if math.isnan(value) else value for value in figures]
-            writer.writerow([*facts, *row, line.seconds, line.compile_seconds])
-    return text.getvalue()
+            rows.append([*facts, *row, line.seconds, line.compile_seconds])
+    return csv_text(rows)
