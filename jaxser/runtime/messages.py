@@ -1,6 +1,6 @@
 """Parts of error messages: lists and values from files, cut to what can be read.
 
-listed(["a is missing", "b is missing"])       # all of a short list; of a long one "... and 31 more"
+listed(["a is missing", "b is missing"])       # of a long list the first, "and 31 more"
 shown(value)                                   # its repr, of at most 80 characters
 """
 
