@@ -44,6 +44,16 @@ def test_keys_with_a_common_prefix(folder, prefix):
         np.testing.assert_array_equal(logits(folder), expected)
 
 
+@pytest.mark.parametrize("wrapper", ["", "model."])
+def test_the_keys_of_another_family_are_no_prefix(folder, wrapper):
+    """HuBERT's arrays are those of wav2vec 2.0, and mean something else."""
+    rewrite(
+        folder,
+        lambda s: {f"{wrapper}{k.replace('wav2vec2.', 'hubert.')}": a for k, a in s.items()},
+    )
+    assert "hubert.encoder" in refusal(folder)
+
+
 def test_one_key_under_two_prefixes(folder):
     rewrite(folder, lambda s: {f"model.{key}": a for key, a in s.items()} | s)
     assert "is there twice, in two spellings" in refusal(folder)

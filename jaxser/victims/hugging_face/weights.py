@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxser.runtime.errors import InputError
 from jaxser.runtime.messages import listed
+from jaxser.victims.hugging_face.architecture import FAMILIES
 from jaxser.victims.hugging_face.layout import INDEX, WEIGHTS, read_json, stranger
 from jaxser.victims.weights_file import CONVERTER, read_safetensors
 
@@ -105,5 +106,9 @@ def _wrapper(state: Mapping[str, np.ndarray], base: str) -> str:
     for key in state:
         if key.endswith(_FIRST_LAYER):
             before = key.removesuffix(_FIRST_LAYER)
-            return before.removesuffix(f"{base}.") if f".{before}".endswith(f".{base}.") else before
+            *outer, inner = ["", *before.split(".")[:-1]]
+            if inner == base:
+                return "".join(f"{part}." for part in outer[1:])
+            # Another family's keys are no wrapper: its weights would fit, and give other logits.
+            return "" if inner in FAMILIES else before
     return ""
