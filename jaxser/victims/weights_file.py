@@ -125,7 +125,8 @@ def _check_types(path: Path, file: Any) -> None:
 def _unreadable(path: Path, error: Exception) -> InputError:
     with path.open("rb") as raw:
         start = raw.read(32)
-    if start.startswith((b"PK", b"\x80")):
+    # A header of 640 bytes begins as a pickle of protocol 2 does, but its length ends in zeros.
+    if start.startswith(b"PK") or (start.startswith(b"\x80") and any(start[3:8])):
         return InputError(
             f"{path} is a pickle under the name of a safetensors file, which is never read "
             f"here; rename it to pytorch_model.bin and convert it with: {CONVERTER} "

@@ -204,7 +204,7 @@ def test_frames_of_a_million_samples_are_refused(tmp_path):
         ({"add_adapter": "false"}, "add_adapter in"),
         ({"quantization_config": {"bits": 4}}, "a quantised model"),
         ({"num_feat_extract_layers": 7}, "num_feat_extract_layers 7 and has 3"),
-        ({"num_hidden_layers": 250}, "and 3,956 more"),
+        ({"num_hidden_layers": 250}, "and 3,960 more"),
         ({"conv_dim": ["x" * 10**6]}, "conv_dim in"),
         ({"feat_extract_norm": "batch"}, "feat_extract_norm in"),
     ],

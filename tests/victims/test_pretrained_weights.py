@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from made_json import SOME_JSON, quick
 from written_folder import logits, refusal, rewrite, set_config, value_or_sentence
 
+from jaxser.runtime.errors import InputError
 from jaxser.victims.hugging_face.layout import INDEX, WEIGHTS
 from jaxser.victims.hugging_face.reading import read_pretrained
 from jaxser.victims.weights_file import read_safetensors, write_safetensors
@@ -51,7 +52,9 @@ def test_the_keys_of_another_family_are_no_prefix(folder, wrapper):
         folder,
         lambda s: {f"{wrapper}{k.replace('wav2vec2.', 'hubert.')}": a for k, a in s.items()},
     )
-    assert "hubert.encoder" in refusal(folder)
+    sentence = refusal(folder)
+    assert f"{wrapper}hubert.encoder" in sentence
+    assert "is not part of this model" in sentence
 
 
 def test_one_key_under_two_prefixes(folder):
@@ -154,6 +157,15 @@ def peak_of_reading(path: Path) -> int:
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("size", [0x80, 0x280, 0x480])
+def test_a_header_whose_length_looks_like_a_pickle(tmp_path, size):
+    """A pickle begins with 0x80 and its protocol; a length may as well."""
+    path = tmp_path / "made.safetensors"
+    path.write_bytes(size.to_bytes(8, "little") + b"{" * size)
+    with pytest.raises(InputError, match="is damaged or was not downloaded completely"):
+        read_safetensors(path)
 
 
 @quick
