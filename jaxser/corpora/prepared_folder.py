@@ -4,6 +4,8 @@ with building_folder(cache) as folder:
     ...                                          # write what belongs into it
     publish(folder, final_folder(cache, fingerprint))
 table, waveforms = open_prepared(cache, fingerprint, utterances, settings)
+
+It is published with the digests of its files, which every process looks at when it first opens it.
 """
 
 import contextlib
@@ -23,11 +25,15 @@ from jaxser.corpora.measurement import MeasuredFile
 from jaxser.corpora.table import Corpus, Utterance
 from jaxser.corpora.waveform_file import read_chunk_table
 from jaxser.runtime.errors import InputError
+from jaxser.runtime.integrity import DIGESTS, damage_in, write_digests
 
 __all__ = ["building_folder", "describe_prepared", "final_folder", "open_prepared", "publish"]
 
 # So old, a folder under construction has lost its process.
 _STALE_SECONDS = 24 * 3600
+
+# Waveforms are looked through in parts of this size.
+_BLOCK_BYTES = 1 << 26
 
 
 @contextlib.contextmanager
@@ -56,7 +62,12 @@ def building_folder(cache: Path) -> Iterator[Path]:
 
 
 def publish(folder: Path, final: Path) -> None:
-    """Give a folder that is whole its final name, which no reader sees before."""
+    """Give a folder that is whole its digests and its final name, which no reader sees before.
+
+    Raises:
+      OSError: the disk is full, for instance.
+    """
+    write_digests(folder)
     try:
         folder.rename(final)
     except OSError:
@@ -92,20 +103,53 @@ def final_folder(cache: Path, fingerprint: str) -> Path:
 def open_prepared(
     cache: Path, fingerprint: str, kept: Sequence[Utterance], settings: AudioSettings
 ) -> tuple[tuple[Utterance, ...], np.memmap] | None:
-    """The cached table and waveforms, or None where they are absent or were damaged by someone."""
+    """The cached table and waveforms, or None where they are absent.
+
+    What has no digests, as it is of an older version, is absent as well where its files are not of
+    the right form; it is made again.
+
+    Raises:
+      InputError: the files are not as they were written, or hold what is no speech.
+    """
     folder = final_folder(cache, fingerprint)
+    damage = damage_in(folder)
+    if damage is not None:
+        raise _damaged(folder, damage)
     try:
         waveforms = np.load(folder / "waveforms.npy", mmap_mode="r", allow_pickle=False)
         utterances = tuple(kept) if settings.chunking is None else _chunk_table(folder, kept)
     except FileNotFoundError:
         return None
-    except (ValueError, EOFError):
+    except (ValueError, KeyError, TypeError, EOFError):
         waveforms = None
     shape = (0, 0) if waveforms is None else (len(utterances), settings.num_samples)
     if waveforms is None or waveforms.shape != shape or waveforms.dtype != np.float32:
         shutil.rmtree(folder)
         return None
+    if not (folder / DIGESTS).exists():
+        _check_values(folder, waveforms)
     return utterances, waveforms
+
+
+def _check_values(folder: Path, waveforms: np.memmap) -> None:
+    """What can be said of waveforms without digests: all in [-1, 1], and not all of them zero."""
+    rows = max(1, _BLOCK_BYTES // max(1, 4 * waveforms.shape[1]))
+    heard = False
+    for start in range(0, len(waveforms), rows):
+        loudest = np.abs(waveforms[start : start + rows]).max(axis=1, initial=0.0)
+        strange = np.flatnonzero(~(loudest <= 1))  # a NaN is not below anything
+        if len(strange):
+            raise _damaged(folder, f"row {start + strange[0]} of waveforms.npy is beyond [-1, 1]")
+        heard = heard or bool(loudest.any())
+    if len(waveforms) and not heard:
+        raise _damaged(folder, "waveforms.npy holds zeros only")
+
+
+def _damaged(folder: Path, reason: str) -> InputError:
+    return InputError(
+        f"the prepared audio in {folder} is damaged ({reason}); delete that folder, and the same "
+        "command makes it again from the speech."
+    )
 
 
 def _chunk_table(folder: Path, kept: Sequence[Utterance]) -> tuple[Utterance, ...]:

@@ -5,6 +5,7 @@ runs = [prepare_run(each, speech) for each in configs]
 """
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from jaxser.victims.run_folder import read_run
 from jaxser.victims.victim import Victim
 
 __all__ = ["load_speech", "target_of", "victim_of"]
+
+_log = logging.getLogger(__name__)
 
 
 def victim_of(config: AttackCommandConfig) -> Victim:
@@ -52,7 +55,7 @@ def load_speech(
       UsageError, InputError: see the message.
     """
     victim = victim or victim_of(config)
-    trained, _ = read_run(config.victim)
+    trained, facts = read_run(config.victim)
     corpus_config = _attacked_corpus(trained.corpus, config)
     if config.domain == "features" and corpus_config.name != trained.corpus.name:
         raise UsageError(
@@ -62,6 +65,9 @@ def load_speech(
         )
     prepared = select(corpus_config)
     corpus = prepared.corpus
+    if config.corpus.root is None and corpus_config.name == trained.corpus.name:
+        before = facts["corpus"].get("fingerprint", prepared.fingerprint)
+        _say_changed(config.victim, corpus, before, prepared.fingerprint)
     labels = _victim_labels(corpus, victim.labels, config.victim)
     positions = split_rows(corpus, config.split)
     target = target_of(config, victim.labels)
@@ -130,6 +136,20 @@ def _attacked_corpus(trained: CorpusConfig, config: AttackCommandConfig) -> Corp
         if getattr(asked, name) is not None:
             changes[name] = getattr(asked, name)
     return dataclasses.replace(trained, **changes)
+
+
+def _say_changed(victim: Path, corpus: Corpus, before: str, now: str) -> None:
+    """The victim's own speech has other files, or others in them, than when it was trained."""
+    if before != now:
+        _log.warning(
+            "the speech of %s at %s has changed since the victim in %s was trained on it (%s now, "
+            "%s then): what it was trained on may be among what is attacked.",
+            corpus.name,
+            corpus.root,
+            victim,
+            now[:8],
+            before[:8],
+        )
 
 
 def _victim_labels(corpus: Corpus, known: Sequence[str], folder: Path) -> np.ndarray:

@@ -33,6 +33,12 @@ class WavLMConfig(SpeechConfig):
     num_buckets: int = 320
     max_bucket_distance: int = 800
 
+    def _contradictions(self) -> list[str]:
+        faults = super()._contradictions()
+        if self.max_bucket_distance <= self.num_buckets // 4:
+            faults.append("max_bucket_distance is not above a quarter of num_buckets")
+        return faults
+
 
 def position_buckets(
     offsets: Int[np.ndarray, "..."], buckets: int, furthest: int

@@ -7,7 +7,8 @@
 A run folder holds two: ``last``, from which training goes on (state, position in the data,
 host-side record), and ``best``, which a victim is loaded from (variables alone). Orbax writes each
 under a temporary name and renames it when whole, so a kill or a full disk never harms the one
-before.
+before. Each has the digests of its files beside them, which are looked at before it is read; one
+from before there were digests, or of a run that was killed just then, has none.
 """
 
 import contextlib
@@ -25,6 +26,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from jaxser.runtime.errors import InputError
+from jaxser.runtime.integrity import DIGESTS, damage_in, not_finite, path_name, write_digests
+from jaxser.runtime.messages import listed
 
 __all__ = ["Checkpoints", "load_variables"]
 
@@ -82,7 +85,8 @@ class Checkpoints:
           (step, state, record); step 0, ``like`` itself and {} where nothing was saved.
 
         Raises:
-          InputError: the checkpoint does not fit ``like`` or is damaged.
+          InputError: the checkpoint does not fit ``like`` or is damaged, or its variables are
+            not finite.
         """
         import grain
 
@@ -90,14 +94,16 @@ class Checkpoints:
         step = manager.latest_step()
         if step is None:
             return 0, like, {}
+        path = self._folder / "last" / str(step)
         restored = _restore(
             manager,
             step,
-            self._folder / "last" / str(step),
+            path,
             {"state": like},
             data=grain.checkpoint.CheckpointRestore(data),
             record=ocp.args.JsonRestore(),
         )
+        _check_finite(path, getattr(restored["state"], "variables", None))
         return step, restored["state"], dict(restored["record"])
 
     def kept(self) -> str:
@@ -123,11 +129,15 @@ class Checkpoints:
         if step in manager.all_steps():
             # A run killed between the two saves of an epoch comes here again with the same
             # values: training is deterministic.
+            if path.is_dir() and not (path / DIGESTS).exists():
+                write_digests(path)
             return
         _check_space(path, arrays)
         with _quiet(), _refusal_named(path):
             manager.save(step, args=items)
             manager.wait_until_finished()
+            if path.is_dir():  # orbax passes over a step before the one that is there
+                write_digests(path)
 
 
 def _storable(folder: Path) -> Path:
@@ -158,7 +168,8 @@ def load_variables(folder: Path | str, like: Any) -> Any:
       Pytree of NumPy arrays.
 
     Raises:
-      InputError: there is no checkpoint, it is damaged, or it is of another architecture.
+      InputError: there is no checkpoint, it is damaged, it is of another architecture, or holds
+        what is not finite.
     """
     best = _storable(Path(folder).resolve()) / "best"
     steps = ocp.utils.checkpoint_steps(best) if best.is_dir() else []
@@ -167,7 +178,18 @@ def load_variables(folder: Path | str, like: Any) -> Any:
             f"{folder} holds no finished checkpoint; train the run to the end of an epoch first."
         )
     host = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
-    step = max(steps)
+    while True:
+        step = max(steps)
+        try:
+            return _load_best(best, step, host)
+        except InputError:
+            # A run under way may have put a better one in its place meanwhile.
+            steps = ocp.utils.checkpoint_steps(best)
+            if not steps or max(steps) == step:
+                raise
+
+
+def _load_best(best: Path, step: int, host: Any) -> Any:
     # Read-only: opening for writing would clear the unfinished files of a run under way.
     # By each process alone: others may load another victim, or none.
     alone = ocp.options.MultiprocessingOptions(
@@ -175,10 +197,13 @@ def load_variables(folder: Path | str, like: Any) -> Any:
         active_processes={jax.process_index()},
         barrier_sync_key_prefix=f"alone{jax.process_index()}",
     )
+    path = best / str(step)
     with _quiet():
         options = ocp.CheckpointManagerOptions(read_only=True, multiprocessing_options=alone)
         with contextlib.closing(_open(best, options)) as manager:
-            return _restore(manager, step, best / str(step), {"variables": host})["variables"]
+            variables = _restore(manager, step, path, {"variables": host})["variables"]
+    _check_finite(path, variables)
+    return variables
 
 
 def _open(folder: Path, options: ocp.CheckpointManagerOptions) -> ocp.CheckpointManager:
@@ -203,7 +228,10 @@ def _open(folder: Path, options: ocp.CheckpointManagerOptions) -> ocp.Checkpoint
 def _restore(
     manager: ocp.CheckpointManager, step: int, path: Path, trees: dict[str, Any], **others: Any
 ) -> Any:
-    """Restore ``trees`` and the ``others``, after a look at names and shapes."""
+    """Restore ``trees`` and the ``others``, after a look at digests, names and shapes."""
+    damage = damage_in(path)
+    if damage is not None:
+        raise _damaged(path, damage)
     with _readable(path):
         metadata = manager.item_metadata(step)
         for name, like in trees.items():
@@ -231,17 +259,29 @@ def _check_same_tree(path: Path, metadata: Any, like: Any) -> None:
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {_path_name(path): tuple(leaf.shape) for path, leaf in leaves}
-
-
-def _path_name(path: tuple[Any, ...]) -> str:
-    """Names alone: orbax stores dataclasses and tuples as mappings and lists."""
-    parts = (getattr(k, "name", getattr(k, "key", getattr(k, "idx", k))) for k in path)
-    return ".".join(map(str, parts))
+    return {path_name(path): tuple(leaf.shape) for path, leaf in leaves}
 
 
 def _shown(shape: tuple[int, ...] | None) -> str:
     return "absent" if shape is None else str(list(shape))
+
+
+def _check_finite(path: Path, variables: Any) -> None:
+    """Refuse what is no number: of a run that diverged, or of a disk that forgot."""
+    arrays = not_finite(variables)
+    if arrays:
+        raise InputError(
+            f"the checkpoint {path} holds values that are not finite in {listed(arrays, most=3)}; "
+            "restore it from a copy, or train again, with a smaller learning rate if the training "
+            "diverged."
+        )
+
+
+def _damaged(path: Path, reason: str) -> InputError:
+    return InputError(
+        f"the checkpoint {path} is damaged or incomplete ({reason}); restore it from a copy, or "
+        f"delete {path.parents[1]} and train the run again."
+    )
 
 
 def _check_space(path: Path, arrays: Any) -> None:
@@ -275,10 +315,7 @@ def _readable(path: Path) -> Iterator[None]:
         raise
     except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else repr(error)
-        raise InputError(
-            f"the checkpoint {path} is damaged or incomplete ({reason}); "
-            "delete that folder to start again, or restore it from a copy."
-        ) from error
+        raise _damaged(path, reason) from error
 
 
 @contextlib.contextmanager

@@ -25,9 +25,6 @@ from typing import Any, TypeVar
 
 import jax
 import numpy as np
-
-# jax.distributed makes no process' number public but through a backend, which would bind them all.
-from jax._src.distributed import global_state
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Int
 
@@ -142,17 +139,29 @@ def join_processes(
             cluster_detection_method="deactivate",
             initialization_timeout=_SECONDS_TO_JOIN,
         )
-    return Share(global_state.process_id, global_state.num_processes)
+    state = _distributed_state()
+    return Share(state.process_id, state.num_processes)
 
 
 def same_everywhere(share: Share, text: str) -> str:
     """What process 0 gives, between joining and leaving; the others wait for it."""
     key = "jaxser/same_everywhere"
-    client: Any = global_state.client
+    client = _distributed_state().client
     if share.index == 0:
         client.key_value_set(key, text)
     told: str = client.blocking_key_value_get(key, 1000 * _SECONDS_TO_JOIN)
     return told
+
+
+def _distributed_state() -> Any:
+    """What jax.distributed knows: ``client``, ``process_id`` and ``num_processes``.
+
+    It makes none of them public but through a backend, which would bind the processes to each
+    other. This is the only private name of JAX that is used.
+    """
+    from jax._src.distributed import global_state
+
+    return global_state
 
 
 def leave_processes() -> None:

@@ -49,9 +49,9 @@ def load_victim(
       The victim, its variables on the default device.
 
     Raises:
-      InputError: the folder is neither, holds no finished checkpoint, or the checkpoint is of
-        another architecture than its config says; a pretrained model has another sample rate, or
-        ``samples`` are too few for it.
+      InputError: the folder is neither (what it is instead is said), holds no finished checkpoint,
+        or the checkpoint is of another architecture than its config says; a pretrained model has
+        another sample rate, or ``samples`` are too few for it.
       UsageError: the victim has no features; settings that a run has not.
     """
     found = _pretrained_folder(folder)
@@ -61,7 +61,7 @@ def load_victim(
         return _pretrained_victim(found, folder, labels, samples, sample_rate, settings)
     of_pretrained = {"labels": labels, "samples": samples, "sample_rate": sample_rate, **settings}
     given = sorted(name for name, value in of_pretrained.items() if value is not None)
-    if given:
+    if given and _is_run(Path(folder)):
         raise UsageError(
             f"{folder} is the folder of a training run, whose config says all; leave out "
             f"{', '.join(given)}."
@@ -73,12 +73,15 @@ def _pretrained_folder(folder: Path | str) -> Path | None:
     """Where a pretrained model is, fetched if need be; None for what can only be a run."""
     path = Path(folder)
     if path.is_dir():
-        is_run = (path / "config.yaml").is_file() or (path / "run.json").is_file()
-        return path if not is_run and is_pretrained_folder(path) else None
+        return path if not _is_run(path) and is_pretrained_folder(path) else None
     # "runs/typo" is a path, "superb/hubert-base-superb-er" is not.
     if len(path.parts) == 2 and not path.exists() and not path.parent.exists():
         return fetch_from_hub(str(folder))
     return None
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "config.yaml").is_file() or (folder / "run.json").is_file()
 
 
 def _pretrained_victim(
@@ -109,5 +112,8 @@ def _pretrained_victim(
         input_shape=(samples,),
         sample_rate=config.sampling_rate,
         name=Path(folder).name,
-        notes=tuple(f"the {part} is new and untrained" for part in pretrained.new),
+        notes=(
+            *(f"the {part} is new and untrained" for part in pretrained.new),
+            *pretrained.notes,
+        ),
     )

@@ -20,6 +20,7 @@ from jaxser.models.front_end import WithFrontEnd
 from jaxser.runtime.checkpoint import load_variables
 from jaxser.runtime.errors import InputError, UsageError
 from jaxser.speech.inversion import speech_of_mels
+from jaxser.victims.hugging_face.layout import stranger
 from jaxser.victims.module import build_module, features_of
 from jaxser.victims.run_facts import read_facts
 from jaxser.victims.victim import Domain, FrontEnd, Victim, evaluation_logits
@@ -38,14 +39,22 @@ def read_run(folder: Path | str) -> tuple[TrainConfig, dict[str, Any]]:
     """
     folder = Path(folder)
     if not (folder / "config.yaml").is_file() or not (folder / "run.json").is_file():
-        raise InputError(
-            f"{folder} is not a run folder (it has no config.yaml or run.json); give the --out of "
-            "a python -m jaxser.train run."
-        )
+        raise InputError(_no_run(folder))
     config = from_mapping(
         TrainConfig, load_yaml(folder / "config.yaml"), str(folder / "config.yaml")
     )
     return config, read_facts(folder / "run.json")
+
+
+def _no_run(folder: Path) -> str:
+    """What is in the way of a folder that is no run's, in a sentence."""
+    if folder.is_dir():
+        why = "it has no config.yaml or run.json"
+    else:
+        why = "it is a file" if folder.exists() else "there is no such folder"
+    return stranger(folder) or (
+        f"{folder} is not a run folder ({why}); give the --out of a python -m jaxser.train run."
+    )
 
 
 def load_module(folder: Path | str) -> tuple[nn.Module, Any, TrainConfig, dict[str, Any]]:

@@ -11,14 +11,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import safetensors.numpy
 
 from jaxser.models.wave_unet import WaveUNet
 from jaxser.runtime.errors import UsageError
-from jaxser.runtime.files import atomic_file
 from jaxser.victims.key_tables.entries import Entry, from_torch, to_torch
 from jaxser.victims.key_tables.wave_unet import wave_unet_table
-from jaxser.victims.weights_file import read_safetensors
+from jaxser.victims.weights_file import check_weights, read_safetensors, write_safetensors
 
 __all__ = ["generator_shapes", "read_generator", "write_generator"]
 
@@ -27,11 +25,13 @@ def read_generator(path: Path | str, module: WaveUNet) -> dict[str, Any]:
     """Variables of ``module`` from a state dict of the authors' generator (safetensors).
 
     Raises:
-      InputError: the file is missing or damaged, or does not fit; all keys that do not are named.
+      InputError: the file is missing or damaged, or does not fit (keys that do not are named), or
+        holds what is not finite.
       UsageError: ``module`` is conditioned.
     """
     table, shapes = _generator_table(module), generator_shapes(module)
     state = read_safetensors(Path(path))
+    check_weights(state, path)
     variables = from_torch(state, table, shapes=shapes, ignored=(), where=str(path))
     return jax.tree.map(jnp.asarray, variables)
 
@@ -49,8 +49,7 @@ def write_generator(path: Path | str, module: WaveUNet, variables: Mapping[str, 
       UsageError: ``module`` is conditioned.
     """
     state = to_torch({"params": variables["params"]}, _generator_table(module))
-    with atomic_file(path) as temporary:
-        safetensors.numpy.save_file(state, temporary, metadata={"format": "pt"})
+    write_safetensors(state, path)
 
 
 def _generator_table(module: WaveUNet) -> tuple[Entry, ...]:

@@ -17,6 +17,7 @@ import soxr
 from jaxser import corpora
 from jaxser.corpora import AudioSettings, prepare, waveform_file
 from jaxser.runtime.errors import InputError
+from jaxser.runtime.integrity import DIGESTS
 
 SHORT = AudioSettings(seconds=0.1)
 
@@ -184,11 +185,12 @@ def test_a_sample_too_short_to_resample_is_damage(tmp_path):
         prepare(corpora.load("ravdess", root), settings, cache_dir=tmp_path / "cache")
 
 
-def test_a_damaged_cache_is_made_again(tmp_path, emodb):
+def test_a_damaged_cache_of_an_older_version_is_made_again(tmp_path, emodb):
     first = prepare(emodb, SHORT, cache_dir=tmp_path / "cache")
     expected = np.array(first.waveforms)
     file = first.folder / "waveforms.npy"
     for content in (file.read_bytes()[:1000], b"", b"junk" * 100):
+        (first.folder / DIGESTS).unlink()
         file.write_bytes(content)
         again = prepare(emodb, SHORT, cache_dir=tmp_path / "cache")
         np.testing.assert_array_equal(again.waveforms, expected)

@@ -28,6 +28,7 @@ from jaxser.attacks import ATTACKS, FGSM, PGD
 from jaxser.attacks.base import Attack
 from jaxser.attacks.deepfool import DeepFool
 from jaxser.attacks.projections import Bounds
+from jaxser.config import AttackCommandConfig
 from jaxser.experiments import columns, speech
 from jaxser.results.reading import read_rows
 from jaxser.runtime.errors import report_errors
@@ -425,6 +426,18 @@ def test_a_folder_that_is_no_victim(tmp_path: Path, capsys: pytest.CaptureFixtur
     status, _, err = run(capsys, "--victim", tmp_path)
     assert status == 1
     assert "is not a run folder" in err
+
+
+def test_speech_that_has_changed_since_training_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = make_run(tmp_path)
+    config = AttackCommandConfig(victim=folder)
+    speech.load_speech(config)
+    assert "has changed" not in caplog.text
+    soundfile.write(tmp_path / "speech" / "part0" / "u0.wav", np.full(2000, 0.25), RATE)
+    speech.load_speech(config)
+    assert f"has changed since the victim in {folder} was trained on it" in caplog.text
 
 
 def test_a_corpus_with_other_labels(

@@ -16,6 +16,7 @@ from model_gradients import distance
 from jaxser import attacks, export, load_victim, models, run_attack
 from jaxser.driver.run import predict
 from jaxser.models.layers.waveform import normalise_input
+from jaxser.models.transformer.activations import ACTIVATIONS, UNSUPPORTED
 from jaxser.models.transformer.spec_augment import span_mask
 from jaxser.models.wavlm import position_buckets
 from jaxser.runtime.errors import InputError
@@ -301,6 +302,32 @@ def test_checkpoints_without_a_classification_head(case, kind, tmp_path, caplog)
     mine = found.module.apply(found.variables, x, method="hidden_states")
     np.testing.assert_allclose(mine[-1], theirs[-1].detach().numpy(), atol=1e-4)
     assert found.module.apply(found.variables, x).shape == (3, 3)
+
+
+def test_every_activation_of_transformers_is_known():
+    import_transformers()
+    import torch
+    from transformers.activations import ACT2FN
+
+    x = np.linspace(-12, 12, 101, dtype=np.float32)
+    for name in set(ACT2FN) - set(UNSUPPORTED):
+        theirs = ACT2FN[name](torch.from_numpy(x)).numpy()
+        np.testing.assert_allclose(ACTIVATIONS[name](jnp.asarray(x)), theirs, atol=2e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("purpose", ["regression", None])
+def test_a_head_for_arousal_and_valence(purpose, tmp_path):
+    transformers = import_transformers()
+    config = torch_config(small_model("wav2vec2-group-post"))
+    config.problem_type = purpose
+    config.id2label = {0: "arousal", 1: "dominance", 2: "valence"}
+    transformers.Wav2Vec2ForSequenceClassification(config).save_pretrained(tmp_path)
+    transformers.Wav2Vec2FeatureExtractor().save_pretrained(tmp_path)
+    if purpose is None:
+        assert read_pretrained(tmp_path).labels == ("arousal", "dominance", "valence")
+    else:
+        with pytest.raises(InputError, match="are values and no classes"):
+            read_pretrained(tmp_path)
 
 
 def test_pickled_weights_are_converted_offline(tmp_path):

@@ -10,7 +10,7 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float
 
-__all__ = ["ACTIVATIONS", "gelu"]
+__all__ = ["ACTIVATIONS", "UNSUPPORTED", "gelu"]
 
 
 @jax.custom_jvp
@@ -34,13 +34,36 @@ def _tanh_gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
     return nn.gelu(x, approximate=True)
 
 
+def _laplace(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Ma et al., "Mega", ICLR 2023, equation 17: mean sqrt(1/2), deviation sqrt(1/(4 pi))."""
+    return 0.5 * (1 + lax.erf((x - 0.707107) / (0.282095 * math.sqrt(2))))
+
+
 ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
     "gelu": gelu,
-    "gelu_new": _tanh_gelu,
+    "gelu_10": lambda x: jnp.clip(gelu(x), -10, 10),
+    "gelu_accurate": _tanh_gelu,
     "gelu_fast": _tanh_gelu,
+    "gelu_new": _tanh_gelu,
+    "gelu_python": gelu,
+    "gelu_python_tanh": _tanh_gelu,
     "gelu_pytorch_tanh": _tanh_gelu,
+    "hardswish": nn.hard_swish,
+    "laplace": _laplace,
+    "leaky_relu": nn.leaky_relu,
+    "linear": lambda x: x,
+    "mish": lambda x: x * jnp.tanh(nn.softplus(x)),
+    "quick_gelu": lambda x: x * nn.sigmoid(1.702 * x),
     "relu": nn.relu,
+    "relu2": lambda x: jnp.square(nn.relu(x)),
+    "relu6": nn.relu6,
     "selu": nn.selu,
+    "sigmoid": nn.sigmoid,
     "silu": nn.silu,
+    "sqrtsoftplus": lambda x: jnp.sqrt(nn.softplus(x)),
     "swish": nn.silu,
+    "tanh": jnp.tanh,
 }
+
+# Those of transformers with parameters of their own, for which the key tables have no place.
+UNSUPPORTED = ("prelu", "xielu")

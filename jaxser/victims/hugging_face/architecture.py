@@ -11,15 +11,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
 from jaxser.models.hubert import Hubert, HubertConfig
 from jaxser.models.speech_transformer import SpeechTransformer
 from jaxser.models.transformer.configuration import SpeechConfig
 from jaxser.models.wav2vec2 import Wav2Vec2, Wav2Vec2Config
 from jaxser.models.wavlm import WavLM, WavLMConfig
 from jaxser.runtime.errors import InputError, UsageError, nearest_name
-from jaxser.victims.hugging_face.layout import CONFIG, PREPROCESSOR, read_json
+from jaxser.runtime.messages import shown
+from jaxser.victims.hugging_face.fields import field as read_field
+from jaxser.victims.hugging_face.layout import CONFIG, PREPROCESSOR, read_json, stranger
 from jaxser.victims.key_tables.entries import Entry
 from jaxser.victims.key_tables.speech_transformer import hubert_table, wav2vec2_table, wavlm_table
 
@@ -29,8 +29,8 @@ __all__ = [
     "OF_PREPROCESSOR",
     "Family",
     "configuration",
-    "has_head",
     "pretrained_module",
+    "says_head",
     "with_settings",
 ]
 
@@ -89,16 +89,26 @@ def configuration(folder: Path, entries: Mapping[str, Any]) -> SpeechConfig:
     Raises:
       InputError: another kind of model, one with adapters, or a value of the wrong type.
     """
+    file = folder / CONFIG
     kind = entries.get("model_type")
-    if kind not in FAMILIES:
+    if not isinstance(kind, str) or kind not in FAMILIES:
+        other = None if isinstance(kind, str) else stranger(folder)
         raise InputError(
-            f"{folder / CONFIG} describes a model of type {kind!r}, which is not supported; "
+            other
+            or f"{file} describes a model of type {shown(kind)}, which is not supported; "
             f"use one of {', '.join(sorted(FAMILIES))}."
         )
-    if entries.get("add_adapter") or entries.get("adapter_attn_dim") is not None:
+    if read_field(entries, "add_adapter", bool | None, file) or (
+        entries.get("adapter_attn_dim") is not None
+    ):
         raise InputError(
             f"{folder} holds a model with adapters (add_adapter or adapter_attn_dim in {CONFIG}), "
             "which are not supported; use a checkpoint without."
+        )
+    if entries.get("quantization_config") is not None:
+        raise InputError(
+            f"{folder} holds a quantised model (quantization_config in {CONFIG}), which is not "
+            "supported; use a checkpoint in float32, float16 or bfloat16."
         )
     preprocessor: dict[str, Any] = {}
     if (folder / PREPROCESSOR).is_file():
@@ -113,21 +123,19 @@ def configuration(folder: Path, entries: Mapping[str, Any]) -> SpeechConfig:
     for field in dataclasses.fields(cls):
         if field.name in OF_HUBERT and kind != "hubert":
             continue
-        source, file = (
+        source, name = (
             (preprocessor, PREPROCESSOR) if field.name in OF_PREPROCESSOR else (entries, CONFIG)
         )
-        if field.name not in source:
-            continue
-        # JSON has one kind of number and no tuples; a field's own type says what is meant.
-        try:
-            value = TypeAdapter(types[field.name]).validate_python(source[field.name])
-        except ValidationError as error:
-            raise InputError(
-                f"{field.name} in {folder / file} is {source[field.name]!r}: "
-                f"{error.errors()[0]['msg']}; download the file again."
-            ) from error
-        values[field.name] = value
-    return cls(**values)
+        if field.name in source:
+            values[field.name] = read_field(source, field.name, types[field.name], folder / name)
+    config = cls(**values)
+    layers = read_field(entries, "num_feat_extract_layers", int | None, file)
+    if layers not in (None, len(config.conv_dim)):
+        raise InputError(
+            f"{file} says num_feat_extract_layers {shown(layers)} and has {len(config.conv_dim)} "
+            "sizes in conv_dim; download it again."
+        )
+    return config
 
 
 def with_settings(
@@ -152,17 +160,18 @@ def with_settings(
     return dataclasses.replace(config, **changed), rest
 
 
-def has_head(folder: Path, entries: Mapping[str, Any], family: Family) -> bool:
-    """Whether the model was saved with a head for classification.
+def says_head(folder: Path, entries: Mapping[str, Any], family: Family) -> bool:
+    """Whether the folder says that it has a head for classification; the weights may have more.
 
     Raises:
       InputError: it was saved for something else than these classes do.
     """
-    architecture = (entries.get("architectures") or [f"{family.torch_class}Model"])[0]
-    purpose = str(architecture).removeprefix(family.torch_class)
+    saved_as = read_field(entries, "architectures", list[str] | None, folder / CONFIG)
+    architecture = (saved_as or [f"{family.torch_class}Model"])[0]
+    purpose = architecture.removeprefix(family.torch_class)
     if purpose not in ("ForSequenceClassification", "Model", "ForPreTraining", "ForCTC"):
         raise InputError(
-            f"{folder} holds a {architecture}, which is not supported; use a "
+            f"{folder} holds a {shown(architecture)[1:-1]}, which is not supported; use a "
             f"{family.torch_class}ForSequenceClassification, Model, ForPreTraining or ForCTC."
         )
     return purpose == "ForSequenceClassification"

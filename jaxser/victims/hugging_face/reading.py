@@ -17,19 +17,26 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxser.models.speech_transformer import SpeechTransformer
-from jaxser.runtime.errors import InputError
+from jaxser.runtime.errors import InputError, UsageError
+from jaxser.runtime.messages import listed, shown
 from jaxser.victims.hugging_face.architecture import (
     FAMILIES,
     configuration,
-    has_head,
+    says_head,
     with_settings,
 )
+from jaxser.victims.hugging_face.fields import class_names, names_fault
+from jaxser.victims.hugging_face.fields import field as read_field
 from jaxser.victims.hugging_face.layout import CONFIG, read_json
 from jaxser.victims.hugging_face.weights import OTHER_HEADS, OWN_HEAD, canonical, read_weights
 from jaxser.victims.key_tables.entries import Entry, from_torch, lookup, place
 from jaxser.victims.key_tables.speech_transformer import stack_layers
+from jaxser.victims.weights_file import check_weights
 
 __all__ = ["Pretrained", "read_pretrained"]
+
+_PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
+_MOST_CLASSES = 100_000
 
 _log = logging.getLogger(__name__)
 
@@ -44,12 +51,14 @@ class Pretrained:
       labels: class names in index order.
       new: what the folder did not hold and was drawn at random: "classification head",
         "classifier" or "mask embedding".
+      notes: what else to know of it.
     """
 
     module: SpeechTransformer
     variables: dict[str, Any]
     labels: tuple[str, ...]
     new: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def read_pretrained(
@@ -65,31 +74,37 @@ def read_pretrained(
         head for classification, for pre-training or for CTC, or with none.
       labels: class names, or how many classes; those of ``id2label`` by default. Other labels
         than the checkpoint's, and a checkpoint without a classification head, make a new
-        classifier, which is logged.
+        classifier, which is logged; so does a head that gives no classes but values
+        (``problem_type`` regression), which needs labels.
       seed: of what is new.
       **settings: fields of the module (``dtype``, ``scan_layers`` ...) or of its configuration
         (``layerdrop`` ...).
 
     Raises:
-      InputError: a file is missing or damaged, or the model is none of these; all keys that do not
-        fit are named.
-      UsageError: unknown setting.
+      InputError: a file is missing or damaged, weights are not finite, or the model is none of
+        these; keys that do not fit are named.
+      UsageError: unknown setting, or labels that name no classes.
     """
     folder = Path(folder)
     entries = read_json(folder / CONFIG)
     config = configuration(folder, entries)
     family = FAMILIES[config.model_type]
     config, settings = with_settings(config, family.module, settings)
-    headed = has_head(folder, entries, family)
-    state = read_weights(folder)
-    state, faults = canonical(state, config.model_type)
-
-    theirs = _id2label(folder, entries)
-    names = _chosen_labels(folder, labels, theirs, headed)
+    says = says_head(folder, entries, family)
+    kind = _kind_of_outputs(folder, entries)
+    theirs = class_names(entries, folder / CONFIG)
+    state, faults = canonical(read_weights(folder), config.model_type)
+    # The weights decide: a file that says nothing of a head must not cost a trained one.
+    headed = says or any(key.startswith(OWN_HEAD) for key in state)
+    if headed and theirs is None:
+        theirs = _unnamed(state, labels)
+    names = _chosen_labels(folder, labels, theirs)
+    if headed and labels is None:
+        _check_classes(folder, kind, names)
     new: dict[str, tuple[str, ...]] = {}
     if not headed:
         new["classification head"] = OWN_HEAD
-    elif theirs is not None and names != theirs:
+    elif names != theirs or kind == "regression" or len(theirs) == 1:
         new["classifier"] = ("classifier.",)
     embedding = f"{config.model_type}.masked_spec_embed"
     if config.masks and embedding not in state:
@@ -98,6 +113,7 @@ def read_pretrained(
     drawn = tuple(prefix for prefixes in new.values() for prefix in prefixes)
     others = (*OTHER_HEADS, *drawn, *(() if config.masks else (embedding,)))
     state = {key: array for key, array in state.items() if not key.startswith(others)}
+    check_weights(state, folder)
     module = family.module(num_classes=len(names), config=config, **settings)
     variables = _variables(module, family.table(config), state, drawn, seed, faults, folder)
     if new:
@@ -107,7 +123,9 @@ def read_pretrained(
             " and the ".join(new),
             len(names),
         )
-    return Pretrained(module, variables, names, tuple(new))
+    several = headed and kind == "multi_label_classification" and "classifier" not in new
+    notes = ("was trained to give several labels at once",) if several else ()
+    return Pretrained(module, variables, names, tuple(new), notes)
 
 
 def _variables(
@@ -122,9 +140,14 @@ def _variables(
     """Variables from ``state``, and at random where a source begins with one of ``drawn``."""
     plain = module.clone(scan_layers=False, attention="xla")
     x = jnp.zeros((1, module.config.shortest_input()))
-    shapes = jax.eval_shape(plain.init, jax.random.key(0), x)
     fresh = [entry for entry in table if drawn and entry.sources[0].startswith(drawn)]
-    known = [entry for entry in table if entry not in fresh]
+    known = [entry for entry in table if not drawn or not entry.sources[0].startswith(drawn)]
+    # Tracing takes time and memory by the sizes that the file says, so it is not done for sizes
+    # that are none of these weights'.
+    missing = sum(key not in state for entry in known for key in entry.sources)
+    if missing > len(state):
+        from_torch(state, known, faults=faults, where=str(folder))
+    shapes = jax.eval_shape(plain.init, jax.random.key(0), x)
     variables = from_torch(state, known, shapes=shapes, faults=faults, where=str(folder))
 
     @jax.jit
@@ -138,21 +161,38 @@ def _variables(
     return stack_layers(variables) if module.scan_layers else variables
 
 
-def _id2label(folder: Path, entries: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """Class names in index order; None where the file names none."""
-    labels = entries.get("id2label")
-    if not isinstance(labels, dict) or not labels:
-        return None
-    try:
-        by_index = {int(index): str(label) for index, label in labels.items()}
-    except ValueError:
-        by_index = {}
-    if sorted(by_index) != list(range(len(labels))):
+def _kind_of_outputs(folder: Path, entries: Mapping[str, Any]) -> str | None:
+    """What ``problem_type`` says that the head gives."""
+    kind: str | None = read_field(entries, "problem_type", str | None, folder / CONFIG)
+    if kind is not None and kind not in _PROBLEM_TYPES:
         raise InputError(
-            f"id2label in {folder / CONFIG} does not number its {len(labels)} labels from 0; "
-            "correct it."
+            f"problem_type in {folder / CONFIG} is {shown(kind)}, not one of "
+            f"{', '.join(_PROBLEM_TYPES)}; correct it."
         )
-    return tuple(by_index[index] for index in range(len(by_index)))
+    return kind
+
+
+def _check_classes(folder: Path, kind: str | None, names: tuple[str, ...]) -> None:
+    """Refuse a head whose outputs are values, such as arousal and valence."""
+    if kind == "regression" or len(names) == 1:
+        why = f"problem_type regression in {CONFIG}" if kind == "regression" else "it has one"
+        raise InputError(
+            f"the outputs of {folder} ({listed(names, most=5)}) are values and no classes ({why}), "
+            "so there is no label to predict; use a classifier, or give the labels of your classes "
+            "and train a new one."
+        )
+
+
+def _unnamed(
+    state: Mapping[str, np.ndarray], wanted: Sequence[str] | int | None
+) -> tuple[str, ...]:
+    """Labels of a trained classifier that the file does not name: those given, if as many."""
+    weight = state.get("classifier.weight")
+    # Two are transformers' own default; a weight of another form is refused with the others.
+    count = len(weight) if weight is not None and weight.ndim else 2
+    if wanted is not None and not isinstance(wanted, int) and len(wanted) == count:
+        return tuple(wanted)
+    return _numbered(count)
 
 
 def _numbered(count: int) -> tuple[str, ...]:
@@ -163,12 +203,9 @@ def _chosen_labels(
     folder: Path,
     wanted: Sequence[str] | int | None,
     theirs: tuple[str, ...] | None,
-    has_head: bool,
 ) -> tuple[str, ...]:
     """The labels of the victim; the checkpoint's names give way to those that are wanted."""
     if wanted is None:
-        if theirs is None and has_head:
-            theirs = _numbered(2)  # transformers' own default, which it does not write
         if theirs is None:
             raise InputError(
                 f"{folder} has neither a classification head nor labels (id2label in {CONFIG}); "
@@ -176,5 +213,11 @@ def _chosen_labels(
             )
         return theirs
     if isinstance(wanted, int):
+        if not 2 <= wanted <= _MOST_CLASSES:
+            raise UsageError(f"labels must be from 2 to {_MOST_CLASSES:,} classes, not {wanted}.")
         return theirs if theirs is not None and len(theirs) == wanted else _numbered(wanted)
-    return tuple(wanted)
+    names = tuple(wanted)
+    fault = names_fault(names)
+    if fault is not None or not names:
+        raise UsageError(f"the labels given are none or wrong: {fault or 'an empty list'}.")
+    return names

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from jaxser.runtime.errors import InputError
-from jaxser.victims.hugging_face.layout import INDEX, WEIGHTS, read_json
+from jaxser.runtime.messages import listed
+from jaxser.victims.hugging_face.architecture import FAMILIES
+from jaxser.victims.hugging_face.layout import INDEX, WEIGHTS, read_json, stranger
 from jaxser.victims.weights_file import CONVERTER, read_safetensors
 
 __all__ = ["OTHER_HEADS", "OWN_HEAD", "canonical", "read_weights"]
@@ -17,6 +19,9 @@ __all__ = ["OTHER_HEADS", "OWN_HEAD", "canonical", "read_weights"]
 # What checkpoints hold beside the model: heads of pre-training and of speech recognition.
 OTHER_HEADS = ("lm_head.", "quantizer.", "project_q.", "project_hid.")
 OWN_HEAD = ("projector.", "classifier.", "layer_weights")
+
+# A layer that every model of these families has, and where it is in one without a head.
+_FIRST_LAYER = "feature_extractor.conv_layers.0.conv.weight"
 
 # Weight normalisation as PyTorch spelt it before its parametrisations.
 _OLD_SPELLINGS = {
@@ -36,11 +41,13 @@ def read_weights(folder: Path) -> dict[str, np.ndarray]:
         if not isinstance(places, dict):
             raise InputError(f"{folder / INDEX} has no weight_map; download it again.")
         files = sorted({Path(str(name)).name for name in places.values()})
+        if not files:
+            raise InputError(f"{folder / INDEX} names no files; download it again.")
         absent = [name for name in files if not (folder / name).is_file()]
         if absent:
             raise InputError(
-                f"{folder} lacks {', '.join(absent)} of {len(files)} files that {INDEX} names; "
-                "download it again."
+                f"{folder} lacks {listed(absent, most=3)} of {len(files)} files that {INDEX} "
+                "names; download it again."
             )
     elif (folder / WEIGHTS).is_file():
         files = [WEIGHTS]
@@ -48,13 +55,20 @@ def read_weights(folder: Path) -> dict[str, np.ndarray]:
         pickled = sorted(path.name for path in folder.glob("*.bin"))
         if pickled:
             raise InputError(
-                f"{folder} holds weights as a pickle only ({', '.join(pickled)}), which is never "
-                f"read here; convert it with: {CONVERTER} {folder}"
+                f"{folder} holds weights as a pickle only ({listed(pickled, most=3)}), which is "
+                f"never read here; convert it with: {CONVERTER} {folder}"
             )
-        raise InputError(f"{folder} has no {WEIGHTS}; download it again.")
+        raise InputError(stranger(folder) or f"{folder} has no {WEIGHTS}; download it again.")
     state: dict[str, np.ndarray] = {}
     for name in files:
-        state.update(read_safetensors(folder / name))
+        part = read_safetensors(folder / name)
+        twice = [key for key in part if key in state]
+        if twice:
+            raise InputError(
+                f"{folder / name} holds {listed(twice, most=3)}, which another file of the model "
+                "holds as well; download it again."
+            )
+        state.update(part)
     return state
 
 
@@ -63,19 +77,20 @@ def canonical(
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """Keys as the class with a classification head has them, and those that are there twice.
 
-    Checkpoints differ in spelling: models without a head leave the first part of the keys out, and
-    PyTorch changed its names of weight normalisation. The key tables know one spelling, so that
-    they can be strict.
+    Checkpoints differ in spelling: models without a head leave the first part of the keys out,
+    PyTorch changed its names of weight normalisation, and programs for training wrap the model
+    (``module.``, ``model.``). The key tables know one spelling, so that they can be strict.
 
     Args:
       state: arrays by key.
       base: the model type, with which the keys of all but the head begin.
     """
-    bare = not any(key.startswith(f"{base}.") for key in state)
+    wrapper = _wrapper(state, base)
+    bare = not any(key.startswith(f"{wrapper}{base}.") for key in state)
     named: dict[str, np.ndarray] = {}
     faults = []
     for key, array in state.items():
-        name = key
+        name = key.removeprefix(wrapper)
         for old, new in _OLD_SPELLINGS.items():
             name = name.removesuffix(old) + new if name.endswith(old) else name
         if bare and not name.startswith((*OTHER_HEADS, *OWN_HEAD)):
@@ -84,3 +99,16 @@ def canonical(
             faults.append(f"{key} is there twice, in two spellings")
         named[name] = array
     return named, faults
+
+
+def _wrapper(state: Mapping[str, np.ndarray], base: str) -> str:
+    """What a program has put before all keys of the model: "module.", or nothing."""
+    for key in state:
+        if key.endswith(_FIRST_LAYER):
+            before = key.removesuffix(_FIRST_LAYER)
+            *outer, inner = ["", *before.split(".")[:-1]]
+            if inner == base:
+                return "".join(f"{part}." for part in outer[1:])
+            # Another family's keys are no wrapper: its weights would fit, and give other logits.
+            return "" if inner in FAMILIES else before
+    return ""

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.numpy
 
 from jaxser.models.speech_transformer import SpeechTransformer
 from jaxser.runtime.errors import UsageError
-from jaxser.runtime.files import atomic_file, write_text
+from jaxser.runtime.files import write_text
 from jaxser.victims.hugging_face.architecture import FAMILIES, OF_HUBERT, OF_PREPROCESSOR
 from jaxser.victims.hugging_face.layout import CONFIG, PREPROCESSOR, WEIGHTS
 from jaxser.victims.key_tables.entries import to_torch
 from jaxser.victims.key_tables.speech_transformer import unstack_layers
+from jaxser.victims.weights_file import write_safetensors
 
 __all__ = ["write_pretrained"]
 
@@ -48,9 +48,7 @@ def write_pretrained(
     if config.conv_pos_batch_norm:
         counter = f"{config.model_type}.encoder.pos_conv_embed.batch_norm.num_batches_tracked"
         state[counter] = np.zeros((), np.int64)
-    with atomic_file(out / WEIGHTS) as temporary:
-        # Without this mark transformers takes the file for another framework's.
-        safetensors.numpy.save_file(state, temporary, metadata={"format": "pt"})
+    write_safetensors(state, out / WEIGHTS)
     fields = {
         field.name: getattr(config, field.name)
         for field in dataclasses.fields(config)

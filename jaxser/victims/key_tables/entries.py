@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from jaxser.runtime.errors import InputError
+from jaxser.runtime.messages import listed
 
 __all__ = [
     "Entry",
@@ -116,16 +117,18 @@ def from_torch(
       where: the file or folder, for the message.
 
     Raises:
-      InputError: missing, left over or mis-shaped arrays; all of them are named.
+      InputError: missing, left over or mis-shaped arrays; they are named, of many the first and
+        how many more there are.
     """
     wanted = [key for entry in table for key in entry.sources]
+    expected_keys = set(wanted)
     # Faults are gathered, not raised one by one: together they tell which model the weights are of.
     faults = list(faults)
-    faults += [f"{key} is missing" for key in wanted if key not in state]
-    faults += [
+    missing = [f"{key} is missing" for key in wanted if key not in state]
+    strange = [
         f"{key} is not part of this model"
         for key in state
-        if key not in set(wanted) and key.rpartition(".")[2] not in ignored
+        if key not in expected_keys and key.rpartition(".")[2] not in ignored
     ]
     variables: dict[str, Any] = {}
     for entry in table:
@@ -145,10 +148,12 @@ def from_torch(
             expected = lookup(shapes, entry.target).shape
             if array.shape != expected:
                 faults.append(f"{' + '.join(entry.sources)} gives {array.shape}, not {expected}")
-    if faults:
+    # Of each kind some: that one family's keys are missing and another's are there says it all.
+    kinds = [listed(kind, "; ", most=8) for kind in (faults, missing, strange) if kind]
+    if kinds:
         raise InputError(
             f"the weights {f'in {where} ' if where else ''}do not fit the model: "
-            f"{'; '.join(faults)}; "
+            f"{'; '.join(kinds)}; "
             "use a checkpoint of the same architecture and number of classes."
         )
     return variables
