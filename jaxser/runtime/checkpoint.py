@@ -27,7 +27,7 @@ import orbax.checkpoint as ocp
 
 from jaxser.runtime.errors import InputError
 from jaxser.runtime.integrity import DIGESTS, damage_in, not_finite, path_name, write_digests
-from jaxser.runtime.messages import listed
+from jaxser.runtime.text import listed
 
 __all__ = ["Checkpoints", "load_variables"]
 

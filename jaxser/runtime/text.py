@@ -1,6 +1,7 @@
 """Text that came from files and libraries, made fit for messages, tables and pages.
 
 cut("9" * 5000)                  # its first and last characters, 80 in all
+listed(["a is missing", ...])    # of a long list the first, "and 31 more"
 one_line(error)                  # of a library whose messages run over several lines
 visible("a\\u202eb")              # 'a[U+202E]b': what cannot be seen is named
 """
@@ -10,9 +11,10 @@ import io
 import reprlib
 import sys
 import unicodedata
+from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["accept_all_text", "code_point", "cut", "one_line", "shown_value", "visible"]
+__all__ = ["accept_all_text", "code_point", "cut", "listed", "one_line", "shown_value", "visible"]
 
 # What terminals and code pages without it are given instead of a sign that tables use.
 _PLAIN = {
@@ -45,6 +47,14 @@ def one_line(error: object, longest: int = 200) -> str:
     """A message of a library in one line of so many characters at most; its class without one."""
     text = " ".join(visible(str(error)).split())
     return cut(text or type(error).__name__, longest)
+
+
+def listed(parts: Sequence[str], separator: str = ", ", most: int = 12) -> str:
+    """``parts`` in one line; of more than ``most`` the first, and how many there are besides."""
+    told = [cut(part, 320) for part in parts[:most]]
+    if len(parts) > most:
+        told.append(f"and {len(parts) - most:,} more")
+    return separator.join(told)
 
 
 def shown_value(value: Any, longest: int = 80) -> str:

@@ -23,7 +23,7 @@ import safetensors.numpy
 from jaxser.runtime.errors import InputError
 from jaxser.runtime.files import atomic_file
 from jaxser.runtime.integrity import not_finite
-from jaxser.runtime.messages import listed, shown
+from jaxser.runtime.text import listed, shown_value
 
 __all__ = ["CONVERTER", "check_weights", "read_safetensors", "write_safetensors"]
 
@@ -117,8 +117,8 @@ def _check_types(path: Path, file: Any) -> None:
         kinds = Counter(types[key] for key in strange)
         raise InputError(
             f"{path} holds {len(strange):,} arrays of type {listed(sorted(kinds))} (first "
-            f"{shown(strange[0])}), which is not supported; use a checkpoint in float32, float16 "
-            "or bfloat16."
+            f"{shown_value(strange[0])}), which is not supported; use a checkpoint in float32, "
+            "float16 or bfloat16."
         )
 
 

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 
 from jaxser.models.transformer.activations import ACTIVATIONS, UNSUPPORTED
 from jaxser.runtime.errors import InputError
-from jaxser.runtime.messages import listed, shown
+from jaxser.runtime.text import listed, shown_value
 
 __all__ = ["RANGES", "AttentionKernel", "SpeechConfig"]
 
@@ -111,7 +111,7 @@ class SpeechConfig:
             )
         faults = self._beyond_ranges()
         faults += [
-            f"{name} is {shown(value)}, not one of {', '.join(ACTIVATIONS)}"
+            f"{name} is {shown_value(value)}, not one of {', '.join(ACTIVATIONS)}"
             for name, value in names
             if value not in ACTIVATIONS
         ]
@@ -134,7 +134,7 @@ class SpeechConfig:
             low, high = RANGES[field.name]
             parts = value if isinstance(value, tuple) else (value,)
             if not all(_is_number(part) and low <= part <= high for part in parts):
-                faults.append(f"{field.name} is {shown(value)}, not from {low:g} to {high:g}")
+                faults.append(f"{field.name} is {shown_value(value)}, not from {low:g} to {high:g}")
         return faults
 
     def _contradictions(self) -> list[str]:

@@ -17,7 +17,7 @@ from jaxser.models.transformer.configuration import SpeechConfig
 from jaxser.models.wav2vec2 import Wav2Vec2, Wav2Vec2Config
 from jaxser.models.wavlm import WavLM, WavLMConfig
 from jaxser.runtime.errors import InputError, UsageError, nearest_name
-from jaxser.runtime.messages import shown
+from jaxser.runtime.text import shown_value
 from jaxser.victims.hugging_face.fields import field as read_field
 from jaxser.victims.hugging_face.layout import CONFIG, PREPROCESSOR, read_json, stranger
 from jaxser.victims.key_tables.entries import Entry
@@ -95,7 +95,7 @@ def configuration(folder: Path, entries: Mapping[str, Any]) -> SpeechConfig:
         other = None if isinstance(kind, str) else stranger(folder)
         raise InputError(
             other
-            or f"{file} describes a model of type {shown(kind)}, which is not supported; "
+            or f"{file} describes a model of type {shown_value(kind)}, which is not supported; "
             f"use one of {', '.join(sorted(FAMILIES))}."
         )
     if read_field(entries, "add_adapter", bool | None, file) or (
@@ -132,8 +132,8 @@ def configuration(folder: Path, entries: Mapping[str, Any]) -> SpeechConfig:
     layers = read_field(entries, "num_feat_extract_layers", int | None, file)
     if layers not in (None, len(config.conv_dim)):
         raise InputError(
-            f"{file} says num_feat_extract_layers {shown(layers)} and has {len(config.conv_dim)} "
-            "sizes in conv_dim; download it again."
+            f"{file} says num_feat_extract_layers {shown_value(layers)} and has "
+            f"{len(config.conv_dim)} sizes in conv_dim; download it again."
         )
     return config
 
@@ -171,7 +171,7 @@ def says_head(folder: Path, entries: Mapping[str, Any], family: Family) -> bool:
     purpose = architecture.removeprefix(family.torch_class)
     if purpose not in ("ForSequenceClassification", "Model", "ForPreTraining", "ForCTC"):
         raise InputError(
-            f"{folder} holds a {shown(architecture)[1:-1]}, which is not supported; use a "
+            f"{folder} holds a {shown_value(architecture)[1:-1]}, which is not supported; use a "
             f"{family.torch_class}ForSequenceClassification, Model, ForPreTraining or ForCTC."
         )
     return purpose == "ForSequenceClassification"

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from jaxser.runtime.errors import InputError
-from jaxser.runtime.messages import listed, shown
+from jaxser.runtime.text import listed, shown_value
 
 __all__ = ["class_names", "field", "names_fault"]
 
@@ -33,7 +33,7 @@ def field(entries: Mapping[str, Any], name: str, kind: Any, file: Path) -> Any:
     except ValidationError as error:
         reason = listed([" ".join(str(error.errors()[0]["msg"]).split())])
         raise InputError(
-            f"{name} in {file} is {shown(entries[name])}: {reason}; download the file again."
+            f"{name} in {file} is {shown_value(entries[name])}: {reason}; download the file again."
         ) from error
 
 
@@ -70,5 +70,5 @@ def names_fault(names: tuple[str, ...]) -> str | None:
     plain = [name.strip() for name in names]
     twice = sorted({name for name in plain if plain.count(name) > 1})
     if twice:
-        return f"names more than one class {listed([shown(name) for name in twice])}"
+        return f"names more than one class {listed([shown_value(name) for name in twice])}"
     return None

@@ -11,7 +11,7 @@ from typing import Any
 
 from jaxser.runtime.errors import InputError
 from jaxser.runtime.files import write_text
-from jaxser.runtime.messages import listed, shown
+from jaxser.runtime.text import listed, shown_value
 
 __all__ = [
     "CONFIG",
@@ -104,7 +104,7 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(entries) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{shown(twice)} is there twice")
+        raise ValueError(f"{shown_value(twice)} is there twice")
     return entries
 
 

@@ -18,7 +18,7 @@ from jaxtyping import Array
 
 from jaxser.models.speech_transformer import SpeechTransformer
 from jaxser.runtime.errors import InputError, UsageError
-from jaxser.runtime.messages import listed, shown
+from jaxser.runtime.text import listed, shown_value
 from jaxser.victims.hugging_face.architecture import (
     FAMILIES,
     configuration,
@@ -166,7 +166,7 @@ def _kind_of_outputs(folder: Path, entries: Mapping[str, Any]) -> str | None:
     kind: str | None = read_field(entries, "problem_type", str | None, folder / CONFIG)
     if kind is not None and kind not in _PROBLEM_TYPES:
         raise InputError(
-            f"problem_type in {folder / CONFIG} is {shown(kind)}, not one of "
+            f"problem_type in {folder / CONFIG} is {shown_value(kind)}, not one of "
             f"{', '.join(_PROBLEM_TYPES)}; correct it."
         )
     return kind

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxser.runtime.errors import InputError
-from jaxser.runtime.messages import listed
+from jaxser.runtime.text import listed
 from jaxser.victims.hugging_face.architecture import FAMILIES
 from jaxser.victims.hugging_face.layout import INDEX, WEIGHTS, read_json, stranger
 from jaxser.victims.weights_file import CONVERTER, read_safetensors

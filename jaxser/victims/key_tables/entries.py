@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from jaxser.runtime.errors import InputError
-from jaxser.runtime.messages import listed
+from jaxser.runtime.text import listed
 
 __all__ = [
     "Entry",
