@@ -22,10 +22,26 @@ __all__ = ["check_keys", "from_mapping", "hints_of", "load_yaml", "to_mapping"]
 ConfigType = TypeVar("ConfigType")
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """The safe loader, which takes the last of equal keys; here they are an error."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if (key.tag, key.value) in seen:
+                    raise yaml.composer.ComposerError(
+                        None, None, f"the key {key.value[:80]!r} is there twice", key.start_mark
+                    )
+                seen.add((key.tag, key.value))
+        return node
+
+
 def load_yaml(path: Path) -> dict[str, Any]:
     """The mapping that a YAML file holds ({} for an empty one)."""
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        values = yaml.load(Path(path).read_text(encoding="utf-8"), _UniqueKeys)
     except FileNotFoundError:
         raise UsageError(f"there is no config file {path}; check the path.") from None
     except (OSError, UnicodeDecodeError) as error:

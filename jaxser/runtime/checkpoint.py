@@ -12,7 +12,6 @@ before.
 
 import contextlib
 import errno
-import json
 import logging
 import shutil
 from collections.abc import Iterator
@@ -94,7 +93,11 @@ class Checkpoints:
             data=grain.checkpoint.CheckpointRestore(data),
             record=ocp.args.JsonRestore(),
         )
-        return step, restored["state"], dict(restored["record"])
+        return step, restored["state"], restored["record"]
+
+    def damaged(self, step: int, reason: str) -> InputError:
+        """What to raise where the checkpoint of ``step`` cannot be gone on from."""
+        return _damaged(self._folder / "last" / str(step), reason)
 
     def kept(self) -> str:
         """What there is to go back to, for an error message."""
@@ -183,7 +186,7 @@ def _restore(
     manager: ocp.CheckpointManager, step: int, path: Path, trees: dict[str, Any], **others: Any
 ) -> Any:
     """Restore ``trees`` and the ``others``, after a look at names and shapes."""
-    with _readable(path):
+    with _quiet(), _readable(path):
         metadata = manager.item_metadata(step)
         for name, like in trees.items():
             if metadata[name] is None:
@@ -252,12 +255,16 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else repr(error)
-        raise InputError(
-            f"the checkpoint {path} is damaged or incomplete ({reason}); "
-            "delete that folder to start again, or restore it from a copy."
-        ) from error
+    except Exception as error:
+        lines = str(error).strip().splitlines()
+        raise _damaged(path, lines[0][:200] if lines else repr(error)) from error
+
+
+def _damaged(path: Path, reason: str) -> InputError:
+    return InputError(
+        f"the checkpoint {path} is damaged or incomplete ({reason}); "
+        "delete that folder to start again, or restore it from a copy."
+    )
 
 
 @contextlib.contextmanager

@@ -8,10 +8,13 @@ traceback and leave with its ``exit_status``. Anything else is a defect and keep
 import difflib
 import errno
 import logging
+import signal
 import sys
 from collections.abc import Callable, Iterable
 
-__all__ = ["INTERRUPTED", "InputError", "UsageError", "nearest_name", "report_errors"]
+from jaxser.runtime.signals import stopping
+
+__all__ = ["InputError", "UsageError", "nearest_name", "report_errors", "stopped_status"]
 
 
 class InputError(ValueError):
@@ -35,27 +38,29 @@ def nearest_name(name: str, valid: Iterable[str]) -> str:
     return "valid names are " + ", ".join(names)
 
 
-# As a shell reports a process that Ctrl-C ended.
-INTERRUPTED = 130
+def stopped_status(error: KeyboardInterrupt) -> int:
+    """Exit status of a command that a signal ended, as a shell reports it: 130 for Ctrl-C."""
+    return getattr(error, "exit_status", 128 + signal.SIGINT)
 
 
 def report_errors(command: Callable[[], int | None]) -> int:
     """Run ``command`` and return its exit status; user errors become one line on stderr.
 
-    Warnings that are logged are one line each, too, and so is Ctrl-C.
+    Warnings that are logged are one line each, too, and so are Ctrl-C, SIGTERM and SIGHUP.
 
     A full disk is reported too: it is nobody's defect, and every writer here writes to a
     temporary name first, so nothing that was whole before is lost.
     """
     logging.basicConfig(format="warning: %(message)s")
     try:
-        return command() or 0
+        with stopping():
+            return command() or 0
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_status
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("interrupted; the same command goes on from what was saved.", file=sys.stderr)
-        return INTERRUPTED
+        return stopped_status(error)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
