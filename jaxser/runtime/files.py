@@ -6,12 +6,14 @@ with held(Path("runs/demo"), "trained"):
     ...                                              # nobody else writes there
 """
 
+import functools
 import os
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from jaxser.runtime.locks import held
@@ -28,6 +30,9 @@ __all__ = [
 # Names of temporary files and folders, as _temporary_beside makes them.
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}(\.[^.]+)?")
 
+# So old, a temporary file has lost its process, even where nobody holds the folder.
+_STALE_SECONDS = 24 * 3600
+
 
 @contextmanager
 def atomic_file(path: Path | str) -> Iterator[Path]:
@@ -38,6 +43,7 @@ def atomic_file(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_old_strays(path.parent.absolute())
     temporary = _temporary_beside(path)
     try:
         yield temporary
@@ -85,6 +91,17 @@ def remove_strays(folder: Path, apart: Collection[str] = ()) -> None:
                 (Path(parent) / name).unlink(missing_ok=True)
         if Path(parent) == folder:
             folders[:] = [name for name in folders if name not in apart]
+
+
+@functools.cache
+def _remove_old_strays(folder: Path) -> None:
+    """Once for each folder that this process writes to: it may have many files."""
+    for entry in os.scandir(folder):
+        if _TEMPORARY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+            # Another process may be as tidy.
+            with suppress(FileNotFoundError):
+                if time.time() - entry.stat().st_mtime > _STALE_SECONDS:
+                    Path(entry.path).unlink()
 
 
 def _temporary_beside(path: Path) -> Path:
