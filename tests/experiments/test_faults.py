@@ -15,13 +15,14 @@ import numpy as np
 import pytest
 import yaml
 from faults import Kind, fail_in_turn, faults
+from matplotlib.figure import Figure
 from tiny_networks import Tiny, use_tiny_networks
 from untrained_run import LABELS, make_run, write_corpus
 
 from jaxser import attack, report, sweep, train, transfer, tune
 from jaxser.corpora import AudioSettings, load, prepare
 from jaxser.results.reading import read_rows
-from jaxser.training.run import TrainingOutcome
+from jaxser.training import run as training_run
 from jaxser.victims import run_folder
 
 CLOCK = ("seconds", "compile_seconds", "compile_count")
@@ -89,7 +90,10 @@ def case(request: pytest.FixtureRequest, tmp_path: Path) -> Case:
 
 
 @pytest.fixture
-def training(tmp_path: Path) -> Case:
+def training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
+    # Drawing takes most of the time; the pictures' files are written all the same.
+    monkeypatch.setattr(training_run, "confusion_figure", lambda *_: Figure(figsize=(1, 1)))
+    monkeypatch.setattr(training_run.RunWriter, "figure", lambda *_: None)
     write_corpus(tmp_path / "speech", LABELS)
     arguments = [
         *(
@@ -230,7 +234,7 @@ def pretended_training(config: Any, watch: Any) -> Any:
         temporary.write_text(json.dumps(history))
         temporary.replace(state)
     best = min(figures["val_loss"] for figures in history)
-    return TrainingOutcome(
+    return training_run.TrainingOutcome(
         finished=True, step=1, signal=0, results={"val": {"loss": best}}, title="", notes=()
     )
 
