@@ -71,7 +71,10 @@ def run_folder(out: Path) -> Iterator[None]:
             yield
         except BaseException:
             if not begun(out):
-                _remove_run(out)
+                # Threads of a failed save may be writing there still: what stays, the config with
+                # it, is removed by the next start.
+                with contextlib.suppress(OSError):
+                    _remove_run(out)
             raise
 
 

@@ -171,7 +171,7 @@ def fail_in_turn(
       chosen: which operations fail; all by default.
 
     Yields:
-      (number of the operation that failed, folder that it left, disk)
+      (number of the operation that failed, a copy of the folder that it left, disk)
     """
     last = _count(again, act)
     for at in filter(chosen, range(1, last + 1)):
@@ -185,8 +185,21 @@ def fail_in_turn(
                 full = isinstance(error, OSError) and error.errno == errno.ENOSPC
                 if not (disk.dead or (disk.tripped and full)):
                     raise
+            left = folder.with_name(f"{folder.name}-{at}")
+            _copy(folder, left)
         assert disk.tripped, f"operation {at} of {last} was not asked for again"
-        yield at, folder, disk
+        yield at, left, disk
+        shutil.rmtree(left)
+
+
+def _copy(folder: Path, to: Path) -> None:
+    """What is there at once: threads that a kill would have ended go on in the old place."""
+    for _ in range(3):
+        try:
+            shutil.copytree(folder, to, dirs_exist_ok=True)
+        except (shutil.Error, FileNotFoundError):
+            continue  # one of them has just removed something
+        return
 
 
 def _count(again: Callable[[], Path], act: Callable[[Path], Any]) -> int:

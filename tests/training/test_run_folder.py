@@ -61,11 +61,11 @@ def test_any_failure_leaves_what_the_same_command_goes_on_with(
         return parent
 
     failed = 0
-    for _, _, disk in fail_in_turn(
+    for _, folder, disk in fail_in_turn(
         again, lambda folder: describe(config, prepared, folder / "run"), kind
     ):
         failed += 1
-        out = parent / "run"
+        out = folder / "run"
         if kind == "full":
             assert not out.exists() or not list(out.iterdir()), disk.asked
         describe(config, prepared, out)
