@@ -2,7 +2,8 @@
 
 It prints clean and robust figures per ε and leaves one row per utterance and ε in Parquet files.
 A run that was stopped goes on when the same command is given again: rows that are there stay.
-Ctrl-C writes the rows that are finished and leaves with exit status 130; twice, it leaves at once.
+Ctrl-C, SIGTERM and SIGHUP write the rows that are finished; the exit status is 130, 143 or 129. The
+second one ends it at once.
 """
 
 import sys
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 from jaxser.config import AttackCommandConfig, parse_command
 from jaxser.config.attack import ATTACK_FLAGS
 from jaxser.config.parser import command_name
-from jaxser.runtime.errors import INTERRUPTED, report_errors
+from jaxser.runtime.errors import report_errors, stopped_status
 
 if TYPE_CHECKING:
     from jaxser.driver.meter import Throughput
@@ -40,10 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         run = prepare_run(config)
         throughput = attack_missing_rows(run)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         kept = f"{len(run.rows())} rows are kept in {run.out}" if run else "no row is made yet"
         print(f"interrupted: {kept}; the same command goes on from there.", file=sys.stderr)
-        return INTERRUPTED
+        return stopped_status(error)
     rows = run.rows()
     print(run.headline())
     print(format_table(summarise(rows, interval_over=config.interval_over)))

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from jaxser.config.sweep import load_sweep
 from jaxser.config.sweep_flags import SweepFlags, parse_sweep
 from jaxser.results.outcomes import Outcome
-from jaxser.runtime.errors import INTERRUPTED, UsageError, report_errors
+from jaxser.runtime.errors import UsageError, report_errors, stopped_status
 
 if TYPE_CHECKING:
     from jaxser.config.sweep import SweepConfig
@@ -66,13 +66,13 @@ def _run(config: "SweepConfig", flags: SweepFlags) -> int:
     with held_sweep(config, share):
         try:
             outcomes = run_sweep(config, share)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             print(
                 f"interrupted: finished rows are kept in {config.out}; the same command goes on "
                 "from there.",
                 file=sys.stderr,
             )
-            return INTERRUPTED
+            return stopped_status(error)
         return _summary(config.out, outcomes, share)
 
 

@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING
 from jaxser.config import TrainConfig, parse_command
 from jaxser.config.parser import command_name
 from jaxser.config.train import TRAIN_FLAGS
-from jaxser.runtime.errors import report_errors
+from jaxser.runtime.errors import report_errors, stopped_status
+from jaxser.runtime.signals import Stopped
 
 if TYPE_CHECKING:
     from jaxser.training.run import TrainingOutcome
 
 __all__ = ["main"]
-
-# As a shell reports a process that SIGTERM ended: scripts must not go on as if it had finished.
-_STOPPED = 143
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     outcome = _train(config)
     if not outcome.finished:
         print(f"stopped after {outcome.step} updates; the same command goes on from there.")
-        return _STOPPED
+        # Scripts must not go on as if it had finished.
+        return stopped_status(Stopped(outcome.signal))
     from jaxser.training.summary import format_generator, format_outcome
 
     print(format_generator(outcome, config) if config.threat else format_outcome(outcome, config))

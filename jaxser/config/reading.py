@@ -33,10 +33,26 @@ _LARGEST = 2**63 - 1
 _NOT_YAML = (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError)
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """The safe loader, which takes the last of equal keys; here they are an error."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if (key.tag, key.value) in seen:
+                    raise yaml.composer.ComposerError(
+                        None, None, f"the key {key.value[:80]!r} is there twice", key.start_mark
+                    )
+                seen.add((key.tag, key.value))
+        return node
+
+
 def load_yaml(path: Path) -> dict[str, Any]:
     """The mapping that a YAML file holds ({} for an empty one)."""
     try:
-        values = yaml.safe_load(_text_of(Path(path)))
+        values = yaml.load(_text_of(Path(path)), _UniqueKeys)
     except FileNotFoundError:
         raise UsageError(f"there is no config file {path}; check the path.") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -1,22 +1,20 @@
-"""What a user sees of a long attack, and how it is stopped.
+"""What a user sees of a long attack.
 
-with AttackBar("pgd", rows=200) as bar, Interruption() as interruption:
+with AttackBar("pgd", rows=200) as bar:
     for block in attack_rows(..., watch=watch):       # bar.watch(progress), then whether to go on
         bar.add(block)
 """
 
 import math
-import signal
 import sys
 import threading
-from types import FrameType
 
 from tqdm import tqdm
 
 from jaxser.driver.meter import Progress
 from jaxser.driver.row_block import RowBlock
 
-__all__ = ["AttackBar", "Interruption"]
+__all__ = ["AttackBar"]
 
 _BAR = "{desc} {percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} rows, {elapsed} gone{postfix}"
 
@@ -83,22 +81,3 @@ class AttackBar:
         if self._rate > 0:
             figures += [f"{tqdm.format_interval((self._rows - done) / self._rate)} left"]
         return ", ".join(filter(None, figures))
-
-
-class Interruption:
-    """The first Ctrl-C asks the attack to come to an end; the second one ends it at once."""
-
-    def __init__(self) -> None:
-        self.asked = False
-
-    def __enter__(self) -> "Interruption":
-        self._before = signal.signal(signal.SIGINT, self._ask)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGINT, self._before)
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True

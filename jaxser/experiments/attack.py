@@ -13,38 +13,55 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from jaxser.driver.meter import Progress, Throughput
-from jaxser.driver.progress import AttackBar, Interruption
+from jaxser.driver.progress import AttackBar
 from jaxser.driver.row_block import RowBlock
 from jaxser.driver.run import attack_rows
 from jaxser.experiments.columns import columns_of, heard_columns
 from jaxser.experiments.examples import write_examples
 from jaxser.experiments.run import Run
 from jaxser.results.writing import RowWriter
+from jaxser.runtime.files import remove_strays
+from jaxser.runtime.locks import held
+from jaxser.runtime.signals import requested
 
 __all__ = ["attack_missing_rows"]
 
 
-def attack_missing_rows(run: Run, *, shown: bool = True) -> Throughput:
-    """Make the rows that are not there yet; KeyboardInterrupt after Ctrl-C, the rows kept.
+def attack_missing_rows(run: Run, *, shown: bool = True, shared: bool = False) -> Throughput:
+    """Make the rows that are not there yet.
 
     Args:
       run: of :func:`prepare_run`.
       shown: whether there is a progress bar.
+      shared: other processes make other rows of the same folder.
+
+    Raises:
+      InputError: another process makes rows there.
+      Stopped: after Ctrl-C or another signal; rows that are finished are kept.
     """
+    # Of a finished run the folder may be one that cannot be written.
+    if not run.missing().any():
+        return Throughput()
+    with held(run.out, "attacked", shared=shared):
+        if not shared:
+            remove_strays(run.out)
+        return _attack(run, shown)
+
+
+def _attack(run: Run, shown: bool) -> Throughput:
+    """In a folder that is held, so that nobody else makes the rows that are missing."""
     done = run.done()
     missing = run.missing(done)
     throughput = Throughput()
-    if not missing.any():
-        return throughput
     with (
         RowWriter(run.out, run.source()) as writer,
         AttackBar(run.attack.name, int(missing.sum()), shown=shown) as bar,
-        Interruption() as interruption,
+        requested() as stop,
     ):
 
         def watch(progress: Progress) -> bool:
             bar.watch(progress)
-            return not interruption.asked
+            return not stop.is_set()
 
         # Utterances that lack rows at the same ε: all of them as a rule, few where a run goes on.
         # np.unique sorts them, so that reversed those that lack every ε come first.
@@ -56,9 +73,10 @@ def attack_missing_rows(run: Run, *, shown: bool = True) -> Throughput:
                 _keep(run, lacking[block.utterance], block, done, writer)
                 bar.add(block)
             throughput = before + of_stream
+            if stop.is_set():
+                break
     # Only now are the rows written.
-    if interruption.asked:
-        raise KeyboardInterrupt
+    stop.raise_if_set()
     return throughput
 
 

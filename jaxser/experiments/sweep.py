@@ -111,7 +111,7 @@ class CellRunner:
         """
         try:
             run = self.prepared(cell, share)
-            attack_missing_rows(run, shown=self._shown)
+            attack_missing_rows(run, shown=self._shown, shared=share.count > 1)
         except OSError:
             raise
         except Exception as error:

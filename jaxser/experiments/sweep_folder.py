@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from jaxser.config.sweep import SweepConfig
 from jaxser.results.outcomes import forget_outcomes
 from jaxser.runtime.errors import InputError, UsageError
-from jaxser.runtime.files import held
+from jaxser.runtime.files import remove_strays
+from jaxser.runtime.locks import held
 from jaxser.runtime.sharding import Share, leave_processes, same_everywhere
 
 __all__ = ["held_sweep"]
@@ -32,6 +33,7 @@ def held_sweep(config: SweepConfig, share: Share) -> Iterator[None]:
         if share.index == 0:
             try:
                 with held(out, "swept"):
+                    remove_strays(out)
                     forget_outcomes(out)
                 stack.enter_context(held(out, "swept", shared=share.count > 1))
             except InputError as error:

@@ -4,24 +4,35 @@
     print(format_study(study, config))
 
 Optuna's sampler proposes and its Hyperband pruner stops trials that fall behind. What was tried
-lies in the folder of the search, which goes on from there.
+lies in the folder of the search, which goes on from there: a trial that was killed is taken up
+where its training was, and what is drawn for a trial depends on its number and the search's seed
+alone. So a search that was stopped ends as one that was not.
 """
 
+import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
 
 from jaxser.config import TrainConfig, to_mapping
 from jaxser.config.tune import TuneConfig
-from jaxser.runtime.errors import UsageError
+from jaxser.runtime.errors import InputError, UsageError
+from jaxser.runtime.locks import held
+from jaxser.runtime.signals import Stopped
 from jaxser.training.run import train_victim
 
 __all__ = ["format_study", "search", "trial_config"]
+
+
+# Of the search space, in the order in which they are drawn.
+_VALUES = ("learning_rate", "batch_size", "dropout", "lstm_dropout")
 
 
 def search(config: TuneConfig) -> optuna.Study:
@@ -29,14 +40,33 @@ def search(config: TuneConfig) -> optuna.Study:
 
     Raises:
       UsageError: the folder holds another search; the split has no validation part.
-      KeyboardInterrupt: a trial was stopped.
+      InputError: another process searches there; a trial cannot be trained.
+      Stopped: a signal has stopped a trial, which goes on with the next start.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = _study(config)
-    left = config.search.trials - sum(_ended(trial) for trial in study.trials)
-    if left > 0:
-        study.optimize(lambda trial: _run(config, trial), n_trials=left)
-    return study
+    with held(config.search.out, "searched"):
+        study = _study(config)
+        for trial in study.get_trials(deepcopy=False):
+            # Nobody else is here: its process is gone.
+            if trial.state == TrialState.RUNNING:
+                _tell(config, study, optuna.Trial(study, trial._trial_id))
+        while sum(_ended(trial) for trial in study.trials) < config.search.trials:
+            study.sampler = _sampler(config, len(study.trials))
+            _tell(config, study, study.ask())
+        return study
+
+
+def _tell(config: TuneConfig, study: optuna.Study, trial: optuna.Trial) -> None:
+    """Run a trial, and note how it ended; what only stops it leaves it to be taken up."""
+    try:
+        loss = _run(config, trial)
+    except optuna.TrialPruned:
+        study.tell(trial, state=TrialState.PRUNED)
+    except InputError:
+        study.tell(trial, state=TrialState.FAIL)
+        raise
+    else:
+        study.tell(trial, loss)
 
 
 def trial_config(config: TuneConfig, values: Mapping[str, Any], out: Path) -> TrainConfig:
@@ -59,8 +89,8 @@ def trial_config(config: TuneConfig, values: Mapping[str, Any], out: Path) -> Tr
 
 def _study(config: TuneConfig) -> optuna.Study:
     """The search in the folder, or a new one there."""
-    config.search.out.mkdir(parents=True, exist_ok=True)
     file = config.search.out / "study.jsonl"
+    _mend(file)
     study = optuna.create_study(
         study_name="jaxser",
         storage=JournalStorage(JournalFileBackend(str(file))),
@@ -74,28 +104,46 @@ def _study(config: TuneConfig) -> optuna.Study:
     )
     asked = to_mapping(config)
     del asked["out"], asked["search"]["out"], asked["search"]["trials"]
-    if study.user_attrs.setdefault("config", asked) != asked:
+    if study.user_attrs.get("config", asked) != asked:
         raise UsageError(
             f"{config.search.out} holds a search over another config; give another --search.out, "
             "or that search's own config to go on with it."
         )
-    study.set_user_attr("config", asked)
-    # A search that goes on must not draw what it drew before.
-    study.sampler = optuna.samplers.TPESampler(seed=config.seed + len(study.trials))
+    if "config" not in study.user_attrs:
+        study.set_user_attr("config", asked)
     return study
 
 
+def _mend(file: Path) -> None:
+    """Drop what a killed process has left: a lock, and half a line."""
+    for lock in file.parent.glob(f"{file.name}.lock*"):
+        lock.unlink()
+    if file.exists():
+        lines = file.read_bytes()
+        whole = lines.rfind(b"\n") + 1
+        if whole < len(lines):
+            with file.open("r+b") as journal:
+                journal.truncate(whole)
+
+
+def _sampler(config: TuneConfig, *number: int) -> optuna.samplers.BaseSampler:
+    """One that draws the same whenever it is asked for this number (and value) of the search."""
+    seed = np.random.SeedSequence((config.seed, *number)).generate_state(1)[0]
+    return optuna.samplers.TPESampler(seed=int(seed))
+
+
 def _ended(trial: optuna.trial.FrozenTrial) -> bool:
-    return trial.state.is_finished() and trial.state.name != "FAIL"
+    return trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 def _run(config: TuneConfig, trial: optuna.Trial) -> float:
     """Validation loss of the best epoch."""
     search = config.search
-    values = {
-        name: trial.suggest_categorical(name, getattr(search, name))
-        for name in ("learning_rate", "batch_size", "dropout", "lstm_dropout")
-    }
+    values = {}
+    for place, name in enumerate(_VALUES):
+        # Those that a killed process has drawn are kept: the others must come out the same.
+        trial.study.sampler = _sampler(config, trial.number, place)
+        values[name] = trial.suggest_categorical(name, getattr(search, name))
 
     def watch(history: Sequence[Mapping[str, float]]) -> None:
         if "val_loss" not in history[-1]:
@@ -104,15 +152,31 @@ def _run(config: TuneConfig, trial: optuna.Trial) -> float:
                 "another one."
             )
         best = min(figures["val_loss"] for figures in history)
-        trial.report(best, step=len(history))
-        if trial.should_prune():
+        if _falls_behind(trial, best, step=len(history)):
             raise optuna.TrialPruned
 
     out = search.out / f"trial-{trial.number:04d}"
     outcome = train_victim(trial_config(config, values, out), watch)
     if not outcome.finished:
-        raise KeyboardInterrupt
+        raise Stopped(outcome.signal)
     return float(outcome.results["val"]["loss"])
+
+
+def _falls_behind(trial: optuna.Trial, best: float, step: int) -> bool:
+    """Report the best loss so far, and ask the pruner; again with the same answer."""
+    storage, number = trial.study._storage, trial._trial_id
+    if step not in storage.get_trial(number).intermediate_values:
+        trial.report(best, step)
+    # The pruner notes what a trial had at each rung, and asks of no rung twice. A process may have
+    # been killed after such a note, before its answer had any effect: without the notes that have
+    # this very value, those rungs are asked once more.
+    frozen = copy.copy(storage.get_trial(number))
+    frozen.system_attrs = {
+        name: value
+        for name, value in frozen.system_attrs.items()
+        if not (name.startswith("completed_rung_") and value == best)
+    }
+    return trial.study.pruner.prune(trial.study, frozen)
 
 
 def format_study(study: optuna.Study, config: TuneConfig) -> str:

@@ -13,7 +13,6 @@ from before there were digests, or of a run that was killed just then, has none.
 
 import contextlib
 import errno
-import json
 import logging
 import os
 import shutil
@@ -104,7 +103,11 @@ class Checkpoints:
             record=ocp.args.JsonRestore(),
         )
         _check_finite(path, getattr(restored["state"], "variables", None))
-        return step, restored["state"], dict(restored["record"])
+        return step, restored["state"], restored["record"]
+
+    def damaged(self, step: int, reason: str) -> InputError:
+        """What to raise where the checkpoint of ``step`` cannot be gone on from."""
+        return _damaged(self._folder / "last" / str(step), reason)
 
     def kept(self) -> str:
         """What there is to go back to, for an error message."""
@@ -232,7 +235,7 @@ def _restore(
     damage = damage_in(path)
     if damage is not None:
         raise _damaged(path, damage)
-    with _readable(path):
+    with _quiet(), _readable(path):
         metadata = manager.item_metadata(step)
         for name, like in trees.items():
             if metadata[name] is None:
@@ -313,9 +316,9 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else repr(error)
-        raise _damaged(path, reason) from error
+    except Exception as error:
+        lines = str(error).strip().splitlines()
+        raise _damaged(path, lines[0][:200] if lines else repr(error)) from error
 
 
 @contextlib.contextmanager

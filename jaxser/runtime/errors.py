@@ -13,15 +13,17 @@ import errno
 import logging
 import os
 import select
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TextIO
 
+from jaxser.runtime.signals import stopping
 from jaxser.runtime.text import accept_all_text, cut, one_line, visible
 
-__all__ = ["INTERRUPTED", "InputError", "UsageError", "nearest_name", "report_errors"]
+__all__ = ["InputError", "UsageError", "nearest_name", "report_errors", "stopped_status"]
 
 
 class InputError(ValueError):
@@ -46,8 +48,10 @@ def nearest_name(name: str, valid: Iterable[str]) -> str:
     return "valid names are " + ", ".join(names)
 
 
-# As a shell reports a process that Ctrl-C ended.
-INTERRUPTED = 130
+def stopped_status(error: KeyboardInterrupt) -> int:
+    """Exit status of a command that a signal ended, as a shell reports it: 130 for Ctrl-C."""
+    return getattr(error, "exit_status", 128 + signal.SIGINT)
+
 
 _AGAIN = "run the same command again, it goes on from what was saved"
 
@@ -75,10 +79,10 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 def report_errors(command: Callable[[], int | None]) -> int:
     """Run ``command`` and return its exit status; user errors become one line on stderr.
 
-    Warnings, of libraries as well, are one line each, and so are Ctrl-C and whatever the operating
-    system refuses: every writer here writes to a temporary name first, so nothing that was whole
-    before is lost. A reader that has seen enough of the output ("| head") ends a command without a
-    word. Text that a terminal's encoding lacks is written in ASCII instead.
+    Warnings, of libraries as well, are one line each, and so are Ctrl-C, SIGTERM, SIGHUP and
+    whatever the operating system refuses: every writer here writes to a temporary name first, so
+    nothing that was whole before is lost. A reader that has seen enough of the output ("| head")
+    ends a command without a word. Text that a terminal's encoding lacks is written in ASCII.
     """
     accept_all_text()
     logging.basicConfig(format="warning: %(message)s")
@@ -94,13 +98,14 @@ def report_errors(command: Callable[[], int | None]) -> int:
 
 def _run(command: Callable[[], int | None]) -> int:
     try:
-        return command() or 0
+        with stopping():
+            return command() or 0
     except InputError as error:
         _tell(f"error: {error}")
         return error.exit_status
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         _tell("interrupted; the same command goes on from what was saved.")
-        return INTERRUPTED
+        return stopped_status(error)
     except OSError as error:
         if not (isinstance(error, BrokenPipeError) and _is_unread()):
             _tell(f"error: {_refusal(error)}.")

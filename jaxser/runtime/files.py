@@ -1,38 +1,50 @@
-"""Files that appear under their final name only when whole.
+"""Files that appear under their final name only when whole, and folders held by one process.
 
 with atomic_file("runs/demo/results.json") as temporary:
     temporary.write_text("...")
+with held(Path("runs/demo"), "trained"):
+    ...                                              # nobody else writes there
 """
 
 import atexit
 import contextlib
-import fcntl
 import functools
 import json
 import logging
 import os
+import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from jaxser.runtime.errors import InputError
+from jaxser.runtime.locks import held
 from jaxser.runtime.text import one_line
 
 __all__ = [
     "atomic_file",
+    "atomic_folder",
     "cache_folder",
     "check_writable",
     "held",
     "read_json",
+    "remove_strays",
     "usable_cache",
     "write_text",
 ]
 
 _LOG = logging.getLogger(__name__)
+
+# Names of temporary files and folders, as _temporary_beside makes them.
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}(\.[^.]+)?")
+
+# So old, a temporary file has lost its process, even where nobody holds the folder.
+_STALE_SECONDS = 24 * 3600
 
 
 @contextmanager
@@ -44,7 +56,8 @@ def atomic_file(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+    _remove_old_strays(path.parent.absolute())
+    temporary = _temporary_beside(path)
     try:
         yield temporary
         with temporary.open("rb") as file:
@@ -59,6 +72,21 @@ def atomic_file(path: Path | str) -> Iterator[Path]:
         # On a disk that can be written no longer, what has happened is told, and not that as well.
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder beside ``path``, which must not be there, that gets its name at the end.
+
+    What is written into it must be synced by its writer. On an error it is removed.
+    """
+    temporary = _temporary_beside(path)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_text(path: Path | str, text: str) -> None:
@@ -85,27 +113,37 @@ def read_json(path: Path, advice: str) -> Any:
         raise InputError(f"{path} is damaged ({one_line(error)}); {advice}.") from None
 
 
-@contextmanager
-def held(folder: Path, use: str, *, shared: bool = False) -> Iterator[None]:
-    """Hold a folder, which is made where it is missing, so that two processes never write there.
+def remove_strays(folder: Path, apart: Collection[str] = ()) -> None:
+    """Remove what killed processes left under the temporary names of this module.
 
     Args:
-      folder: to hold.
-      use: what is done with it, "trained" for instance; for the error.
-      shared: hold it with others that share it, too, and keep out those that want it alone.
-
-    Raises:
-      InputError: another process holds it.
+      folder: held alone, so that nobody writes there now.
+      apart: folders in it that others may hold; they are not looked into.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                f"{folder} is being {use} by another process; wait for it or give another --out."
-            ) from None
-        yield
+    for parent, folders, files in os.walk(folder):
+        for name in [name for name in folders if _TEMPORARY.fullmatch(name)]:
+            shutil.rmtree(Path(parent) / name)
+            folders.remove(name)
+        for name in files:
+            if _TEMPORARY.fullmatch(name):
+                (Path(parent) / name).unlink(missing_ok=True)
+        if Path(parent) == folder:
+            folders[:] = [name for name in folders if name not in apart]
+
+
+@functools.cache
+def _remove_old_strays(folder: Path) -> None:
+    """Once for each folder that this process writes to: it may have many files."""
+    for entry in os.scandir(folder):
+        if _TEMPORARY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+            # Another process may be as tidy.
+            with suppress(FileNotFoundError):
+                if time.time() - entry.stat().st_mtime > _STALE_SECONDS:
+                    Path(entry.path).unlink()
+
+
+def _temporary_beside(path: Path) -> Path:
+    return path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
 
 
 def cache_folder() -> Path:

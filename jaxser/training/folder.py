@@ -1,12 +1,16 @@
 """The folder of a training run: held by one process, described once, the same when resumed.
 
 It holds ``config.yaml``, ``run.json`` (labels, corpus fingerprint, versions, device, git revision)
-and ``split.csv`` from the start; what is trained adds the rest.
+and ``split.csv`` from the start; what is trained adds the rest. These are written aside, into one
+folder that gets its name when all are whole, and are moved from there: a process that is killed in
+between leaves either nothing or what the next one goes on to move.
 """
 
 import contextlib
 import dataclasses
+import hashlib
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,10 +20,11 @@ import yaml
 from jaxser.config import TrainConfig, to_mapping
 from jaxser.corpora import Prepared, read_split, write_split
 from jaxser.runtime.errors import InputError, UsageError
-from jaxser.runtime.files import held, write_text
+from jaxser.runtime.files import atomic_folder, remove_strays, write_text
+from jaxser.runtime.locks import held
 from jaxser.runtime.provenance import environment
 from jaxser.victims.hugging_face.layout import copy_architecture
-from jaxser.victims.run_folder import ARCHITECTURE, read_run
+from jaxser.victims.run_folder import ARCHITECTURE, CONFIG_DIGEST, read_run
 
 __all__ = ["begun", "describe_run", "run_folder"]
 
@@ -35,23 +40,90 @@ _FREE_KEYS = (
 )
 
 
+# What describes a run, whole, on its way to its places.
+_DESCRIPTION = ".description"
+
+# What a run leaves in its folder until there is something to go on from. The config is last here,
+# as it says whose the others are.
+_OWN = (
+    *("checkpoints", "tensorboard", "history.csv", ARCHITECTURE, _DESCRIPTION, "split.csv"),
+    *("run.json", "config.yaml"),
+)
+
+
 @contextlib.contextmanager
 def run_folder(out: Path) -> Iterator[None]:
-    """Make the folder and hold its lock, so that two processes never train one run."""
+    """Make the folder and hold its lock, so that two processes never train one run.
+
+    What fails before there is anything to go on from leaves nothing.
+
+    Raises:
+      UsageError: it holds something else, or a finished run that cannot be gone on with.
+      InputError: another process trains there.
+    """
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file; give another --out.")
-    strangers = [p.name for p in out.glob("[!.]*")] if out.is_dir() else []
-    if strangers and not (out / "config.yaml").exists():
-        raise UsageError(
-            f"{out} holds other things ({strangers[0]} ...) and no run; give a new --out."
-        )
     with held(out, "trained"):
-        yield
+        # Others attack the run, and hold their own folders.
+        remove_strays(out, apart=("attacks",))
+        _put_in_place(out)
+        _check_ours(out)
+        try:
+            yield
+        except BaseException:
+            if not begun(out):
+                # Threads of a failed save may be writing there still: what stays, the config with
+                # it, is removed by the next start.
+                with contextlib.suppress(OSError):
+                    _remove_run(out)
+            raise
 
 
 def begun(out: Path) -> bool:
     """Whether there is something to go on from."""
-    return any((out / "checkpoints" / "last").glob("[0-9]*"))
+    # A checkpoint that is being written, or was when its process was killed, has a longer name.
+    return any(path.name.isdigit() for path in (out / "checkpoints" / "last").glob("[0-9]*"))
+
+
+def _check_ours(out: Path) -> None:
+    """Refuse what is no run, and what would be lost if it were begun again."""
+    strangers = [path.name for path in out.glob("[!.]*")]
+    if strangers and not (out / "config.yaml").exists():
+        raise UsageError(
+            f"{out} holds other things ({strangers[0]} ...) and no run; give a new --out."
+        )
+    if not begun(out) and ((out / "results.json").exists() or _epochs(out) > 1):
+        raise UsageError(
+            f"{out} holds a trained run without checkpoints/last, from which it would go on; "
+            "restore that folder, or give another --out to train anew."
+        )
+
+
+def _epochs(out: Path) -> int:
+    """How many are in the run's history: the first is there before its checkpoint is."""
+    history = out / "history.csv"
+    return len(history.read_bytes().splitlines()) - 1 if history.exists() else 0
+
+
+def _remove_run(out: Path) -> None:
+    for name in _OWN:
+        path = out / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _put_in_place(out: Path) -> None:
+    """Move a whole description to its places; the config last, which makes the folder a run."""
+    folder = out / _DESCRIPTION
+    if not folder.is_dir():
+        return
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == "config.yaml"):
+        if path.is_dir() and (out / path.name).is_dir():
+            shutil.rmtree(out / path.name)
+        path.replace(out / path.name)
+    folder.rmdir()
 
 
 def describe_run(
@@ -73,6 +145,8 @@ def describe_run(
     if begun(config.out):
         _check_same_run(config, prepared, facts or {})
         return
+    # Neither may its best epoch stay: it would pass for one of the run that begins.
+    _remove_run(config.out)
     corpus = prepared.corpus
     described = {
         **(facts or {}),
@@ -90,7 +164,6 @@ def describe_run(
     }
     model = config.model
     if model.checkpoint is not None:
-        copy_architecture(model.checkpoint, config.out / ARCHITECTURE)
         model = dataclasses.replace(model, checkpoint=model.checkpoint.resolve())
     generator = config.generator
     if generator.start is not None:
@@ -102,10 +175,15 @@ def describe_run(
         corpus=dataclasses.replace(config.corpus, root=corpus.root.resolve()),
         model=model,
     )
-    write_split(corpus, config.out / "split.csv")
-    write_text(config.out / "run.json", json.dumps(described, indent=1) + "\n")
-    # The config comes last: a folder with a config is a run that is described in full.
-    write_text(config.out / "config.yaml", yaml.safe_dump(to_mapping(saved), sort_keys=False))
+    text = yaml.safe_dump(to_mapping(saved), sort_keys=False)
+    described[CONFIG_DIGEST] = hashlib.sha256(text.encode()).hexdigest()
+    with atomic_folder(config.out / _DESCRIPTION) as folder:
+        if config.model.checkpoint is not None:
+            copy_architecture(config.model.checkpoint, folder / ARCHITECTURE)
+        write_split(corpus, folder / "split.csv")
+        write_text(folder / "run.json", json.dumps(described, indent=1) + "\n")
+        write_text(folder / "config.yaml", text)
+    _put_in_place(config.out)
 
 
 def _check_same_run(config: TrainConfig, prepared: Prepared, facts: Mapping[str, Any]) -> None:

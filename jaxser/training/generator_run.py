@@ -171,7 +171,7 @@ class _Run:
             out_shardings=replicated(mesh),
             donate_argnums=0,
         )
-        state, record = train_in_folder(
+        state, record, signal = train_in_folder(
             config,
             lambda state, batch: step(state, batch, self.threat_variables),
             state,
@@ -185,6 +185,7 @@ class _Run:
         return TrainingOutcome(
             finished=record["finished"],
             step=int(state.step),
+            signal=signal,
             results=results,
             title=self.prepared.corpus.title,
             notes=self.prepared.corpus.notes,

@@ -1,17 +1,15 @@
 """The one host loop: all the I/O around a jitted update.
 
 It feeds batches, shows progress, evaluates at the end of each epoch, keeps the best and the last
-checkpoint, stops early, and stops cleanly on SIGTERM and Ctrl-C. A run that was stopped anywhere
-goes on from its last checkpoint to the same end: everything that decides what comes next
+checkpoint, stops early, and stops cleanly on SIGTERM, SIGHUP and Ctrl-C. A run that was stopped
+anywhere goes on from its last checkpoint to the same end: everything that decides what comes next
 (parameters, optimiser, data position, history) is in that checkpoint.
 """
 
 import contextlib
 import dataclasses
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import grain
@@ -24,10 +22,11 @@ from jaxser.config import TrainConfig, TrainingConfig
 from jaxser.runtime.checkpoint import Checkpoints
 from jaxser.runtime.errors import InputError
 from jaxser.runtime.sharding import replicated
+from jaxser.runtime.signals import requested
 from jaxser.training.input_pipeline import WaveformSource, training_batches
 from jaxser.training.writer import RunWriter
 
-__all__ = ["LoopSettings", "Record", "run_loop", "termination", "train_in_folder"]
+__all__ = ["LoopSettings", "Record", "run_loop", "train_in_folder"]
 
 Record = dict[str, Any]
 History = Sequence[Mapping[str, float]]
@@ -104,27 +103,6 @@ class LoopSettings:
         return self.epochs * self.steps_per_epoch
 
 
-@contextlib.contextmanager
-def termination() -> Iterator[threading.Event]:
-    """An event that SIGTERM or Ctrl-C sets; a second signal acts at once, as usual."""
-    requested = threading.Event()
-    signals = (signal.SIGTERM, signal.SIGINT)
-    before = {number: signal.getsignal(number) for number in signals}
-
-    def request(number: int, _: Any) -> None:
-        requested.set()
-        for each in signals:
-            signal.signal(each, before[each])
-
-    for number in signals:
-        signal.signal(number, request)
-    try:
-        yield requested
-    finally:
-        for number in signals:
-            signal.signal(number, before[number])
-
-
 def train_in_folder(
     config: TrainConfig,
     update: Callable[[S, Any], S],
@@ -134,8 +112,12 @@ def train_in_folder(
     evaluate: Callable[[Any], dict[str, float]] | None,
     writer: RunWriter,
     after_epoch: Callable[[S, History], S] | None = None,
-) -> tuple[S, Record]:
-    """:func:`run_loop` on the training rows of a run, with its checkpoints and its signals."""
+) -> tuple[S, Record, int]:
+    """:func:`run_loop` on the training rows of a run, with its checkpoints and its signals.
+
+    Returns:
+      (state, record, number of the signal that stopped it or 0)
+    """
     checkpoints = Checkpoints(config.out / "checkpoints")
     batches = training_batches(
         train,
@@ -144,8 +126,8 @@ def train_in_folder(
         mesh=mesh,
         random_shift=config.training.random_shift,
     )
-    with contextlib.closing(checkpoints), contextlib.closing(batches), termination() as stop:
-        return run_loop(
+    with contextlib.closing(checkpoints), contextlib.closing(batches), requested() as stop:
+        state, record = run_loop(
             update,
             jax.device_put(state, replicated(mesh)),
             batches,
@@ -156,6 +138,7 @@ def train_in_folder(
             stop,
             after_epoch,
         )
+        return state, record, stop.number
 
 
 def run_loop(
@@ -189,7 +172,7 @@ def run_loop(
       is then saved.
     """
     step, state, record = checkpoints.restore_last(state, batches)
-    record = record or _new_record()
+    record = _checked(step, record, checkpoints, settings) if step else _new_record()
     saved_at = time.monotonic()
     writer.start(settings.total_steps * settings.batch_size, step * settings.batch_size)
     while not record["finished"]:
@@ -215,6 +198,29 @@ def run_loop(
 
 def _new_record() -> Record:
     return {"finished": False, "history": [], "best_epoch": None, "best_value": None}
+
+
+def _checked(step: int, record: Any, checkpoints: Checkpoints, settings: LoopSettings) -> Record:
+    """The record of a checkpoint, which must say what its step says: the end is found by it."""
+    ended = step // settings.steps_per_epoch
+    wanted = _new_record()
+    if not isinstance(record, dict) or record.keys() != wanted.keys():
+        reason = f"its record has not the keys {', '.join(wanted)}"
+    elif not (
+        isinstance(record["history"], list)
+        and all(isinstance(figures, dict) for figures in record["history"])
+        and [figures.get("epoch") for figures in record["history"]] == list(range(1, ended + 1))
+    ):
+        reason = f"its record has not the figures of epochs 1 to {ended}"
+    elif record["best_epoch"] not in (None, *range(1, ended + 1)):
+        reason = f"its record has no best epoch among {ended}"
+    elif record["finished"] not in (True, False) or (
+        not record["finished"] and ended >= settings.epochs
+    ):
+        reason = f"its record does not say that epoch {settings.epochs} is the last"
+    else:
+        return record
+    raise checkpoints.damaged(step, reason)
 
 
 def _check_finite(

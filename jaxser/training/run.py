@@ -64,6 +64,7 @@ class TrainingOutcome:
     Attributes:
       finished: False where a signal stopped it; the same command goes on.
       step: updates so far.
+      signal: number of that signal; 0 where there was none.
       results: figures per part, as in ``results.json`` ({} while unfinished).
       title: of the corpus, for tables.
       notes: remarks that belong to every figure.
@@ -71,6 +72,7 @@ class TrainingOutcome:
 
     finished: bool
     step: int
+    signal: int
     results: dict[str, Any]
     title: str
     notes: tuple[str, ...]
@@ -136,7 +138,7 @@ def _train(config: TrainConfig, prepared: Prepared, watch: Watch | None) -> Trai
         donate_argnums=0,
     )
     writer = RunWriter(config.out, enabled=jax.process_index() == 0)
-    state, record = train_in_folder(
+    state, record, signal = train_in_folder(
         config,
         update,
         state,
@@ -153,6 +155,7 @@ def _train(config: TrainConfig, prepared: Prepared, watch: Watch | None) -> Trai
     return TrainingOutcome(
         finished=record["finished"],
         step=int(state.step),
+        signal=signal,
         results=results,
         title=corpus.title,
         notes=corpus.notes,

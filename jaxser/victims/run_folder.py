@@ -6,6 +6,8 @@ victim = victim_of_run(Path("runs/emo18"), "waveform")
 
 import dataclasses
 import functools
+import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from jaxser.config import FeaturesConfig, TrainConfig, from_mapping, load_yaml
+from jaxser.config import FeaturesConfig, TrainConfig, from_mapping, load_yaml, to_mapping
 from jaxser.models.front_end import WithFrontEnd
 from jaxser.runtime.checkpoint import load_variables
 from jaxser.runtime.errors import InputError, UsageError
@@ -25,25 +27,33 @@ from jaxser.victims.module import build_module, features_of
 from jaxser.victims.run_facts import read_facts
 from jaxser.victims.victim import Domain, FrontEnd, Victim, evaluation_logits
 
-__all__ = ["ARCHITECTURE", "load_module", "no_features", "read_run", "victim_of_run"]
+__all__ = [
+    "ARCHITECTURE",
+    "CONFIG_DIGEST",
+    "load_module",
+    "no_features",
+    "read_run",
+    "victim_of_run",
+]
 
 # Folder of a run with what says how its fine-tuned model is built.
 ARCHITECTURE = "pretrained"
+
+# Key of run.json with the SHA-256 of config.yaml.
+CONFIG_DIGEST = "config_sha256"
 
 
 def read_run(folder: Path | str) -> tuple[TrainConfig, dict[str, Any]]:
     """(config, facts) of a run folder: what was asked for, and what ``run.json`` recorded.
 
     Raises:
-      InputError: the folder is no run.
+      InputError: the folder is no run, or its config is not what was written.
     """
     folder = Path(folder)
     if not (folder / "config.yaml").is_file() or not (folder / "run.json").is_file():
         raise InputError(_no_run(folder))
-    config = from_mapping(
-        TrainConfig, load_yaml(folder / "config.yaml"), str(folder / "config.yaml")
-    )
-    return config, read_facts(folder / "run.json")
+    facts = read_facts(folder / "run.json")
+    return _whole_config(folder / "config.yaml", facts), facts
 
 
 def _no_run(folder: Path) -> str:
@@ -55,6 +65,35 @@ def _no_run(folder: Path) -> str:
     return stranger(folder) or (
         f"{folder} is not a run folder ({why}); give the --out of a python -m jaxser.train run."
     )
+
+
+def _whole_config(path: Path, facts: Mapping[str, Any]) -> TrainConfig:
+    """The config, as it was written: what is missing must not be taken from the defaults."""
+    digest = facts.get(CONFIG_DIGEST)
+    if digest is not None:
+        whole = hashlib.sha256(path.read_bytes()).hexdigest() == digest
+        values = load_yaml(path) if whole else {}
+    else:
+        values = load_yaml(path)
+        whole = _ends_as_written(path, values)
+    if not whole:
+        raise InputError(
+            f"{path} is not what training wrote there (it was cut or changed since); restore it "
+            "from a copy, or train again."
+        )
+    return from_mapping(TrainConfig, values, str(path))
+
+
+def _ends_as_written(path: Path, values: Mapping[str, Any]) -> bool:
+    """Whether a config without a digest has its end: all sections, and all of the last one."""
+    wanted = to_mapping(TrainConfig())
+    if not wanted.keys() <= values.keys() or not path.read_bytes().endswith(b"\n"):
+        return False
+    last = list(values)[-1]
+    section = wanted.get(last)
+    if not isinstance(section, dict):
+        return True
+    return isinstance(values[last], dict) and section.keys() <= values[last].keys()
 
 
 def load_module(folder: Path | str) -> tuple[nn.Module, Any, TrainConfig, dict[str, Any]]:

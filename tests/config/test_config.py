@@ -142,3 +142,30 @@ def test_help_imports_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("usage: ") == len(HELP) - 1  # --version has none
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "key"),
+    [
+        ("seed: 1\nout: a\nseed: 2\n", 3, "seed"),
+        ("training:\n  epochs: 1\n  epochs: 1\n", 3, "epochs"),
+        ("grid: [{a: 1, a: 2}]\n", 1, "a"),
+        ("'seed': 1\nseed: 2\n", 2, "seed"),
+    ],
+)
+def test_a_key_that_is_there_twice_is_named(tmp_path: Path, text: str, line: int, key: str) -> None:
+    """YAML would take the last one."""
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=rf"config.yaml line {line} .* the key '{key}' is there"):
+        load_yaml(path)
+
+
+def test_a_key_may_be_given_anew_where_a_mapping_is_merged(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("a: &a {x: 1, y: 2}\nb: {<<: *a, x: 3}\nc: {<<: *a}\n")
+    assert load_yaml(path) == {
+        "a": {"x": 1, "y": 2},
+        "b": {"x": 3, "y": 2},
+        "c": {"x": 1, "y": 2},
+    }

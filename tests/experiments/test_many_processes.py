@@ -20,7 +20,7 @@ from jaxser import sweep
 from jaxser.results.outcomes import read_outcomes
 from jaxser.runtime import sharding
 from jaxser.runtime.errors import InputError, report_errors
-from jaxser.runtime.files import held
+from jaxser.runtime.locks import held
 from jaxser.runtime.sharding import WHOLE, Share, join_processes
 
 # One batch shape for all, so that rows are the same bit for bit.

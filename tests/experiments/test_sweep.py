@@ -24,7 +24,7 @@ from jaxser.driver.run import predict
 from jaxser.experiments import sweep as sweep_run
 from jaxser.results.reading import read_rows
 from jaxser.runtime.errors import InputError, UsageError, report_errors
-from jaxser.runtime.files import held
+from jaxser.runtime.locks import held
 
 TEST_ROWS = 6
 EPSILONS = [0.001, 0.05]

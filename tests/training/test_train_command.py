@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import matplotlib.image
@@ -93,14 +94,19 @@ def test_another_config_on_the_same_folder_is_refused(
 def test_edited_architecture_is_refused(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = (trained / "config.yaml").read_text()
+    edited = tmp_path / "edited"
+    shutil.copytree(trained, edited)
+    text = (edited / "config.yaml").read_text()
     assert "name: emo18" in text
-    try:
-        (trained / "config.yaml").write_text(text.replace("name: emo18", "name: zhao19"))
-        with pytest.raises(jaxser.runtime.errors.InputError, match="another architecture"):
-            jaxser.load_victim(trained)
-    finally:
-        (trained / "config.yaml").write_text(text)
+    (edited / "config.yaml").write_text(text.replace("name: emo18", "name: zhao19"))
+    with pytest.raises(jaxser.runtime.errors.InputError, match="not what training wrote"):
+        jaxser.load_victim(edited)
+    # As runs from before there was a digest.
+    facts = json.loads((edited / "run.json").read_text())
+    del facts["config_sha256"]
+    (edited / "run.json").write_text(json.dumps(facts))
+    with pytest.raises(jaxser.runtime.errors.InputError, match="another architecture"):
+        jaxser.load_victim(edited)
 
 
 def test_early_stopping_keeps_the_best_epoch(tiny_corpus: Path, tmp_path: Path) -> None:
