@@ -14,6 +14,7 @@ from jaxser.driver.machine import Machine, make_machine
 from jaxser.driver.memory import is_out_of_memory, smaller_batch
 from jaxser.driver.programs import CLEAN, CLEAN_AGAIN
 from jaxser.driver.work import CleanPass, Source
+from jaxser.runtime.numerics import seed_key
 from jaxser.runtime.sharding import replicated
 from jaxser.victims.victim import Victim
 
@@ -28,8 +29,12 @@ _SAME_SUM = 1e-4
 
 
 def run_key(seed: int, mesh: Mesh) -> Key[Array, ""]:
-    """The key that all randomness of a run comes from, on every device."""
-    return jax.device_put(jax.random.key(seed), replicated(mesh))
+    """The key that all randomness of a run comes from, on every device.
+
+    Raises:
+      UsageError: see :func:`jaxser.runtime.numerics.seed_key`.
+    """
+    return jax.device_put(seed_key(seed), replicated(mesh))
 
 
 def look(victim: Victim | LogitsFn, source: Source, seed: int, mesh: Mesh, size: int) -> CleanPass:

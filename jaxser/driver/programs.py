@@ -78,7 +78,7 @@ class VictimFunction:
 
     def __call__(self, variables: Any, x: Float[Array, "batch ..."], *keys: Array) -> Array:
         arguments = (variables, x) if self._takes_variables else (x,)
-        return self._function(*arguments, *keys)
+        return self._function(*arguments, *keys).astype(jnp.float32)
 
     def logits_fn(
         self, variables: Any, keys: Key[Array, " batch"], draw: UInt[Array, " batch"]

@@ -126,7 +126,7 @@ class Pending:
 @functools.cache
 def no_change() -> dict[str, float]:
     """The measures of an input that is left as it was."""
-    still = jnp.ones((1, 1))
+    still = jnp.ones((1, 1), jnp.float32)
     return {name: float(values[0]) for name, values in perturbation_measures(still, still).items()}
 
 
