@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import jax
 
+from jaxser.runtime.errors import InputError
 from jaxser.runtime.numerics import fixed_numerics
 
 __all__ = ["Program", "compile_count", "compile_seconds"]
@@ -71,7 +72,16 @@ class Program:
     def _compile(self, *arguments: Any) -> Any:
         start = time.perf_counter()
         with fixed_numerics():
-            compiled = self._jitted.lower(*arguments).compile()
+            try:
+                compiled = self._jitted.lower(*arguments).compile()
+            except ValueError as error:
+                if "Reverse-mode differentiation" not in str(error):
+                    raise
+                # Nothing but the victim has loops that an attack differentiates.
+                raise InputError(
+                    "the victim has no gradient, as it loops by jax.lax.while_loop or a fori_loop "
+                    "of traced length; use jax.lax.scan in it, or an attack without gradients."
+                ) from error
         Program.total_seconds += time.perf_counter() - start
         Program.total_count += 1
         return compiled

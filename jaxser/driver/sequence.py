@@ -131,6 +131,7 @@ def _as_they_are(
         epsilon_amplitude=work.budgets[utterance, epsilon],
         prediction=work.clean.prediction[utterance],
         success=np.ones(rows, bool),
+        success_share=np.ones(rows, np.float32),
         steps=nothing,
         queries=nothing,
         gradients=nothing,

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
@@ -81,5 +82,5 @@ def seed_key(seed: int) -> Key[Array, ""]:
             f"{'negative' if number < 0 else 'larger'}."
         )
     # jax.random.key leaves out the upper half where 64 bits are off: 2**32 would be 0.
-    data = np.array([number >> 32, number % 2**32], np.uint32)
+    data = jnp.asarray(np.array([number >> 32, number % 2**32], np.uint32))
     return jax.random.wrap_key_data(data, impl="threefry2x32")
