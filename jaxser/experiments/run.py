@@ -125,7 +125,8 @@ class Run:
         if (flags & RANDOMISED).any():
             notes.append(
                 "the victim is randomised (two passes over the same speech differ): its gradients "
-                "are noisy, and the same row may come out differently under another seed"
+                "are noisy, the same row may come out differently under another seed, and a row "
+                "counts as robust where it withstands under each of several draws of the noise"
             )
         if (flags & BATCH_DEPENDENT).any():
             notes.append(

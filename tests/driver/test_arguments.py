@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import small_victims
 
-from jaxser import run_attack
+from jaxser import load_victim, run_attack
 from jaxser.attacks import FGSM, PGD, DeepFool, Square
 from jaxser.driver import memory, single_attack
 from jaxser.driver.run import attack_rows, clean_pass, predict
@@ -259,3 +259,9 @@ def test_ids_that_do_not_fit_32_bits_have_randomness_of_their_own() -> None:
     assert ids[0] == 0
     assert ids[3] == 2**32 - 1
     assert len(set(ids.tolist())) == 4
+
+
+@pytest.mark.parametrize("folder", [None, 12, b"runs/emo18", ["runs/emo18"]])
+def test_a_folder_that_is_no_path_is_refused(folder: Any) -> None:
+    with pytest.raises(UsageError, match="must be a path or a name"):
+        load_victim(folder)
