@@ -27,6 +27,7 @@ from jaxser.attacks.hyperparameters import check_bounds
 from jaxser.attacks.projections import Bounds, Norm, per_row
 
 __all__ = [
+    "BATCH_DEPENDENT",
     "FEW_CLASSES",
     "FLAG_NAMES",
     "MARGIN_FALLBACK",
@@ -60,6 +61,7 @@ NON_FINITE = 4
 FEW_CLASSES = 8
 RANDOMISED = 16
 PROBABILITIES = 32
+BATCH_DEPENDENT = 64
 FLAG_NAMES = {
     MARGIN_FALLBACK: "margin fallback",
     ZERO_GRADIENT: "zero gradient",
@@ -67,6 +69,7 @@ FLAG_NAMES = {
     FEW_CLASSES: "fewer classes than the loss needs",
     RANDOMISED: "randomised victim",
     PROBABILITIES: "output looks like probabilities",
+    BATCH_DEPENDENT: "logits depend on the batch",
 }
 
 

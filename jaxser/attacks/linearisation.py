@@ -53,7 +53,7 @@ class LinearisingAttack(MinimalNormAttack):
         if self.targeted:
             raise UsageError(
                 f"{self.name} leaves a label for the nearest other class and has no targeted "
-                "form; use targeted=False."
+                "form; give no target (--target, targeted=True), or take another attack."
             )
 
 

@@ -11,6 +11,9 @@ from typing import Any, ClassVar
 
 import jax
 
+from jaxser.runtime.errors import InputError
+from jaxser.runtime.numerics import fixed_numerics
+
 __all__ = ["Program", "compile_count", "compile_seconds"]
 
 
@@ -29,6 +32,7 @@ class Program:
 
     ``jax.jit`` compiles inside the first call, where compilation cannot be told from running, and
     would quietly compile again for other shapes. This takes one set of shapes and refuses others.
+    It computes in 32 bits and draws the same random numbers whatever JAX is set to.
 
     Args:
       function: pure, of arrays.
@@ -48,7 +52,8 @@ class Program:
     def __call__(self, *arguments: Any) -> Any:
         if self._compiled is None:
             self._compiled = self._compile(*arguments)
-        return self._compiled(*arguments)
+        with fixed_numerics():
+            return self._compiled(*arguments)
 
     def bytes_needed(self, *shapes: Any) -> int:
         """Device memory of a call with arguments of such shapes: theirs, the results', the rest."""
@@ -61,11 +66,22 @@ class Program:
 
     def result_shapes(self, *shapes: Any) -> Any:
         """Shapes of the results, found without compiling."""
-        return jax.eval_shape(self._jitted, *shapes)
+        with fixed_numerics():
+            return jax.eval_shape(self._jitted, *shapes)
 
     def _compile(self, *arguments: Any) -> Any:
         start = time.perf_counter()
-        compiled = self._jitted.lower(*arguments).compile()
+        with fixed_numerics():
+            try:
+                compiled = self._jitted.lower(*arguments).compile()
+            except ValueError as error:
+                if "Reverse-mode differentiation" not in str(error):
+                    raise
+                # Nothing but the victim has loops that an attack differentiates.
+                raise InputError(
+                    "the victim has no gradient, as it loops by jax.lax.while_loop or a fori_loop "
+                    "of traced length; use jax.lax.scan in it, or an attack without gradients."
+                ) from error
         Program.total_seconds += time.perf_counter() - start
         Program.total_count += 1
         return compiled

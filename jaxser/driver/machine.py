@@ -19,6 +19,7 @@ from jaxtyping import Array
 from jaxser.attacks.base import Attack, LogitsFn, NetworkAttack
 from jaxser.driver.programs import AttackPrograms, VictimFunction, VictimPrograms
 from jaxser.runtime.errors import InputError, UsageError
+from jaxser.runtime.numerics import fixed_numerics, without_64_bits
 from jaxser.runtime.sharding import batch_sharding, replicated
 from jaxser.victims.victim import Victim
 
@@ -159,6 +160,7 @@ def make_machine(
     if attack is not None and attack.finishes_early:
         fresh_rows = mesh.size * max(1, int(_REFILL_SHARE * slots / mesh.size))
     own = attack.variables if isinstance(attack, NetworkAttack) else ()
+    variables, own = without_64_bits((variables, own))
     leaves, structure = jax.tree.flatten(variables)
     shapes = tuple((np.shape(leaf), str(jnp.result_type(leaf))) for leaf in leaves)
     programs = _victim_programs(function, mesh, (score_rows, *input_shape), structure, shapes)
@@ -184,7 +186,8 @@ def _num_classes(victim: VictimFunction, variables: Any, shape: tuple[int, ...])
         keys = jax.random.split(jax.random.key(0), shape[0])
         return victim.logits_fn(variables, keys, jnp.zeros(shape[0], jnp.uint32))(x)
 
-    found = jax.eval_shape(logits, variables, jax.ShapeDtypeStruct(shape, jnp.float32))
+    with fixed_numerics():
+        found = jax.eval_shape(logits, variables, jax.ShapeDtypeStruct(shape, jnp.float32))
     if len(found.shape) != 2 or found.shape[0] != shape[0] or found.shape[1] < 2:
         raise InputError(
             f"the victim must map {list(shape)} to logits [{shape[0]}, classes] with "

@@ -7,11 +7,14 @@ meter.book(rows=16, useful_steps=160, queries=160, seconds=seconds).rows_per_sec
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from jaxtyping import Bool
 
 from jaxser.driver.ahead_of_time import compile_count, compile_seconds
 
-__all__ = ["Meter", "Progress", "Throughput", "Watch", "Watcher"]
+__all__ = ["Meter", "Progress", "Stages", "Throughput", "Watch", "Watcher"]
 
 _SECONDS_BETWEEN_LOOKS = 0.5
 
@@ -55,11 +58,80 @@ class Progress:
       queries: forward passes that attacks have spent.
       row_steps: attack steps taken, times batch slots.
       seconds: without compilation and without the caller's own time.
+      rows: that are finished; None where they are not counted.
+      stage: which member of an attack sequence is at work, in words; "" for a single attack.
+      withstood: rows that an attack sequence has tried, and goes on with.
+      seconds_left: an estimate; None for a single attack, whose finished rows tell.
     """
 
     queries: int
     row_steps: int
     seconds: float
+    rows: int | None = None
+    stage: str = ""
+    withstood: int = 0
+    seconds_left: float | None = None
+
+
+class Stages:
+    """How far the members of an attack sequence are.
+
+    Args:
+      names: of the members.
+      max_steps: of the members.
+      left: pairs that need an attack.
+      finished: pairs that need none.
+      meter: of the run.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        max_steps: Sequence[int],
+        left: Bool[np.ndarray, "utterances epsilons"],
+        finished: int,
+        meter: "Meter",
+    ) -> None:
+        self._names, self._max_steps, self._meter = names, max_steps, meter
+        self._undecided, self._tried = left.copy(), np.zeros_like(left)
+        self.finished = finished
+        self.begin(0)
+
+    def begin(self, stage: int) -> None:
+        """A member takes over."""
+        self._stage = stage
+        self._waiting = self._undecided.copy()
+        self._begun = self._counted = self._meter.row_steps
+        self._since = self._meter.elapsed()
+
+    def add(self, where: tuple[np.ndarray, ...], decided: Bool[np.ndarray, " rows"]) -> None:
+        """The member is through with some pairs."""
+        self._tried[where], self._waiting[where] = True, False
+        self._undecided[where] &= ~decided
+        self.finished += int(decided.sum())
+        self._counted = self._meter.row_steps
+
+    def progress(self, queries: int) -> Progress:
+        """How far all are."""
+        meter = self._meter
+        seconds = meter.elapsed()
+        # At most: what a row may yet go through with this member and with those that follow.
+        steps = int(self._waiting.sum()) * self._max_steps[self._stage]
+        steps = max(0, steps - (meter.row_steps - self._counted))
+        steps += int(self._undecided.sum()) * sum(self._max_steps[self._stage + 1 :])
+        # As fast as this member goes; before it has begun, as the run went.
+        taken, spent = meter.row_steps - self._begun, seconds - self._since
+        if not taken:
+            taken, spent = meter.row_steps, seconds
+        return Progress(
+            queries=queries,
+            row_steps=meter.row_steps,
+            seconds=seconds,
+            rows=self.finished,
+            stage=f"{self._names[self._stage]} ({self._stage + 1} of {len(self._names)})",
+            withstood=int((self._tried & self._undecided).sum()),
+            seconds_left=steps * spent / taken if taken else None,
+        )
 
 
 # Told how far a run is; whether it goes on.
@@ -126,6 +198,7 @@ class Watcher:
         self._watch, self._meter = watch, meter
         self._asked = time.monotonic()
         self.stopped = False
+        self.stages: Stages | None = None
 
     def look(self, queries: Callable[[], int]) -> None:
         """Report what rows at work have spent, if it is time to."""
@@ -134,6 +207,10 @@ class Watcher:
             return
         self._asked = now
         meter = self._meter
+        spent = meter.queries + queries()
+        if self.stages is not None:
+            self.stopped = not self._watch(self.stages.progress(spent))
+            return
         self.stopped = not self._watch(
-            Progress(meter.queries + queries(), meter.row_steps, meter.elapsed())
+            Progress(spent, meter.row_steps, meter.elapsed(), meter.throughput.rows)
         )

@@ -14,7 +14,7 @@ its noise depends on the seed, the utterance and the step, and on nothing else.
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -38,6 +38,7 @@ from jaxser.attacks.projections import row_norm
 from jaxser.attacks.randomised import RandomLogits
 from jaxser.driver.ahead_of_time import Program
 from jaxser.results.perturbation import perturbation_measures
+from jaxser.runtime.errors import InputError
 from jaxser.runtime.sharding import batch_sharding
 
 __all__ = [
@@ -50,7 +51,8 @@ __all__ = [
     "per_device",
 ]
 
-# Which noise of a randomised victim a pass sees; attack steps have their own numbers, from 0 up.
+# Which noise of a randomised victim a pass sees; attack steps have their own numbers, from 0 up,
+# and further looks at a finished row those below these, from the largest down.
 SCORE = np.uint32(2**32 - 1)
 CLEAN = np.uint32(2**32 - 2)
 CLEAN_AGAIN = np.uint32(2**32 - 3)
@@ -78,7 +80,19 @@ class VictimFunction:
 
     def __call__(self, variables: Any, x: Float[Array, "batch ..."], *keys: Array) -> Array:
         arguments = (variables, x) if self._takes_variables else (x,)
-        return self._function(*arguments, *keys)
+        try:
+            logits = self._function(*arguments, *keys)
+        except (InputError, MemoryError, jax.errors.JaxRuntimeError):
+            raise
+        except Exception as error:  # whatever a user's function does with arrays of JAX
+            said = next(iter(str(error).strip().splitlines()), "")[:300].rstrip(". ")
+            raise InputError(
+                f"the victim's function fails on inputs {x.dtype}{list(x.shape)} "
+                f"({type(error).__name__}: {said}); it must be a function of JAX arrays that "
+                "returns logits [batch, classes]."
+            ) from error
+        _check_logits(logits)
+        return jnp.asarray(logits, jnp.float32)
 
     def logits_fn(
         self, variables: Any, keys: Key[Array, " batch"], draw: UInt[Array, " batch"]
@@ -103,6 +117,24 @@ class VictimFunction:
             and self._takes_variables == other._takes_variables
             and self.randomised == other.randomised
         )
+
+
+def _check_logits(logits: Any) -> None:
+    """Refuse outputs that are no array of floats."""
+    if isinstance(logits, Mapping):
+        what = f"a dict of {', '.join(map(str, logits))}"[:80]
+    elif isinstance(logits, tuple | list):
+        what = f"a {type(logits).__name__} of {len(logits)}"
+    elif not isinstance(logits, jax.Array | np.ndarray):
+        what = f"a {type(logits).__name__}"
+    elif not jnp.issubdtype(logits.dtype, jnp.floating):
+        what = f"{logits.dtype}{list(logits.shape)}"
+    else:
+        return
+    raise InputError(
+        f"the victim's function must return logits, one array of floats [batch, classes], but "
+        f"returns {what}; wrap it in a function that returns the logits alone."
+    )
 
 
 def per_device(function: Callable[..., Any], mesh: Mesh, shared: int) -> Callable[..., Any]:
@@ -131,7 +163,7 @@ class VictimPrograms:
     """What runs on the devices whatever the attack."""
 
     def __init__(self, victim: VictimFunction, mesh: Mesh, num_classes: int) -> None:
-        self.num_classes = num_classes
+        self.num_classes, self.randomised = num_classes, victim.randomised
 
         def score(
             variables: Any, key: Array, draw: Array, ids: Array, x: Array, x_adv: Array

@@ -35,6 +35,7 @@ class AttackBar:
     def __init__(self, attack: str, rows: int, *, shown: bool = True) -> None:
         self._rows = rows
         self._rate, self._succeeded, self._queries = math.nan, 0, ""
+        self._progress: Progress | None = None
         self._bar = tqdm(
             total=rows,
             desc=attack,
@@ -66,6 +67,10 @@ class AttackBar:
         """Note what the rows at work have cost so far."""
         rate = progress.queries / progress.seconds
         self._queries = f"{progress.queries:,} queries ({rate:.1f}/s)"
+        self._progress = progress
+        if progress.rows:
+            # Not the last block's: rows of a later stage may be a long time at work.
+            self._rate = progress.rows / progress.seconds
 
     def _draw(self) -> None:
         seconds = _SECONDS_BETWEEN_BARS if sys.stderr.isatty() else _SECONDS_BETWEEN_LINES
@@ -73,11 +78,23 @@ class AttackBar:
             self._bar.set_postfix_str(self._figures())
 
     def _figures(self) -> str:
-        done = self._bar.n
-        if not done:
-            return self._queries or "compiling"
-        figures = [f"{self._rate:.1f} rows/s", self._queries]
-        figures += [f"success {self._succeeded / done:.1%}"]
-        if self._rate > 0:
-            figures += [f"{tqdm.format_interval((self._rows - done) / self._rate)} left"]
+        done, progress = int(self._bar.n), self._progress
+        # Rows that some members of a sequence have tried in vain count, though others follow.
+        tried = done + (progress.withstood if progress and done < self._rows else 0)
+        figures = [progress.stage] if progress and done < self._rows else []
+        if not tried:
+            return ", ".join(filter(None, [*figures, self._queries])) or "compiling"
+        if done:
+            figures += [f"{self._rate:.1f} rows/s"]
+        figures += [self._queries, f"success {self._succeeded / tried:.1%}"]
+        left = self._seconds_left(done)
+        if left is not None:
+            figures += [f"{tqdm.format_interval(left)} left"]
         return ", ".join(filter(None, figures))
+
+    def _seconds_left(self, done: int) -> float | None:
+        if done == self._rows:
+            return 0.0
+        if self._progress is not None and self._progress.stage:
+            return self._progress.seconds_left
+        return (self._rows - done) / self._rate if self._rate > 0 else None

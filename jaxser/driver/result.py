@@ -28,7 +28,9 @@ class AttackResult:
       clean_prediction: of the clean inputs, ``[batch]``; -1 where logits are not finite.
       x_adv: adversarial inputs.
       prediction: class of each adversarial input; -1 where its logits are not finite.
-      success: the prediction is not the attacked label, or is the target.
+      success: the prediction is not the attacked label, or is the target; of a randomised victim,
+        in any of the draws of its noise, one of which ``prediction`` then is of.
+      success_share: share of the draws in which it is; 0 or 1 where the victim has no noise.
       steps, queries, gradients: spent per row; what several ε share stands in each of their rows:
         FGSM's gradient, and all that an attack spends that looks for the smallest perturbation.
       flags: union of the bits in ``jaxser.attacks.base.FLAG_NAMES``.
@@ -48,6 +50,7 @@ class AttackResult:
     x_adv: Float[np.ndarray, "epsilons batch ..."]
     prediction: Int[np.ndarray, "epsilons batch"]
     success: Bool[np.ndarray, "epsilons batch"]
+    success_share: Float[np.ndarray, "epsilons batch"]
     steps: Int[np.ndarray, "epsilons batch"]
     queries: Int[np.ndarray, "epsilons batch"]
     gradients: Int[np.ndarray, "epsilons batch"]
@@ -63,6 +66,7 @@ RESULT_COLUMNS = (
     "epsilon_amplitude",
     "prediction",
     "success",
+    "success_share",
     "steps",
     "queries",
     "gradients",

@@ -24,7 +24,9 @@ class RowBlock:
       epsilon_index: position in the list of ε.
       epsilon_amplitude: ε in the units of the attack's norm.
       prediction: class of the adversarial input, -1 where its logits are not finite.
-      success: the prediction is not the attacked label, or is the target.
+      success: the prediction is not the attacked label, or is the target; of a randomised victim,
+        in any of the draws of its noise, one of which ``prediction`` then is of.
+      success_share: share of the draws in which it is; 0 or 1 where the victim has no noise.
       steps, queries, gradients, flags: as in the attack's state.
       stage: position of the member of an attack sequence that succeeded; -1 where none did or
         had to, and for a single attack.
@@ -41,6 +43,7 @@ class RowBlock:
     epsilon_amplitude: Float[np.ndarray, " rows"]
     prediction: Int[np.ndarray, " rows"]
     success: Bool[np.ndarray, " rows"]
+    success_share: Float[np.ndarray, " rows"]
     steps: Int[np.ndarray, " rows"]
     queries: Int[np.ndarray, " rows"]
     gradients: Int[np.ndarray, " rows"]

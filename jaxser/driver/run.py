@@ -13,14 +13,25 @@ Every device works on its own slice of the batch and needs nothing from the othe
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
-from jaxser.attacks.base import Attack, LogitsFn
+from jaxser.attacks.base import RANDOMISED, Attack, LogitsFn
+from jaxser.attacks.projections import Bounds
 from jaxser.driver.ahead_of_time import compile_count, compile_seconds
+from jaxser.driver.arguments import (
+    as_array,
+    check_epsilon_list,
+    check_victim,
+    check_within,
+    checked_attack,
+    checked_count,
+    checked_devices,
+)
 from jaxser.driver.budgets import EpsilonUnit, amplitudes, check_budgets
 from jaxser.driver.clean import look, run_key
 from jaxser.driver.machine import Loop, make_machine
@@ -28,11 +39,12 @@ from jaxser.driver.memory import choose_score_rows, round_up
 from jaxser.driver.meter import Meter, Throughput, Watch, Watcher
 from jaxser.driver.result import RESULT_COLUMNS, AttackResult
 from jaxser.driver.row_block import RowBlock
+from jaxser.driver.samples import scaled
 from jaxser.driver.sequence import AttackSequence, members, sequence_stream
 from jaxser.driver.single_attack import Run
 from jaxser.driver.work import CleanPass, Source, Work, checked_labels
 from jaxser.results.perturbation import MEASURES
-from jaxser.runtime.errors import InputError, UsageError
+from jaxser.runtime.errors import InputError
 from jaxser.runtime.sharding import make_mesh
 from jaxser.victims.victim import Victim
 
@@ -56,6 +68,7 @@ def run_attack(
     batch_size: int | None = None,
     loop: Loop | None = None,
     refill: bool = True,
+    draws: int = 5,
     devices: Sequence[jax.Device] | None = None,
 ) -> AttackResult:
     """Attack every input at every ε and return everything.
@@ -63,44 +76,48 @@ def run_attack(
     Args:
       victim: a :class:`Victim`, whose bounds replace the attack's default ones, or any function
         from ``[batch, ...]`` to logits ``[batch, classes]``.
-      waveforms: clean inputs.
+      waveforms: clean inputs within the bounds. Integer samples of speech (one axis beside the
+        batch's, bounds of (-1, 1)) are divided by the full scale of their type.
       labels: labels to leave, or targets of a targeted attack; None attacks the clean
         predictions.
       attack: what to run.
-      epsilons: budgets. As amplitudes: positive, in the units of the attack's norm; infinite
-        (no limit) for attacks that look for the smallest perturbation.
+      epsilons: a list of budgets. As amplitudes: positive, in the units of the attack's norm;
+        infinite (no limit) for attacks that look for the smallest perturbation.
       epsilon_unit: "amplitude", or a signal-to-noise ratio in dB that every input turns into an
         amplitude: "snr_peak" (L∞ attacks), "snr_power" (L∞ and L2 attacks).
-      seed: of all randomness.
+      seed: of all randomness; from 0 to 2**63 - 1.
       ids: one name or number per input, which its randomness depends on; its position by default.
-      batch_size: rows per batch over all devices, by the device and its memory by default; it
-        changes no result beyond float reordering. Where memory runs out it is halved.
+      batch_size: most rows per batch over all devices, by the device and its memory by default;
+        it changes no result beyond float reordering. Where memory runs out it is halved.
       loop: "host" calls the step from the host, "device" loops in the compiled program; the
         faster one for the backend by default.
       refill: give the slots of finished rows to the next rows.
+      draws: of a randomised victim's noise under which a finished row is looked at: it withstood
+        where it withstands in all, and ``success_share`` is the share where it does not.
       devices: to run on; all local ones by default.
 
     Raises:
-      InputError: inputs or labels that do not fit the victim or are not finite, a silent input
-        with an ε in dB, or no memory for a single row.
+      InputError: inputs or labels that do not fit the victim, are not finite or outside the
+        bounds; a victim that fails or returns no logits; a silent input with an ε in dB, or no
+        memory for a single row.
       UsageError: an ε out of range, or another bad argument.
     """
-    waveforms = np.asarray(waveforms, np.float32)
+    check_victim(victim)
+    attack = _with_bounds(checked_attack(attack), victim)
+    check_epsilon_list(epsilons)
+    waveforms = as_array("waveforms", waveforms)
     if waveforms.ndim < 2 or len(waveforms) == 0:
         raise InputError(
             f"waveforms must be [batch, ...] with at least one row, but have shape "
             f"{waveforms.shape}; add an axis for the batch."
         )
-    bad = ~np.isfinite(waveforms).reshape(len(waveforms), -1).all(axis=1)
-    if bad.any():
-        raise InputError(
-            f"waveforms[{int(bad.argmax())}] holds NaN or infinity ({int(bad.sum())} rows do); "
-            "leave such rows out."
-        )
+    waveforms = scaled(waveforms, _input_bounds(victim, attack))
     seconds_before, count_before = compile_seconds(), compile_count()
-    clean = clean_pass(
-        victim, waveforms, seed=seed, ids=ids, batch_size=batch_size, devices=devices
-    )
+    source, mesh = Source(waveforms, None, ids), _mesh(devices)
+    check_within(source, _valid_range(victim, attack))
+    # In the batches of the attack, so that there is one program less to compile.
+    score_rows = _score_rows(batch_size, len(source), mesh, len(epsilons))
+    clean = look(victim, source, seed, mesh, score_rows)
     if labels is None:
         unknown = clean.prediction < 0
         if unknown.any():
@@ -109,7 +126,7 @@ def run_attack(
                 "so there is no prediction to attack; leave such rows out or give labels."
             )
         labels = clean.prediction
-    attacked = np.asarray(labels)
+    attacked = as_array("labels", labels)
     shape = (len(epsilons), len(waveforms))
     x_adv = np.zeros(shape + waveforms.shape[1:], np.float32)
     columns: dict[str, np.ndarray] = {}
@@ -127,6 +144,7 @@ def run_attack(
         keep_x_adv=True,
         loop=loop,
         refill=refill,
+        draws=draws,
         devices=devices,
         clean=clean,
     ):
@@ -161,8 +179,11 @@ def predict(
     devices: Sequence[jax.Device] | None = None,
 ) -> Int[np.ndarray, " rows"]:
     """Clean predictions, -1 where logits are not finite; see :func:`clean_pass`."""
-    clean = clean_pass(victim, waveforms, subset=subset, batch_size=batch_size, devices=devices)
-    return clean.prediction
+    check_victim(victim)
+    mesh = _mesh(devices)
+    source = Source(waveforms, subset, None, _input_bounds(victim))
+    size = _score_rows(batch_size, len(source), mesh)
+    return look(victim, source, 0, mesh, size, oddities=False).prediction
 
 
 def clean_pass(
@@ -177,7 +198,8 @@ def clean_pass(
 ) -> CleanPass:
     """What the victim makes of the clean inputs: predictions, and what is odd about its outputs.
 
-    Whether the victim is randomised is seen by a second pass over the first batch.
+    Whether the victim is randomised is seen by a second pass over the first batch, and whether its
+    logits of an input depend on the others in its batch by passes over a few inputs alone.
 
     Args:
       victim: see :func:`run_attack`.
@@ -188,8 +210,10 @@ def clean_pass(
       batch_size: rows per batch over all devices.
       devices: to run on; all local ones by default.
     """
-    source, mesh = Source(waveforms, subset, ids), _mesh(devices)
-    return look(victim, source, seed, mesh, _score_rows(batch_size, source, mesh))
+    check_victim(victim)
+    mesh = _mesh(devices)
+    source = Source(waveforms, subset, ids, _input_bounds(victim))
+    return look(victim, source, seed, mesh, _score_rows(batch_size, len(source), mesh))
 
 
 def attack_rows(
@@ -207,6 +231,7 @@ def attack_rows(
     keep_x_adv: bool = False,
     loop: Loop | None = None,
     refill: bool = True,
+    draws: int = 5,
     devices: Sequence[jax.Device] | None = None,
     clean: CleanPass | None = None,
     watch: Watch | None = None,
@@ -227,9 +252,15 @@ def attack_rows(
 
     The other arguments and the errors are those of :func:`run_attack`.
     """
-    source, mesh = Source(waveforms, subset, ids), _mesh(devices)
-    attack = _with_bounds(attack, victim)
-    score_rows = _score_rows(batch_size, source, mesh)
+    check_victim(victim)
+    check_epsilon_list(epsilons)
+    number_of_draws = checked_count("draws", draws)
+    mesh, attack = _mesh(devices), _with_bounds(checked_attack(attack), victim)
+    source = Source(waveforms, subset, ids, _input_bounds(victim, attack))
+    if len(source.input_shape) == 1:
+        check_within(source, _valid_range(victim, attack))
+    # Rows of all ε are scored together, so that a few utterances at many ε fill a batch.
+    score_rows = _score_rows(batch_size, len(source), mesh, len(epsilons))
     machine = make_machine(
         victim, source.input_shape, attack=None, mesh=mesh, slots=score_rows, score_rows=score_rows
     )
@@ -238,6 +269,7 @@ def attack_rows(
     labels = checked_labels(labels, len(source), num_classes)
     if clean is None:
         clean = look(victim, source, seed, mesh, score_rows)
+    noisy = machine.victim.randomised or bool((clean.flags & RANDOMISED).any())
     work = Work(
         source=source,
         labels=labels,
@@ -247,6 +279,7 @@ def attack_rows(
         key=run_key(seed, mesh),
         targeted=attack.targeted,
         keep_x_adv=keep_x_adv,
+        draws=number_of_draws if noisy else 1,
     )
     meter = Meter()
     run = Run(
@@ -266,24 +299,39 @@ def attack_rows(
 
 
 def _mesh(devices: Sequence[jax.Device] | None) -> Mesh:
-    return make_mesh(jax.local_devices() if devices is None else list(devices))
+    return make_mesh(checked_devices(devices))
 
 
-def _score_rows(asked: int | None, source: Source, mesh: Mesh) -> int:
-    """Rows of a batch that is only looked at: as asked, or by the device."""
+def _score_rows(asked: int | None, utterances: int, mesh: Mesh, epsilons: int = 1) -> int:
+    """Rows of a batch that is only looked at: as asked, but no more than there are, or by the
+    device."""
+    rows = utterances * max(1, epsilons)
     if asked is None:
-        return choose_score_rows(len(source), mesh)
-    if asked < 1:
-        raise UsageError(f"batch_size must be at least 1, not {asked}.")
-    return round_up(asked, mesh)
+        # Where rows share a batch, the clean pass has to see how they get along.
+        return max(choose_score_rows(utterances, mesh), round_up(min(2 * mesh.size, rows), mesh))
+    return round_up(min(checked_count("batch_size", asked), rows), mesh)
+
+
+def _input_bounds(victim: Victim | LogitsFn, attack: Any = None) -> Bounds:
+    """Bounds that say in which unit inputs are: the victim's, or a bare function's attack's."""
+    if isinstance(victim, Victim):
+        return victim.bounds
+    return _DEFAULT_BOUNDS if attack is None else attack.bounds
 
 
 def _with_bounds(
     attack: Attack | AttackSequence, victim: Victim | LogitsFn
 ) -> Attack | AttackSequence:
     """The attack within the victim's bounds, unless it has bounds of its own."""
-    if not isinstance(attack, Attack | AttackSequence):
-        raise UsageError(f"{attack!r} is not an attack; give one such as jaxser.attacks.PGD().")
     if isinstance(victim, Victim) and attack.bounds == _DEFAULT_BOUNDS:
         return dataclasses.replace(attack, bounds=victim.bounds)  # type: ignore[type-var]
     return attack
+
+
+def _valid_range(victim: Victim | LogitsFn, attack: Attack | AttackSequence) -> Bounds:
+    """Where inputs may lie: within the victim's bounds, or in those that an attack adds to them."""
+    bounds = _input_bounds(victim, attack)
+    if bounds is None or attack.bounds is None:
+        return bounds
+    # An attack's own may be narrower, too: they are where it may put a sample.
+    return min(bounds[0], attack.bounds[0]), max(bounds[1], attack.bounds[1])

@@ -18,12 +18,12 @@ from jaxtyping import Float, Int
 from jaxser.attacks.losses import is_successful
 from jaxser.driver.machine import Machine
 from jaxser.driver.meter import Meter
-from jaxser.driver.programs import SCORE
+from jaxser.driver.programs import CLEAN_AGAIN, SCORE
 from jaxser.driver.row_block import RowBlock
 from jaxser.driver.work import Work
 from jaxser.results.perturbation import MEASURES, perturbation_measures
 
-__all__ = ["Pending", "block_of", "no_change", "padded", "score"]
+__all__ = ["Pending", "block_of", "no_change", "over_draws", "padded", "score"]
 
 # Finished rows are scored when they fill a batch, or after so long.
 _SECONDS_TO_WAIT = 10.0
@@ -111,7 +111,8 @@ class Pending:
         if work.keep_x_adv:
             scored["x_adv"] = arrays["x_adv"]
         host = jax.device_get({**scored, **{name: arrays[name] for name in _COSTS}})
-        yield self._finish(rows, {name: values[: len(rows)] for name, values in host.items()})
+        host = {name: values[: len(rows)] for name, values in host.items()}
+        yield self._finish(rows, over_draws(host, work, self._utterance[rows]))
         self._meter.resume()
 
     def _reserve(self, state: Any) -> Any:
@@ -126,14 +127,45 @@ class Pending:
 @functools.cache
 def no_change() -> dict[str, float]:
     """The measures of an input that is left as it was."""
-    still = jnp.ones((1, 1))
+    still = jnp.ones((1, 1), jnp.float32)
     return {name: float(values[0]) for name, values in perturbation_measures(still, still).items()}
 
 
 def score(machine: Machine, work: Work, ids: Any, x: Any, x_adv: Any) -> dict[str, Any]:
-    """Prediction, measures and largest sample of adversarial inputs, still on the device."""
-    scored = machine.victim.score(machine.variables, work.key, SCORE, ids, x, x_adv)
-    return {name: scored[name] for name in ("prediction", "largest", *MEASURES)}
+    """Prediction, measures and largest sample of adversarial inputs, still on the device.
+
+    Where the victim has noise, "more" are the predictions ``[rows, draws - 1]`` under other noise.
+    """
+    variables, key = machine.variables, work.key
+    scored = machine.victim.score(variables, key, SCORE, ids, x, x_adv)
+    found = {name: scored[name] for name in ("prediction", "largest", *MEASURES)}
+    if work.draws > 1:
+        draws = [np.uint32(CLEAN_AGAIN - nth) for nth in range(1, work.draws)]
+        more = [
+            machine.victim.score(variables, key, draw, ids, x, x_adv)["prediction"]
+            for draw in draws
+        ]
+        found["more"] = jnp.stack(more, axis=1)
+    return found
+
+
+def over_draws(
+    host: dict[str, np.ndarray], work: Work, utterance: Int[np.ndarray, " rows"]
+) -> dict[str, np.ndarray]:
+    """What :func:`score` found under all noise as one prediction and a share of successes.
+
+    A row withstood where it withstands under all noise; otherwise its prediction is the first that
+    the attack wants.
+    """
+    each = host["prediction"][:, None]
+    if "more" in host:
+        each = np.concatenate([each, host.pop("more")], axis=1)
+    reached = is_successful(each, work.labels[utterance][:, None], work.targeted)
+    first = reached.argmax(axis=1)  # the first of all where none is
+    return host | {
+        "prediction": each[np.arange(len(each)), first],
+        "success_share": reached.mean(axis=1, dtype=np.float32),
+    }
 
 
 def block_of(
@@ -150,8 +182,8 @@ def block_of(
     """Finished rows with their share of the time, which are booked with the meter.
 
     Args:
-      host: arrays ``[rows]`` that the host read: those of :func:`score`, the costs, and ``x_adv``
-        where it is asked for.
+      host: arrays ``[rows]`` that the host read: those of :func:`score` after :func:`over_draws`,
+        the costs, and ``x_adv`` where it is asked for.
       work: what is attacked.
       utterance, epsilon: the pair of each row.
       found_norm: see :class:`RowBlock`.
@@ -166,6 +198,7 @@ def block_of(
         epsilon_amplitude=work.budgets[utterance, epsilon],
         prediction=host["prediction"],
         success=is_successful(host["prediction"], work.labels[utterance], work.targeted),
+        success_share=host["success_share"],
         steps=host["steps"],
         queries=host["queries"],
         gradients=host["gradients"],

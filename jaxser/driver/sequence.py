@@ -20,7 +20,7 @@ from jaxtyping import Int
 from jaxser.attacks.base import Attack
 from jaxser.attacks.losses import is_successful
 from jaxser.attacks.projections import Bounds
-from jaxser.driver.meter import Meter, Watcher
+from jaxser.driver.meter import Meter, Stages, Watcher
 from jaxser.driver.row_block import RowBlock
 from jaxser.driver.scoring import no_change
 from jaxser.driver.work import Work
@@ -87,7 +87,15 @@ def sequence_stream(
         yield _as_they_are(work, some, meter, finished)
     spent = {name: np.zeros(left.shape) for name in _SUMMED}
     flags = np.zeros(left.shape, np.uint32)
+    stages = watcher.stages = Stages(
+        [member.name for member in members],
+        [member.max_steps for member in members],
+        left,
+        finished,
+        meter,
+    )
     for stage, member in enumerate(members):
+        stages.begin(stage)
         last = stage == len(members) - 1
         survivors = left.copy()
         for block in run_member(member, left):
@@ -97,9 +105,9 @@ def sequence_stream(
             flags[where] |= block.flags
             survivors[where] &= ~block.success
             decided = block.success | last
+            stages.add(where, decided)
             if not decided.any():
                 continue
-            finished += int(decided.sum())
             total: dict[str, Any] = {
                 name: spent[name][where].astype(getattr(block, name).dtype) for name in _SUMMED
             }
@@ -108,7 +116,7 @@ def sequence_stream(
                 flags=flags[where],
                 stage=np.where(block.success, stage, -1),
                 found_norm=np.full(len(block), np.nan),
-                throughput=dataclasses.replace(block.throughput, rows=finished),
+                throughput=dataclasses.replace(block.throughput, rows=stages.finished),
                 **total,
             )
             yield summed.take(decided)
@@ -131,6 +139,7 @@ def _as_they_are(
         epsilon_amplitude=work.budgets[utterance, epsilon],
         prediction=work.clean.prediction[utterance],
         success=np.ones(rows, bool),
+        success_share=np.ones(rows, np.float32),
         steps=nothing,
         queries=nothing,
         gradients=nothing,

@@ -14,7 +14,7 @@ from jaxser.attacks.base import Attack, SharedDirection
 from jaxser.driver.machine import Machine
 from jaxser.driver.meter import Meter, Watcher
 from jaxser.driver.row_block import RowBlock
-from jaxser.driver.scoring import block_of, padded, score
+from jaxser.driver.scoring import block_of, over_draws, padded, score
 from jaxser.driver.work import Work
 
 __all__ = ["shared_direction_stream", "shares_direction"]
@@ -79,6 +79,7 @@ def shared_direction_stream(
             host = {name: np.concatenate([one[name] for one in each]) for name in each[0]}
             _, *columns = zip(*rows, strict=True)
             utterance, epsilon, host["flags"] = map(np.concatenate, columns)
+            host = over_draws(host, work, utterance)
             one = np.ones(len(utterance), np.int32)
             host |= {"steps": one, "queries": one, "gradients": one}
             # One step served all ε of an utterance: it is booked with the first.

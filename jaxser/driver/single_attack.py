@@ -92,9 +92,11 @@ class Run:
 
     def _slots(self, attack: Attack, left: Bool[np.ndarray, "utterances epsilons"]) -> int:
         # A shared direction is followed in the batches that are scored.
-        if self.batch_size is not None or shares_direction(attack):
+        if shares_direction(attack):
             return self.score_rows
         rows = left.any(axis=1).sum() if attack.minimal_norm else left.sum()
+        if self.batch_size is not None:
+            return round_up(min(self.batch_size, int(rows)), self.mesh)
         return choose_slots(
             self.victim,
             attack,

@@ -212,8 +212,12 @@ def _put_clean(
     where: Bool[np.ndarray, " rows"],
 ) -> None:
     """Put the clean input in the place of an adversarial one."""
-    host["prediction"][where] = work.clean.prediction[utterance[where]]
+    own = utterance[where]
+    host["prediction"][where] = work.clean.prediction[own]
+    host["success_share"][where] = is_successful(
+        work.clean.prediction[own], work.labels[own], work.targeted
+    )
     for name, value in no_change().items():
         host[name][where] = value
     if "x_adv" in host:
-        host["x_adv"][where] = work.source.batch(utterance[where])
+        host["x_adv"][where] = work.source.batch(own)

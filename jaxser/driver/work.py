@@ -5,13 +5,16 @@ source.batch(np.array([1, 0]))                                      # [2, ...] f
 """
 
 import dataclasses
+import operator
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt
 
+from jaxser.attacks.projections import Bounds
 from jaxser.corpora.table import numeric_id
+from jaxser.driver.samples import check_samples, scaled
 from jaxser.runtime.errors import InputError
 
 __all__ = [
@@ -29,9 +32,10 @@ class Source:
       waveforms: clean inputs ``[batch, ...]``; a memory map is read batch by batch.
       subset: positions to attack; all by default.
       ids: one name or number per attacked input; its position by default.
+      bounds: valid range of an input, or None; integers are scaled as :func:`scaled` says.
 
     Raises:
-      InputError: nothing to attack, or another number of ids.
+      InputError: nothing to attack, inputs that are no samples, or ids that do not fit.
     """
 
     def __init__(
@@ -39,8 +43,10 @@ class Source:
         waveforms: Float[np.ndarray, "batch ..."],
         subset: Int[np.ndarray, " rows"] | None = None,
         ids: Sequence[str] | Sequence[int] | None = None,
+        bounds: Bounds = (-1.0, 1.0),
     ) -> None:
-        self._waveforms = waveforms
+        self._waveforms, self._bounds = waveforms, bounds
+        check_samples(np.dtype(waveforms.dtype), self.input_shape, bounds)
         self._subset = np.arange(len(waveforms)) if subset is None else np.asarray(subset)
         if len(self._subset) == 0:
             raise InputError("there is nothing to attack: the selection has no utterance.")
@@ -61,8 +67,7 @@ class Source:
     def ids(self) -> UInt[np.ndarray, " rows"]:
         """What the randomness of each input depends on."""
         names = range(len(self)) if self._names is None else self._names
-        numbers = [numeric_id(each) if isinstance(each, str) else int(each) for each in names]
-        return np.array([number % 2**32 for number in numbers], np.uint32)
+        return np.array([_number(each) for each in names], np.uint32)
 
     def name(self, row: int) -> str:
         """What an error calls an input."""
@@ -71,7 +76,19 @@ class Source:
         return f"utterance {self._names[row]}"
 
     def batch(self, rows: Int[np.ndarray, " rows"]) -> Float[np.ndarray, "rows ..."]:
-        return np.asarray(self._waveforms[self._subset[rows]], np.float32)
+        return scaled(np.asarray(self._waveforms[self._subset[rows]]), self._bounds)
+
+
+def _number(name: str | int) -> int:
+    """What the randomness of an input depends on."""
+    if isinstance(name, str):
+        return numeric_id(name)
+    try:
+        number = operator.index(name)
+    except TypeError:
+        raise InputError(f"an id must be a name or a whole number, not {name!r:.80}.") from None
+    # What does not fit into 32 bits must not have the randomness of what does.
+    return number if 0 <= number < 2**32 else numeric_id(str(number))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,8 +97,8 @@ class CleanPass:
 
     Attributes:
       prediction: -1 where logits are not finite.
-      flags: RANDOMISED where two passes differ, PROBABILITIES where the outputs are in [0, 1]
-        and sum to 1.
+      flags: RANDOMISED where two passes differ, BATCH_DEPENDENT where a few inputs have other
+        logits alone than among others, PROBABILITIES where the outputs are in [0, 1] and sum to 1.
     """
 
     prediction: Int[np.ndarray, " rows"]
@@ -105,6 +122,7 @@ class Work:
       key: of the run, on the devices.
       targeted: whether labels are to be reached.
       keep_x_adv: bring the adversarial inputs to the host.
+      draws: of the victim's noise under which a finished row is looked at; 1 where it has none.
     """
 
     source: Source
@@ -115,6 +133,7 @@ class Work:
     key: Array
     targeted: bool
     keep_x_adv: bool
+    draws: int = 1
 
     def arrays(
         self,

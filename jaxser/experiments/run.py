@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jaxser.attacks import Attack
-from jaxser.attacks.base import PROBABILITIES, RANDOMISED
+from jaxser.attacks.base import BATCH_DEPENDENT, PROBABILITIES, RANDOMISED
 from jaxser.config import AttackCommandConfig, to_mapping
 from jaxser.corpora import Corpus, Utterance
 from jaxser.corpora.table import file_of_id
@@ -125,7 +125,14 @@ class Run:
         if (flags & RANDOMISED).any():
             notes.append(
                 "the victim is randomised (two passes over the same speech differ): its gradients "
-                "are noisy, and the same row may come out differently under another seed"
+                "are noisy, the same row may come out differently under another seed, and a row "
+                "counts as robust where it withstands under each of several draws of the noise"
+            )
+        if (flags & BATCH_DEPENDENT).any():
+            notes.append(
+                "the victim's logits of an utterance depend on the others in its batch (batch "
+                "statistics, as a rule): rows are not results of their own; load the victim in "
+                "evaluation mode"
             )
         alike = int((flags & PROBABILITIES != 0).sum())
         if alike:

@@ -33,6 +33,7 @@ from jaxser.results.intervals import clustered_means
 from jaxser.runtime.checkpoint import load_variables
 from jaxser.runtime.errors import InputError, UsageError
 from jaxser.runtime.files import write_text
+from jaxser.runtime.numerics import seed_key
 from jaxser.runtime.provenance import fingerprint_of
 from jaxser.runtime.sharding import batch_sharding, make_mesh, replicated
 from jaxser.training.folder import begun, describe_run, run_folder
@@ -157,7 +158,7 @@ class _Run:
         )
         steps_per_epoch = LoopSettings.of(config.training, len(train)).steps_per_epoch
         optimizer = make_optimizer(config.training, steps_per_epoch)
-        init_key, step_key = jax.random.split(jax.random.key(config.seed))
+        init_key, step_key = jax.random.split(seed_key(config.seed))
         module = generator_module(config, len(self.labels))
         variables = jax.jit(functools.partial(initialise, module))(init_key)
         if config.generator.start is not None and not begun(config.out):

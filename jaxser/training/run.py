@@ -31,6 +31,7 @@ from jaxser.results.metrics import accuracy, confusion_matrix, macro_f1, uar
 from jaxser.runtime.checkpoint import load_variables
 from jaxser.runtime.errors import UsageError
 from jaxser.runtime.files import write_text
+from jaxser.runtime.numerics import seed_key
 from jaxser.runtime.sharding import batch_sharding, make_mesh, replicated
 from jaxser.training.folder import begun, describe_run, run_folder
 from jaxser.training.input_pipeline import WaveformSource, evaluation_batches
@@ -114,7 +115,7 @@ def _train(config: TrainConfig, prepared: Prepared, watch: Watch | None) -> Trai
     blocks = _blocks(config, model)
     steps_per_epoch = LoopSettings.of(config.training, len(train)).steps_per_epoch
     optimizer = make_optimizer(config.training, steps_per_epoch, blocks)
-    init_key, step_key = jax.random.split(jax.random.key(config.seed))
+    init_key, step_key = jax.random.split(seed_key(config.seed))
     shape = (config.corpus.num_samples,)
     state = init_state(
         model,

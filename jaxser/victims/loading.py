@@ -4,6 +4,7 @@ victim = load_victim("runs/emo18")
 victim = load_victim("superb/hubert-base-superb-er", samples=96_000)
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,8 @@ def load_victim(
         another sample rate, or ``samples`` are too few for it.
       UsageError: the victim has no features; settings that a run has not.
     """
+    if not isinstance(folder, str | os.PathLike):
+        raise UsageError(f"a victim's folder must be a path or a name, not {folder!r:.80}.")
     found = _pretrained_folder(folder)
     if found is not None:
         if domain != "waveform":

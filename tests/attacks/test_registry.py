@@ -39,3 +39,17 @@ def test_a_wrong_file_is_refused(tmp_path: Path) -> None:
         _named_attack(str(path))
     with pytest.raises(UsageError, match="no attack 'pdg'; did you mean 'pgd'"):
         from_parameters("pdg", {})
+
+
+def test_attacks_without_a_target_say_so_in_the_user_s_words() -> None:
+    """Whoever gives --target has never seen the hyper-parameter that it becomes."""
+    refused = []
+    for name in set(ATTACKS) - {"staanet"}:  # whose generator has its own targets
+        try:
+            assert from_parameters(name, {"targeted": True}).targeted
+        except UsageError as error:
+            refused.append(str(error))
+    assert len(refused) == 3  # deepfool, sparsefool, fab
+    for sentence in refused:
+        assert "--target" in sentence
+        assert "targeted=False" not in sentence

@@ -1,6 +1,7 @@
 """Victims with noise of their own: it belongs to the row, and the rows say that it is there."""
 
-from typing import Any
+import dataclasses
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -10,14 +11,26 @@ import small_victims
 from toy_attacks import Listening
 
 from jaxser import run_attack
-from jaxser.attacks import FGSM, PGD
-from jaxser.attacks.base import PROBABILITIES, RANDOMISED
+from jaxser.attacks import FGSM, PGD, DeepFool
+from jaxser.attacks.base import BATCH_DEPENDENT, PROBABILITIES, RANDOMISED
 from jaxser.driver.result import AttackResult
 from jaxser.driver.run import clean_pass
 from jaxser.runtime.errors import UsageError
 from jaxser.victims.victim import Victim
 
 DEVICES = jax.devices()
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """Two attacks, one after the other."""
+
+    name: ClassVar[str] = "pair"
+    targeted: bool = False
+    bounds: Any = (-1.0, 1.0)
+
+    def attacks(self, num_classes: int) -> tuple[Any, ...]:
+        return FGSM(), PGD(steps=3)
 
 
 def noisy_apply(variables: Any, x: jax.Array, keys: jax.Array) -> jax.Array:
@@ -102,6 +115,109 @@ def test_victims_that_are_random_behind_the_scenes_are_noticed() -> None:
     options: dict[str, Any] = {"batch_size": 5, "devices": DEVICES[:1]}
     assert (clean_pass(sneaky, x, **options).flags & RANDOMISED).all()
     assert not clean_pass(victim, x, **options).flags.any()
+
+
+def spread(victim: Any, x_adv: np.ndarray, y: np.ndarray, draws: int) -> np.ndarray:
+    """Success of each row under so many draws of the victim's noise."""
+    found = [
+        np.asarray(victim.logits(x_adv, jax.random.split(jax.random.key(100 + draw), len(y))))
+        for draw in range(draws)
+    ]
+    return np.stack([logits.argmax(axis=1) != y for logits in found])
+
+
+@pytest.mark.parametrize("attack", [FGSM(), PGD(steps=4), DeepFool(), Pair()], ids=str)
+def test_success_is_a_share_over_fresh_draws(attack: Any) -> None:
+    order = np.arange(16)
+    epsilon = [np.inf] if getattr(attack, "minimal_norm", False) else [0.02]
+    options: dict[str, Any] = {"seed": 5, "batch_size": 8, "devices": DEVICES[:1]}
+    x, y = small_victims.waveforms(24)[order], small_victims.labels(24)[order]
+
+    def rows(draws: int, **more: Any) -> AttackResult:
+        return run_attack(noisy_victim(), x, y, attack, epsilon, draws=draws, **(options | more))
+
+    one, many = rows(1), rows(40)
+    # A row has withstood where it withstands under all noise, of which the first draw is one.
+    np.testing.assert_array_equal(many.success, many.success_share > 0)
+    np.testing.assert_array_equal(many.success, many.prediction != y)
+    assert set(np.unique(one.success_share)) <= {0, 1}
+    assert (many.success >= one.success).all()
+    assert ((many.success_share > 0) & (many.success_share < 1)).any()
+    if not isinstance(attack, Pair):  # which ends where the first member has any success
+        np.testing.assert_array_equal(many.x_adv, one.x_adv)
+        fresh = spread(noisy_victim(), many.x_adv[0], y, 200).mean(axis=0)
+        np.testing.assert_allclose(many.success_share[0], fresh, atol=0.3)
+        assert abs(many.success_share.mean() - fresh.mean()) < 0.03
+    # The draws are the row's own, as all its noise is.
+    other = rows(40, batch_size=4)
+    np.testing.assert_array_equal(other.success_share, many.success_share)
+    assert (rows(40, seed=6).success_share != many.success_share).any()
+    assert set(np.unique(5 * rows(5).success_share).tolist()) <= set(range(6))
+
+
+def test_victims_without_noise_are_looked_at_once() -> None:
+    victim, x = small_victims.small_victim("conv"), small_victims.waveforms(4)
+    result = run_attack(victim, x, None, PGD(steps=2), [0.05], batch_size=4)
+    np.testing.assert_array_equal(result.success_share, result.success)
+
+
+def of_batch_statistics(x: jax.Array) -> jax.Array:
+    return (x - x.mean(axis=0, keepdims=True)) / (x.std(axis=0, keepdims=True) + 1e-5)
+
+
+# What a row's neighbours, or its place, do to it.
+DEPENDENT = {
+    "batch statistics": of_batch_statistics,
+    "the batch's mean": lambda x: x + x.mean(axis=0, keepdims=True),
+    "the batch's peak": lambda x: x / jnp.abs(x).max(),
+    "a sum over rows": lambda x: x + 0.1 * x.sum(axis=0, keepdims=True),
+    "attention over rows": lambda x: jax.nn.softmax(x @ x.T, axis=1) @ x,
+    "the row before": lambda x: x + jnp.roll(x, 1, axis=0),
+    "the place": lambda x: x + 0.3 * jnp.arange(len(x))[:, None],
+    "the first row": lambda x: x - 0.5 * x[:1],
+}
+
+
+def summed(x: jax.Array) -> jax.Array:
+    return x @ jnp.asarray(small_victims.linear_weights()["kernel"])
+
+
+@pytest.mark.parametrize("rows", [1, 2, 9])
+@pytest.mark.parametrize("name", DEPENDENT)
+def test_victims_whose_rows_depend_on_the_batch_are_noticed(name: str, rows: int) -> None:
+    mix, x = DEPENDENT[name], small_victims.waveforms(rows)
+
+    def victim(x: jax.Array) -> jax.Array:
+        return summed(mix(x))
+
+    result = run_attack(victim, x, None, FGSM(), [0.01, 0.02], batch_size=4, devices=DEVICES[:1])
+    assert (result.flags & BATCH_DEPENDENT).all()
+    assert not (result.flags & RANDOMISED).any()
+
+
+@pytest.mark.parametrize("kind", ["linear", "conv", "spectrogram", "front_end"])
+@pytest.mark.parametrize("rows", [1, 2, 9])
+def test_victims_whose_rows_are_their_own_are_not_accused(kind: str, rows: int) -> None:
+    x = small_victims.inputs(kind, rows)
+    for devices in (DEVICES[:1], DEVICES[:2]):
+        result = run_attack(
+            small_victims.small_victim(kind), x, None, FGSM(), [0.1, 0.2], devices=devices
+        )
+        assert not (result.flags & (BATCH_DEPENDENT | RANDOMISED)).any()
+
+
+def test_noise_that_rows_share_is_noticed() -> None:
+    plain = small_victims.small_victim("conv")
+
+    def apply(variables: Any, x: jax.Array, keys: jax.Array) -> jax.Array:
+        noise = jax.random.normal(keys[0], x.shape)
+        return small_victims.conv_apply(variables, x + 0.02 * noise)
+
+    shared = Victim(apply, plain.variables, plain.labels, plain.input_shape, randomised=True)
+    x = small_victims.waveforms(8)
+    options: dict[str, Any] = {"batch_size": 8, "devices": DEVICES[:1]}
+    assert (clean_pass(shared, x, **options).flags & BATCH_DEPENDENT).all()
+    assert not (clean_pass(noisy_victim(), x, **options).flags & BATCH_DEPENDENT).any()
 
 
 def test_probabilities_are_flagged_by_row() -> None:

@@ -213,8 +213,8 @@ def test_fgsm_at_sixteen_epsilons_takes_one_backward_pass() -> None:
     jax.effects_barrier()
     assert result.success.shape == (16, 8)
     assert backward == [8]
-    # Two clean passes, the gradient's own, and one for each ε.
-    assert forward == [8] * (2 + 1 + 16)
+    # Two clean passes, two rows alone, the gradient's own, and one for each ε.
+    assert forward == [8] * (2 + 2 + 1 + 16)
 
 
 def test_the_shared_direction_is_the_step() -> None:

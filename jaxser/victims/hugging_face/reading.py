@@ -18,6 +18,7 @@ from jaxtyping import Array
 
 from jaxser.models.speech_transformer import SpeechTransformer
 from jaxser.runtime.errors import InputError, UsageError
+from jaxser.runtime.numerics import seed_key
 from jaxser.runtime.text import listed, shown_value
 from jaxser.victims.hugging_face.architecture import (
     FAMILIES,
@@ -156,7 +157,7 @@ def _variables(
         return [lookup(initial, entry.target) for entry in fresh]
 
     if fresh:
-        for entry, array in zip(fresh, draw(jax.random.key(seed)), strict=True):
+        for entry, array in zip(fresh, draw(seed_key(seed)), strict=True):
             place(variables, entry.target, np.asarray(array))
     return stack_layers(variables) if module.scan_layers else variables
 
