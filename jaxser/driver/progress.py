@@ -2,7 +2,7 @@
 
 with AttackBar("pgd", rows=200) as bar, Interruption() as interruption:
     for block in attack_rows(..., watch=watch):       # bar.watch(progress), then whether to go on
-        bar.add(block)
+        bar.add(block, labels[block.utterance], clean[block.utterance])
 """
 
 import math
@@ -11,6 +11,8 @@ import sys
 import threading
 from types import FrameType
 
+import numpy as np
+from jaxtyping import Int
 from tqdm import tqdm
 
 from jaxser.driver.meter import Progress
@@ -36,7 +38,7 @@ class AttackBar:
 
     def __init__(self, attack: str, rows: int, *, shown: bool = True) -> None:
         self._rows = rows
-        self._rate, self._succeeded, self._queries = math.nan, 0, ""
+        self._rate, self._right, self._fooled, self._queries = math.nan, 0, 0, ""
         self._bar = tqdm(
             total=rows,
             desc=attack,
@@ -58,10 +60,20 @@ class AttackBar:
         self._bar.set_postfix_str(self._figures(), refresh=False)
         self._bar.close()
 
-    def add(self, block: RowBlock) -> None:
-        """Count finished rows."""
+    def add(
+        self, block: RowBlock, labels: Int[np.ndarray, " rows"], clean: Int[np.ndarray, " rows"]
+    ) -> None:
+        """Count finished rows.
+
+        Args:
+          block: of the rows.
+          labels: true classes.
+          clean: predictions before the attack; -1 where the logits are not finite.
+        """
         self._rate = block.throughput.rows_per_second
-        self._succeeded += int(block.success.sum())
+        # As the tables count: a row that was wrong before the attack is no success of it.
+        self._right += int((block.prediction == labels).sum())
+        self._fooled += int((block.prediction != clean).sum())
         self._bar.n += len(block)
 
     def watch(self, progress: Progress) -> None:
@@ -79,7 +91,7 @@ class AttackBar:
         if not done:
             return self._queries or "compiling"
         figures = [f"{self._rate:.1f} rows/s", self._queries]
-        figures += [f"success {self._succeeded / done:.1%}"]
+        figures += [f"robust accuracy {self._right / done:.1%}, fooled {self._fooled / done:.1%}"]
         if self._rate > 0:
             figures += [f"{tqdm.format_interval((self._rows - done) / self._rate)} left"]
         return ", ".join(filter(None, figures))

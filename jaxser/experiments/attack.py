@@ -53,8 +53,9 @@ def attack_missing_rows(run: Run, *, shown: bool = True) -> Throughput:
             before, of_stream = throughput, Throughput()
             for block in _blocks(run, lacking, np.flatnonzero(lacked), watch):
                 of_stream = block.throughput
-                _keep(run, lacking[block.utterance], block, done, writer)
-                bar.add(block)
+                where = lacking[block.utterance]
+                _keep(run, where, block, done, writer)
+                bar.add(block, run.speech.labels[where], run.speech.clean.prediction[where])
             throughput = before + of_stream
     # Only now are the rows written.
     if interruption.asked:
