@@ -188,7 +188,7 @@ def run_loop(
     step, state, record = checkpoints.restore_last(state, batches)
     record = record or _new_record()
     saved_at = time.monotonic()
-    writer.start(settings.total_steps * settings.batch_size, step * settings.batch_size)
+    writer.start(settings.total_steps * settings.batch_size, step * settings.batch_size, step)
     while not record["finished"]:
         state = update(state, next(batches))
         step += 1
