@@ -194,10 +194,10 @@ def _metrics_of_kinds(
     counts, cells = np.frombuffer(counts_, np.int64), np.frombuffer(cells_, np.int64)
     kinds = np.frombuffer(kinds_, np.float64).reshape(len(counts), len(cells))
 
-    def matrices(values: Float[np.ndarray, "draws cells"]) -> Float[np.ndarray, "draws c c"]:
+    def matrices(values: Float[np.ndarray, "draws cells"]) -> Float[np.ndarray, "draws classes predicted"]:
         full = np.zeros((len(values), count**2))
         full[:, cells] = values
-        return full.reshape(-1, count, count)
+        return full.reshape(-1, count, count)[:, :-1]
 
     whole, drawn = matrices((counts @ kinds)[None]), matrices(_drawn(kinds, counts))
     values = [float(metric(whole)[0]) for metric in metrics]

@@ -149,9 +149,9 @@ class Clean:
     def figures(self, group: str = "all") -> dict[str, float]:
         """Every metric of "all", "female" or "male" utterances; NaN without such."""
         mask = np.ones(len(self.truth), bool) if group == "all" else self.genders == group
-        # A prediction that is missing is a class of its own: always wrong.
+        # A prediction that is missing is always wrong, and no class.
         predicted = np.where(self.predicted < 0, self.num_classes, self.predicted)
-        matrix = confusion_matrix(self.truth[mask], predicted[mask], self.num_classes + 1)
+        matrix = confusion_matrix(self.truth[mask], predicted[mask], self.num_classes + 1)[:-1]
         return {name: float(metric(matrix)) for name, metric in METRICS.items()}
 
 
