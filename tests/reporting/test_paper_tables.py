@@ -73,6 +73,30 @@ def test_genders_beside_the_paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert (line["all"], line["paper: all"]) == ("0.1", "1.07")
 
 
+def test_attacks_on_fewer_utterances_have_a_table_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each below the accuracy of its own utterances before any attack."""
+    monkeypatch.chdir(ROOT)
+    features = {"domain": "features", "label_source": "prediction"}
+    few = [row for row in BY_HAND if row[-1] == "female"]
+    with RowWriter(tmp_path / "run") as writer:
+        writer.add(made("fgsm", {}, epsilon=1.25, **features))
+        bim = made("bim", {"steps": 10}, epsilon=1.25, **features)
+        writer.add({name: values[: len(few)] for name, values in bim.items()})
+    (tmp_path / "table.yaml").write_text(
+        "title: T\ndomain: features\ny: prediction\nattacks: [{attack: fgsm, epsilon: [1.25]}, "
+        "{attack: bim, parameters: {steps: 10}, epsilon: [1.25]}]"
+    )
+    folder = write_report(tmp_path, tmp_path / "table.yaml")
+    before, line = lines_of(folder / "table_accuracy.csv")
+    assert (line["attack"], line["rows"], before["rows"]) == ("fgsm", "7", "7")
+    assert (before["all"], line["all"]) == (f"{4 / 7:.1%}", f"{2 / 7:.1%}")
+    before, line = lines_of(folder / "table_accuracy_2.csv")
+    assert (line["attack"], line["rows"], before["rows"]) == ("bim", "3", "3")
+    assert (before["all"], line["all"]) == (f"{2 / 3:.1%}", f"{1 / 3:.1%}")
+
+
 def test_transfer_in_the_layout_of_the_paper(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
