@@ -49,7 +49,7 @@ __all__ = [
     "wilson",
 ]
 
-_RESAMPLES = 2000
+_RESAMPLES = 1000
 _LEVEL = 0.95
 _Z = float(ndtri((1 + _LEVEL) / 2))
 
@@ -194,7 +194,9 @@ def _metrics_of_kinds(
     counts, cells = np.frombuffer(counts_, np.int64), np.frombuffer(cells_, np.int64)
     kinds = np.frombuffer(kinds_, np.float64).reshape(len(counts), len(cells))
 
-    def matrices(values: Float[np.ndarray, "draws cells"]) -> Float[np.ndarray, "draws classes predicted"]:
+    def matrices(
+        values: Float[np.ndarray, "draws cells"],
+    ) -> Float[np.ndarray, "draws classes predicted"]:
         full = np.zeros((len(values), count**2))
         full[:, cells] = values
         return full.reshape(-1, count, count)[:, :-1]

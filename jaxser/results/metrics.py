@@ -4,8 +4,8 @@
     uar(matrix), recalls(matrix)
 
 Predictions that are missing are a column more than there are rows: always wrong, and no class, so
-that they lower no mean over classes by being one. Everything is host-side NumPy. Matrices may carry leading
-axes, so that the draws of a bootstrap (:mod:`jaxser.results.intervals`) are one call.
+that they lower no mean over classes by being one. Everything is host-side NumPy. Matrices may carry
+leading axes, so that the draws of a bootstrap (:mod:`jaxser.results.intervals`) are one call.
 """
 
 from collections.abc import Callable, Mapping

@@ -30,7 +30,7 @@ from jaxser.driver.run import predict
 from jaxser.reporting.example import write_example
 from jaxser.reporting.figures.spectrograms import perturbation_figure
 from jaxser.results.intervals import share
-from jaxser.results.units import Units
+from jaxser.results.units import Over, Units
 from jaxser.runtime.checkpoint import load_variables
 from jaxser.runtime.errors import InputError, UsageError
 from jaxser.runtime.files import write_text
@@ -59,7 +59,7 @@ from jaxser.victims.hugging_face.layout import is_pretrained_folder
 from jaxser.victims.loading import load_victim
 from jaxser.victims.victim import Victim
 
-__all__ = ["train_generator"]
+__all__ = ["part_figures", "train_generator"]
 
 # Rows of an evaluation batch.
 _EVALUATION_ROWS = 16
@@ -274,12 +274,7 @@ class _Run:
             results[part] = {"utterances": len(source), "speakers": len(speakers)}
             for epsilon in sorted({*self.generator.epsilon, _middle(self.generator)}):
                 rows = self._rows(source, variables, epsilon)
-                results[part][f"{epsilon:g}"] = {
-                    **_summary(rows),
-                    **{
-                        f"asr_interval_{over}s": _interval(rows, its) for over, its in units.items()
-                    },
-                }
+                results[part][f"{epsilon:g}"] = part_figures(rows, units)
                 if part == "test":
                     shown = {f"{name}_{epsilon:g}": value for name, value in _summary(rows).items()}
                     self.writer.scalars("test", shown, record["history"][-1]["step"])
@@ -348,10 +343,18 @@ def _summary(rows: Mapping[str, np.ndarray]) -> dict[str, float]:
     return figures
 
 
-def _interval(rows: Mapping[str, np.ndarray], units: Units) -> list[float]:
-    """Of the ASR; of several threat models an utterance counts as the share that it fools."""
-    found = share(rows["fooled"], units)
-    return [found.low, found.high]
+def part_figures(
+    rows: Mapping[str, np.ndarray], units: Mapping[Over, Units]
+) -> dict[str, float | list[float]]:
+    """Figures of a part at one ε, and the intervals of its ASR over utterances and speakers.
+
+    Of several threat models an utterance counts as the share of them that it fools.
+    """
+    found: dict[str, float | list[float]] = {**_summary(rows)}
+    for over, its in units.items():
+        asr = share(rows["fooled"], its)
+        found[f"asr_interval_{over}s"] = [asr.low, asr.high]
+    return found
 
 
 def _mean(values: np.ndarray) -> float:

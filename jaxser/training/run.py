@@ -51,7 +51,7 @@ from jaxser.victims.hugging_face.reading import read_pretrained
 from jaxser.victims.module import build_module, features_of
 from jaxser.victims.run_folder import ARCHITECTURE
 
-__all__ = ["TrainingOutcome", "Watch", "train_victim", "units_of_each"]
+__all__ = ["TrainingOutcome", "Watch", "metrics_with_intervals", "train_victim", "units_of_each"]
 
 _METRICS = {"accuracy": accuracy, "uar": uar, "macro_f1": macro_f1}
 
@@ -294,11 +294,11 @@ def _final_results(
             "speakers": len(set(speakers)),
             "loss": float(losses.mean()),
             "confusion": matrix.tolist(),
-            **_metrics_with_intervals(truth, predictions, utterances, corpus.labels),
+            **metrics_with_intervals(truth, predictions, utterances, corpus.labels),
             "by_gender": {
                 gender: {
                     "utterances": int((genders == gender).sum()),
-                    **_metrics_with_intervals(
+                    **metrics_with_intervals(
                         truth[genders == gender],
                         predictions[genders == gender],
                         [each for each in utterances if each.gender == gender],
@@ -323,7 +323,7 @@ def _final_results(
     return results
 
 
-def _metrics_with_intervals(
+def metrics_with_intervals(
     truth: np.ndarray,
     predictions: np.ndarray,
     utterances: Sequence[Utterance],

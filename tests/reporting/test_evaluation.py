@@ -36,7 +36,7 @@ def outcomes(before: str, after: str, **arrays: list[float]) -> Outcomes:
 
 
 def line(attack: str, made: Outcomes, setting: str = "") -> Line:
-    example = Utterance(Path("u0.wav"), "u0", "joy", "s0", "female"), Path("u0.npy")
+    example = Utterance("u0", Path("u0.wav"), "joy", "s0", "female"), Path("u0.npy")
     return Line(attack, setting, made, seconds=1.0, compile_seconds=2.0, example=example)
 
 

@@ -124,7 +124,8 @@ def confusions(own: Sequence[Setting]) -> Iterator[Section]:
             for i, (name, row) in enumerate(zip(worst.classes, worst.after, strict=True))
             if row.sum()
         ]
-        words = f"Confusion matrices before and after {titles[1]}. Right after: {', '.join(kept)}."
+        words = f"Confusion matrices of rows, before and after {titles[1]}. "
+        words += f"Right after: {', '.join(kept)}."
         yield Section(
             f"{victim}, {speech(worst)}",
             "",
