@@ -12,5 +12,5 @@ NotNegative = Field(ge=0)
 # What 95 % intervals are over, in every command that prints some.
 IntervalOver = Literal["utterance", "speaker"]
 INTERVAL_OVER = Field(
-    description="what 95 % intervals are over: these speakers' other utterances, or other speakers"
+    description="what intervals are over: these speakers' other utterances, or other speakers"
 )
