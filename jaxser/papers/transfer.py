@@ -14,7 +14,7 @@ from typing import Literal
 
 from jaxser.papers.table import Attacked, read_table, settings
 from jaxser.results.cells import interval
-from jaxser.results.intervals import Estimate
+from jaxser.results.estimate import Estimate
 from jaxser.runtime.errors import UsageError
 
 __all__ = [

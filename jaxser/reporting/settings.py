@@ -13,7 +13,8 @@ from jaxtyping import Int
 
 from jaxser.reporting.coded import numbered
 from jaxser.reporting.grouping import grouped
-from jaxser.results.intervals import Estimate, share
+from jaxser.results.estimate import Estimate
+from jaxser.results.intervals import share
 from jaxser.results.metrics import METRICS, confusion_matrix, mean_of_defined
 from jaxser.results.robustness import Robustness
 from jaxser.results.schema import EPSILON_UNITS, epsilon_order

@@ -7,7 +7,7 @@ print(aligned(cells))
 import math
 from collections.abc import Sequence
 
-from jaxser.results.intervals import Estimate
+from jaxser.results.estimate import Estimate
 
 __all__ = ["Cells", "aligned", "interval", "markdown_row", "markdown_table", "number", "percent"]
 

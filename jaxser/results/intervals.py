@@ -35,12 +35,12 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.special import ndtri
 
+from jaxser.results.estimate import Estimate
 from jaxser.results.metrics import Metric, accuracy, ratio
 from jaxser.results.units import Over, Units
 
 __all__ = [
     "Difference",
-    "Estimate",
     "difference",
     "estimates",
     "paired_difference",
@@ -55,15 +55,6 @@ _Z = float(ndtri((1 + _LEVEL) / 2))
 
 # Draws are made in parts: of 100,000 kinds at once they would take gigabytes.
 _NUMBERS_AT_ONCE = 4_000_000
-
-
-@dataclasses.dataclass(frozen=True)
-class Estimate:
-    """A figure with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 _UNDEFINED = Estimate(math.nan, math.nan, math.nan)

@@ -20,7 +20,8 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Bool, Int
 
-from jaxser.results.intervals import Estimate, estimates, share
+from jaxser.results.estimate import Estimate
+from jaxser.results.intervals import estimates, share
 from jaxser.results.metrics import METRICS, uar
 from jaxser.results.units import Units
 

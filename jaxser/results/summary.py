@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jaxser.results.intervals import Estimate
+from jaxser.results.estimate import Estimate
 from jaxser.results.metrics import mean_of_defined, median_of_defined, ratio
 from jaxser.results.robustness import Robustness, Worst
 from jaxser.results.schema import PARTS, epsilon_order

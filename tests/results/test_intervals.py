@@ -5,8 +5,8 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
+from jaxser.results.estimate import Estimate
 from jaxser.results.intervals import (
-    Estimate,
     estimates,
     paired_difference,
     policy,

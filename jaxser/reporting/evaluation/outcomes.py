@@ -22,7 +22,8 @@ from jaxser.corpora import Corpus, Utterance
 from jaxser.driver.speech import Speech
 from jaxser.papers.table import Table
 from jaxser.reporting.grouping import grouped
-from jaxser.results.intervals import Estimate, share
+from jaxser.results.estimate import Estimate
+from jaxser.results.intervals import share
 from jaxser.results.metrics import METRICS, confusion_matrix
 from jaxser.results.units import Over, Units
 
