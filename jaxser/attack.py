@@ -47,10 +47,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return stopped_status(error)
     rows = run.rows()
     print(run.headline())
-    print(format_table(summarise(rows, interval_over=config.interval_over)))
+    over = config.interval_over
+    print(format_table(summarise(rows, interval_over=over), over))
     if config.by is not None:
         print(f"\nby {config.by}:")
-        print(format_table(summarise(rows, by=config.by, interval_over=config.interval_over)))
+        print(format_table(summarise(rows, by=config.by, interval_over=over), over))
     print(_speed(throughput, len(rows)))
     print(f"rows in {run.out}")
     return 0

@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from jaxser.reporting.table_files import write_tables
     from jaxser.runtime.files import write_text
 
-    loaded = [(runs, load(runs)) for runs in config.groups]
+    loaded = [(runs, load(runs, config.interval_over)) for runs in config.groups]
     made = list(report_sections(config, [rows for _, rows in loaded]))
     write_text(config.out, html_document(loaded, made))
     print(f"report of {sum(len(rows) for _, rows in loaded):,} rows in {config.out}")

@@ -39,9 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     enable_compilation_cache()
     lines = transfer_lines(table, generators, config)
-    print(format_transfer(table, lines))
+    print(format_transfer(table, lines, config.interval_over))
     if config.out is not None:
-        write_transfer(config.out, table, lines)
+        write_transfer(config.out, table, lines, config.interval_over)
         print(f"table in {config.out / 'transfer.md'}")
     return 0
 

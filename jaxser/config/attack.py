@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from jaxser.config.command_line import FlagGroups
-from jaxser.config.ranges import NotNegative, Positive
+from jaxser.config.ranges import INTERVAL_OVER, IntervalOver, NotNegative, Positive
 
 __all__ = [
     "ATTACK_FLAGS",
@@ -102,9 +102,7 @@ class AttackCommandConfig:
         Literal["class", "gender", "speaker", "language", "corpus"] | None,
         Field(description="also print the table split by this"),
     ] = None
-    interval_over: Annotated[
-        Literal["utterance", "speaker"], Field(description="what the bootstrap draws")
-    ] = "utterance"
+    interval_over: Annotated[IntervalOver, INTERVAL_OVER] = "utterance"
     save_wav: Annotated[
         bool,
         Field(

@@ -4,7 +4,8 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxser.config.parser import CommandParser, check_folder, command_name
+from jaxser.config.parser import CommandParser, add_interval_over, check_folder, command_name
+from jaxser.config.ranges import IntervalOver
 
 __all__ = ["EvaluateConfig", "parse_evaluate"]
 
@@ -21,6 +22,7 @@ class EvaluateConfig:
     root: Path | None
     batch_size: int | None
     seed: int
+    interval_over: IntervalOver
 
 
 def parse_evaluate(argv: Sequence[str] | None = None) -> EvaluateConfig:
@@ -53,6 +55,7 @@ def _parser() -> CommandParser:
         help="utterances to attack, spread over the part; of one attack with its name",
     )
     used.add_argument("--out", type=Path, help="folder of a report, every setting and pictures")
+    add_interval_over(used)
     runs = parser.add_argument_group("how it runs")
     runs.add_argument("--root", type=Path, help="folder of the corpus, where it has moved")
     runs.add_argument("--batch_size", type=int, help="rows per batch; found by memory by default")

@@ -13,11 +13,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
+from jaxser.config.ranges import INTERVAL_OVER, IntervalOver
 from jaxser.runtime.errors import UsageError, nearest_name
 
-__all__ = ["CommandParser", "check_folder", "command_name"]
+__all__ = ["CommandParser", "add_interval_over", "check_folder", "command_name"]
 
 
 def command_name(command: str) -> str:
@@ -34,6 +35,16 @@ def check_folder(out: Path | None) -> None:
     """Refuse a file where ``--out`` is to be a folder, before anything is run for it."""
     if out is not None and out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file; give --out a folder.")
+
+
+def add_interval_over(parser: "argparse._ArgumentGroup") -> None:
+    """The flag that every command has which prints intervals."""
+    parser.add_argument(
+        "--interval_over",
+        choices=get_args(IntervalOver),
+        default="utterance",
+        help=f"{INTERVAL_OVER.description} (utterance)",
+    )
 
 
 class CommandParser(argparse.ArgumentParser):

@@ -4,7 +4,8 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxser.config.parser import CommandParser, command_name
+from jaxser.config.parser import CommandParser, add_interval_over, command_name
+from jaxser.config.ranges import IntervalOver
 from jaxser.runtime.errors import UsageError
 
 __all__ = ["ReportConfig", "parse_report"]
@@ -24,6 +25,7 @@ class ReportConfig:
     line: list[str]
     speed: Path | None
     audio: int | None
+    interval_over: IntervalOver
 
     @property
     def groups(self) -> list[list[Path]]:
@@ -73,6 +75,7 @@ def _parser() -> CommandParser:
     used.add_argument(
         "--compare", type=Path, nargs=2, metavar="RUN", help="two folders side by side, instead"
     )
+    add_interval_over(used)
     papers = parser.add_argument_group("beside papers and peers")
     papers.add_argument(
         "--table",

@@ -10,7 +10,7 @@ from jaxser.config.command_line import FlagGroups
 from jaxser.config.corpus import CorpusConfig
 from jaxser.config.features import FeaturesConfig
 from jaxser.config.generator import GeneratorConfig
-from jaxser.config.ranges import NotNegative
+from jaxser.config.ranges import INTERVAL_OVER, IntervalOver, NotNegative
 from jaxser.config.training import ModelConfig, TrainingConfig
 
 __all__ = ["TRAIN_FLAGS", "TrainConfig"]
@@ -19,6 +19,7 @@ TRAIN_FLAGS: FlagGroups = {
     "most used": (
         *("out", "corpus.name", "corpus.root", "corpus.split", "model.name", "features.kind"),
         *("training.epochs", "training.batch_size", "training.learning_rate", "seed"),
+        "interval_over",
     ),
     "a generator instead of a victim": ("threat",),
 }
@@ -39,6 +40,7 @@ class TrainConfig:
             " instead of a victim"
         ),
     ] = ()
+    interval_over: Annotated[IntervalOver, INTERVAL_OVER] = "utterance"
     corpus: CorpusConfig = dataclasses.field(default_factory=CorpusConfig)
     features: FeaturesConfig = dataclasses.field(default_factory=FeaturesConfig)
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from jaxser.config.parser import CommandParser, check_folder, command_name
+from jaxser.config.parser import CommandParser, add_interval_over, check_folder, command_name
+from jaxser.config.ranges import IntervalOver
 from jaxser.runtime.errors import UsageError
 
 __all__ = ["TransferConfig", "parse_transfer"]
@@ -24,6 +25,7 @@ class TransferConfig:
     limit: int | None
     root: Path | None
     seed: int
+    interval_over: IntervalOver
 
 
 def parse_transfer(argv: Sequence[str] | None = None) -> TransferConfig:
@@ -71,6 +73,7 @@ def _parser() -> CommandParser:
         help="of staanet, one for each threat; LINE= where several lines of the table need one",
     )
     used.add_argument("--out", type=Path, help="folder for transfer.{md,html,csv}")
+    add_interval_over(used)
     speech = parser.add_argument_group("which speech, and how it runs")
     speech.add_argument(
         "--split",

@@ -23,7 +23,7 @@ TUNE_FLAGS: FlagGroups = {
         *("corpus.name", "corpus.root", "corpus.split", "model.name", "features.kind"),
         *("training.epochs", "seed"),
     ),
-    "of training configs, and without effect here": ("out", "threat"),
+    "of training configs, and without effect here": ("out", "threat", "interval_over"),
 }
 
 

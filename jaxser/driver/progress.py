@@ -2,13 +2,15 @@
 
 with AttackBar("pgd", rows=200) as bar:
     for block in attack_rows(..., watch=watch):       # bar.watch(progress), then whether to go on
-        bar.add(block)
+        bar.add(block, labels[block.utterance], clean[block.utterance])
 """
 
 import math
 import sys
 import threading
 
+import numpy as np
+from jaxtyping import Int
 from tqdm import tqdm
 
 from jaxser.driver.meter import Progress
@@ -34,7 +36,7 @@ class AttackBar:
 
     def __init__(self, attack: str, rows: int, *, shown: bool = True) -> None:
         self._rows = rows
-        self._rate, self._succeeded, self._queries = math.nan, 0, ""
+        self._rate, self._right, self._fooled, self._queries = math.nan, 0, 0, ""
         self._progress: Progress | None = None
         self._bar = tqdm(
             total=rows,
@@ -57,10 +59,20 @@ class AttackBar:
         self._bar.set_postfix_str(self._figures(), refresh=False)
         self._bar.close()
 
-    def add(self, block: RowBlock) -> None:
-        """Count finished rows."""
+    def add(
+        self, block: RowBlock, labels: Int[np.ndarray, " rows"], clean: Int[np.ndarray, " rows"]
+    ) -> None:
+        """Count finished rows.
+
+        Args:
+          block: of the rows.
+          labels: true classes.
+          clean: predictions before the attack; -1 where the logits are not finite.
+        """
         self._rate = block.throughput.rows_per_second
-        self._succeeded += int(block.success.sum())
+        # As the tables count: a row that was wrong before the attack is no success of it.
+        self._right += int((block.prediction == labels).sum())
+        self._fooled += int((block.prediction != clean).sum())
         self._bar.n += len(block)
 
     def watch(self, progress: Progress) -> None:
@@ -80,13 +92,15 @@ class AttackBar:
     def _figures(self) -> str:
         done, progress = int(self._bar.n), self._progress
         # Rows that some members of a sequence have tried in vain count, though others follow.
-        tried = done + (progress.withstood if progress and done < self._rows else 0)
+        withstood = progress.withstood if progress and done < self._rows else 0
+        tried = done + withstood
         figures = [progress.stage] if progress and done < self._rows else []
         if not tried:
             return ", ".join(filter(None, [*figures, self._queries])) or "compiling"
         if done:
             figures += [f"{self._rate:.1f} rows/s"]
-        figures += [self._queries, f"success {self._succeeded / tried:.1%}"]
+        right, fooled = (self._right + withstood) / tried, self._fooled / tried
+        figures += [self._queries, f"robust accuracy {right:.1%}, fooled {fooled:.1%}"]
         left = self._seconds_left(done)
         if left is not None:
             figures += [f"{tqdm.format_interval(left)} left"]

@@ -70,8 +70,9 @@ def _attack(run: Run, shown: bool) -> Throughput:
             before, of_stream = throughput, Throughput()
             for block in _blocks(run, lacking, np.flatnonzero(lacked), watch):
                 of_stream = block.throughput
-                _keep(run, lacking[block.utterance], block, done, writer)
-                bar.add(block)
+                where = lacking[block.utterance]
+                _keep(run, where, block, done, writer)
+                bar.add(block, run.speech.labels[where], run.speech.clean.prediction[where])
             throughput = before + of_stream
             if stop.is_set():
                 break

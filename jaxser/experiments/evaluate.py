@@ -61,7 +61,12 @@ def evaluate_victim(
             )
             lines += _lines(attacked, speech, entry, setting)
     return Evaluation(
-        victim=victim, trained=trained, table=table, speech=speech, lines=tuple(lines)
+        victim=victim,
+        trained=trained,
+        table=table,
+        speech=speech,
+        lines=tuple(lines),
+        interval_over=config.interval_over,
     )
 
 

@@ -22,7 +22,8 @@ from jaxser.experiments.run import Run
 from jaxser.experiments.speech import load_speech
 from jaxser.papers.table import settings
 from jaxser.papers.transfer import Line, TransferTable
-from jaxser.results.intervals import clustered_means
+from jaxser.results.intervals import share
+from jaxser.results.units import Over, Units
 from jaxser.runtime.errors import InputError
 from jaxser.speech.audio import read_audio
 from jaxser.victims.loading import load_victim
@@ -91,7 +92,7 @@ def _lines(
         )
         run = prepare_run(attacked, speech)
         attack_missing_rows(run)
-        yield _line(entry.title, run, clean, victims)
+        yield _line(entry.title, run, clean, victims, config.interval_over)
 
 
 def _clean_predictions(speech: Speech, victims: dict[str, Victim]) -> dict[str, np.ndarray]:
@@ -107,16 +108,24 @@ def _clean_predictions(speech: Speech, victims: dict[str, Victim]) -> dict[str, 
     return found
 
 
-def _line(title: str, run: Run, clean: dict[str, np.ndarray], victims: dict[str, Victim]) -> Line:
+def _line(
+    title: str,
+    run: Run,
+    clean: dict[str, np.ndarray],
+    victims: dict[str, Victim],
+    over: Over,
+) -> Line:
     rows = run.rows()
     success = np.asarray(rows["success"].to_pylist(), bool)
     x_adv = np.stack([_read(run, utterance) for utterance in run.utterances])
-    speakers = [utterance.speaker for utterance in run.utterances]
+    units = Units.of(
+        [utterance.id for utterance in run.utterances],
+        [utterance.speaker for utterance in run.utterances],
+        over,
+    )
     asr = {}
     for name, victim in victims.items():
-        fooled = predict(victim, x_adv) != clean[name]
-        low, high = np.percentile(clustered_means(fooled, speakers), [2.5, 97.5])
-        asr[name] = (float(fooled.mean()), float(low), float(high))
+        asr[name] = share(predict(victim, x_adv) != clean[name], units)
 
     def mean(column: str) -> float:
         values = rows[column].to_numpy()[success]

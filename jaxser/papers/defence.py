@@ -47,11 +47,12 @@ class DefenceTable:
 
     @property
     def header(self) -> list[str]:
-        """What the columns are."""
+        """What the columns are; the paper calls the share of accuracy that is taken success."""
         if self.layout == "epsilon":
-            columns = [f"{name} success" for name in self.columns]
-            return ["model", "defence", "ε", "average accuracy", "white-box success", *columns]
-        both = ["accuracy", "average accuracy", "success", "average success"]
+            columns = [f"accuracy taken by {name}" for name in self.columns]
+            white_box = "accuracy taken, white-box"
+            return ["model", "defence", "ε", "average accuracy", white_box, *columns]
+        both = ["accuracy", "average accuracy", "accuracy taken", "average accuracy taken"]
         return [
             *("model", "attack", *both),
             *("defended: accuracy before", "defended: average accuracy before"),

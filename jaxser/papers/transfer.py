@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Literal
 
 from jaxser.papers.table import Attacked, read_table, settings
+from jaxser.results.cells import interval
+from jaxser.results.estimate import Estimate
 from jaxser.runtime.errors import UsageError
 
 __all__ = [
@@ -87,7 +89,7 @@ class Line:
       utterances: attacked.
       snr, sparsity, stoi: means over those that fooled the threat model; NaN without any.
       seconds: per utterance, steady state.
-      asr: by victim: rate, and 95 % interval over speakers and utterances.
+      asr: by victim: fooling rate, the share of all utterances whose prediction changes.
       corpus: what the utterances are of.
       notes: remarks that the figures must carry.
     """
@@ -100,7 +102,7 @@ class Line:
     sparsity: float
     stoi: float
     seconds: float
-    asr: dict[str, tuple[float, float, float]]
+    asr: dict[str, Estimate]
     corpus: str
     notes: tuple[str, ...]
 
@@ -127,15 +129,11 @@ def line_cells(lines: Sequence[Line]) -> list[list[str]]:
                     _shown(line.stoi, ".3f"),
                     _shown(line.seconds, ".3g"),
                 ),
-                *(_rate(*line.asr[name]) if name in line.asr else "–" for name in names),
+                *(interval(line.asr[name]) if name in line.asr else "–" for name in names),
             ]
             for line in lines
         ),
     ]
-
-
-def _rate(asr: float, low: float, high: float) -> str:
-    return f"{asr:.1%} ({low:.0%}–{high:.0%})"
 
 
 def _shown(value: float, form: str) -> str:

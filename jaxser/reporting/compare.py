@@ -2,8 +2,8 @@
 
     section = comparison(load([Path("runs/a")]), load([Path("runs/b")]), "a", "b")
 
-Differences are of pairs: the same utterance, seed, attack and ε in both runs; the intervals are of
-a bootstrap over the pairs.
+Differences are of pairs: the same utterance, seed, attack and ε in both runs. The pairs of an
+utterance are drawn together, as intervals are over utterances or speakers.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from jaxser.reporting.rows import Rows
 from jaxser.reporting.section import Section
 from jaxser.reporting.settings import Setting, epsilon_text
 from jaxser.results.cells import percent
-from jaxser.results.intervals import paired_difference
+from jaxser.results.intervals import paired_difference, policy, share
 from jaxser.runtime.errors import InputError
 
 __all__ = ["comparison"]
@@ -37,7 +37,7 @@ def comparison(first: Rows, second: Rows, name: str, other: str) -> Section:
     """
     several = any(len(rows.distinct("threat")) > 1 for rows in (first, second))
     mine, its = (_by_key(rows, several) for rows in (first, second))
-    header = ["corpus", *(["victim"] if several else []), "attack", "ε", "pairs"]
+    header = ["corpus", *(["victim"] if several else []), "attack", "ε", "pairs", "utterances"]
     for what in ("accuracy before", "robust accuracy", "fooled"):
         header += [f"{what} {name}", f"{what} {other}", f"difference in {what}"]
     cells = [header]
@@ -60,7 +60,7 @@ def comparison(first: Rows, second: Rows, name: str, other: str) -> Section:
         "comparison",
         cells,
         f"Differences are {other} less {name}, of pairs of rows of the same utterance, seed, "
-        "attack and ε, with 95 % bootstrap intervals over the pairs.",
+        f"attack and ε. {policy(first.interval_over)}.",
     )
 
 
@@ -81,11 +81,13 @@ def _line(first: Rows, mine: Setting, second: Rows, its: Setting) -> list[str]:
         return []
     wheres = [np.array([found[pair] for pair in shared]) for found in places]
     figures = [_figures(rows, where) for rows, where in zip((first, second), wheres, strict=True)]
-    line = [str(len(shared))]
+    # Pairs are of one utterance: the units of the one side are those of the other.
+    units = first.units(wheres[0])
+    line = [str(len(shared)), str(len(units))]
     for a, b in zip(*figures, strict=True):
-        change, low, high = paired_difference(a, b)
-        line += [percent(float(a.mean())), percent(float(b.mean()))]
-        line.append(f"{change:+.1%} ({low:+.1%} to {high:+.1%})")
+        line += [percent(share(each, units).value) for each in (a, b)]
+        found = paired_difference(a, b, units)
+        line.append(f"{found.value:+.1%} ({found.low:+.1%} to {found.high:+.1%})")
     return line
 
 

@@ -13,9 +13,10 @@ import pyarrow.compute as pc
 from jaxtyping import Bool, Float, Int
 
 from jaxser.reporting.coded import Coded, codes_of, numbered
-from jaxser.reporting.rows import TARGET, Rows
-from jaxser.reporting.settings import SETTING
+from jaxser.reporting.rows import Rows
+from jaxser.reporting.settings import SETTING, TARGET
 from jaxser.results.reading import read_rows, read_sources
+from jaxser.results.units import Over
 from jaxser.runtime.errors import InputError
 
 __all__ = ["load"]
@@ -37,8 +38,12 @@ _OTHERS = (
 )
 
 
-def load(folders: Sequence[Path]) -> Rows:
+def load(folders: Sequence[Path], interval_over: Over = "utterance") -> Rows:
     """All rows in some folders, each once.
+
+    Args:
+      folders: that hold rows.
+      interval_over: what all intervals that are made of them are over.
 
     Raises:
       InputError: no rows, or files that are damaged or of another layout.
@@ -76,6 +81,7 @@ def load(folders: Sequence[Path]) -> Rows:
         flags=_counted(flags)[1],
         synthetic=synthetic,
         sources=sources,
+        interval_over=interval_over,
     )
 
 

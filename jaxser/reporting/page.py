@@ -25,8 +25,9 @@ def sections(rows: Rows, seconds: Mapping[str, str]) -> list[Section]:
     settings = rows.settings
     own = [setting for setting in settings if not setting.transferred]
     heard = [setting for setting in settings if setting.transferred]
-    made = [before_attacks(settings), *curves(own), robustness(own)]
+    over = rows.interval_over
+    made = [before_attacks(settings, over), *curves(own, over), robustness(own, over)]
     made += [*confusions(own), *parts(rows, own), queries(own), speed(rows, own, seconds)]
     if heard:
-        made += [*heat_maps(settings), transfer(heard)]
+        made += [*heat_maps(settings), transfer(heard, over)]
     return made

@@ -15,12 +15,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jaxser.reporting.grouping import grouped
-from jaxser.reporting.settings import Setting, settings_of
+from jaxser.reporting.settings import TARGET, Setting, settings_of
+from jaxser.results.units import UNNAMED, Over, Units
 
-__all__ = ["TARGET", "Rows", "split_by"]
-
-# What a goal begins with that is a label to reach.
-TARGET = "→"
+__all__ = ["Rows", "split_by"]
 
 
 # Compared by identity, as all that holds arrays here is: == of arrays is an array.
@@ -38,6 +36,7 @@ class Rows:
       flags: rows per flag.
       synthetic: whether any speech was made from code.
       sources: what made the rows, as :func:`jaxser.results.reading.read_sources` has it.
+      interval_over: what all intervals of the report are over.
     """
 
     texts: Mapping[str, Int[np.ndarray, " rows"]]
@@ -48,9 +47,33 @@ class Rows:
     flags: Mapping[str, int]
     synthetic: bool
     sources: Sequence[Mapping[str, Any]]
+    interval_over: Over = "utterance"
 
     def __len__(self) -> int:
         return len(self.numbers["epsilon"])
+
+    def units(self, where: Int[np.ndarray, " some"]) -> Units:
+        """What intervals of some rows are made of: their utterances, or the speakers."""
+        return Units.of(
+            self._within_corpus("utterance")[where],
+            self._within_corpus("speaker")[where],
+            self.interval_over,
+        )
+
+    def _within_corpus(self, column: str) -> Int[np.ndarray, " rows"]:
+        """A code for every name in a corpus; -1 where nobody has one."""
+        if column not in self._codes:
+            names = self.names[column]
+            pair = self.texts["corpus"].astype(np.int64) * (len(names) + 1) + self.texts[column]
+            if column == "speaker":
+                nobody = [code for code, name in enumerate(names) if name in UNNAMED]
+                pair[np.isin(self.texts[column], [-1, *nobody])] = -1
+            self._codes[column] = pair
+        return self._codes[column]
+
+    @functools.cached_property
+    def _codes(self) -> dict[str, Int[np.ndarray, " rows"]]:
+        return {}
 
     def words(self, column: str, where: Int[np.ndarray, " some"]) -> np.ndarray:
         """What a column of text says in some rows; None for null."""

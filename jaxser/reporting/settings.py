@@ -1,11 +1,10 @@
 """Settings: the rows of one victim, attack and ε, with their figures.
 
-for setting in rows.settings: setting.figures["accuracy"], setting.fooled
+for setting in rows.settings: setting.figures["accuracy"], setting.fooled, setting.seeds
 by(rows.settings, "victim", "corpus")            # those that agree in something
 """
 
 import dataclasses
-import functools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +13,10 @@ from jaxtyping import Int
 
 from jaxser.reporting.coded import numbered
 from jaxser.reporting.grouping import grouped
-from jaxser.results.intervals import Estimate, matrix_intervals
+from jaxser.results.estimate import Estimate
+from jaxser.results.intervals import share
 from jaxser.results.metrics import METRICS, confusion_matrix, mean_of_defined
+from jaxser.results.robustness import Robustness
 from jaxser.results.schema import EPSILON_UNITS, epsilon_order
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "LINE",
     "SETTING",
+    "TARGET",
     "Setting",
     "accuracies",
     "by",
@@ -33,6 +35,9 @@ __all__ = [
     "speech",
     "strongest",
 ]
+
+# What a goal begins with that is a label to reach.
+TARGET = "→"
 
 # What a line of a table or a curve is of, beside the attack.
 LINE = ("victim", "corpus", "split", "domain")
@@ -55,9 +60,7 @@ class Setting:
       classes: names, in the order of the matrices.
       before, after: confusion matrices of the clean and of the adversarial speech; the last row and
         column stand for logits that are not finite.
-      fooled: share of rows whose prediction changed.
-      on_correct: success on the rows that were right before; NaN without any.
-      success: share of rows that the attack reached its goal on.
+      outcomes: of its rows, and the figures and intervals made of them.
       means: over the rows that the attack changed as it wanted: SNRs, sparsity, STOI.
       gradients: mean backward passes; 0 of attacks that see none, and of noise.
       queries: 5 %, 50 %, 95 % and mean.
@@ -69,23 +72,45 @@ class Setting:
     classes: tuple[str, ...]
     before: Int[np.ndarray, "classes classes"]
     after: Int[np.ndarray, "classes classes"]
-    fooled: float
-    on_correct: float
-    success: float
+    outcomes: Robustness
     means: Mapping[str, float]
     gradients: float
     queries: tuple[float, float, float, float]
 
-    @functools.cached_property
+    @property
     def figures(self) -> dict[str, tuple[Estimate, Estimate]]:
         """By name of a metric, before and after the attack."""
-        both = zip(_estimates(self.before), _estimates(self.after), strict=True)
-        return dict(zip(METRICS, both, strict=True))
+        return {name: (self.outcomes.before[name], self.outcomes.after[name]) for name in METRICS}
 
     @property
     def robust_accuracy(self) -> Estimate:
         """After the attack, alone: without the draws that other metrics need."""
-        return _share(int(np.trace(self.after)), len(self.where))
+        return self.outcomes.robust_accuracy
+
+    @property
+    def fooled(self) -> float:
+        """Fooling rate: the share of all whose prediction changed."""
+        return self.outcomes.fooled.value
+
+    @property
+    def on_correct(self) -> float:
+        """Success on what was right before; NaN without any."""
+        return self.outcomes.on_correct.value
+
+    @property
+    def reached(self) -> float:
+        """The share that was taken to the target; NaN of attacks without one."""
+        return self.outcomes.reached.value
+
+    @property
+    def seeds(self) -> int:
+        """How many; the rows of all are together."""
+        return len(self.outcomes.by_seed)
+
+    @property
+    def utterances(self) -> int:
+        """How many, whatever number of rows each has."""
+        return len(self.outcomes.units)
 
     @property
     def transferred(self) -> bool:
@@ -132,14 +157,8 @@ def epsilon_text(setting: Setting) -> str:
 def accuracies(rows: "Rows", where: Int[np.ndarray, " rows"]) -> tuple[Estimate, Estimate]:
     """Before and after the attack, of any rows."""
     label, clean, found = _named(rows, where)
-    before, after = (int((each == label).sum()) for each in (clean, found))
-    return _share(before, len(where)), _share(after, len(where))
-
-
-def _share(right: int, rows: int) -> Estimate:
-    """Accuracy: two cells are enough to draw from, right and wrong."""
-    # The multinomial of all cells, summed over the diagonal, is the binomial of these two.
-    return _estimates(np.array([[right, rows - right], [0, 0]]))[0]
+    units = rows.units(where)
+    return share(clean == label, units), share(found == label, units)
 
 
 def _places_by_setting(rows: "Rows") -> list[Int[np.ndarray, " rows"]]:
@@ -162,22 +181,30 @@ def _setting_of(rows: "Rows", where: Int[np.ndarray, " rows"]) -> Setting:
         else:
             facts[column] = float(rows.numbers[column][first])
     classes, (label, clean, found) = _classes(rows, where)
-    count = len(classes)
-    before, after = (confusion_matrix(label, each, count) for each in (clean, found))
-    changed, right = clean != found, clean == label
-    success = rows.numbers["success"][where].astype(bool)
-    reached = where[success & changed]
+    missing = any((codes == len(classes)).any() for codes in (label, clean, found))
+    before, after = (
+        confusion_matrix(label, each, len(classes) + missing) for each in (clean, found)
+    )
+    outcomes = Robustness(
+        classes=classes,
+        label=label,
+        clean=clean,
+        found=found,
+        success=rows.numbers["success"][where].astype(bool),
+        seeds=rows.numbers["seed"][where].astype(np.int64),
+        targeted=facts["goal"].startswith(TARGET),
+        units=rows.units(where),
+    )
+    reached = where[outcomes.success & outcomes.changed]
     queries = rows.numbers["queries"][where]
     return Setting(
         facts=facts,
         label=rows.label(facts["attack"], facts["parameters"], facts["goal"]),
         where=where,
-        classes=classes,
+        classes=(*classes, "none") if missing else classes,
         before=before,
         after=after,
-        fooled=float(changed.mean()),
-        on_correct=mean_of_defined(success[right]),
-        success=float(success.mean()),
+        outcomes=outcomes,
         means={
             name: mean_of_defined(rows.numbers[name][reached])
             for name in ("snr_peak", "snr_power", "sparsity", "stoi")
@@ -190,7 +217,7 @@ def _setting_of(rows: "Rows", where: Int[np.ndarray, " rows"]) -> Setting:
 def _classes(
     rows: "Rows", where: Int[np.ndarray, " rows"]
 ) -> tuple[tuple[str, ...], list[Int[np.ndarray, " rows"]]]:
-    """Names in order, and truth and both predictions as places among them."""
+    """Names in order, and truth and both predictions as places among them; one more for none."""
     columns = ("label", "clean_prediction", "prediction")
     named = {
         rows.names[column][code]
@@ -198,10 +225,8 @@ def _classes(
         for code in np.unique(rows.texts[column][where])
         if code >= 0
     }
-    classes = sorted(named)
-    coded = _named(rows, where, classes)
-    missing = any((codes == len(classes)).any() for codes in coded)
-    return tuple([*classes, "none"] if missing else classes), coded
+    classes = tuple(sorted(named))
+    return classes, _named(rows, where, classes)
 
 
 def _named(
@@ -218,25 +243,6 @@ def _named(
         of_name = [*(places.get(name, -1) for name in rows.names[column]), len(classes)]
         coded.append(np.array(of_name)[rows.texts[column][where]])
     return coded
-
-
-def _estimates(matrix: Int[np.ndarray, "classes classes"]) -> list[Estimate]:
-    # Arrays have no hash; their bytes do.
-    return _estimates_of(matrix.tobytes(), len(matrix))
-
-
-@functools.cache
-def _estimates_of(counts: bytes, classes: int) -> list[Estimate]:
-    """Of every metric; what a victim takes clean speech for is the same at every ε.
-
-    Kept, as a sweep asks for the same matrix once for every setting, and each asking draws anew.
-    """
-    matrix = np.frombuffer(counts, np.int64).reshape(classes, classes)
-    intervals = matrix_intervals(list(METRICS.values()), matrix)
-    return [
-        Estimate(float(metric(matrix)), low, high)
-        for metric, (low, high) in zip(METRICS.values(), intervals, strict=True)
-    ]
 
 
 def _order(setting: Setting) -> tuple[Any, ...]:

@@ -4,39 +4,45 @@ print(format_transfer(table, lines))
 write_transfer(Path("transfer"), table, lines)
 """
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
 from jaxser.papers.transfer import Line, TransferTable, line_cells, published_cells
 from jaxser.reporting import html as html_page
 from jaxser.results.cells import csv_text, markdown_table
+from jaxser.results.intervals import policy
+from jaxser.results.units import Over
 from jaxser.runtime.files import write_text
 from jaxser.runtime.text import visible
 
 __all__ = ["format_transfer", "write_transfer"]
 
 
-def format_transfer(table: TransferTable, lines: Sequence[Line]) -> str:
-    """What was measured, and below it what the paper printed."""
+def format_transfer(table: TransferTable, lines: Sequence[Line], over: Over = "utterance") -> str:
+    """What was measured, and below it what the paper printed; intervals are ``over`` that."""
     text = [f"{table.title}; here on {_corpora(lines)}", *_notes(lines)]
-    text += _aligned(line_cells(lines))
+    text += [*_aligned(line_cells(lines)), _told(over)]
     if table.published:
         text += ["", f"as published, on {table.corpus}:", *_aligned(published_cells(table))]
     return "\n".join(text)
 
 
-def write_transfer(out: Path, table: TransferTable, lines: Sequence[Line]) -> None:
+def write_transfer(
+    out: Path, table: TransferTable, lines: Sequence[Line], over: Over = "utterance"
+) -> None:
     """Write ``transfer.{md,html,csv}``; the CSV file has the intervals as numbers."""
     cells = line_cells(lines)
     text = [f"# {table.title}", "", f"Here on {_corpora(lines)}.", ""]
     text += [f"{note}\n" for note in _notes(lines)]
-    text += [markdown_table(cells), ""]
+    text += [markdown_table(cells), "", f"{_told(over)}.", ""]
     if table.published:
         text += [f"As published, on {table.corpus}:", "", "```"]
         text += [*_aligned(published_cells(table)), "```", ""]
     write_text(out / "transfer.md", visible("\n".join(text)))
     body = [html_page.paragraph(note, note=True) for note in _notes(lines)]
     body.append(html_page.table(cells, f"Here on {_corpora(lines)}"))
+    body.append(html_page.paragraph(f"{_told(over)}."))
     if table.published:
         body.append(html_page.table(published_cells(table), f"As published, on {table.corpus}"))
     write_text(out / "transfer.html", html_page.page(table.title, body))
@@ -46,8 +52,12 @@ def write_transfer(out: Path, table: TransferTable, lines: Sequence[Line]) -> No
         common = [line.threat, line.attack, line.part, line.utterances]
         for name, rates in line.asr.items():
             measured = [line.snr, line.sparsity, line.stoi, line.seconds]
-            rows.append([*common, *measured, name, *rates])
+            rows.append([*common, *measured, name, *dataclasses.astuple(rates)])
     write_text(out / "transfer.csv", csv_text(rows))
+
+
+def _told(over: Over) -> str:
+    return f"ASR: share of all utterances whose prediction changes; {policy(over)}"
 
 
 def _corpora(lines: Sequence[Line]) -> str:

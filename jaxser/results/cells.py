@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 
-from jaxser.results.intervals import Estimate
+from jaxser.results.estimate import Estimate
 from jaxser.runtime.text import visible
 
 __all__ = [

@@ -3,8 +3,9 @@
     matrix = confusion_matrix(y_true, y_pred, num_classes)
     uar(matrix), recalls(matrix)
 
-Everything is host-side NumPy: there are at most thousands of rows. Matrices may carry leading
-axes, so that the draws of a bootstrap (:mod:`jaxser.results.intervals`) are one call.
+Predictions that are missing are a column more than there are rows: always wrong, and no class, so
+that they lower no mean over classes by being one. Everything is host-side NumPy. Matrices may carry
+leading axes, so that the draws of a bootstrap (:mod:`jaxser.results.intervals`) are one call.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,7 +27,7 @@ __all__ = [
     "uar",
 ]
 
-Matrix = Float[np.ndarray, "... classes classes"] | Int[np.ndarray, "... classes classes"]
+Matrix = Float[np.ndarray, "... classes predicted"] | Int[np.ndarray, "... classes predicted"]
 Metric = Callable[[Matrix], Float[np.ndarray, "..."]]
 
 
@@ -56,7 +57,7 @@ def uar(matrix: Matrix) -> Float[np.ndarray, "..."]:
 
 def macro_f1(matrix: Matrix) -> Float[np.ndarray, "..."]:
     """Mean F1 over the classes that occur as truth or as prediction; NaN without rows."""
-    support = matrix.sum(-1) + matrix.sum(-2)
+    support = matrix.sum(-1) + matrix.sum(-2)[..., : matrix.shape[-2]]
     return _mean_over(ratio(2 * _diagonal(matrix), support), support > 0)
 
 

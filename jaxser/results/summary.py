@@ -2,36 +2,37 @@
 
     print(format_table(summarise(read_rows("runs/demo"), by="gender")))
 
-Every figure comes from rows, so it can be made again without an accelerator. The three ways to
-count success are kept apart: fooling rate (share of all rows whose prediction changes, the ASR of
-STAA-Net, arXiv 2402.01227), robust accuracy, and success on the rows that were right before. An
-undefined value is NaN, with a count of the rows that had one.
+Every figure comes from rows, so it can be made again without an accelerator. Fooling rate, robust
+accuracy and success on what was right before are kept apart, see :mod:`jaxser.results.robustness`,
+and intervals are of utterances or speakers however many rows they have, see
+:mod:`jaxser.results.intervals`. An undefined value is NaN, with a count of the rows that had one.
 """
 
 import collections
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jaxser.results.intervals import Estimate, bootstrap_interval
-from jaxser.results.metrics import (
-    Metric,
-    accuracy,
-    confusion_matrix,
-    mean_of_defined,
-    median_of_defined,
-    ratio,
-    uar,
-)
+from jaxser.results.estimate import Estimate
+from jaxser.results.metrics import mean_of_defined, median_of_defined, ratio
+from jaxser.results.robustness import Robustness, Worst
 from jaxser.results.schema import PARTS, epsilon_order
+from jaxser.results.units import UNNAMED, Over, Units
 from jaxser.runtime.errors import UsageError, nearest_name
 
 __all__ = ["Summary", "summarise"]
+
+
+# What tells rows of one line apart, beside a target.
+_KEY = [
+    *("victim", "victim_fingerprint", "threat", "corpus", "split", "domain", "label_source"),
+    *("epsilon_norm", "utterance", "seed"),
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,14 +46,19 @@ class Summary:
       epsilon_unit: "amplitude", or dB as "snr_peak" or "snr_power".
       epsilon_norm: norm that it bounds.
       part: value of the column that the table is split by, or "".
-      rows: how many.
+      rows: how many, each once.
+      repeated: rows that were left out, since the same row was there already.
+      utterances: that they are of; every one counts as one, as the mean of its rows.
+      seeds: how many.
       clean_accuracy, clean_uar: before the attack.
       robust_accuracy, robust_uar: after it.
-      fooling_rate: share of all rows whose prediction changed.
-      success_rate: share of all rows where the attack reached its goal (left the attacked label,
-        or reached the target).
+      seed_deviation: standard deviation of robust accuracy over the seeds; NaN of one.
+      worst: of every utterance the worst seed; None of one.
+      fooling_rate: share of all whose prediction changed.
+      target_reached: share of all that the attack took to its target; NaN without a target.
       correct: rows that were right before.
-      success_on_correct: share of those that the attack reached its goal on; NaN without any.
+      success_on_correct: share of those that the attack reached its goal on (left the attacked
+        label, or reached the target); NaN without any.
       successful: rows whose prediction changed to what the attack wanted; the figures below it
         are over these alone, as STAA-Net has them.
       snr_peak_mean, snr_peak_median, snr_power_mean, snr_power_median: dB.
@@ -77,12 +83,17 @@ class Summary:
     epsilon_norm: str
     part: str
     rows: int
+    repeated: int
+    utterances: int
+    seeds: int
     clean_accuracy: Estimate
     clean_uar: Estimate
     robust_accuracy: Estimate
     robust_uar: Estimate
+    seed_deviation: float
+    worst: Worst | None
     fooling_rate: float
-    success_rate: float
+    target_reached: float
     correct: int
     success_on_correct: float
     successful: int
@@ -111,21 +122,23 @@ def summarise(
     rows: pa.Table,
     *,
     by: str | None = None,
-    interval_over: Literal["utterance", "speaker"] = "utterance",
+    interval_over: Over = "utterance",
 ) -> list[Summary]:
     """A line per (attack, hyper-parameters, ε) and part, in that order; ε from weak to strong.
+
+    Rows of several seeds are of one line.
 
     Args:
       rows: with the SCHEMA.
       by: one of PARTS, or None for no split.
-      interval_over: what the bootstrap draws: utterances, or whole speakers.
+      interval_over: what a sample is made of: utterances, or whole speakers.
 
     Raises:
-      UsageError: unknown ``by``.
+      UsageError: unknown ``by`` or ``interval_over``.
     """
     if by is not None and by not in PARTS:
         raise UsageError(f"tables cannot be split by {by!r}; {nearest_name(by, PARTS)}")
-    keys = ["attack", "parameters", "seed", "epsilon_unit", "epsilon"]
+    keys = ["attack", "parameters", "epsilon_unit", "epsilon"]
     keys += [PARTS[by]] if by else []
     lines = []
     for values in sorted(rows.group_by(keys).aggregate([]).select(keys).to_pylist(), key=_order):
@@ -142,16 +155,11 @@ def _order(values: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple("" if value is None else value for value in ordered.values())
 
 
-def _summary(rows: pa.Table, part: str, interval_over: Literal["utterance", "speaker"]) -> Summary:
-    label, clean, robust = (
-        np.array(rows[name].to_pylist(), object)
-        for name in ("label", "clean_prediction", "prediction")
-    )
-    success = _column(rows, "success").astype(bool)
-    right, changed = clean == label, robust != clean
-    successful = success & changed
+def _summary(rows: pa.Table, part: str, interval_over: Over) -> Summary:
+    given, rows = len(rows), _each_once(rows)
+    outcomes = _outcomes(rows, interval_over)
+    successful = outcomes.success & outcomes.changed
     snr = {name: _column(rows, name)[successful] for name in ("snr_peak", "snr_power")}
-    groups = rows["speaker"].to_pylist() if interval_over == "speaker" else None
     found = _column(rows, "found_norm")
     return Summary(
         attack=rows["attack"][0].as_py(),
@@ -161,14 +169,19 @@ def _summary(rows: pa.Table, part: str, interval_over: Literal["utterance", "spe
         epsilon_norm=rows["epsilon_norm"][0].as_py(),
         part=part,
         rows=len(rows),
-        clean_accuracy=_estimate(accuracy, label, clean, groups),
-        clean_uar=_estimate(uar, label, clean, groups),
-        robust_accuracy=_estimate(accuracy, label, robust, groups),
-        robust_uar=_estimate(uar, label, robust, groups),
-        fooling_rate=float(changed.mean()),
-        success_rate=float(success.mean()),
-        correct=int(right.sum()),
-        success_on_correct=mean_of_defined(success[right]),
+        repeated=given - len(rows),
+        utterances=len(outcomes.units),
+        seeds=len(outcomes.by_seed),
+        clean_accuracy=outcomes.before["accuracy"],
+        clean_uar=outcomes.before["UAR"],
+        robust_accuracy=outcomes.after["accuracy"],
+        robust_uar=outcomes.after["UAR"],
+        seed_deviation=outcomes.deviation,
+        worst=outcomes.worst if len(outcomes.by_seed) > 1 else None,
+        fooling_rate=outcomes.fooled.value,
+        target_reached=outcomes.reached.value,
+        correct=int((outcomes.clean == outcomes.label).sum()),
+        success_on_correct=outcomes.on_correct.value,
         successful=int(successful.sum()),
         snr_peak_mean=mean_of_defined(snr["snr_peak"]),
         snr_peak_median=median_of_defined(snr["snr_peak"]),
@@ -184,7 +197,7 @@ def _summary(rows: pa.Table, part: str, interval_over: Literal["utterance", "spe
         found_norm_median=median_of_defined(found[found > 0]),
         queries=mean_of_defined(_column(rows, "queries")),
         gradients=mean_of_defined(_column(rows, "gradients")),
-        no_prediction=int(sum(each is None for each in robust)),
+        no_prediction=rows["prediction"].null_count,
         flags=dict(collections.Counter(itertools.chain(*rows["flags"].to_pylist()))),
         rows_per_second=float(ratio(len(rows), _column(rows, "seconds").sum())),
         compile_seconds=float(_column(rows, "compile_seconds").max()),
@@ -192,17 +205,42 @@ def _summary(rows: pa.Table, part: str, interval_over: Literal["utterance", "spe
     )
 
 
-def _estimate(
-    metric: Metric, label: np.ndarray, predicted: np.ndarray, groups: Sequence[str] | None
-) -> Estimate:
+def _each_once(rows: pa.Table) -> pa.Table:
+    """Without rows that repeat an earlier one, as reports have them: they must not narrow
+    intervals, nor weigh more."""
+    target = pc.if_else(rows["targeted"], rows["attacked_label"], pa.scalar(None, pa.string()))
+    keyed = rows.select(_KEY).append_column("target", target)
+    keyed = keyed.append_column("place", pa.array(np.arange(len(rows))))
+    first = keyed.group_by([*_KEY, "target"]).aggregate([("place", "min")])["place_min"]
+    return rows if len(first) == len(rows) else rows.take(np.sort(first.to_numpy()))
+
+
+def _outcomes(rows: pa.Table, over: Over) -> Robustness:
+    named = [rows[name].to_pylist() for name in ("label", "clean_prediction", "prediction")]
+    classes = sorted({name for column in named for name in column if name is not None})
     # A missing prediction is a class of its own, which no utterance belongs to: always wrong.
-    names = sorted({*label, *(each for each in predicted if each is not None)})
-    index = {name: i for i, name in enumerate(names)} | {None: len(names)}
-    truth = np.array([index[each] for each in label])
-    guess = np.array([index[each] for each in predicted])
-    count = len(names) + 1
-    low, high = bootstrap_interval(metric, truth, guess, count, groups=groups)
-    return Estimate(float(metric(confusion_matrix(truth, guess, count))), low, high)
+    place = {name: i for i, name in enumerate(classes)} | {None: len(classes)}
+    label, clean, found = (np.array([place[each] for each in column]) for column in named)
+    # The ids of utterances, and the names of speakers, are those of a corpus.
+    utterances = _within_corpus(rows, "utterance")
+    return Robustness(
+        classes=tuple(classes),
+        label=label,
+        clean=clean,
+        found=found,
+        success=_column(rows, "success").astype(bool),
+        seeds=_column(rows, "seed"),
+        targeted=bool(pc.any(rows["targeted"]).as_py()),
+        units=Units.of(utterances, _within_corpus(rows, "speaker"), over),
+    )
+
+
+def _within_corpus(rows: pa.Table, column: str) -> np.ndarray:
+    """A code for every name in a corpus; -1 where nobody has one."""
+    pairs = list(zip(rows["corpus"].to_pylist(), rows[column].to_pylist(), strict=True))
+    codes = {pair: i for i, pair in enumerate(dict.fromkeys(pairs))}
+    unnamed = column == "speaker"
+    return np.array([-1 if unnamed and p[1] in UNNAMED else codes[p] for p in pairs])
 
 
 def _column(rows: pa.Table, name: str) -> np.ndarray:

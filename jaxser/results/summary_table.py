@@ -9,31 +9,49 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 
 from jaxser.results.cells import aligned, interval, number, percent
+from jaxser.results.intervals import policy
+from jaxser.results.robustness import Worst
 from jaxser.results.schema import EPSILON_UNITS
 from jaxser.results.summary import Summary
+from jaxser.results.units import Over
 
 __all__ = ["format_table"]
 
 _UNDEFINED = "n/a"
 
 
-def format_table(lines: Sequence[Summary]) -> str:
+def format_table(lines: Sequence[Summary], over: Over = "utterance") -> str:
     """Aligned text of a summary, with the notes a reader needs to read it right.
 
-    Columns that would be empty in all lines (parts, targets, STOI, smallest perturbations) are
-    left out.
+    Columns that would be empty in all lines (parts, targets, STOI, smallest perturbations, what
+    several seeds have) are left out.
+
+    Args:
+      lines: of :func:`jaxser.results.summary.summarise`.
+      over: what their intervals are over.
     """
     found = any(line.found for line in lines)
     heard = any(not math.isnan(line.stoi) for line in lines)
     columns = _columns(lines, found, heard)
-    cells = [list(columns), *([cell(line) for cell in columns.values()] for line in lines)]
+    cells = [list(columns)]
+    for line in lines:
+        cells.append([cell(line) for cell in columns.values()])
+        if line.worst is not None:
+            worst = _worst(line, line.worst)
+            cells.append([worst.get(header, _UNDEFINED) for header in columns])
     text = [
         aligned(cells),
-        "robust figures with 95% bootstrap intervals; fooled: prediction changed, of all rows; "
-        "on correct: attack succeeded, of the rows that were right before",
+        policy(over),
+        "fooled: prediction changed, of all rows; on correct: attack succeeded, of the rows that "
+        "were right before",
         f"SNR (dB, mean/median){', STOI' if heard else ''} and sparsity over the successful rows "
         "alone: the prediction changed to what the attack wanted",
     ]
+    if any(line.seeds > 1 for line in lines):
+        text.append(
+            "± seeds: standard deviation of robust accuracy over the seeds; worst seed: an "
+            "utterance is right where it is right under all seeds"
+        )
     if found:
         text.append(
             "found: an adversarial perturbation of whatever size; smallest: its norm (mean/median) "
@@ -47,19 +65,22 @@ def _columns(
 ) -> dict[str, Callable[[Summary], str]]:
     """Header -> what a line has below it."""
     split = any(line.part for line in lines)
+    seeds = any(line.seeds > 1 for line in lines)
     targeted = any(json.loads(line.parameters).get("targeted") for line in lines)
     columns: dict[str, Callable[[Summary], str] | None] = {
         "attack": lambda line: line.attack,
         "epsilon": lambda line: f"{line.epsilon:g}{EPSILON_UNITS[line.epsilon_unit]}",
         "part": (lambda line: line.part) if split else None,
         "rows": lambda line: str(line.rows),
+        "utterances": (lambda line: str(line.utterances)) if seeds else None,
         "clean acc": lambda line: percent(line.clean_accuracy.value, _UNDEFINED),
         "clean UAR": lambda line: percent(line.clean_uar.value, _UNDEFINED),
         "robust acc": lambda line: interval(line.robust_accuracy, _UNDEFINED),
+        "± seeds": (lambda line: percent(line.seed_deviation, _UNDEFINED)) if seeds else None,
         "robust UAR": lambda line: interval(line.robust_uar, _UNDEFINED),
         "fooled": lambda line: percent(line.fooling_rate, _UNDEFINED),
         "on correct": lambda line: percent(line.success_on_correct, _UNDEFINED),
-        "target reached": (lambda line: percent(line.success_rate, _UNDEFINED))
+        "target reached": (lambda line: percent(line.target_reached, _UNDEFINED))
         if targeted
         else None,
         "SNR peak": lambda line: _both(line.snr_peak_mean, line.snr_peak_median, ".1f"),
@@ -72,6 +93,22 @@ def _columns(
         "rows/s": lambda line: number(line.rows_per_second, ".1f", _UNDEFINED),
     }
     return {header: cell for header, cell in columns.items() if cell is not None}
+
+
+def _worst(line: Summary, worst: Worst) -> dict[str, str]:
+    """Cells of the line of the worst seed, by header."""
+    return {
+        "attack": f"{line.attack}, worst seed",
+        "epsilon": f"{line.epsilon:g}{EPSILON_UNITS[line.epsilon_unit]}",
+        "part": line.part,
+        "rows": str(line.rows),
+        "utterances": str(line.utterances),
+        "robust acc": interval(worst.accuracy, _UNDEFINED),
+        "robust UAR": interval(worst.uar, _UNDEFINED),
+        "fooled": percent(worst.fooled.value, _UNDEFINED),
+        "on correct": percent(worst.on_correct.value, _UNDEFINED),
+        "target reached": percent(worst.reached.value, _UNDEFINED),
+    }
 
 
 def _both(mean: float, median: float, form: str) -> str:
@@ -88,6 +125,9 @@ def _remarks(lines: Sequence[Summary]) -> Iterator[str]:
     undefined = sum(line.snr_undefined for line in lines)
     if undefined:
         yield f"{undefined} successful rows have no SNR: no signal, or no perturbation"
+    repeated = sum(line.repeated for line in lines)
+    if repeated:
+        yield f"{repeated} rows were there more than once, and are counted once"
     flags: collections.Counter[str] = collections.Counter()
     for line in lines:
         flags.update(line.flags)

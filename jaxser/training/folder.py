@@ -32,6 +32,7 @@ __all__ = ["begun", "describe_run", "run_folder"]
 _FREE_KEYS = (
     "out",
     "threat",
+    "interval_over",
     "corpus.root",
     "corpus.cache_dir",
     "generator.start",

@@ -23,13 +23,14 @@ import numpy as np
 
 from jaxser.attacks.generator import ALL_TARGETS, Generator
 from jaxser.attacks.projections import clip_to_bounds
-from jaxser.config import TrainConfig
+from jaxser.config import TrainConfig, to_mapping
 from jaxser.corpora import Prepared
 from jaxser.corpora.selection import select, split_rows
 from jaxser.driver.run import predict
 from jaxser.reporting.example import write_example
 from jaxser.reporting.figures.spectrograms import perturbation_figure
-from jaxser.results.intervals import clustered_means
+from jaxser.results.intervals import share
+from jaxser.results.units import Over, Units
 from jaxser.runtime.checkpoint import load_variables
 from jaxser.runtime.errors import InputError, UsageError
 from jaxser.runtime.files import write_text
@@ -46,8 +47,8 @@ from jaxser.training.generator import (
 )
 from jaxser.training.input_pipeline import WaveformSource, evaluation_batches
 from jaxser.training.loop import LoopSettings, train_in_folder
-from jaxser.training.run import TrainingOutcome
-from jaxser.training.victim import make_optimizer
+from jaxser.training.run import TrainingOutcome, units_of_each
+from jaxser.training.victim import learning_rate_at, make_optimizer
 from jaxser.training.writer import RunWriter
 from jaxser.victims.generator import (
     build_generator,
@@ -59,7 +60,7 @@ from jaxser.victims.hugging_face.layout import is_pretrained_folder
 from jaxser.victims.loading import load_victim
 from jaxser.victims.victim import Victim
 
-__all__ = ["train_generator"]
+__all__ = ["part_figures", "train_generator"]
 
 # Rows of an evaluation batch.
 _EVALUATION_ROWS = 16
@@ -149,9 +150,15 @@ class _Run:
         self.source = functools.partial(
             WaveformSource, prepared.waveforms, _clean_predictions(config, prepared, threats)
         )
-        self.writer = RunWriter(config.out, enabled=jax.process_index() == 0)
+        steps = LoopSettings.of(config.training, len(split_rows(prepared.corpus, "train")))
+        rate = functools.partial(learning_rate_at, config.training, steps.steps_per_epoch)
+        self.writer = RunWriter(config.out, jax.process_index() == 0, rate)
 
     def train(self) -> TrainingOutcome:
+        with self.writer:
+            return self._train()
+
+    def _train(self) -> TrainingOutcome:
         config, mesh = self.config, self.mesh
         train, validation = (
             self.source(split_rows(self.prepared.corpus, part)) for part in ("train", "val")
@@ -264,19 +271,18 @@ class _Run:
             source = self.source(split_rows(corpus, part))
             if len(source) == 0:
                 continue
-            speakers = [corpus.utterances[row].speaker for row in source.rows]
-            results[part] = {"utterances": len(source), "speakers": len(set(speakers))}
+            utterances = [corpus.utterances[row] for row in source.rows]
+            speakers, units = {each.speaker for each in utterances}, units_of_each(utterances)
+            results[part] = {"utterances": len(source), "speakers": len(speakers)}
             for epsilon in sorted({*self.generator.epsilon, _middle(self.generator)}):
                 rows = self._rows(source, variables, epsilon)
-                low, high = np.percentile(
-                    clustered_means(rows["fooled"], speakers), [2.5, 97.5]
-                ).tolist()
-                results[part][f"{epsilon:g}"] = {
-                    **_summary(rows),
-                    "asr_interval_speakers": [low, high],
-                }
+                results[part][f"{epsilon:g}"] = part_figures(rows, units)
+                if part == "test":
+                    shown = {f"{name}_{epsilon:g}": value for name, value in _summary(rows).items()}
+                    self.writer.scalars("test", shown, record["history"][-1]["step"])
             self._write_example(part, source, variables)
-        self.writer.finish()
+        told = [f"test/asr_{epsilon:g}" for epsilon in self.generator.epsilon]
+        self.writer.hyperparameters(to_mapping(config), told if "test" in results else ["val/asr"])
         write_text(config.out / "results.json", json.dumps(results, indent=1) + "\n")
         return results
 
@@ -337,6 +343,20 @@ def _summary(rows: Mapping[str, np.ndarray]) -> dict[str, float]:
         "fooled_snr_peak": _mean(rows["snr_peak"][fooled]),
     }
     return figures
+
+
+def part_figures(
+    rows: Mapping[str, np.ndarray], units: Mapping[Over, Units]
+) -> dict[str, float | list[float]]:
+    """Figures of a part at one ε, and the intervals of its ASR over utterances and speakers.
+
+    Of several threat models an utterance counts as the share of them that it fools.
+    """
+    found: dict[str, float | list[float]] = {**_summary(rows)}
+    for over, its in units.items():
+        asr = share(rows["fooled"], its)
+        found[f"asr_interval_{over}s"] = [asr.low, asr.high]
+    return found
 
 
 def _mean(values: np.ndarray) -> float:

@@ -174,7 +174,7 @@ def run_loop(
     step, state, record = checkpoints.restore_last(state, batches)
     record = _checked(step, record, checkpoints, settings) if step else _new_record()
     saved_at = time.monotonic()
-    writer.start(settings.total_steps * settings.batch_size, step * settings.batch_size)
+    writer.start(settings.total_steps * settings.batch_size, step * settings.batch_size, step)
     while not record["finished"]:
         state = update(state, next(batches))
         step += 1

@@ -18,16 +18,17 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from jaxser.config import TrainConfig, TrainingConfig
-from jaxser.corpora import Prepared
+from jaxser.config import TrainConfig, TrainingConfig, to_mapping
+from jaxser.corpora import Prepared, Utterance
 from jaxser.corpora.selection import label_indices, select, split_rows
 from jaxser.corpora.table import Split
 from jaxser.models.front_end import RowBatches, WithFrontEnd, fit_statistics
 from jaxser.models.speech_transformer import SpeechTransformer
 from jaxser.reporting.figures.canvas import save_figure
 from jaxser.reporting.figures.confusion import confusion_figure
-from jaxser.results.intervals import bootstrap_interval
+from jaxser.results.intervals import estimates
 from jaxser.results.metrics import accuracy, confusion_matrix, macro_f1, uar
+from jaxser.results.units import Over, Units
 from jaxser.runtime.checkpoint import load_variables
 from jaxser.runtime.errors import UsageError
 from jaxser.runtime.files import write_text
@@ -40,6 +41,7 @@ from jaxser.training.victim import (
     TrainState,
     class_weights,
     init_state,
+    learning_rate_at,
     make_evaluation_step,
     make_optimizer,
     make_train_step,
@@ -50,7 +52,7 @@ from jaxser.victims.hugging_face.reading import read_pretrained
 from jaxser.victims.module import build_module, features_of
 from jaxser.victims.run_folder import ARCHITECTURE
 
-__all__ = ["TrainingOutcome", "Watch", "train_victim"]
+__all__ = ["TrainingOutcome", "Watch", "metrics_with_intervals", "train_victim", "units_of_each"]
 
 _METRICS = {"accuracy": accuracy, "uar": uar, "macro_f1": macro_f1}
 
@@ -138,21 +140,24 @@ def _train(config: TrainConfig, prepared: Prepared, watch: Watch | None) -> Trai
         out_shardings=replicated(mesh),
         donate_argnums=0,
     )
-    writer = RunWriter(config.out, enabled=jax.process_index() == 0)
-    state, record, signal = train_in_folder(
-        config,
-        update,
-        state,
-        train,
-        mesh,
-        functools.partial(evaluate.figures, validation) if len(validation) else None,
-        writer,
-        functools.partial(_after_epoch, config.training, watch),
-    )
-    results: dict[str, Any] = {}
-    if record["finished"]:
-        parts = {"val": validation, "test": source(split_rows(corpus, "test"))}
-        results = _final_results(config, prepared, evaluate, parts, record, state.variables, writer)
+    rate = functools.partial(learning_rate_at, config.training, steps_per_epoch)
+    with RunWriter(config.out, jax.process_index() == 0, rate) as writer:
+        state, record, signal = train_in_folder(
+            config,
+            update,
+            state,
+            train,
+            mesh,
+            functools.partial(evaluate.figures, validation) if len(validation) else None,
+            writer,
+            functools.partial(_after_epoch, config.training, watch),
+        )
+        results: dict[str, Any] = {}
+        if record["finished"]:
+            parts = {"val": validation, "test": source(split_rows(corpus, "test"))}
+            results = _final_results(
+                config, prepared, evaluate, parts, record, state.variables, writer
+            )
     return TrainingOutcome(
         finished=record["finished"],
         step=int(state.step),
@@ -293,15 +298,15 @@ def _final_results(
             "speakers": len(set(speakers)),
             "loss": float(losses.mean()),
             "confusion": matrix.tolist(),
-            **_metrics_with_intervals(truth, predictions, speakers, len(corpus.labels)),
+            **metrics_with_intervals(truth, predictions, utterances, corpus.labels),
             "by_gender": {
                 gender: {
                     "utterances": int((genders == gender).sum()),
-                    **_metrics_with_intervals(
+                    **metrics_with_intervals(
                         truth[genders == gender],
                         predictions[genders == gender],
-                        [s for s, g in zip(speakers, genders, strict=True) if g == gender],
-                        len(corpus.labels),
+                        [each for each in utterances if each.gender == gender],
+                        corpus.labels,
                     ),
                 }
                 for gender in sorted(set(genders) - {"unknown"})
@@ -311,24 +316,38 @@ def _final_results(
             matrix, corpus.labels, f"{config.model.name}, {corpus.title}, {part}"
         )
         save_figure(figure, config.out / f"confusion_{part}.png")
-        writer.figure(f"confusion/{part}", figure, record["history"][-1]["step"])
-    writer.finish()
+        step = record["history"][-1]["step"]
+        writer.figure(f"confusion/{part}", figure, step)
+        if part == "test":
+            figures = {name: results[part][name]["value"] for name in _METRICS}
+            writer.scalars("test", {"loss": results[part]["loss"], **figures}, step)
+    told = "test" if "test" in results else "val"
+    writer.hyperparameters(to_mapping(config), [f"{told}/{name}" for name in ("loss", *_METRICS)])
     write_text(config.out / "results.json", json.dumps(results, indent=1) + "\n")
     return results
 
 
-def _metrics_with_intervals(
-    truth: np.ndarray, predictions: np.ndarray, speakers: list[str], num_classes: int
+def metrics_with_intervals(
+    truth: np.ndarray,
+    predictions: np.ndarray,
+    utterances: Sequence[Utterance],
+    labels: Sequence[str],
 ) -> dict[str, Any]:
     """Each metric with its 95% intervals over utterances and over speakers."""
-    matrix = confusion_matrix(truth, predictions, num_classes)
+    found = {
+        over: estimates(_METRICS, truth, predictions, labels, units)
+        for over, units in units_of_each(utterances).items()
+    }
     return {
         name: {
-            "value": float(metric(matrix)),
-            "interval_utterances": bootstrap_interval(metric, truth, predictions, num_classes),
-            "interval_speakers": bootstrap_interval(
-                metric, truth, predictions, num_classes, groups=speakers
-            ),
+            "value": found["utterance"][name].value,
+            **{f"interval_{over}s": [its[name].low, its[name].high] for over, its in found.items()},
         }
-        for name, metric in _METRICS.items()
+        for name in _METRICS
     }
+
+
+def units_of_each(utterances: Sequence[Utterance]) -> dict[Over, Units]:
+    """Units of one row per utterance, over utterances and over speakers."""
+    ids, speakers = [each.id for each in utterances], [each.speaker for each in utterances]
+    return {over: Units.of(ids, speakers, over) for over in get_args(Over)}

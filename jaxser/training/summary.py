@@ -4,13 +4,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxser.config import TrainConfig
+from jaxser.results.intervals import policy
+from jaxser.results.units import Over
 from jaxser.training.run import TrainingOutcome
 
 __all__ = ["format_generator", "format_outcome"]
 
 
 def format_outcome(outcome: TrainingOutcome, config: TrainConfig) -> str:
-    """The table that ends a run: each metric with its 95% interval over utterances."""
+    """The table that ends a run: each metric with its 95% interval."""
+    over = config.interval_over
     lines = [
         f"{config.model.name} on {outcome.title}, split {config.corpus.split}, "
         f"epoch {outcome.results['best_epoch']} of {outcome.results['epochs']}"
@@ -23,10 +26,12 @@ def format_outcome(outcome: TrainingOutcome, config: TrainConfig) -> str:
         if part in outcome.results:
             figures = outcome.results[part]
             speakers = f"{figures['speakers']:8d}"
-            lines.append(f"{part:6} {figures['utterances']:10d} {speakers}  {_cells(figures)}")
+            lines.append(
+                f"{part:6} {figures['utterances']:10d} {speakers}  {_cells(figures, over)}"
+            )
             for gender, its in figures["by_gender"].items():
-                lines.append(f"{gender:>6} {its['utterances']:10d} {'':8}  {_cells(its)}")
-    lines.append(f"95% bootstrap intervals over utterances; everything is in {config.out}")
+                lines.append(f"{gender:>6} {its['utterances']:10d} {'':8}  {_cells(its, over)}")
+    lines.append(f"{policy(over)}; everything is in {config.out}")
     return "\n".join(lines)
 
 
@@ -45,24 +50,24 @@ def format_generator(outcome: TrainingOutcome, config: TrainConfig) -> str:
         for epsilon, figures in outcome.results.get(part, {}).items():
             if not isinstance(figures, dict):
                 continue
-            low, high = figures["asr_interval_speakers"]
+            low, high = figures[f"asr_interval_{config.interval_over}s"]
             asr = f"{figures['asr']:.1%} ({low:.1%}–{high:.1%})"
             lines.append(
                 f"{part:6} {outcome.results[part]['utterances']:10d} {epsilon:>8}  {asr:22} "
                 f"{figures['sparsity']:8.1%} {figures['fooled_snr_peak']:6.1f} dB"
             )
     lines.append(
-        "95% bootstrap intervals over speakers and utterances; changed: share of samples, over all "
-        f"utterances; SNR over those that are fooled; everything is in {config.out}"
+        f"{policy(config.interval_over)}; changed: share of samples, over all utterances; SNR over "
+        f"those that are fooled; everything is in {config.out}"
     )
     return "\n".join(lines)
 
 
-def _cells(figures: Mapping[str, Any]) -> str:
-    uar, accuracy, f1 = (_interval(figures[name]) for name in ("uar", "accuracy", "macro_f1"))
+def _cells(figures: Mapping[str, Any], over: Over) -> str:
+    uar, accuracy, f1 = (_interval(figures[name], over) for name in ("uar", "accuracy", "macro_f1"))
     return f"{uar:22} {accuracy:22} {f1}"
 
 
-def _interval(metric: dict[str, list[float]]) -> str:
-    low, high = metric["interval_utterances"]
+def _interval(metric: dict[str, list[float]], over: Over) -> str:
+    low, high = metric[f"interval_{over}s"]
     return f"{metric['value']:.1%} ({low:.1%}–{high:.1%})"

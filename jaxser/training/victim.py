@@ -28,6 +28,7 @@ __all__ = [
     "TrainState",
     "class_weights",
     "init_state",
+    "learning_rate_at",
     "make_evaluation_step",
     "make_optimizer",
     "make_train_step",
@@ -166,6 +167,27 @@ def _schedule(config: TrainingConfig, steps_per_epoch: int) -> optax.Schedule:
         return main
     warmup = optax.linear_schedule(0.0, config.learning_rate, config.warmup_steps)
     return optax.join_schedules([warmup, main], [config.warmup_steps])
+
+
+def learning_rate_at(
+    config: TrainingConfig,
+    steps_per_epoch: int,
+    step: int,
+    history: Sequence[Mapping[str, float]],
+) -> float:
+    """Learning rate of an update.
+
+    Args:
+      config: of the run.
+      steps_per_epoch: batches.
+      step: of the batch, counted from 1.
+      history: figures of the epochs that ended before it.
+    """
+    if config.schedule == "plateau":
+        return plateau_rate(config, [figures["val_loss"] for figures in history])
+    schedule = _schedule(config, max(steps_per_epoch // config.accumulate, 1))
+    # Optimisers count their updates from 0, each of so many batches.
+    return float(schedule(max(step // config.accumulate - 1, 0)))
 
 
 def plateau_rate(config: TrainingConfig, val_losses: Sequence[float]) -> float:

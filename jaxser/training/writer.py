@@ -1,6 +1,9 @@
 """What a run shows and records while it trains: progress, history, TensorBoard.
 
-    writer = RunWriter("runs/demo", enabled=jax.process_index() == 0)
+    with RunWriter("runs/demo", enabled=jax.process_index() == 0) as writer:
+        writer.start(total=6_000, done=0, step=0)
+        writer.epoch(figures, history, of=20)
+        writer.scalars("test", {"uar": 0.7}, step=500)
 
 On a terminal there is one bar over the whole run; otherwise one line an epoch. Only process 0
 writes.
@@ -10,7 +13,7 @@ import csv
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,21 +41,39 @@ class RunWriter:
     Args:
       folder: of the run.
       enabled: False makes every method do nothing (processes other than the first).
+      learning_rate: step, and the figures of the epochs before -> that of the step.
     """
 
-    def __init__(self, folder: Path | str, enabled: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path | str,
+        enabled: bool = True,
+        learning_rate: Callable[[int, Sequence[Mapping[str, float]]], float] | None = None,
+    ) -> None:
         self._folder = Path(folder)
         self._enabled = enabled
+        self._learning_rate = learning_rate
+        self._resumed_at = 0
         self._bar: tqdm | None = None
         self._events: SummaryWriter | None = None
         self._read_at = 0.0
         self._validation = ""
         self._started, self._done_before, self._done, self._total = 0.0, 0, 0, 0
 
-    def start(self, total: int, done: int) -> None:
-        """Open the bar at ``done`` of ``total`` samples."""
+    def __enter__(self) -> "RunWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.finish()
+        if self._events is not None:
+            self._events.close()
+            self._events = None
+
+    def start(self, total: int, done: int, step: int) -> None:
+        """Open the bar at ``done`` of ``total`` samples, which ``step`` updates have seen."""
         if not self._enabled:
             return
+        self._resumed_at = step
         self._started, self._done, self._total = time.monotonic(), done, total
         self._done_before = done
         self._bar = tqdm(
@@ -91,30 +112,53 @@ class RunWriter:
         if self._bar.disable:
             self._print_epoch(figures, of)
         self._write_history(history)
-        events = self._tensorboard(int(figures["step"]))
-        for name, value in figures.items():
-            if name not in ("epoch", "step") and math.isfinite(value):
-                part, _, metric = name.rpartition("_")
-                events.add_scalar(f"{part or 'train'}/{metric}", value, int(figures["step"]))
-        events.flush()
+        step = int(figures["step"])
+        shown = {name: figures[name] for name in figures if name not in ("epoch", "step")}
+        if self._learning_rate is not None:
+            shown["learning_rate"] = self._learning_rate(step, history[:-1])
+        for part in ("val", "train"):
+            own = {
+                name.removeprefix("val_"): value
+                for name, value in shown.items()
+                if name.startswith("val_") == (part == "val")
+            }
+            self.scalars(part, own, step)
+        self._tensorboard().flush()
+
+    def scalars(self, part: str, figures: Mapping[str, float], step: int) -> None:
+        """Show figures of a part of the corpus in TensorBoard, as "test/macro_f1".
+
+        Those that are not finite have no place on a curve.
+        """
+        if self._enabled:
+            for name, value in figures.items():
+                if math.isfinite(value):
+                    self._tensorboard().add_scalar(f"{part}/{name}", value, step)
+
+    def hyperparameters(self, config: Mapping[str, Any], figures: Sequence[str]) -> None:
+        """Let TensorBoard compare runs: their config beside scalars, such as "test/uar"."""
+        if not self._enabled:
+            return
+        from tensorboardX.summary import hparams
+
+        # Into this run's own file: what add_hparams writes is a run more, beside it.
+        for summary in hparams(dict(_flat(config)), dict.fromkeys(figures, 0.0)):
+            self._tensorboard().file_writer.add_summary(summary)
 
     def figure(self, name: str, figure: Any, step: int) -> None:
         """Show a matplotlib figure in TensorBoard."""
         if self._enabled:
-            self._tensorboard(step).add_figure(name, figure, step, close=False)
+            self._tensorboard().add_figure(name, figure, step, close=False)
 
     def audio(self, name: str, samples: Any, sample_rate: int, step: int) -> None:
         """Let people hear a waveform in TensorBoard."""
         if self._enabled:
-            self._tensorboard(step).add_audio(name, samples, step, sample_rate)
+            self._tensorboard().add_audio(name, samples, step, sample_rate)
 
     def finish(self) -> None:
-        """Close the bar and the event file."""
+        """Close the bar; figures of the finished run may still follow."""
         if self._bar is not None:
             self._bar.close()
-        if self._events is not None:
-            self._events.close()
-            self._events = None
 
     def _print_epoch(self, figures: dict[str, float], of: int) -> None:
         elapsed = time.monotonic() - self._started
@@ -127,13 +171,20 @@ class RunWriter:
             flush=True,
         )
 
-    def _tensorboard(self, step: int) -> "SummaryWriter":
+    def _tensorboard(self) -> "SummaryWriter":
         if self._events is None:
             # Where torch is installed this imports it: a second that a user need not wait first.
             from tensorboardX import SummaryWriter
 
-            # A resumed run drops what a killed one wrote past its last checkpoint.
-            self._events = SummaryWriter(str(self._folder / "tensorboard"), purge_step=step)
+            folder = self._folder / "tensorboard"
+            # A resumed run drops what a killed one wrote past its last checkpoint, and nothing of
+            # the checkpoint's own step: the epoch that ended with it is not written again. One file
+            # a start: names of the same second would be the same file, written from its beginning.
+            self._events = SummaryWriter(
+                str(folder),
+                purge_step=self._resumed_at + 1,
+                filename_suffix=f".{len(list(folder.glob('events*')))}",
+            )
         return self._events
 
     def _write_history(self, history: list[dict[str, float]]) -> None:
@@ -144,6 +195,17 @@ class RunWriter:
             rows = csv.DictWriter(file, fieldnames=list(history[0]))
             rows.writeheader()
             rows.writerows(history)
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Fields as flags have them; None is left out, as TensorBoard has no column of it."""
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, bool | int | float | str):
+            yield prefix + name, value
+        elif value is not None:
+            yield prefix + name, str(value)
 
 
 def _shown(figures: dict[str, float]) -> str:

@@ -362,7 +362,9 @@ def test_ctrl_c_keeps_what_is_done(victim: Path, tmp_path: Path) -> None:
     assert terminal.shown.replace("\r", "").strip().splitlines()[-1] == (
         f"interrupted: {kept} rows are kept in {tmp_path}; the same command goes on from there."
     )
-    assert re.search(r"queries \(\d+\.\d/s\), success .*%, .* left", terminal.shown)
+    assert re.search(
+        r"queries \(\d+\.\d/s\), robust accuracy .*%, fooled .*%, .* left", terminal.shown
+    )
     assert list(tmp_path.glob(".*")) == []
 
 

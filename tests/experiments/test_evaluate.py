@@ -76,7 +76,7 @@ def test_a_table_of_a_victim(
     assert evaluate.main(argv) == 0
     printed = capsys.readouterr().out
     assert "A table:" in printed
-    assert "0.1/0.2/0.3" in printed
+    assert "10.0%/20.0%/30.0%" in printed
     with (out / "settings.csv").open() as file:
         lines = list(csv.DictReader(file))
     assert [each["attack"] for each in lines] == ["steps"] * 4 + ["deepfool"]
@@ -100,7 +100,7 @@ def test_a_table_of_a_victim(
     for row in rows:
         standing[row["utterance"]] &= row["prediction"] == row["label"] or row["snr_power"] < 0
     at_zero = sum(standing.values()) / len(standing)
-    assert re.search(rf"\| steps \| 6 \| [0-9.]+ \| {at_zero:.3f} \|", report)
+    assert re.search(rf"\| steps \| 6 \| [0-9.]+% \| {at_zero:.1%} \|", report)
 
     # Again: nothing is attacked twice.
     before = {path: path.stat().st_mtime_ns for path in untrained_run.glob("attacks/*/*")}
@@ -119,6 +119,12 @@ def test_an_attack_may_have_a_limit_of_its_own(
     rows = {line.split()[0]: line for line in lines if line.startswith(("steps", "deepfool"))}
     assert "  4  " in rows["steps"]
     assert rows["deepfool"].split()[1] == "2"
+    # Each stands below the accuracy of its own utterances before any attack.
+    told = [
+        line.split()[:2] for line in lines if line.startswith(("original", "steps", "deepfool"))
+    ]
+    assert [each[0] for each in told] == ["original", "steps", "original", "deepfool"]
+    assert [each[1] for each in told if each[0] == "original"] == ["4", "2"]
     # Limits of attacks that are not asked for are no mistake, nor is a table that lacks them all.
     assert evaluate.main([*argv, "--attacks", "steps"]) == 0
     other = table_file(tmp_path / "other.yaml", title="Other", attacks=[{"attack": "fgsm"}])

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from made_rows import BY_HAND, columns, table
+from scipy.stats import binomtest
 
 from jaxser import report
 from jaxser.reporting.html import page
@@ -20,6 +21,7 @@ from jaxser.reporting.warnings import warnings_of
 from jaxser.results.intervals import paired_difference
 from jaxser.results.reading import read_rows
 from jaxser.results.summary import summarise
+from jaxser.results.units import Units
 from jaxser.results.writing import RowWriter
 from jaxser.runtime.errors import report_errors
 
@@ -67,7 +69,7 @@ def test_figures_are_those_of_the_tables(run: Path) -> None:
     assert setting.figures["UAR"] == (line.clean_uar, line.robust_uar)
     assert setting.fooled == line.fooling_rate
     assert setting.on_correct == line.success_on_correct
-    assert setting.success == line.success_rate
+    assert np.isnan(setting.reached)  # there is no target
     assert setting.means["sparsity"] == pytest.approx(line.sparsity)
     assert setting.means["snr_peak"] == pytest.approx(line.snr_peak_mean)
     assert np.isnan(setting.means["stoi"])
@@ -340,12 +342,16 @@ def test_every_section_has_a_table_or_a_picture(run: Path) -> None:
 def test_differences_are_of_pairs() -> None:
     rng = np.random.default_rng(0)
     first, second = rng.random((2, 4000)) < [[0.3], [0.5]]
-    change, low, high = paired_difference(first, second)
-    assert change == pytest.approx(second.mean() - first.mean())
+    units = Units.of(np.arange(4000))
+    found = paired_difference(first, second, units)
+    assert found.value == pytest.approx(second.mean() - first.mean())
     # The standard error of a mean of differences.
     error = (second.astype(float) - first).std() / 4000**0.5
-    assert high - low == pytest.approx(2 * 1.96 * error, rel=0.1)
-    assert paired_difference(first, first) == (0, 0, 0)
+    assert found.high - found.low == pytest.approx(2 * 1.96 * error, rel=0.1)
+    # Pairs that all agree do not say that every pair would: Wilson's bound of 0 of 4000.
+    bound = binomtest(0, 4000).proportion_ci(method="wilson").high
+    same = paired_difference(first, first, units)
+    assert (same.value, same.low, same.high) == pytest.approx((0, -bound, bound))
 
 
 def test_two_runs_side_by_side(tmp_path: Path) -> None:
@@ -361,11 +367,14 @@ def test_two_runs_side_by_side(tmp_path: Path) -> None:
     assert report.main([*argv, "--out", str(tmp_path / "c.html")]) == 0
     (line,) = csv.DictReader((tmp_path / "t" / "comparison.csv").read_text().splitlines())
     values = list(line.values())
-    assert values[3] == "6"
+    assert values[3:5] == ["6", "6"]
     assert line[f"robust accuracy {tmp_path / 'a'}"] == f"{1 / 6:.1%}"
     assert line[f"robust accuracy {tmp_path / 'b'}"] == f"{3 / 6:.1%}"
     assert line["difference in robust accuracy"].startswith(f"{2 / 6:+.1%} (")
-    assert line["difference in accuracy before"].startswith("+0.0% (+0.0% to +0.0%)")
+    # Six pairs that agree leave room for 39 % that do not.
+    bound = binomtest(0, 6).proportion_ci(method="wilson").high
+    told = f"+0.0% ({-bound:+.1%} to {bound:+.1%})"
+    assert line["difference in accuracy before"] == told
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,10 @@
-"""Metrics against scikit-learn, and the bootstrap against its own definition."""
+"""Metrics against scikit-learn."""
 
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 from sklearn.metrics import confusion_matrix as sklearn_confusion
 
-from jaxser.results.intervals import bootstrap_interval, matrix_intervals
 from jaxser.results.metrics import accuracy, confusion_matrix, macro_f1, recalls, uar
 
 
@@ -35,46 +34,3 @@ def test_absent_classes_do_not_count_as_zero() -> None:
 def test_no_rows_is_undefined_not_zero() -> None:
     empty = np.zeros((3, 3), int)
     assert np.isnan([accuracy(empty), uar(empty), macro_f1(empty)]).all()
-    none = np.array([], int)
-    assert np.isnan(bootstrap_interval(uar, none, none, 3)).all()
-
-
-def test_interval_over_utterances_matches_plain_resampling(
-    predictions: tuple[np.ndarray, np.ndarray],
-) -> None:
-    truth, predicted = predictions
-    rng = np.random.default_rng(0)
-    drawn = rng.integers(0, len(truth), (2000, len(truth)))
-    plain = [balanced_accuracy_score(truth[d], predicted[d]) for d in drawn]
-    low, high = bootstrap_interval(uar, truth, predicted, 5, num_resamples=2000)
-    expected = np.percentile(plain, [2.5, 97.5])
-    np.testing.assert_allclose([low, high], expected, atol=0.012)
-
-
-def test_intervals_of_a_matrix_are_those_of_its_rows(
-    predictions: tuple[np.ndarray, np.ndarray],
-) -> None:
-    metrics = [accuracy, uar, macro_f1]
-    found = matrix_intervals(metrics, confusion_matrix(*predictions, 5))
-    assert found == [bootstrap_interval(metric, *predictions, 5) for metric in metrics]
-
-
-def test_interval_over_speakers_is_wider_where_speakers_differ() -> None:
-    speakers = np.repeat([f"s{i}" for i in range(6)], 50)
-    truth = np.tile(np.arange(5), 60)
-    right = np.repeat([0.95, 0.9, 0.85, 0.4, 0.3, 0.2], 50) > np.tile(np.linspace(0, 1, 50), 6)
-    predicted = np.where(right, truth, (truth + 1) % 5)
-    by_utterance = bootstrap_interval(accuracy, truth, predicted, 5)
-    by_speaker = bootstrap_interval(accuracy, truth, predicted, 5, groups=list(speakers))
-    assert by_speaker[1] - by_speaker[0] > 2 * (by_utterance[1] - by_utterance[0])
-    means = [right[speakers == s].mean() for s in np.unique(speakers)]
-    rng = np.random.default_rng(1)
-    plain = np.mean(rng.choice(means, (4000, 6)), axis=1)
-    np.testing.assert_allclose(by_speaker, np.percentile(plain, [2.5, 97.5]), atol=0.03)
-
-
-def test_interval_is_a_function_of_the_seed(predictions: tuple[np.ndarray, np.ndarray]) -> None:
-    first, again, other = (
-        bootstrap_interval(uar, *predictions, 5, seed=seed) for seed in (0, 0, 1)
-    )
-    assert first == again != other

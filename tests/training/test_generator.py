@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 import yaml
+from event_files import shown
 
 import jaxser
 from jaxser import attack, train, transfer
@@ -68,8 +69,10 @@ def test_what_a_run_leaves(trained: Path, threat: Path) -> None:
     for part, count in (("val", 6), ("test", 12)):
         figures = results[part]
         assert figures["utterances"] == count
-        low, high = figures["0.2"]["asr_interval_speakers"]
-        assert 0 <= low <= figures["0.2"]["asr"] <= high <= 1
+        for over in ("utterances", "speakers"):
+            low, high = figures["0.2"][f"asr_interval_{over}"]
+            assert 0 <= low <= figures["0.2"]["asr"] <= high <= 1
+            assert high - low > 0.05
         folder = trained / f"example_{part}"
         assert matplotlib.image.imread(folder / "picture.png").shape[2] == 4
         x, x_adv, delta = (
@@ -80,7 +83,10 @@ def test_what_a_run_leaves(trained: Path, threat: Path) -> None:
         assert 0 < np.abs(delta).max() <= 0.2 + 1e-6
     assert json.loads((trained / "run.json").read_text())["threat models"]
     assert yaml.safe_load((trained / "config.yaml").read_text())["threat"] == [str(threat)]
-    assert list((trained / "tensorboard").glob("events*"))
+    scalars = shown(trained)
+    assert len(scalars["val/asr"]) == len(scalars["train/learning_rate"]) == results["epochs"]
+    ((_, asr),) = scalars["test/asr_0.2"]
+    assert asr == pytest.approx(results["test"]["0.2"]["asr"])
 
 
 def test_it_fools_its_threat_model_as_the_results_say(

@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 import soundfile
 import yaml
+from event_files import shown
+from scipy.stats import binomtest
 
 import jaxser
 from jaxser import train
+from jaxser.results.intervals import policy
 from jaxser.runtime.errors import report_errors
 
 
@@ -64,9 +67,39 @@ def test_what_a_run_leaves(trained: Path, tiny_corpus: Path) -> None:
     with (trained / "history.csv").open() as file:
         history = list(csv.DictReader(file))
     assert [row["epoch"] for row in history] == ["1", "2"]
-    assert list((trained / "tensorboard").glob("events*"))
+    scalars = shown(trained)
+    for part in ("train", "val"):
+        for name in ("loss", "uar"):
+            assert [step for step, _ in scalars[f"{part}/{name}"]] == [
+                int(row["step"]) for row in history
+            ]
+    # Cosine: of the last of the updates 0 to 4 and 5 to 9, of ten.
+    rates = [0.0005 * (1 + np.cos(np.pi * update / 10)) for update in (4, 9)]
+    assert [rate for _, rate in scalars["train/learning_rate"]] == pytest.approx(rates)
+    for name in ("accuracy", "uar", "macro_f1"):
+        ((_, value),) = scalars[f"test/{name}"]
+        assert value == pytest.approx(results["test"][name]["value"])
     with (trained / "split.csv").open() as file:
         assert sum(1 for _ in file) == 49
+
+
+def test_a_finished_run_is_shown_again_over_speakers(
+    trained: Path, tiny_corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = shown(trained)
+    results = json.loads((trained / "results.json").read_text())
+    assert train.main(tiny(tiny_corpus, trained, "--interval_over", "speaker")) == 0
+    printed = capsys.readouterr().out
+    assert policy("speaker") in printed
+    figure = results["test"]["accuracy"]
+    low, high = figure["interval_speakers"]
+    assert f"{figure['value']:.1%} ({low:.1%}–{high:.1%})" in printed
+    low, high = figure["interval_utterances"]
+    right = round(12 * figure["value"])
+    wilson = binomtest(right, 12).proportion_ci(method="wilson")
+    assert (low, high) == pytest.approx((wilson.low, wilson.high))
+    # Nothing that TensorBoard had is gone.
+    assert shown(trained)["val/loss"] == before["val/loss"]
 
 
 def test_victim_predicts_what_the_results_say(trained: Path, tiny_corpus: Path) -> None:

@@ -7,7 +7,7 @@ from jaxser.reporting.evaluation.outcomes import GROUPS, Evaluation, Outcomes, a
 from jaxser.reporting.evaluation.tables import shown
 from jaxser.reporting.grouping import first_of_each, grouped
 from jaxser.results.cells import Cells, markdown_table
-from jaxser.results.intervals import Difference, difference
+from jaxser.results.intervals import Difference, difference, policy
 
 __all__ = ["domains", "genders", "languages", "leak"]
 
@@ -38,8 +38,9 @@ def languages(evaluations: Sequence[Evaluation]) -> Iterator[str]:
 
 
 _ABOUT_INTERVALS = (
-    "Of the same utterances before and after the strongest setting; 2,000 draws of speakers and of "
-    "their utterances. With few speakers on a side an interval is too narrow."
+    "Of the same utterances before and after the strongest setting. "
+    f"{policy('speaker')}: whether groups differ is a question about speakers. "
+    "With few speakers on a side an interval is too narrow."
 )
 
 
@@ -58,8 +59,8 @@ def _compared(head: list[str], first: Outcomes, second: Outcomes) -> Cells:
 
 def _difference(found: Difference) -> list[str]:
     return [
-        f"{found.value:+.3f}",
-        f"{found.low:+.3f} to {found.high:+.3f}",
+        f"{found.value:+.1%}",
+        f"{found.low:+.1%} to {found.high:+.1%}",
         f"{found.speakers[0]}, {found.speakers[1]}",
         "differ" if found.decided else "no difference shown",
     ]
@@ -78,7 +79,8 @@ def leak(evaluations: Sequence[Evaluation]) -> Iterator[str]:
             cells.append([corpus, *values, *_difference(found)])
     yield from _told(
         "## What the leak is worth",
-        "Accuracy before any attack, by the paper's protocol and by a clean one.",
+        "Accuracy before any attack, by the paper's protocol and by a clean one. "
+        f"{policy('speaker')}.",
         cells,
     )
 

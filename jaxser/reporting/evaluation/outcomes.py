@@ -2,6 +2,7 @@
 
     line = Line("BIM", "epsilon 0.25", outcomes_of(rows), ...)
     line.accuracy("female"); best_lines(lines); accuracy_at_snr(lines, 20.0)
+    for group in same_utterances(lines): ...        # one set of rows per table
 
 The damage of an attack is paired: of the same utterance before and after.
 """
@@ -21,8 +22,10 @@ from jaxser.corpora import Corpus, Utterance
 from jaxser.driver.speech import Speech
 from jaxser.papers.table import Table
 from jaxser.reporting.grouping import grouped
-from jaxser.results.intervals import clustered_means, percentile_interval
+from jaxser.results.estimate import Estimate
+from jaxser.results.intervals import share
 from jaxser.results.metrics import METRICS, confusion_matrix
+from jaxser.results.units import Over, Units
 
 __all__ = [
     "GROUPS",
@@ -33,6 +36,7 @@ __all__ = [
     "accuracy_at_snr",
     "best_lines",
     "outcomes_of",
+    "same_utterances",
 ]
 
 GROUPS = ("all", "female", "male")
@@ -65,6 +69,10 @@ class Outcomes:
         mask = self.genders == group
         arrays = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return Outcomes(**{name: array[mask] for name, array in arrays.items()})
+
+    def units(self, over: Over) -> Units:
+        """What intervals are made of."""
+        return Units.of(self.utterances, self.speakers, over)
 
     @property
     def damage(self) -> Float[np.ndarray, " utterances"]:
@@ -120,10 +128,9 @@ class Line:
         """Mean absolute change."""
         return _mean(self.outcomes.only(group).mean_abs)
 
-    @functools.cached_property
-    def interval(self) -> tuple[float, float]:
-        """95 % of the accuracy of all."""
-        return percentile_interval(clustered_means(self.outcomes.after, self.outcomes.speakers))
+    def estimate(self, over: Over) -> Estimate:
+        """The accuracy of all, with its interval."""
+        return share(self.outcomes.after, self.outcomes.units(over))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -143,9 +150,9 @@ class Clean:
     def figures(self, group: str = "all") -> dict[str, float]:
         """Every metric of "all", "female" or "male" utterances; NaN without such."""
         mask = np.ones(len(self.truth), bool) if group == "all" else self.genders == group
-        # A prediction that is missing is a class of its own: always wrong.
+        # A prediction that is missing is always wrong, and no class.
         predicted = np.where(self.predicted < 0, self.num_classes, self.predicted)
-        matrix = confusion_matrix(self.truth[mask], predicted[mask], self.num_classes + 1)
+        matrix = confusion_matrix(self.truth[mask], predicted[mask], self.num_classes + 1)[:-1]
         return {name: float(metric(matrix)) for name, metric in METRICS.items()}
 
 
@@ -159,6 +166,7 @@ class Evaluation:
       table: the table.
       speech: the victim and all utterances of the part.
       lines: every setting.
+      interval_over: what intervals are over.
     """
 
     victim: Path
@@ -166,6 +174,7 @@ class Evaluation:
     table: Table
     speech: Speech
     lines: tuple[Line, ...]
+    interval_over: Over = "utterance"
 
     @property
     def corpus(self) -> Corpus:
@@ -203,6 +212,16 @@ def best_lines(lines: Iterable[Line]) -> list[Line]:
     """Of each attack the line with the least accuracy; of equals, the smallest change."""
     attacks = grouped(lines, lambda line: line.attack).values()
     return [min(its, key=lambda line: (line.accuracy(), line.mean_abs())) for its in attacks]
+
+
+def same_utterances(lines: Iterable[Line]) -> list[list[Line]]:
+    """Lines of the same utterances together, those of most first.
+
+    Attacks that are limited to fewer utterances than others must not stand beside them, nor below
+    the accuracy of utterances that they were not run on.
+    """
+    groups = grouped(lines, lambda line: tuple(line.outcomes.utterances)).values()
+    return sorted(groups, key=lambda group: -len(group[0].outcomes.utterances))
 
 
 def accuracy_at_snr(lines: Sequence[Line], snr: float) -> float:

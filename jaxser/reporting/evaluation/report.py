@@ -13,6 +13,7 @@ from jaxser.reporting.evaluation.pictures import pictures
 from jaxser.reporting.evaluation.tables import at_snr, settings_csv, strongest, victims
 from jaxser.reporting.grouping import grouped
 from jaxser.results.cells import aligned, markdown_table
+from jaxser.results.intervals import policy
 from jaxser.runtime.files import write_text
 from jaxser.runtime.text import visible
 
@@ -23,10 +24,11 @@ def format_evaluation(evaluation: Evaluation) -> str:
     """Aligned text: the strongest setting of each attack, with the paper's figures."""
     parts = [f"{evaluation.table.title}: {evaluation.victim}, {evaluation.corpus.title}"]
     parts += [f"note: {note}" for note in _notes(evaluation)]
-    parts.append(aligned(strongest(evaluation), left=2))
+    parts.append("\n\n".join(aligned(cells, left=2) for cells in strongest(evaluation)))
+    parts.append(policy(evaluation.interval_over))
     if evaluation.table.snr:
         parts.append("\naccuracy at a power SNR of so many dB or more, best setting per utterance:")
-        parts.append(aligned(at_snr(evaluation), left=2))
+        parts.append("\n\n".join(aligned(cells, left=2) for cells in at_snr(evaluation)))
     return "\n".join(parts)
 
 
@@ -40,13 +42,14 @@ def write_report(folder: Path, evaluations: Sequence[Evaluation]) -> None:
         for evaluation in group:
             parts.append(f"### {evaluation.title}")
             parts += [f"- {note}" for note in _notes(evaluation)]
-            parts.append(markdown_table(strongest(evaluation)))
+            parts += map(markdown_table, strongest(evaluation))
+            parts.append(f"{policy(evaluation.interval_over)}.")
             if evaluation.table.snr:
                 parts.append(
                     "Accuracy at a power SNR of so many dB or more, with the best setting for each "
                     "utterance:"
                 )
-                parts.append(markdown_table(at_snr(evaluation)))
+                parts += map(markdown_table, at_snr(evaluation))
         parts += pictures(folder, group)
         parts += genders(group)
         parts += languages(group)

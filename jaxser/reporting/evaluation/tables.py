@@ -6,17 +6,25 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from jaxser.papers.table import Published
-from jaxser.reporting.evaluation.outcomes import GROUPS, Evaluation, accuracy_at_snr
+from jaxser.reporting.evaluation.outcomes import (
+    GROUPS,
+    Evaluation,
+    Line,
+    accuracy_at_snr,
+    same_utterances,
+)
 from jaxser.reporting.grouping import first_of_each, grouped
-from jaxser.results.cells import Cells, csv_text, number
+from jaxser.results.cells import Cells, csv_text, interval, number, percent
+from jaxser.results.intervals import share
 from jaxser.results.metrics import METRICS
 
 __all__ = ["at_snr", "settings_csv", "shown", "strongest", "victims"]
 
 
-def shown(value: float, form: str = ".3f") -> str:
-    """A figure; nothing where it is not defined, as most cells by gender are in some corpora."""
-    return number(value, form, undefined="")
+def shown(value: float) -> str:
+    """A share in per cent, as all tables have them; nothing where it is not defined, as most cells
+    by gender are in some corpora."""
+    return percent(value, undefined="")
 
 
 def victims(evaluations: Sequence[Evaluation]) -> Cells:
@@ -42,29 +50,37 @@ def victims(evaluations: Sequence[Evaluation]) -> Cells:
             # Of the seeds as a sample (ddof=1), and no interval: a spread of its own beside those
             # over utterances.
             mean, deviation = np.mean(figures, axis=0), np.std(figures, axis=0, ddof=1)
-            both = [f"{m:.3f} ± {d:.3f}" for m, d in zip(mean, deviation, strict=True)]
+            both = [f"{m:.1%} ± {d:.1%}" for m, d in zip(mean, deviation, strict=True)]
             cells.append([f"mean of {len(group)}", corpus, protocol, "", "", *both])
     return cells
 
 
-def strongest(evaluation: Evaluation) -> Cells:
-    """The strongest setting of each attack, for all and by gender, beside the paper's figures."""
-    table = evaluation.table
+def strongest(evaluation: Evaluation) -> list[Cells]:
+    """The strongest setting of each attack, for all and by gender, beside the paper's figures.
+
+    A table for every set of utterances that attacks were run on, with the accuracy of the same
+    utterances before any attack.
+    """
+    return [_strongest(evaluation, lines) for lines in same_utterances(evaluation.best)]
+
+
+def _strongest(evaluation: Evaluation, lines: Sequence[Line]) -> Cells:
+    table, over = evaluation.table, evaluation.interval_over
     published = table.published.get(evaluation.corpus.name, {})
     head = ["attack", "setting", "rows", "accuracy (95 %)", "female", "male", "paper"]
     head += ["mean |Δ|", "female", "male", "paper", "seconds", "compile", "paper"]
-    by_group = {group: evaluation.clean.figures(group)["accuracy"] for group in GROUPS}
+    same = lines[0].outcomes
     cells = [head]
     cells.append(
         [
-            *("original", "", str(len(evaluation.clean.truth))),
-            *(shown(by_group[group]) for group in GROUPS),
+            *("original", "", str(len(same.utterances))),
+            interval(share(same.before, same.units(over)), ""),
+            *(shown(_share(same.only(group).before)) for group in GROUPS[1:]),
             _published(published.get("original"), "accuracy"),
             *[""] * 7,
         ]
     )
-    for line in evaluation.best:
-        low, high = line.interval
+    for line in lines:
         figures = published.get(line.attack)
         spent = table.published_seconds.get(line.attack)
         cells.append(
@@ -72,10 +88,10 @@ def strongest(evaluation: Evaluation) -> Cells:
                 line.attack,
                 line.setting,
                 str(len(line.outcomes.utterances)),
-                f"{line.accuracy():.3f} ({low:.3f}–{high:.3f})",
+                interval(line.estimate(over), ""),
                 *(shown(line.accuracy(group)) for group in GROUPS[1:]),
                 _published(figures, "accuracy"),
-                *(shown(line.mean_abs(group), ".3g") for group in GROUPS),
+                *(number(line.mean_abs(group), ".3g", "") for group in GROUPS),
                 _published(figures, "mean_abs"),
                 f"{line.seconds:.1f}",
                 f"{line.compile_seconds:.1f}",
@@ -85,19 +101,26 @@ def strongest(evaluation: Evaluation) -> Cells:
     return cells
 
 
-def at_snr(evaluation: Evaluation) -> Cells:
-    """Accuracy left at the SNRs of the table, an attack in every line."""
+def at_snr(evaluation: Evaluation) -> list[Cells]:
+    """Accuracy left at the SNRs of the table, an attack in every line; tables as those above."""
     levels = evaluation.table.snr
-    cells = [["attack", "rows", *(f"{level:g} dB" for level in levels)]]
-    for attack, lines in grouped(evaluation.lines, lambda line: line.attack).items():
-        left = [shown(accuracy_at_snr(lines, level)) for level in levels]
-        cells.append([attack, str(len(lines[0].outcomes.utterances)), *left])
-    return cells
+    tables = []
+    for group in same_utterances(evaluation.lines):
+        cells = [["attack", "rows", *(f"{level:g} dB" for level in levels)]]
+        for attack, lines in grouped(group, lambda line: line.attack).items():
+            left = [shown(accuracy_at_snr(lines, level)) for level in levels]
+            cells.append([attack, str(len(lines[0].outcomes.utterances)), *left])
+        tables.append(cells)
+    return tables
+
+
+def _share(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else math.nan
 
 
 def _published(figures: Published | None, name: str) -> str:
     values = getattr(figures, name) if figures is not None else ()
-    return "/".join(f"{value:.3g}" for value in values)
+    return "/".join(percent(v) if name == "accuracy" else f"{v:.3g}" for v in values)
 
 
 def settings_csv(evaluations: Iterable[Evaluation]) -> str:

@@ -30,14 +30,14 @@ def defence_sections(rows: Rows, paper: Paper, table: DefenceTable) -> Iterator[
         table.title,
         paper.name,
         cells if len(cells) > 1 else [],
-        "Average: train and test part together. Success: the share of the accuracy that the attack "
-        "takes."
+        "Average: train and test part together. Accuracy taken: the share of the accuracy that the "
+        "attack takes, which the paper calls success."
         if len(cells) > 1
         else lacking(table.y, table.domain),
         group=GROUP,
     )
     if table.published:
-        printed = [[_figure(value) for value in line] for line in table.published]
+        printed = [list(map(_figure, table.header, line)) for line in table.published]
         yield published_section(paper, table.title, table.corpus, [table.header, *printed])
 
 
@@ -73,12 +73,12 @@ def _over_epsilon(
         found = of_entry(paper, entry, candidates)
         for (epsilon,), settings_ in by(found, "epsilon").items():
             outcome = _Outcome.of(settings_)
-            shares = [outcome.accuracy(0), outcome.success()]
+            shares = [outcome.accuracy(0), outcome.taken()]
             for column in columns:
                 others = of_entry(paper, column, candidates)
                 # An attack that has no such ε is the same at all.
                 same = [s for s in others if s.facts["epsilon"] == epsilon] or others
-                shares.append(_Outcome.of(same).success())
+                shares.append(_Outcome.of(same).taken())
             defence = entry.title if hardened else "none"
             yield [defence, f"{epsilon:.4g}", *map(percent, shares)]
 
@@ -94,18 +94,20 @@ def _hardened(
 
 @dataclasses.dataclass(frozen=True)
 class _Outcome:
-    """Right before, right after, and rows: of the train and of the test part."""
+    """Right before, right after, and utterances: of the train and of the test part."""
 
-    parts: Mapping[str, tuple[int, int, int]]
+    parts: Mapping[str, tuple[float, float, int]]
 
     @classmethod
     def of(cls, found: Sequence[Setting]) -> "_Outcome":
         """Of each part the setting that leaves the least accuracy."""
         parts = {}
         for (part,), group in by(found, "split").items():
-            worst = min(group, key=lambda setting: setting.figures["accuracy"][1].value)
-            before, after = (int(np.trace(matrix)) for matrix in (worst.before, worst.after))
-            parts[part] = (before, after, len(worst.where))
+            worst = min(group, key=lambda setting: setting.robust_accuracy.value)
+            before, after = (its.value for its in worst.outcomes.accuracies)
+            # However many rows an utterance has, it counts as one.
+            count = worst.utterances
+            parts[part] = (before * count, after * count, count)
         return cls(parts)
 
     def accuracy(self, after: int, part: str | None = None) -> float:
@@ -116,16 +118,19 @@ class _Outcome:
         counts = np.sum([self.parts[name] for name in names], axis=0)
         return float(counts[after] / counts[2])
 
-    def success(self, part: str | None = None) -> float:
+    def taken(self, part: str | None = None) -> float:
         """The share of the accuracy that the attack takes; NaN where there was none."""
         before = self.accuracy(0, part)
         return 1 - self.accuracy(1, part) / before if before > 0 else math.nan
 
     def figures(self) -> list[float]:
-        """Accuracy and success, of the test part and of both: test, both, test, both."""
+        """Accuracy, and what was taken of it; of the test part and of both parts, in turn."""
         accuracy = [self.accuracy(1, "test"), self.accuracy(1)]
-        return [*accuracy, self.success("test"), self.success()]
+        return [*accuracy, self.taken("test"), self.taken()]
 
 
-def _figure(value: Any) -> str:
-    return number(value, ".4g") if isinstance(value, float) else str(value)
+def _figure(column: str, value: Any) -> str:
+    """A cell as the table of what was measured has it: shares in per cent, ε as it is."""
+    if isinstance(value, str):
+        return value
+    return number(value, ".4g") if column == "ε" else percent(value)

@@ -11,7 +11,7 @@ from jaxser.reporting.paper_tables.paper import GROUP, Paper, lacking, published
 from jaxser.reporting.rows import Rows
 from jaxser.reporting.section import Section
 from jaxser.reporting.settings import Setting, by
-from jaxser.results.intervals import clustered_means, percentile_interval
+from jaxser.results.intervals import policy
 from jaxser.results.metrics import mean_of_defined
 
 __all__ = ["transfer_sections"]
@@ -31,9 +31,9 @@ def transfer_sections(rows: Rows, paper: Paper, table: TransferTable) -> Iterato
             f"{table.title}; here on {corpus}",
             f"{paper.name}_{number_}",
             line_cells(ordered),
-            "ASR: share of all utterances whose prediction changes, with 95 % intervals over "
-            "speakers and utterances. SNR, changed samples and STOI are of those that fooled the "
-            "threat model; s: seconds per utterance.",
+            "ASR: share of all utterances whose prediction changes. "
+            f"{policy(rows.interval_over)}. SNR, changed samples and STOI are of those that fooled "
+            "the threat model; s: seconds per utterance.",
             group=GROUP,
         )
     if not lines:
@@ -58,20 +58,12 @@ def _transfer_lines(rows: Rows, attack: str, group: Sequence[Setting]) -> Iterat
             threat=own[0].facts["threat"],
             attack=attack,
             part=own[0].facts["split"],
-            utterances=len(where),
+            utterances=own[0].utterances,
             snr=mean("snr_peak"),
             sparsity=mean("sparsity"),
             stoi=mean("stoi"),
             seconds=float(rows.numbers["seconds"][where].mean()),
-            asr={setting.facts["victim"]: _rate(rows, setting) for setting in settings_},
+            asr={setting.facts["victim"]: setting.outcomes.fooled for setting in settings_},
             corpus=own[0].facts["corpus"],
             notes=(),
         )
-
-
-def _rate(rows: Rows, setting: Setting) -> tuple[float, float, float]:
-    """Share fooled, with its interval over speakers and utterances."""
-    clean, found = (rows.words(c, setting.where) for c in ("clean_prediction", "prediction"))
-    fooled = np.asarray(clean != found)
-    draws = clustered_means(fooled, rows.texts["speaker"][setting.where])
-    return float(fooled.mean()), *percentile_interval(draws)

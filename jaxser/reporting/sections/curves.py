@@ -7,13 +7,15 @@ from typing import Any
 from jaxser.reporting.figures.canvas import figure_png, new_figure, shortened
 from jaxser.reporting.section import Section
 from jaxser.reporting.settings import LINE, Setting, by, by_label, speech
+from jaxser.results.intervals import policy
+from jaxser.results.units import Over
 
 __all__ = ["curves"]
 
 _UNITS = {"snr_peak": "peak SNR in dB", "snr_power": "power SNR in dB"}
 
 
-def curves(own: Sequence[Setting]) -> Iterator[Section]:
+def curves(own: Sequence[Setting], over: Over) -> Iterator[Section]:
     """Accuracy and UAR over ε, where there is more than one; norms do not share an axis."""
     for key, group in by(own, *LINE, "epsilon_unit", "epsilon_norm").items():
         lines = by_label(group)
@@ -53,7 +55,7 @@ def curves(own: Sequence[Setting]) -> Iterator[Section]:
             f"{victim}, {speech(group[0])}, {axis}",
             "",
             group="Accuracy and UAR over ε",
-            text="Bands are 95 % bootstrap intervals, the grey line is before any attack, and "
+            text=f"{policy(over)}. They are the bands; the grey line is before any attack, and "
             "noise is dashed.",
             png=(figure_png(figure), f"Robust accuracy and UAR over {axis}: {words}."),
         )

@@ -1,5 +1,6 @@
 """How right victims are before and after attacks: of all rows, by class, by gender and speaker."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 from jaxser.reporting.figures.canvas import figure_png, new_figure, shortened
@@ -15,8 +16,10 @@ from jaxser.reporting.settings import (
     speech,
     strongest,
 )
-from jaxser.results.cells import interval, number, percent
+from jaxser.results.cells import Cells, interval, number, percent
+from jaxser.results.intervals import policy
 from jaxser.results.metrics import METRICS
+from jaxser.results.units import Over
 
 __all__ = ["before_attacks", "confusions", "parts", "robustness"]
 
@@ -24,54 +27,84 @@ __all__ = ["before_attacks", "confusions", "parts", "robustness"]
 _MOST_PARTS = 100
 
 
-def before_attacks(settings: Sequence[Setting]) -> Section:
-    """Clean figures: of the setting with most rows of each victim and corpus."""
+def before_attacks(settings: Sequence[Setting], over: Over) -> Section:
+    """Clean figures: of the setting with most utterances of each victim and corpus."""
     largest: dict[tuple[str, ...], Setting] = {}
     for setting in settings:
         key = tuple(setting.facts[name] for name in LINE)
-        if key not in largest or len(setting.where) > len(largest[key].where):
+        if key not in largest or setting.utterances > largest[key].utterances:
             largest[key] = setting
-    cells = [["victim", "corpus", "part", "domain", "rows", *METRICS]]
+    cells = [["victim", "corpus", "part", "domain", "utterances", *METRICS]]
     for key, setting in largest.items():
         figures = [interval(setting.figures[name][0]) for name in METRICS]
-        cells.append([*key, str(len(setting.where)), *figures])
-    return Section("Before any attack", "clean", cells, "With 95 % bootstrap intervals.")
+        cells.append([*key, str(setting.utterances), *figures])
+    return Section("Before any attack", "clean", cells, f"{policy(over)}.")
 
 
-def robustness(own: Sequence[Setting]) -> Section:
+def robustness(own: Sequence[Setting], over: Over) -> Section:
     """After every attack at every ε, on the victim that it was run on."""
+    seeds = any(setting.seeds > 1 for setting in own)
+    targets = any(not math.isnan(setting.reached) for setting in own)
     cells = [
         [
             *("victim", "speech", "attack", "ε", "rows"),
+            *(["utterances", "seeds", "± over seeds"] if seeds else []),
             *(f"robust {name}" for name in METRICS),
-            *("fooled", "on correct", "success"),
+            *("fooled", "on correct"),
+            *(["target reached"] if targets else []),
             *("SNR peak dB", "SNR power dB", "changed", "STOI", "queries"),
         ]
     ]
     for setting in own:
-        means = setting.means
-        cells.append(
-            [
-                *(setting.facts["victim"], speech(setting), setting.label),
-                epsilon_text(setting),
-                str(len(setting.where)),
-                *(interval(setting.figures[name][1]) for name in METRICS),
-                *(percent(v) for v in (setting.fooled, setting.on_correct, setting.success)),
-                number(means["snr_peak"], ".1f"),
-                number(means["snr_power"], ".1f"),
-                percent(means["sparsity"]),
-                number(means["stoi"], ".3f"),
-                number(setting.queries[3], ",.4g"),
-            ]
-        )
-    return Section(
-        "Robustness",
-        "robustness",
-        cells,
+        cells += _lines(setting, seeds, targets)
+    told = [
+        policy(over),
         "Fooled: the prediction changed, of all rows. On correct: the attack succeeded, of the "
-        "rows that were right before. Success: of all rows. SNR, changed samples and STOI are "
-        "means over the rows that changed to what the attack wanted.",
-    )
+        "rows that were right before. SNR, changed samples and STOI are means over the rows that "
+        "changed to what the attack wanted",
+    ]
+    if seeds:
+        told.append(
+            "An utterance counts as the mean of its seeds; beside that, the standard deviation of "
+            "robust accuracy over the seeds, and a line of the worst seed of every utterance, "
+            "where it is right only if it is under all seeds"
+        )
+    return Section("Robustness", "robustness", cells, "".join(f"{text}. " for text in told).strip())
+
+
+def _lines(setting: Setting, seeds: bool, targets: bool) -> Cells:
+    """A line of all seeds together and, of several, one of the worst."""
+    about = [setting.facts["victim"], speech(setting), setting.label, epsilon_text(setting)]
+    rows = str(len(setting.where))
+    means, outcomes = setting.means, setting.outcomes
+    line = [
+        *(*about, rows),
+        *([str(setting.utterances), str(setting.seeds)] if seeds else []),
+        *([percent(outcomes.deviation)] if seeds else []),
+        *(interval(setting.figures[name][1]) for name in METRICS),
+        *(percent(setting.fooled), percent(setting.on_correct)),
+        *([percent(setting.reached)] if targets else []),
+        number(means["snr_peak"], ".1f"),
+        number(means["snr_power"], ".1f"),
+        percent(means["sparsity"]),
+        number(means["stoi"], ".3f"),
+        number(setting.queries[3], ",.4g"),
+    ]
+    if setting.seeds == 1:
+        return [line]
+    worst = outcomes.worst
+    about[2] += ", worst seed"
+    robust = {"accuracy": interval(worst.accuracy), "UAR": interval(worst.uar)}
+    return [
+        line,
+        [
+            *(*about, rows, str(setting.utterances), str(setting.seeds), "–"),
+            *(robust.get(name, "–") for name in METRICS),
+            *(percent(worst.fooled.value), percent(worst.on_correct.value)),
+            *([percent(worst.reached.value)] if targets else []),
+            *["–"] * 5,
+        ],
+    ]
 
 
 def confusions(own: Sequence[Setting]) -> Iterator[Section]:
@@ -91,7 +124,8 @@ def confusions(own: Sequence[Setting]) -> Iterator[Section]:
             for i, (name, row) in enumerate(zip(worst.classes, worst.after, strict=True))
             if row.sum()
         ]
-        words = f"Confusion matrices before and after {titles[1]}. Right after: {', '.join(kept)}."
+        words = f"Confusion matrices of rows, before and after {titles[1]}. "
+        words += f"Right after: {', '.join(kept)}."
         yield Section(
             f"{victim}, {speech(worst)}",
             "",
@@ -115,7 +149,7 @@ def parts(rows: Rows, own: Sequence[Setting]) -> Iterator[Section]:
             for part, where in split_by(rows, column, setting.where, _MOST_PARTS):
                 both = map(interval, accuracies(rows, where))
                 cells.append([*line, part, str(len(where)), *both])
-        text = "At the strongest ε of every attack"
+        text = f"{policy(rows.interval_over)}. At the strongest ε of every attack"
         if len(rows.distinct(column)) > _MOST_PARTS:
             text += f", the {_MOST_PARTS} with most rows"
         yield Section(

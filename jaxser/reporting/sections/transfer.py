@@ -9,14 +9,16 @@ import numpy as np
 from jaxser.reporting.figures.canvas import figure_png, new_figure, shortened
 from jaxser.reporting.section import Section
 from jaxser.reporting.settings import Setting, by, by_label, epsilon_text, speech
-from jaxser.results.cells import interval, percent
+from jaxser.results.cells import interval
+from jaxser.results.intervals import policy
+from jaxser.results.units import Over
 
 __all__ = ["heat_maps", "transfer"]
 
 _HEAT_MAPS_BESIDE = 3
 
 
-def transfer(heard: Sequence[Setting]) -> Section:
+def transfer(heard: Sequence[Setting], over: Over) -> Section:
     """A line per threat model, victim, attack and ε."""
     cells = [
         ["threat model", "victim", "speech", "attack", "ε", "rows", "fooled", "robust accuracy"]
@@ -26,15 +28,15 @@ def transfer(heard: Sequence[Setting]) -> Section:
         cells.append(
             [
                 *(facts["threat"], facts["victim"], speech(setting), setting.label),
-                *(epsilon_text(setting), str(len(setting.where)), percent(setting.fooled)),
-                interval(setting.robust_accuracy),
+                *(epsilon_text(setting), str(len(setting.where))),
+                *(interval(setting.outcomes.fooled), interval(setting.robust_accuracy)),
             ]
         )
     return Section(
         "All ε",
         "transfer",
         cells,
-        "What was made on a threat model, as other victims hear it.",
+        f"What was made on a threat model, as other victims hear it. {policy(over)}.",
         group="Transfer",
     )
 
