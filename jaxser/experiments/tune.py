@@ -21,6 +21,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
+from jaxser import models
 from jaxser.config import TrainConfig, to_mapping
 from jaxser.config.tune import TuneConfig
 from jaxser.runtime.errors import InputError, UsageError
@@ -31,8 +32,8 @@ from jaxser.training.run import train_victim
 __all__ = ["format_study", "search", "trial_config"]
 
 
-# Of the search space, in the order in which they are drawn.
-_VALUES = ("learning_rate", "batch_size", "dropout", "lstm_dropout")
+# The search space, in the order in which its values are drawn, and the flags that set them.
+_TRAINING, _MODEL = ("learning_rate", "batch_size"), ("dropout", "lstm_dropout")
 
 
 def search(config: TuneConfig) -> optuna.Study:
@@ -76,15 +77,20 @@ def trial_config(config: TuneConfig, values: Mapping[str, Any], out: Path) -> Tr
         seed=config.seed,
         corpus=config.corpus,
         features=config.features,
-        model=dataclasses.replace(
-            config.model, dropout=values["dropout"], lstm_dropout=values["lstm_dropout"]
-        ),
-        training=dataclasses.replace(
-            config.training,
-            learning_rate=values["learning_rate"],
-            batch_size=values["batch_size"],
-        ),
+        model=dataclasses.replace(config.model, **_some(values, _MODEL)),
+        training=dataclasses.replace(config.training, **_some(values, _TRAINING)),
     )
+
+
+def _some(values: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {name: values[name] for name in names if name in values}
+
+
+def _searched(config: TuneConfig) -> list[str]:
+    """Names of what is searched: many victims have no dropout, or none in an LSTM."""
+    victim = models.build(config.model.name, num_classes=2)
+    has = {field.name for field in dataclasses.fields(victim)}
+    return [*_TRAINING, *(name for name in _MODEL if name in has)]
 
 
 def _study(config: TuneConfig) -> optuna.Study:
@@ -140,7 +146,7 @@ def _run(config: TuneConfig, trial: optuna.Trial) -> float:
     """Validation loss of the best epoch."""
     search = config.search
     values = {}
-    for place, name in enumerate(_VALUES):
+    for place, name in enumerate(_searched(config)):
         # Those that a killed process has drawn are kept: the others must come out the same.
         trial.study.sampler = _sampler(config, trial.number, place)
         values[name] = trial.suggest_categorical(name, getattr(search, name))
@@ -193,9 +199,7 @@ def format_study(study: optuna.Study, config: TuneConfig) -> str:
         cells = "  ".join(f"{trial.params[name]:>13g}" for name in names)
         lines.append(f"{trial.number:5d} {trial.value:9.4f}  {cells}")
     best = ranked[0].params
-    lines.append(
-        f"train the best with --model.dropout {best['dropout']:g} --model.lstm_dropout "
-        f"{best['lstm_dropout']:g} --training.learning_rate {best['learning_rate']:g} "
-        f"--training.batch_size {best['batch_size']}"
-    )
+    flags = [f"--model.{name} {best[name]:g}" for name in _MODEL if name in best]
+    flags += [f"--training.{name} {best[name]:g}" for name in _TRAINING]
+    lines.append(f"train the best with {' '.join(flags)}")
     return "\n".join(lines)
