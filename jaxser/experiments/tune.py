@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import TrialState
 
 from jaxser import models
@@ -99,7 +99,7 @@ def _study(config: TuneConfig) -> optuna.Study:
     _mend(file)
     study = optuna.create_study(
         study_name="jaxser",
-        storage=JournalStorage(JournalFileBackend(str(file))),
+        storage=JournalStorage(JournalFileBackend(str(file), _Held(str(file)))),
         pruner=optuna.pruners.HyperbandPruner(
             min_resource=config.search.min_epochs,
             max_resource=config.training.epochs,
@@ -120,10 +120,18 @@ def _study(config: TuneConfig) -> optuna.Study:
     return study
 
 
+class _Held(JournalFileSymlinkLock):
+    """No lock of Optuna's, which a killed process leaves behind: the folder is held."""
+
+    def acquire(self) -> bool:
+        return True
+
+    def release(self) -> None:
+        pass
+
+
 def _mend(file: Path) -> None:
-    """Drop what a killed process has left: a lock, and half a line."""
-    for lock in file.parent.glob(f"{file.name}.lock*"):
-        lock.unlink()
+    """Drop the half line that a killed process or a full disk has left."""
     if file.exists():
         lines = file.read_bytes()
         whole = lines.rfind(b"\n") + 1
