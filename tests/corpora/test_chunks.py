@@ -14,6 +14,7 @@ from jaxser.corpora import AudioSettings, prepare
 from jaxser.corpora.chunks import PITCH_STEPS, SPEEDS, Chunking, chunks_of, trim_silence, variants
 from jaxser.corpora.selection import select, split_rows
 from jaxser.runtime.errors import InputError, UsageError
+from jaxser.runtime.integrity import DIGESTS
 
 RATE = 8_000
 NAMES = [f"pitch{step:+g}" for step in PITCH_STEPS] + [f"stretch{speed:g}" for speed in SPEEDS]
@@ -122,10 +123,11 @@ def test_a_second_start_finds_the_chunks(speech, tmp_path, monkeypatch):
     np.testing.assert_array_equal(second.waveforms, first.waveforms)
 
 
-def test_a_damaged_table_is_made_again(speech, tmp_path):
+def test_a_damaged_table_from_before_there_were_digests_is_made_again(speech, tmp_path):
     corpus = corpora.load("emodb", speech)
     first = prepare(corpus, settings(), cache_dir=tmp_path / "cache")
     (first.folder / "chunks.json").write_text("[]")
+    (first.folder / DIGESTS).unlink()
     assert prepare(corpus, settings(), cache_dir=tmp_path / "cache").corpus == first.corpus
 
 

@@ -338,7 +338,8 @@ def test_settings_of_the_configuration_are_those_of_the_model():
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        ({"hidden_act": "mish"}, "hidden_act is 'mish'"),
+        ({"hidden_act": "prelu"}, "hidden_act 'prelu' are not supported"),
+        ({"hidden_act": "gulu"}, "hidden_act is 'gulu'"),
         ({"feat_extract_norm": "batch"}, "not group or layer"),
         ({"conv_dim": (512,)}, "differ in length"),
         ({"num_attention_heads": 7}, "not a multiple of num_attention_heads"),

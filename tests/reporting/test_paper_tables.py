@@ -43,7 +43,7 @@ def test_genders_beside_the_paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             "name": "emodb",
             "title": "EmoDB, made",
             "fingerprint": "f" * 64,
-            "split": "abc",
+            "split": ["standard", 0, 0],
         },
         "environment": {
             "jaxser": "1",

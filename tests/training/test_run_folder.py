@@ -1,6 +1,7 @@
 """What describes a run is there whole or not at all, whatever fails while it is written."""
 
 import dataclasses
+import json
 import shutil
 from pathlib import Path
 
@@ -156,7 +157,8 @@ def test_a_cut_config_is_no_config(config: TrainConfig, prepared: Prepared, tmp_
 
 @pytest.mark.parametrize("order", [True, False], ids=["sorted", "as declared"])
 def test_a_cut_config_without_a_digest(tmp_path: Path, order: bool) -> None:
-    (tmp_path / "run.json").write_text("{}")
+    facts = {"labels": ["a", "b"], "corpus": {"fingerprint": "f", "notes": []}}
+    (tmp_path / "run.json").write_text(json.dumps(facts))
     path = tmp_path / "config.yaml"
     whole = yaml.safe_dump(to_mapping(TrainConfig()), sort_keys=order).encode()
     for length in range(0, len(whole), 7):

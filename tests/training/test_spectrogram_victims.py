@@ -213,7 +213,10 @@ def test_wrong_bounds_are_refused(
     config = yaml.safe_load((trained / "config.yaml").read_text())
     config["features"]["bounds"] = [4.0, -4.0]
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
-    for name in ("run.json", "split.csv", "checkpoints"):
+    facts = json.loads((trained / "run.json").read_text())
+    del facts["config_sha256"]  # the config is another one
+    (tmp_path / "run.json").write_text(json.dumps(facts))
+    for name in ("split.csv", "checkpoints"):
         (tmp_path / name).symlink_to(trained / name)
     argv = ["--victim", str(tmp_path), "--attack", "fgsm", "--domain", "features"]
     assert "features.bounds must be a smaller and a larger value" in fail(attack, argv, capsys)

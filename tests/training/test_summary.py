@@ -30,7 +30,9 @@ PREDICTED = [row["prediction"] or "fear" for row in ROWS]
 
 def outcome(results: dict[str, object]) -> TrainingOutcome:
     whole = {"best_epoch": 3, "epochs": 5, **results}
-    return TrainingOutcome(finished=True, step=9, results=whole, title="Made up", notes=("note",))
+    return TrainingOutcome(
+        finished=True, step=9, signal=0, results=whole, title="Made up", notes=("note",)
+    )
 
 
 def intervals(line: str) -> list[tuple[float, float, float]]:
