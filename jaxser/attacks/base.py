@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key, UInt
+from jaxtyping import Array, Bool, Float, Int, Integer, Key, UInt
 
 from jaxser.attacks.hyperparameters import check_bounds
 from jaxser.attacks.projections import Bounds, Norm, per_row
@@ -317,7 +317,7 @@ def row_keys(key: Key[Array, ""], ids: UInt[Array, " batch"]) -> Key[Array, " ba
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, ids)
 
 
-def step_keys(keys: Key[Array, " batch"], steps: Int[Array, " batch"]) -> Key[Array, " batch"]:
+def step_keys(keys: Key[Array, " batch"], steps: Integer[Array, " batch"]) -> Key[Array, " batch"]:
     """Keys of one step; step 0 is ``init``'s.
 
     From the row's own count of steps, not the loop's: the rows of a batch started at different

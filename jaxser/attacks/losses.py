@@ -35,7 +35,7 @@ __all__ = [
     "targeted_dlr_loss",
 ]
 
-Labels = Int[Array, "batch"] | Int[np.ndarray, "batch"]
+Labels = Int[Array, "..."] | Int[np.ndarray, "..."]
 
 # Below this log-odds, 1 - softmax(z)[y] is under the spacing of float32 at 1: the label's
 # probability rounds to 1 and the gradient of cross-entropy is lost.

@@ -13,7 +13,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
 __all__ = [
     "Bounds",
@@ -39,7 +39,7 @@ Bounds = tuple[float, float] | None
 Norm = Literal["linf", "l2", "l1", "l0"]
 
 
-def per_row(values: Array, like: Float[Array, "batch ..."]) -> Array:
+def per_row(values: Array, like: Shaped[Array, "batch ..."]) -> Array:
     """``[batch]`` values with axes of size 1 appended, to broadcast against ``like``."""
     return values.reshape(values.shape + (1,) * (like.ndim - 1))
 

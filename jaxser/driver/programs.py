@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Array, Float, Int, Key, UInt
+from jaxtyping import Array, Float, Int, Integer, Key
 
 from jaxser.attacks.base import (
     Attack,
@@ -95,7 +95,7 @@ class VictimFunction:
         return jnp.asarray(logits, jnp.float32)
 
     def logits_fn(
-        self, variables: Any, keys: Key[Array, " batch"], draw: UInt[Array, " batch"]
+        self, variables: Any, keys: Key[Array, " batch"], draw: Integer[Array, " batch"]
     ) -> LogitsFn:
         """Logits under the noise of ``draw``, where there is noise."""
         if not self.randomised:

@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int, Shaped
 
 from jaxser.attacks.base import RANDOMISED, Attack, LogitsFn
 from jaxser.attacks.projections import Bounds
@@ -57,7 +57,7 @@ _DEFAULT_BOUNDS = (-1.0, 1.0)
 
 def run_attack(
     victim: Victim | LogitsFn,
-    waveforms: Float[np.ndarray, "batch ..."] | Float[Array, "batch ..."],
+    waveforms: Shaped[np.ndarray, "batch ..."] | Shaped[Array, "batch ..."],
     labels: Sequence[int] | Int[np.ndarray, " batch"] | None,
     attack: Attack | AttackSequence,
     epsilons: Sequence[float],
@@ -172,7 +172,7 @@ def run_attack(
 
 def predict(
     victim: Victim | LogitsFn,
-    waveforms: Float[np.ndarray, "batch ..."],
+    waveforms: Shaped[np.ndarray, "batch ..."],
     *,
     subset: Int[np.ndarray, " rows"] | None = None,
     batch_size: int | None = None,
@@ -188,7 +188,7 @@ def predict(
 
 def clean_pass(
     victim: Victim | LogitsFn,
-    waveforms: Float[np.ndarray, "batch ..."],
+    waveforms: Shaped[np.ndarray, "batch ..."],
     *,
     subset: Int[np.ndarray, " rows"] | None = None,
     seed: int = 0,
@@ -218,7 +218,7 @@ def clean_pass(
 
 def attack_rows(
     victim: Victim | LogitsFn,
-    waveforms: Float[np.ndarray, "batch ..."],
+    waveforms: Shaped[np.ndarray, "batch ..."],
     labels: Int[np.ndarray, " rows"],
     attack: Attack | AttackSequence,
     epsilons: Sequence[float],

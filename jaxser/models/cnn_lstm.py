@@ -242,7 +242,7 @@ class CnnLstm(nn.Module):
     @nn.nowrap
     def _cut(
         self, x: Float[Array, "batch frames mels"], slices: int
-    ) -> Float[Array, "slices frames mels 1"]:
+    ) -> Float[Array, "cut slice_frames mels 1"]:
         y = x[:, : slices * self.slice_frames]
         return y.reshape(-1, self.slice_frames, x.shape[2], 1).astype(self.dtype)
 

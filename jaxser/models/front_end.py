@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 from jaxser.runtime.errors import InputError
 from jaxser.speech.features import Spectrogram
@@ -152,8 +152,8 @@ class RowBatches:
 
 
 def fit_statistics(
-    model: WithFrontEnd, batches: Iterable[Float[np.ndarray, "batch time"]]
-) -> dict[str, Float[np.ndarray, "..."]]:
+    model: WithFrontEnd, batches: Iterable[Float[np.ndarray, "_ time"]]
+) -> dict[str, Shaped[np.ndarray, "..."]]:
     """The statistics of ``model`` over waveforms, in float64: the "batch_stats" it adds.
 
     Args:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Int
 
 from jaxser.reporting.rows import Rows
 from jaxser.reporting.section import Section
@@ -97,7 +97,7 @@ def _places(rows: Rows, setting: Setting) -> dict[tuple[str, float], int]:
     return {(names[codes[place]], seeds[place]): int(place) for place in setting.where}
 
 
-def _figures(rows: Rows, where: Int[np.ndarray, " pairs"]) -> list[Float[np.ndarray, " pairs"]]:
+def _figures(rows: Rows, where: Int[np.ndarray, " pairs"]) -> list[Bool[np.ndarray, " pairs"]]:
     """Right before, right after, and changed."""
     label, clean, found = (
         rows.words(column, where) for column in ("label", "clean_prediction", "prediction")

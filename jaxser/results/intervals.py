@@ -32,7 +32,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from scipy.special import ndtri
 
 from jaxser.results.estimate import Estimate
@@ -93,7 +93,7 @@ def wilson(successes: float, trials: float) -> tuple[float, float]:
 
 
 def share(
-    values: Bool[np.ndarray, " rows"] | Float[np.ndarray, " rows"],
+    values: Shaped[np.ndarray, " rows"],
     units: Units,
     of: Bool[np.ndarray, " rows"] | None = None,
 ) -> Estimate:

@@ -66,7 +66,7 @@ def max_pool(
 def convolve(
     x: Float[Array, "batch height width channels"],
     kernel: Float[Array, "rows columns channels features"],
-) -> Float[Array, "batch rows columns features"]:
+) -> Float[Array, "batch out_rows out_columns features"]:
     """A convolution without padding (a cross-correlation, as everywhere in the field)."""
     numbers = ("NHWC", "HWIO", "NHWC")
     return lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=numbers)
@@ -80,7 +80,7 @@ _BLOCK = 4
 def few_channel_conv(
     x: Float[Array, "batch height width channels"],
     kernel: Float[Array, "rows columns channels features"],
-) -> Float[Array, "batch rows columns features"]:
+) -> Float[Array, "batch out_rows out_columns features"]:
     """A convolution without padding, for inputs of few channels, as one matrix product.
 
     Four neighbouring outputs share a window, so that the matrix (the kernel, shifted four times)

@@ -90,7 +90,7 @@ def _positions(
 
 def _toeplitz(
     kernel: Float[Array, "size channels"], pool: int
-) -> Float[Array, "span pool*channels"]:
+) -> Float[Array, "span pooled_channels"]:
     """The matrix that takes a frame to the convolution at all its positions."""
     size, channels = kernel.shape
     columns = [jnp.pad(kernel, ((p, pool - 1 - p), (0, 0))) for p in range(pool)]

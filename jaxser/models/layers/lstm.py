@@ -39,8 +39,8 @@ def _zero_state(projected: Array, recurrent_kernel: Array) -> tuple[Array, Array
 
 @jax.custom_jvp
 def recurrence(
-    projected: Float[Array, "steps batch 4*hidden"],
-    recurrent_kernel: Float[Array, "hidden 4*hidden"],
+    projected: Float[Array, "steps batch gates"],
+    recurrent_kernel: Float[Array, "hidden gates"],
 ) -> Float[Array, "steps batch hidden"]:
     """Hidden states of an LSTM, given the input's part of its gates (order i, f, g, o).
 
