@@ -7,6 +7,7 @@ import sys
 
 from jaxser.config.sweep import SweepConfig, cells
 from jaxser.experiments.sweep import CALIBRATION_UTTERANCES, CellRunner
+from jaxser.runtime.devices import check_devices
 from jaxser.runtime.errors import InputError
 
 __all__ = ["print_estimate"]
@@ -14,6 +15,7 @@ __all__ = ["print_estimate"]
 
 def print_estimate(config: SweepConfig) -> bool:
     """Print the grid, its rows, and what they will cost; whether all of it could be run."""
+    check_devices()
     runner = CellRunner(config)
     grid = list(cells(config))
     seconds = rows = queries = 0.0

@@ -53,8 +53,6 @@ def check_sweep(config: SweepConfig) -> None:
     Raises:
       UsageError, InputError: a victim, an attack or a list of ε that is no such thing.
     """
-    # A cell that fails is noted and the next one begins: without a device none would do better.
-    check_devices()
     for folder in config.victims:
         read_run(folder)
     # Once for every attack: what is asked here is the same on all victims.
@@ -72,9 +70,13 @@ def run_sweep(config: SweepConfig, share: Share) -> list[Outcome]:
     """Attack what is missing of this process' share; what became of every cell is noted at once.
 
     Raises:
+      InputError: JAX has no device.
       OSError: a full disk, or a folder that is gone.
       KeyboardInterrupt: after Ctrl-C; finished rows are kept.
     """
+    # A cell that fails is noted and the next one begins: without a device none would do better.
+    # Not before this: several processes must have left each other when a backend is made.
+    check_devices()
     runner = CellRunner(config, shown=share.index == 0)
     grid = list(cells(config))
     outcomes: list[Outcome] = []

@@ -167,8 +167,9 @@ def _distributed_state() -> Any:
 def leave_processes() -> None:
     """Wait until all have come here; from here on no process knows of another."""
     jax.distributed.shutdown()
-    # jax.distributed took it for itself, to tell of preemption, and leaves nobody to hear it.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # jax.distributed took it for itself, to tell of preemption, and leaves nobody to hear it;
+    # Python knows nothing of that, and still has the handler from before.
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
 
 
 def _check_processes(coordinator: str | None, processes: int | None, process: int | None) -> None:

@@ -197,7 +197,7 @@ def preparing(tmp_path: Path) -> Case:
 def tuning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
     monkeypatch.setattr("jaxser.experiments.tune.train_victim", pretended_training)
     arguments = ["--training.epochs", "3", "--search.trials", "4", "--search.min_epochs", "1"]
-    arguments += ["--search.reduction", "2"]
+    arguments += ["--search.reduction", "2", "--model.name", "cnn_lstm"]
 
     def left(folder: Path) -> Any:
         from jaxser.config import parse_command

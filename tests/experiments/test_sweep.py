@@ -25,6 +25,7 @@ from jaxser.experiments import sweep as sweep_run
 from jaxser.results.reading import read_rows
 from jaxser.runtime.errors import InputError, UsageError, report_errors
 from jaxser.runtime.locks import held
+from jaxser.runtime.sharding import WHOLE
 
 TEST_ROWS = 6
 EPSILONS = [0.001, 0.05]
@@ -276,4 +277,4 @@ def test_without_a_device_no_cell_is_tried(tmp_path: Path, monkeypatch: pytest.M
     )
     monkeypatch.setattr(jax, "devices", no_backend)
     with pytest.raises(InputError, match="JAX cannot start"):
-        sweep_run.check_sweep(load_sweep(tmp_path / "sweep.yaml"))
+        sweep_run.run_sweep(load_sweep(tmp_path / "sweep.yaml"), WHOLE)
