@@ -8,9 +8,9 @@
 Submodules and functions are imported on first use, so that ``--help`` need not wait for JAX.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from jaxser.runtime.faces import face
 from jaxser.runtime.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -40,14 +40,4 @@ _FUNCTIONS = {
     "run_attack": "driver.run",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name in _SUBMODULES:
-        return importlib.import_module(f"jaxser.{name}")
-    if name in _FUNCTIONS:
-        return getattr(importlib.import_module(f"jaxser.{_FUNCTIONS[name]}"), name)
-    raise AttributeError(f"module 'jaxser' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = face(__name__, _FUNCTIONS, _SUBMODULES)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from jaxser.corpora.table import Corpus, Utterance
 from jaxser.runtime.errors import InputError, UsageError, nearest_name
+from jaxser.runtime.faces import face
 
 if TYPE_CHECKING:
     from jaxser.corpora.audio_settings import AudioSettings as AudioSettings
@@ -65,11 +66,7 @@ _FUNCTIONS = {
     "write_split": "splits",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name in _FUNCTIONS:
-        return getattr(importlib.import_module(f"jaxser.corpora.{_FUNCTIONS[name]}"), name)
-    raise AttributeError(f"module 'jaxser.corpora' has no attribute {name!r}")
+__getattr__, __dir__ = face(__name__, _FUNCTIONS)
 
 
 def names() -> tuple[str, ...]:

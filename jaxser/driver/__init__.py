@@ -10,8 +10,9 @@ A run passes through ``run`` (arguments), ``budgets`` (ε), ``clean`` (the victi
 Names are imported on first use, so that ``--help`` need not wait for JAX.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from jaxser.runtime.faces import face
 
 if TYPE_CHECKING:
     from jaxser.driver.result import AttackResult as AttackResult
@@ -45,12 +46,4 @@ _DEFINED_IN = {
     "run_attack": "run",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name in _DEFINED_IN:
-        return getattr(importlib.import_module(f"{__name__}.{_DEFINED_IN[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = face(__name__, _DEFINED_IN)

@@ -8,8 +8,9 @@
 Names are imported on first use, so that the metrics alone do not wait for pyarrow.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from jaxser.runtime.faces import face
 
 if TYPE_CHECKING:
     from jaxser.results.reading import read_rows as read_rows
@@ -30,12 +31,4 @@ _MODULES = {
     "summarise": "summary",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return getattr(importlib.import_module(f"jaxser.results.{_MODULES[name]}"), name)
-    raise AttributeError(f"module 'jaxser.results' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = face(__name__, _MODULES)

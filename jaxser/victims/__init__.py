@@ -10,8 +10,9 @@
 Names are imported on first use, so that ``--help`` need not wait for JAX.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from jaxser.runtime.faces import face
 
 if TYPE_CHECKING:
     from jaxser.victims.generator import load_generator as load_generator
@@ -22,12 +23,4 @@ __all__ = ["Victim", "load_generator", "load_victim"]
 
 _DEFINED_IN = {"Victim": "victim", "load_generator": "generator", "load_victim": "loading"}
 
-
-def __getattr__(name: str) -> Any:
-    if name in _DEFINED_IN:
-        return getattr(importlib.import_module(f"{__name__}.{_DEFINED_IN[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = face(__name__, _DEFINED_IN)

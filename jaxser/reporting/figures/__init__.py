@@ -7,8 +7,9 @@ Names are imported on first use: spectrograms need JAX for their filters, and ot
 report need not wait for it.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from jaxser.runtime.faces import face
 
 if TYPE_CHECKING:
     from jaxser.reporting.figures.bars import bars_figure as bars_figure
@@ -42,13 +43,4 @@ _MODULES = {
     "spectrograms_figure": "spectrograms",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        module = importlib.import_module(f"jaxser.reporting.figures.{_MODULES[name]}")
-        return getattr(module, name)
-    raise AttributeError(f"module 'jaxser.reporting.figures' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = face(__name__, _MODULES)
