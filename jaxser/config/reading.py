@@ -62,6 +62,8 @@ def load_yaml(path: Path) -> dict[str, Any]:
         where = f" line {mark.line + 1}" if mark else ""
         problem = one_line(getattr(error, "problem", None) or "it is not YAML")
         raise UsageError(f"{path}{where} is not valid YAML: {problem}.") from None
+    except UsageError:  # a ValueError, and a whole sentence already
+        raise
     except _NOT_YAML as error:
         problem = _problem_of(error)
         raise UsageError(f"{path} is not valid YAML: {problem}.") from None
