@@ -25,7 +25,7 @@ class CorpusConfig:
         str,
         Field(
             description="standard, speaker, given, kfold, loso, csv, iemocap_sessions, "
-            "demos_40_30_30, random_64_16_20 or random_80_20"
+            "demos_40_30_30, random_64_16_20, random_80_20, file (80/20) or window (80/20, leaky)"
         ),
     ] = "standard"
     split_seed: Annotated[int, NotNegative, Field(description="seed of a drawn split")] = 0
@@ -51,6 +51,16 @@ class CorpusConfig:
             "each repeated to full length, instead of one waveform per utterance"
         ),
     ] = False
+    windows: Annotated[
+        bool,
+        Field(
+            description="cut every utterance into overlapping windows of this many seconds; one "
+            "that is shorter is filled up with zeros"
+        ),
+    ] = False
+    stride_ms: Annotated[
+        int, Positive, Field(description="with windows: milliseconds from window to window")
+    ] = 10
     augment: Annotated[
         bool,
         Field(description="with chunks: add four changes of pitch and four of speed"),

@@ -14,6 +14,7 @@ from typing import Any, get_args
 from jaxser.corpora.chunks import Chunking
 from jaxser.corpora.measurement import MeasuredFile
 from jaxser.corpora.table import Utterance
+from jaxser.corpora.windows import Windowing
 from jaxser.runtime.errors import InputError
 from jaxser.speech.audio import Channel, LengthMode
 
@@ -40,6 +41,8 @@ class AudioSettings:
         handful of samples is a constant and no speech.
       chunking: trim every utterance and cut it into waveforms of this length, each of them an
         utterance of its own; None: one waveform per utterance, cut at its end.
+      windowing: cut every utterance into overlapping windows of this length, each of them an
+        utterance of its own; those that are shorter are filled up with zeros.
     """
 
     sample_rate: int = 16_000
@@ -48,6 +51,7 @@ class AudioSettings:
     length: LengthMode = "repeat"
     chunking: Chunking | None = None
     shortest: float = SHORTEST
+    windowing: Windowing | None = None
 
     def __post_init__(self) -> None:
         if self.sample_rate < 1 or not math.isfinite(self.seconds) or self.num_samples < 1:
@@ -57,6 +61,8 @@ class AudioSettings:
             )
         if not 0 <= self.shortest < math.inf:
             raise InputError(f"shortest {self.shortest} s is no length; give 0 or more seconds.")
+        if self.chunking is not None and self.windowing is not None:
+            raise InputError("speech is cut into chunks or into windows, not both; take one.")
         for name, valid in (("channel", get_args(Channel)), ("length", get_args(LengthMode))):
             if getattr(self, name) not in valid:
                 raise InputError(
@@ -93,7 +99,11 @@ def plain_settings(settings: AudioSettings) -> dict[str, Any]:
     """The settings as plain values; what is not used is left out.
 
     So a setting that is added later, and is None by default, leaves the fingerprints as they are.
-    The shortest length changes no sample; what it leaves out is not among the files.
+    The shortest length changes no sample; what it leaves out is not among the files. Windows are
+    cut when they are read, so that one copy of the speech serves every stride and length.
     """
     plain = dataclasses.asdict(settings)
-    return {k: v for k, v in plain.items() if v is not None and k != "shortest"}
+    plain = {k: v for k, v in plain.items() if v is not None and k != "shortest"}
+    if settings.windowing is None:
+        return plain
+    return {k: plain[k] for k in ("sample_rate", "channel")} | {"whole": True}

@@ -10,7 +10,7 @@ the second start from reading any audio.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,10 +31,13 @@ from jaxser.corpora.table import Corpus, Utterance
 from jaxser.corpora.waveform_file import (
     close_gaps,
     read_chunk_table,
+    read_lengths,
     write_chunks,
     write_header,
+    write_speech,
     write_waveforms,
 )
+from jaxser.corpora.windows import Windows
 from jaxser.runtime.errors import InputError
 from jaxser.runtime.files import cache_folder, usable_cache, write_text
 
@@ -49,8 +52,8 @@ class Prepared:
     """A corpus with its audio.
 
     Attributes:
-      corpus: the utterances (or their chunks) that are there, in the order of ``waveforms``, with
-        notes on the audio.
+      corpus: the utterances (or their chunks or windows) that are there, in the order of
+        ``waveforms``, with notes on the audio.
       waveforms: [utterances, samples] float32 in [-1, 1], memory-mapped and read-only.
       fingerprint: SHA-256 of ids, file contents and settings.
       skipped: (id, reason) of every damaged file that was left out.
@@ -59,7 +62,7 @@ class Prepared:
     """
 
     corpus: Corpus
-    waveforms: Float[np.memmap, "utterances samples"]
+    waveforms: Float[np.memmap, "utterances samples"] | Windows
     fingerprint: str
     skipped: tuple[tuple[str, str], ...]
     folder: Path
@@ -113,17 +116,13 @@ def prepare(
     with building_folder(cache) as folder:
         stats = [stat_of(utterance.path) for utterance in corpus.utterances]
         file = folder / "waveforms.npy"
-        write = write_waveforms if settings.chunking is None else write_chunks
+        write = _writer(settings)
         known = write(file, corpus.utterances, settings, workers, progress)
         index.store(corpus.utterances, stats, known)
         known = [file.judged(settings.shortest) for file in known]
         kept = _kept(corpus, known, skip_damaged)
         fingerprint = audio_fingerprint([u for u, _ in kept], [m for _, m in kept], settings)
-        if settings.chunking is None:
-            rows = close_gaps(file, [m.damage is None for m in known], settings.num_samples)
-        else:
-            rows = len(read_chunk_table(folder))
-        write_header(file, rows, settings.num_samples)
+        write_header(file, _shape(file, known, settings))
         skipped = _skipped(corpus, known)
         write_text(folder / "prepared.json", describe_prepared(corpus, settings, kept, skipped))
         publish(folder, final_folder(cache, fingerprint))
@@ -131,6 +130,24 @@ def prepare(
     if cached is None:
         raise InputError(f"{cache} was changed while it was written; run the same command again.")
     return _prepared(corpus, settings, known, cached, fingerprint, cache)
+
+
+def _writer(settings: AudioSettings) -> Callable[..., list[MeasuredFile]]:
+    if settings.windowing is not None:
+        return write_speech
+    return write_waveforms if settings.chunking is None else write_chunks
+
+
+def _shape(
+    file: Path, measured: Sequence[MeasuredFile], settings: AudioSettings
+) -> tuple[int, ...]:
+    """Shape of what has been written, without the gaps that damaged files have left."""
+    if settings.windowing is not None:
+        return (sum(read_lengths(file.parent).values()),)
+    if settings.chunking is not None:
+        return len(read_chunk_table(file.parent)), settings.num_samples
+    rows = close_gaps(file, [m.damage is None for m in measured], settings.num_samples)
+    return rows, settings.num_samples
 
 
 def _kept(
@@ -159,7 +176,7 @@ def _prepared(
     corpus: Corpus,
     settings: AudioSettings,
     measured: Sequence[MeasuredFile],
-    cached: tuple[tuple[Utterance, ...], np.memmap],
+    cached: tuple[tuple[Utterance, ...], np.memmap | Windows],
     fingerprint: str,
     cache: Path,
 ) -> Prepared:
@@ -176,6 +193,12 @@ def _prepared(
     if settings.chunking is not None:
         count = len(corpus.utterances) - len(skipped)
         notes += (f"{len(cached[0]):,} chunks of {settings.seconds:g} s of {count:,} utterances",)
+    if settings.windowing is not None:
+        count = len(corpus.utterances) - len(skipped)
+        notes += (
+            f"{len(cached[0]):,} windows of {settings.seconds:g} s, one every "
+            f"{settings.windowing.stride_ms} ms, of {count:,} utterances",
+        )
     return Prepared(
         corpus=dataclasses.replace(
             corpus,

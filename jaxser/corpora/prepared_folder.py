@@ -23,7 +23,8 @@ import numpy as np
 from jaxser.corpora.audio_settings import AudioSettings, plain_settings
 from jaxser.corpora.measurement import MeasuredFile
 from jaxser.corpora.table import Corpus, Utterance
-from jaxser.corpora.waveform_file import read_chunk_table
+from jaxser.corpora.waveform_file import read_chunk_table, read_lengths
+from jaxser.corpora.windows import Windows, window_starts
 from jaxser.runtime.errors import InputError
 from jaxser.runtime.integrity import DIGESTS, damage_in, write_digests
 
@@ -102,7 +103,7 @@ def final_folder(cache: Path, fingerprint: str) -> Path:
 
 def open_prepared(
     cache: Path, fingerprint: str, kept: Sequence[Utterance], settings: AudioSettings
-) -> tuple[tuple[Utterance, ...], np.memmap] | None:
+) -> tuple[tuple[Utterance, ...], np.memmap | Windows] | None:
     """The cached table and waveforms, or None where they are absent.
 
     What has no digests, as it is of an older version, is absent as well where its files are not of
@@ -115,6 +116,9 @@ def open_prepared(
     damage = damage_in(folder)
     if damage is not None:
         raise _damaged(folder, damage)
+    if settings.windowing is not None:
+        # Of no older version: what has no digests has lost them.
+        return _windows(folder, kept, settings) if (folder / DIGESTS).exists() else None
     try:
         waveforms = np.load(folder / "waveforms.npy", mmap_mode="r", allow_pickle=False)
         utterances = tuple(kept) if settings.chunking is None else _chunk_table(folder, kept)
@@ -129,6 +133,30 @@ def open_prepared(
     if not (folder / DIGESTS).exists():
         _check_values(folder, waveforms)
     return utterances, waveforms
+
+
+def _windows(
+    folder: Path, kept: Sequence[Utterance], settings: AudioSettings
+) -> tuple[tuple[Utterance, ...], Windows]:
+    """One utterance per window, named after its own and the window's number, and the windows."""
+    assert settings.windowing is not None
+    flat = np.load(folder / "waveforms.npy", mmap_mode="r", allow_pickle=False)
+    of = {utterance.id: utterance for utterance in kept}
+    utterances: list[Utterance] = []
+    starts, stops, begin = [], [], 0
+    for source, length in read_lengths(folder).items():
+        found = window_starts(
+            length, settings.num_samples, settings.sample_rate, settings.windowing.stride_ms
+        )
+        starts.append(begin + found)
+        begin += length
+        stops.append(np.full(len(found), begin))
+        utterances += [
+            dataclasses.replace(of[source], id=f"{source}.{number}", source=source)
+            for number in range(len(found))
+        ]
+    windows = Windows(flat, np.concatenate(starts), np.concatenate(stops), settings.num_samples)
+    return tuple(utterances), windows
 
 
 def _check_values(folder: Path, waveforms: np.memmap) -> None:

@@ -16,6 +16,7 @@ from jaxser.corpora import AudioSettings, Prepared, assign_split, load, prepare,
 from jaxser.corpora.chunks import Chunking
 from jaxser.corpora.splits import warn_once
 from jaxser.corpora.table import Corpus, Split
+from jaxser.corpora.windows import Windowing
 from jaxser.runtime.errors import UsageError
 from jaxser.runtime.files import cache_folder
 
@@ -44,6 +45,7 @@ def select(config: CorpusConfig) -> Prepared:
         channel=config.channel,
         shortest=config.shortest,
         chunking=Chunking(augment=config.augment) if config.chunks else None,
+        windowing=Windowing(config.stride_ms) if config.windows else None,
     )
     prepared = prepare(
         load(config.name, root, labels=config.labels or None),

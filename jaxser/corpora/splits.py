@@ -17,7 +17,7 @@ import io
 import logging
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import cast, get_args
 from unicodedata import normalize
@@ -27,7 +27,8 @@ import numpy as np
 from jaxser.corpora import get_spec
 from jaxser.corpora.csv_table import read_rows
 from jaxser.corpora.spec import PartSplit
-from jaxser.corpora.table import UNKNOWN, Corpus, Split, genders_of
+from jaxser.corpora.split_leaks import LEAK, leaks_of
+from jaxser.corpora.table import UNKNOWN, Corpus, Split, Utterance, genders_of
 from jaxser.runtime.errors import InputError, UsageError, nearest_name
 from jaxser.runtime.files import write_text
 
@@ -35,7 +36,6 @@ __all__ = ["SPLITS", "assign_split", "read_split", "warn_once", "write_split"]
 
 _PARTS: tuple[Split, ...] = ("train", "val", "test")
 _ATTEMPTS = 200
-_LEAK = "leaky split: "
 
 Fractions = tuple[float, float, float]
 Parts = dict[str, Split]
@@ -56,8 +56,10 @@ def assign_split(
     Args:
       corpus: from :func:`jaxser.corpora.load`.
       name: "standard" (the corpus' own, speaker-independent), "speaker", "iemocap_sessions"
-        (STAA-Net's), "demos_40_30_30", "random_64_16_20", "random_80_20" (the last two leak
-        speakers), "kfold", "loso" (leave one speaker out), "csv" or "given".
+        (STAA-Net's), "demos_40_30_30", "random_64_16_20", "random_80_20", "file" (80/20 of
+        whole files where windows or chunks are split; these three leak speakers), "window" (80/20
+        of the windows themselves, which leaks speech), "kfold", "loso" (leave one speaker out),
+        "csv" or "given".
       seed: of the speaker, DEMoS, k-fold and random splits.
       fold: the fold tested by "kfold" (the next one validates if there are three or more), or the
         index of the speaker tested by "loso" (no val).
@@ -80,11 +82,11 @@ def assign_split(
     options = _Options(seed, fold, folds, file, fractions or (0.6, 0.2, 0.2))
     split = SPLITS[name](corpus, options)
     _check_parts(corpus, name, split, _planned_parts(corpus, name, options))
-    leaks = tuple(_leaks(corpus, name, split))
+    leaks = tuple(leaks_of(corpus, name, split))
     for leak in leaks:
         warn_once(f"{corpus.title}: {leak}.")
     # What an earlier split leaked is no longer so.
-    notes = tuple(note for note in corpus.notes if not note.startswith(_LEAK))
+    notes = tuple(note for note in corpus.notes if not note.startswith(LEAK))
     utterances = tuple(dataclasses.replace(u, split=split[u.id]) for u in corpus.utterances)
     return dataclasses.replace(corpus, utterances=utterances, notes=notes + leaks)
 
@@ -208,18 +210,26 @@ def _repeat_parts(counts: Sequence[int]) -> list[Split]:
     return [part for part, count in zip(_PARTS, counts, strict=True) for _ in range(count)]
 
 
-def _random(fractions: Fractions) -> Callable[[Corpus, _Options], Parts]:
+def _random(
+    fractions: Fractions, by: Callable[[Utterance], str] = lambda u: u.id
+) -> Callable[[Corpus, _Options], Parts]:
+    """A share of every class in each part; rows that ``by`` calls the same stay together."""
+
     def split(corpus: Corpus, options: _Options) -> Parts:
         rng = np.random.default_rng(options.seed)
         parts: Parts = {}
         for label in corpus.labels:
-            ids = [u.id for u in corpus.utterances if u.label == label]
+            ids = list(dict.fromkeys(by(u) for u in corpus.utterances if u.label == label))
             counts = _allocate(len(ids), fractions, (0, 0, 0))
             order = [ids[i] for i in rng.permutation(len(ids))]
             parts.update(zip(order, _repeat_parts(counts), strict=True))
-        return parts
+        return {u.id: parts[by(u)] for u in corpus.utterances}
 
     return split
+
+
+def _file_of(utterance: Utterance) -> str:
+    return utterance.source or utterance.id
 
 
 def _kfold(corpus: Corpus, options: _Options) -> Parts:
@@ -258,7 +268,9 @@ def _csv(corpus: Corpus, options: _Options) -> Parts:
         raise UsageError("the split 'csv' needs a file with the columns id,split.")
     # The same name may be composed in the one table and decomposed in the other.
     found = {normalize("NFC", name): part for name, part in read_split(options.file).items()}
-    named = {u.id: found.get(normalize("NFC", u.id)) for u in corpus.utterances}
+    # A line may name a window or chunk, or the whole file that it is cut from.
+    whole = {u.id: found.get(normalize("NFC", u.source)) for u in corpus.utterances}
+    named = {u.id: found.get(normalize("NFC", u.id), whole[u.id]) for u in corpus.utterances}
     parts = {name: part for name, part in named.items() if part is not None}
     missing = [name for name in named if name not in parts]
     if missing:
@@ -287,6 +299,8 @@ SPLITS: Mapping[str, Callable[[Corpus, _Options], Parts]] = {
     "demos_40_30_30": _demos,
     "random_64_16_20": _random((0.64, 0.16, 0.20)),
     "random_80_20": _random((0.80, 0.0, 0.20)),
+    "file": _random((0.80, 0.0, 0.20), by=_file_of),
+    "window": _random((0.80, 0.0, 0.20)),
     "kfold": _kfold,
     "loso": _loso,
     "csv": _csv,
@@ -335,29 +349,6 @@ def _planned_parts(corpus: Corpus, name: str, options: _Options) -> set[str]:
         name == "speaker" and options.fractions[1] > 0
     )
     return {"train", "test"} | ({"val"} if has_val else set())
-
-
-def _leaks(corpus: Corpus, name: str, split: Parts) -> Iterable[str]:
-    """What a result on the test part owes to training on the same speakers."""
-    speakers: dict[Split, set[str]] = {part: set() for part in _PARTS}
-    for utterance in corpus.utterances:
-        speakers[split[utterance.id]].add(utterance.speaker)
-    if set().union(*speakers.values()) == {UNKNOWN}:
-        yield f"{_LEAK}{name} knows no speakers, so the same ones may be on both sides"
-        return
-    missing = sum(u.speaker == UNKNOWN for u in corpus.utterances)
-    if missing:
-        yield (
-            f"{_LEAK}{name} knows no speaker of {missing:,} utterances, so the same ones may be on "
-            "both sides"
-        )
-        speakers = {part: names - {UNKNOWN} for part, names in speakers.items()}
-    shared = speakers["test"] & (speakers["train"] | speakers["val"])
-    if shared:
-        yield (
-            f"{_LEAK}{name} has {len(shared)} of {len(speakers['test'])} test speakers "
-            "in training too, so results are optimistic"
-        )
 
 
 def write_split(corpus: Corpus, path: Path | str) -> None:

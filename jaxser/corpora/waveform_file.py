@@ -2,7 +2,7 @@
 
 measured = write_waveforms(file, utterances, settings, workers=None, progress=True)
 rows = close_gaps(file, [m.damage is None for m in measured], settings.num_samples)
-write_header(file, rows, settings.num_samples)
+write_header(file, (rows, settings.num_samples))
 """
 
 import io
@@ -28,7 +28,15 @@ from jaxser.speech.audio import (
     unify_length,
 )
 
-__all__ = ["close_gaps", "read_chunk_table", "write_chunks", "write_header", "write_waveforms"]
+__all__ = [
+    "close_gaps",
+    "read_chunk_table",
+    "read_lengths",
+    "write_chunks",
+    "write_header",
+    "write_speech",
+    "write_waveforms",
+]
 
 # NumPy pads a header of version 1.0 to a multiple of 64 bytes; these shapes take two.
 _HEADER_BYTES = 128
@@ -120,6 +128,43 @@ def read_chunk_table(folder: Path) -> list[list[str]]:
     return table
 
 
+def write_speech(
+    file: Path,
+    utterances: Sequence[Utterance],
+    settings: AudioSettings,
+    workers: int | None,
+    progress: bool,
+) -> list[MeasuredFile]:
+    """Write whole utterances one after the other after a gap for the header, and their lengths.
+
+    Returns:
+      What each utterance's file held.
+    """
+    lengths: list[tuple[str, int]] = []
+    known = []
+    with file.open("wb") as out:
+        out.seek(_HEADER_BYTES)
+        results = stream_files(
+            lambda utterance: _read(utterance.path, settings),
+            utterances,
+            workers=workers,
+            progress=progress,
+            description="preparing",
+        )
+        for utterance, (x, measured) in zip(utterances, results, strict=True):
+            if x is not None:
+                out.write(_full_scale(x).tobytes())
+                lengths.append((utterance.id, len(x)))
+            known.append(measured)
+    write_text(file.parent / "lengths.json", json.dumps(lengths, ensure_ascii=False))
+    return known
+
+
+def read_lengths(folder: Path) -> dict[str, int]:
+    """Samples of every utterance, in the order in which they lie in the flat file."""
+    return dict(json.loads((folder / "lengths.json").read_text(encoding="utf-8")))
+
+
 def close_gaps(file: Path, sound: Sequence[bool], num_samples: int) -> int:
     """Move rows over those of damaged files; returns how many are left."""
     row_bytes = 4 * num_samples
@@ -135,11 +180,10 @@ def close_gaps(file: Path, sound: Sequence[bool], num_samples: int) -> int:
     return len(rows)
 
 
-def write_header(file: Path, rows: int, num_samples: int) -> None:
+def write_header(file: Path, shape: tuple[int, ...]) -> None:
     """Write the header of the .npy format, and sync."""
     with file.open("r+b") as out:
         header = io.BytesIO()
-        shape = (rows, num_samples)
         np.lib.format.write_array_header_1_0(
             header, {"descr": "<f4", "fortran_order": False, "shape": shape}
         )

@@ -172,7 +172,7 @@ def run_attack(
 
 def predict(
     victim: Victim | LogitsFn,
-    waveforms: Shaped[np.ndarray, "batch ..."],
+    waveforms: Shaped[Any, "batch ..."],
     *,
     subset: Int[np.ndarray, " rows"] | None = None,
     batch_size: int | None = None,
@@ -188,7 +188,7 @@ def predict(
 
 def clean_pass(
     victim: Victim | LogitsFn,
-    waveforms: Shaped[np.ndarray, "batch ..."],
+    waveforms: Shaped[Any, "batch ..."],
     *,
     subset: Int[np.ndarray, " rows"] | None = None,
     seed: int = 0,
@@ -218,7 +218,7 @@ def clean_pass(
 
 def attack_rows(
     victim: Victim | LogitsFn,
-    waveforms: Shaped[np.ndarray, "batch ..."],
+    waveforms: Shaped[Any, "batch ..."],
     labels: Int[np.ndarray, " rows"],
     attack: Attack | AttackSequence,
     epsilons: Sequence[float],

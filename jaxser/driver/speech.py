@@ -34,7 +34,7 @@ class Speech:
     scheme: tuple[Any, ...]
     prepared: Prepared
     positions: np.ndarray
-    inputs: np.ndarray
+    inputs: Any
     places: np.ndarray
     labels: np.ndarray
     clean: CleanPass

@@ -40,7 +40,7 @@ class Source:
 
     def __init__(
         self,
-        waveforms: Float[np.ndarray, "batch ..."],
+        waveforms: Float[Any, "batch ..."],
         subset: Int[np.ndarray, " rows"] | None = None,
         ids: Sequence[str] | Sequence[int] | None = None,
         bounds: Bounds = (-1.0, 1.0),

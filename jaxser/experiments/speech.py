@@ -85,7 +85,7 @@ def load_speech(
         )
     positions = positions[spread_rows(len(positions), config.limit)]
     positions = positions[share.rows(len(positions))]
-    inputs: np.ndarray = prepared.waveforms
+    inputs: Any = prepared.waveforms
     places = positions
     if config.domain == "features":
         inputs, places = _features(victim, prepared.waveforms, positions), np.arange(len(positions))
@@ -163,7 +163,7 @@ def _victim_labels(corpus: Corpus, known: Sequence[str], folder: Path) -> np.nda
     return np.array([known.index(u.label) for u in corpus.utterances], np.int32)
 
 
-def _features(victim: Victim, waveforms: np.ndarray, positions: np.ndarray) -> np.ndarray:
+def _features(victim: Victim, waveforms: Any, positions: np.ndarray) -> np.ndarray:
     """What a spectrogram victim reads of some utterances."""
     import jax
 

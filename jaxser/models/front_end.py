@@ -141,9 +141,12 @@ def _divide(y: Array, by: Array) -> Array:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class RowBatches:
-    """Some rows of a (memory-mapped) array of waveforms, batch by batch, as often as wanted."""
+    """Some rows of a (memory-mapped) array of waveforms, batch by batch, as often as wanted.
 
-    waveforms: Float[np.ndarray, "utterances samples"]
+    Windows that are cut when they are read (:class:`jaxser.corpora.windows.Windows`) do as well.
+    """
+
+    waveforms: Float[Any, "utterances samples"]
     rows: Int[np.ndarray, " rows"]
 
     def __iter__(self) -> Iterator[Float[np.ndarray, "batch samples"]]:

@@ -29,13 +29,14 @@ class WaveformSource:
     """Random access to labelled rows of a (memory-mapped) waveform array, as grain wants it.
 
     Attributes:
-      waveforms: ``[utterances, samples]`` float32, memory-mapped or not; or the features that a
+      waveforms: ``[utterances, samples]`` float32, memory-mapped or not, or windows that are cut
+        when they are read; or the features that a
         spectrogram victim reads of them, ``[utterances, frames, bins]``.
       labels: class index of every utterance.
       rows: the utterances that belong to this source.
     """
 
-    waveforms: Float[np.ndarray, "utterances samples"]
+    waveforms: Float[Any, "utterances ..."]
     labels: Int[np.ndarray, " utterances"]
     rows: Int[np.ndarray, " rows"]
 

@@ -216,7 +216,7 @@ def _after_epoch(
 
 def _inputs(
     config: TrainConfig, model: nn.Module, prepared: Prepared
-) -> tuple[dict[str, np.ndarray] | None, np.ndarray]:
+) -> tuple[dict[str, np.ndarray] | None, Any]:
     """Statistics of the front end, and what the network reads of every utterance.
 
     A victim that reads spectrograms is trained on its features, found once; the front end has
