@@ -22,7 +22,7 @@ ATTACK_FLAGS: FlagGroups = {
     "most used": ("victim", "attack", "epsilon", "params", "target", "limit", "out"),
     "what is measured and shown": ("by", "interval_over", "stoi", "show", "save_wav"),
     "what is attacked": ("split", "y", "domain", "epsilon_unit"),
-    "how it runs": ("batch_size", "seed"),
+    "how it runs": ("batch_size", "seed", "draws"),
 }
 
 
@@ -95,6 +95,14 @@ class AttackCommandConfig:
         str | None, Field(description="label to reach instead; utterances of it are left out")
     ] = None
     seed: Annotated[int, NotNegative, Field(description="of random starts")] = 0
+    draws: Annotated[
+        int,
+        Positive,
+        Field(
+            description="of a randomised victim's noise that a finished row must withstand; "
+            "success_share is the share in which it does not"
+        ),
+    ] = 5
     batch_size: Annotated[
         int | None, Positive, Field(description="rows per batch over all devices")
     ] = None

@@ -59,6 +59,7 @@ class SweepConfig:
     y: Literal["truth", "prediction"] = "truth"
     target: str | None = None
     domain: Literal["waveform", "features"] = "waveform"
+    draws: Annotated[int, Field(gt=0)] = 5
     batch_size: Annotated[int | None, Field(gt=0)] = None
     transfer: Annotated[
         bool, Field(description="score what is made on a victim on all others that hear the same")
@@ -138,6 +139,7 @@ def cells(config: SweepConfig) -> Iterator[Cell]:
                 y=config.y,
                 target=config.target,
                 seed=seed,
+                draws=config.draws,
                 batch_size=config.batch_size,
                 stoi=config.stoi,
                 corpus=corpus,

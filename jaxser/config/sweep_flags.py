@@ -17,6 +17,7 @@ class SweepFlags:
     config: Path
     out: Path | None
     limit: int | None
+    draws: int | None
     dry_run: bool
     coordinator: str | None
     processes: int | None
@@ -26,7 +27,7 @@ class SweepFlags:
 
     def changes(self) -> dict[str, Any]:
         """What takes the place of the same key of the file."""
-        given = {"out": self.out, "limit": self.limit}
+        given = {"out": self.out, "limit": self.limit, "draws": self.draws}
         return {name: value for name, value in given.items() if value is not None}
 
 
@@ -47,6 +48,11 @@ def parse_sweep(argv: Sequence[str] | None = None) -> SweepFlags:
     )
     used.add_argument("--out", type=Path, help="folder of the rows, instead of the file's")
     used.add_argument("--limit", type=int, help="utterances, spread over the part")
+    used.add_argument(
+        "--draws",
+        type=int,
+        help="of a randomised victim's noise that a finished row must withstand",
+    )
     several = parser.add_argument_group("several processes")
     several.add_argument(
         "--coordinator",

@@ -59,6 +59,11 @@ class Utterance:
     source: str = ""
     variant: str = ""
 
+    @property
+    def whole(self) -> str:
+        """Id of the whole utterance: the source of a chunk, or its own."""
+        return self.source or self.id
+
 
 @dataclasses.dataclass(frozen=True)
 class Corpus:

@@ -98,6 +98,7 @@ def _blocks(
         ids=[run.utterances[i].id for i in lacking],
         batch_size=config.batch_size,
         keep_x_adv=run.kept_inputs(),
+        draws=config.draws,
         clean=run.speech.clean.take(lacking),
         watch=watch,
     ):

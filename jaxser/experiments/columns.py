@@ -36,6 +36,7 @@ def columns_of(run: Run, where: np.ndarray, block: RowBlock, new: np.ndarray) ->
     return {
         **{name: [value] * count for name, value in run.facts.items()},
         "utterance": [utterance.id for utterance in utterances],
+        "source": [utterance.whole for utterance in utterances],
         "speaker": [utterance.speaker for utterance in utterances],
         "gender": [utterance.gender for utterance in utterances],
         "label": [names[i] for i in run.speech.labels[where[new]]],
@@ -45,6 +46,7 @@ def columns_of(run: Run, where: np.ndarray, block: RowBlock, new: np.ndarray) ->
         "epsilon": [run.epsilons[i] for i in block.epsilon_index[new]],
         "epsilon_amplitude": block.epsilon_amplitude[new].astype("float64"),
         "success": block.success[new],
+        "success_share": block.success_share[new].astype("float64"),
         "stage": [_name(run.members, i) for i in block.stage[new]],
         "found_norm": block.found_norm[new].astype("float64"),
         **{name: values[new].astype("float64") for name, values in block.measures.items()},
@@ -82,6 +84,7 @@ def heard_columns(
     by_prediction = run.config.y == "prediction" and run.config.target is None
     attacked = clean if by_prediction else run.attacked[where[new]]
     nothing = np.zeros(count, np.int64)
+    success = is_successful(found, attacked, run.config.target is not None)
     return {
         **own,
         "victim": [listener.name] * count,
@@ -89,7 +92,8 @@ def heard_columns(
         "attacked_label": [_name(names, i) for i in attacked],
         "clean_prediction": [_name(names, i) for i in clean],
         "prediction": [_name(names, i) for i in found],
-        "success": is_successful(found, attacked, run.config.target is not None),
+        "success": success,
+        "success_share": success.astype("float64"),
         "stage": [None] * count,
         "found_norm": np.full(count, np.nan),
         **dict.fromkeys(("steps", "queries", "gradients", "compile_count"), nothing),

@@ -23,7 +23,7 @@ from jaxser.experiments.generator import check_generator, generator_notes
 from jaxser.experiments.run import Listener, Run
 from jaxser.experiments.speech import load_speech, target_of, victim_of
 from jaxser.results.reading import read_rows
-from jaxser.results.schema import SCHEMA, parameters_hash
+from jaxser.results.schema import LATER, SCHEMA, parameters_hash
 from jaxser.runtime.errors import InputError, UsageError, nearest_name
 from jaxser.runtime.provenance import device_name
 
@@ -111,11 +111,13 @@ def _identity(
         "scheme": list(speech.scheme),
         "victim": speech.fingerprint,
         "corpus": speech.prepared.fingerprint,
-        "columns": SCHEMA.names,
+        "columns": [name for name in SCHEMA.names if name not in LATER],
     }
     # Only where they are asked for, so that other runs find the folders that they had before.
     if config.stoi:
         identity["stoi"] = True
+    if config.draws != AttackCommandConfig.draws:
+        identity["draws"] = config.draws
     if listeners:
         identity["listeners"] = [listener.fingerprint for listener in listeners]
     return identity

@@ -122,6 +122,7 @@ def _line(
         [utterance.id for utterance in run.utterances],
         [utterance.speaker for utterance in run.utterances],
         over,
+        sources=[utterance.whole for utterance in run.utterances],
     )
     asr = {}
     for name, victim in victims.items():
@@ -136,7 +137,7 @@ def _line(
         threat=str(run.config.victim),
         attack=title,
         part=run.config.split,
-        utterances=len(success),
+        utterances=units.sources,
         snr=mean("snr_peak"),
         sparsity=mean("sparsity"),
         stoi=mean("stoi"),

@@ -83,7 +83,7 @@ def _line(first: Rows, mine: Setting, second: Rows, its: Setting) -> list[str]:
     figures = [_figures(rows, where) for rows, where in zip((first, second), wheres, strict=True)]
     # Pairs are of one utterance: the units of the one side are those of the other.
     units = first.units(wheres[0])
-    line = [str(len(shared)), str(len(units))]
+    line = [str(len(shared)), str(units.sources)]
     for a, b in zip(*figures, strict=True):
         line += [percent(share(each, units).value) for each in (a, b)]
         found = paired_difference(a, b, units)

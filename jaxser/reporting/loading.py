@@ -25,7 +25,7 @@ __all__ = ["load"]
 _TEXTS = (
     *("corpus", "split", "domain", "victim", "threat", "attack", "parameters"),
     *("epsilon_unit", "epsilon_norm", "language", "speaker", "gender"),
-    *("label", "clean_prediction", "prediction", "device", "utterance"),
+    *("label", "clean_prediction", "prediction", "device", "utterance", "source"),
 )
 _NUMBERS = (
     *("epsilon", "seed", "success", "sparsity", "mean_abs", "snr_peak", "snr_power", "stoi"),

@@ -58,6 +58,7 @@ class Rows:
             self._within_corpus("utterance")[where],
             self._within_corpus("speaker")[where],
             self.interval_over,
+            sources=self._within_corpus("source")[where],
         )
 
     def _within_corpus(self, column: str) -> Int[np.ndarray, " rows"]:

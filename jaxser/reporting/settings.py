@@ -109,8 +109,8 @@ class Setting:
 
     @property
     def utterances(self) -> int:
-        """How many, whatever number of rows each has."""
-        return len(self.outcomes.units)
+        """How many whole ones, whatever number of rows and chunks each has."""
+        return self.outcomes.units.sources
 
     @property
     def transferred(self) -> bool:

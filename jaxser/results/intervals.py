@@ -8,14 +8,17 @@
 What is drawn is the utterance, or its speaker, however many rows it has: rows of one utterance at
 several seeds, ε or attacks are one piece of evidence. An utterance counts as one, as the mean of
 its rows, so that those with more rows do not weigh more. Seeds are a spread of their own
-(:mod:`jaxser.results.robustness`).
+(:mod:`jaxser.results.robustness`). Where utterances were cut into chunks, each chunk counts as one,
+and an utterance is drawn with all of its chunks, which are as much alike as the seeds are.
 
 - Shares of independent utterances, each of which counts in full or not at all, have Wilson's
   interval (Wilson, 1927; SciPy's ``binomtest``). Accuracy is one of them, and so are the share that
-  was fooled and the success on what was right before.
+  was fooled and the success on what was right before. Utterances of as many chunks each, of which
+  all count or none does, are no other.
 - All else is a cluster bootstrap (Davison and Hinkley, Bootstrap Methods and their Application,
   1997, section 3.8): UAR, macro F1, differences, shares of which some utterance counts in part
-  (right under some seeds), and everything over speakers, who are drawn with all their utterances.
+  (right under some seeds, or in some chunks), and everything over speakers, who are drawn with all
+  their utterances.
   Utterances of one speaker are alike, and corpora have few speakers: for questions about other
   speakers, utterances drawn one by one would pass for more evidence than they are.
 - Where all units are alike, every resample is too, and its interval would have no width. A kind of
@@ -68,8 +71,9 @@ def policy(over: Over) -> str:
             "rows"
         )
     return (
-        "95 % intervals over utterances, however many rows each has: Wilson's for shares of "
-        "utterances, bootstrap for UAR, macro F1, differences, and what depends on the seed"
+        "95 % intervals over utterances, however many rows or chunks each has: Wilson's for shares "
+        "of utterances, bootstrap for UAR, macro F1, differences, and what differs within an "
+        "utterance (by seed or chunk)"
     )
 
 
@@ -113,10 +117,16 @@ def share(
     if total <= 0:
         return _UNDEFINED
     value = counted / total
-    if units.over == "utterance" and np.isin(both, (0, 1)).all():
-        return Estimate(value, *wilson(counted, total))
     units_of_share = units.totals(both)
     units_of_share = units_of_share[units_of_share[:, 1] > 0]
+    # Chunks of every utterance that has any.
+    chunks = units_of_share[:, 1].max()
+    if (
+        units.over == "utterance"
+        and np.isin(both, (0, 1)).all()
+        and np.isin(units_of_share, (0, chunks)).all()
+    ):
+        return Estimate(value, *wilson(counted / chunks, total / chunks))
     drawn = _drawn(*_kinds(units_of_share))
     (interval,) = _percentiles([ratio(drawn[:, 0], drawn[:, 1])])
     return _wide(value, interval, len(units_of_share), (0.0, 1.0))
@@ -149,13 +159,13 @@ def estimates(
     truth, predicted = place[np.asarray(y_true)], place[np.asarray(y_pred)]
     # Few of all cells occur, and what is drawn has an entry for each.
     cells, cell = np.unique(truth * count + predicted, return_inverse=True)
-    if units.over == "utterance" and len(units) == len(cell):
+    if units.drawn_alone and len(units) == len(cell):
         # A row each, so that kinds are cells: a million rows take no table of their own.
         kinds = np.eye(len(cells))[::-1].copy()
         counts = np.bincount(cell)[::-1].astype(np.int64)
     else:
-        table = np.zeros((len(units), len(cells)))
-        np.add.at(table, (units.utterance, cell), 1.0)
+        places = units.utterance * len(cells) + cell
+        table = np.bincount(places, minlength=len(units) * len(cells)).reshape(len(units), -1)
         kinds, counts = _kinds(units.totals(table / table.sum(1, keepdims=True)))
     right = share(truth == predicted, units)
     found = _metrics_of_kinds(
@@ -237,19 +247,24 @@ class Difference:
 
 
 def difference(
-    first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray]
+    first: tuple[np.ndarray, np.ndarray, np.ndarray],
+    second: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> Difference | None:
-    """Mean of the first values minus that of the second; each (values, speakers). None if empty.
+    """Mean of the first values minus that of the second, with its interval. None if empty.
 
     Whether groups of people differ is a question about speakers: it is they who are drawn.
+
+    Args:
+      first, second: values, speakers and sources, an entry per utterance or chunk; see
+        :class:`jaxser.results.units.Units`.
     """
     if not len(first[0]) or not len(second[0]):
         return None
     means, spans, counts = [], [], []
     # A seed for each side: with one seed for both, sides of the same shape would be drawn alike,
     # and the difference of draws that move together is too narrow.
-    for seed, (values, speakers) in enumerate((first, second)):
-        units = Units.of(np.arange(len(values)), speakers, "speaker")
+    for seed, (values, speakers, sources) in enumerate((first, second)):
+        units = Units.of(np.arange(len(values)), speakers, "speaker", sources=sources)
         _, drawn = _mean(np.asarray(values, float), units, (-1.0, 1.0), seed)
         means.append(drawn)
         counts.append(int(units.unit.max()) + 1)

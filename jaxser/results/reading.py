@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from jaxser.results.schema import SCHEMA, SOURCE_KEY, row_digest
+from jaxser.results.schema import LATER, SCHEMA, SOURCE_KEY, row_digest
 from jaxser.runtime.errors import InputError
 from jaxser.runtime.text import one_line, shown_value
 
@@ -22,7 +23,8 @@ __all__ = ["read_rows", "read_sources", "row_files"]
 
 # What every row has, whatever the victim, the attack and the corpus.
 _ALWAYS = (
-    *("victim", "victim_fingerprint", "threat", "corpus", "split", "domain", "utterance", "label"),
+    *("victim", "victim_fingerprint", "threat", "corpus", "split", "domain"),
+    *("utterance", "source", "label"),
     *("label_source", "attacked_label", "targeted", "attack", "parameters", "synthetic"),
     *("epsilon", "epsilon_unit", "epsilon_norm", "seed", "success", "device"),
 )
@@ -41,6 +43,9 @@ def read_rows(
     folder: Path | str, columns: Sequence[str] | None = None, *, coded: bool = False
 ) -> pa.Table:
     """All rows in a folder and those inside it, in the order in which they were written.
+
+    Rows of older versions have no ``source`` and get the utterance as such, and NaN as
+    ``success_share``.
 
     Args:
       folder: of one attack, a victim's or a sweep's.
@@ -81,17 +86,28 @@ def row_files(
             _check_digest(path, content)
             # The layout is checked before any column is read, from a footer that is read once.
             metadata = pq.read_metadata(pa.BufferReader(content))
-            _check_layout(path, metadata.schema.to_arrow_schema().names)
-            # Parquet keeps text as dictionaries: read as such, no text of a row is ever made. The
-            # check allows columns in another order, which select mends.
+            there = metadata.schema.to_arrow_schema().names
+            _check_layout(path, there)
+            # Parquet keeps text as dictionaries: read as such, no text of a row is ever made.
             file = pq.ParquetFile(
-                pa.BufferReader(content), metadata=metadata, read_dictionary=texts
+                pa.BufferReader(content),
+                metadata=metadata,
+                read_dictionary=[name if name in there else LATER[name] for name in texts],
             )
-            table = file.read(schema.names).select(schema.names).cast(schema)
+            table = _read(file, schema, there)
             # Text that is not UTF-8 is found here, and not where a report shows it.
             table.validate(full=True)
         _check_values(path, table)
         yield table
+
+
+def _read(file: pq.ParquetFile, schema: pa.Schema, there: Sequence[str]) -> pa.Table:
+    """Columns of a file in the order of ``schema``, with those that it is too old to have."""
+    names = [name if name in there else LATER[name] for name in schema.names]
+    table = file.read(list(dict.fromkeys(name for name in names if name)))
+    unknown = np.full(file.metadata.num_rows, np.nan)
+    columns = [table[name] if name else unknown for name in names]
+    return pa.table(columns, names=schema.names).cast(schema)
 
 
 def read_sources(folder: Path | str) -> list[dict[str, Any]]:
@@ -187,7 +203,7 @@ def _check_layout(path: Path, names: Sequence[str]) -> None:
     told = [
         f"{how} {', '.join(sorted(columns))}"
         for how, columns in (
-            ("lacks", set(SCHEMA.names) - set(names)),
+            ("lacks", set(SCHEMA.names) - set(names) - set(LATER)),
             ("also has", set(names) - set(SCHEMA.names)),
         )
         if columns

@@ -131,7 +131,7 @@ class Robustness:
     def worst(self) -> Worst:
         """Of every utterance the worst seed."""
         # One entry per utterance from here on.
-        units = Units(np.arange(len(self.units)), self.units.unit, self.units.over)
+        units = self.units.each_once()
         right, known = (
             self.units.means(each == self.label) == 1 for each in (self.found, self.clean)
         )

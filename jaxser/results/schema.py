@@ -13,6 +13,7 @@ import pyarrow as pa
 
 __all__ = [
     "EPSILON_UNITS",
+    "LATER",
     "PARTS",
     "SCHEMA",
     "SOURCE_KEY",
@@ -35,6 +36,7 @@ SCHEMA = pa.schema(
         ("split", pa.string()),
         ("domain", pa.string()),  # that was changed: "waveform" or "features"
         ("utterance", pa.string()),
+        ("source", pa.string()),  # the whole one that it is a chunk of: itself, as a rule
         ("speaker", pa.string()),
         ("gender", pa.string()),
         ("label", pa.string()),
@@ -52,6 +54,7 @@ SCHEMA = pa.schema(
         ("epsilon_amplitude", pa.float64()),  # ε as such a norm
         ("seed", pa.int64()),
         ("success", pa.bool_()),
+        ("success_share", pa.float64()),  # of the draws of a randomised victim; NaN in older rows
         ("stage", pa.string()),  # member of a composite attack that succeeded; null if none
         ("found_norm", pa.float64()),  # smallest whatever ε; NaN where none, or not looked for
         ("l0", pa.float64()),
@@ -73,6 +76,9 @@ SCHEMA = pa.schema(
         ("compile_count", pa.int64()),
     ]
 )
+
+# Columns that rows of older versions lack, and which stands for them; NaN where none does.
+LATER = {"source": "utterance", "success_share": None}
 
 # By what a table can be split, and the column that says it.
 PARTS = {

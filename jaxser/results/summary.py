@@ -48,7 +48,8 @@ class Summary:
       part: value of the column that the table is split by, or "".
       rows: how many, each once.
       repeated: rows that were left out, since the same row was there already.
-      utterances: that they are of; every one counts as one, as the mean of its rows.
+      utterances: whole ones that they are of; an utterance or each of its chunks counts as one, as
+        the mean of its rows.
       seeds: how many.
       clean_accuracy, clean_uar: before the attack.
       robust_accuracy, robust_uar: after it.
@@ -170,7 +171,7 @@ def _summary(rows: pa.Table, part: str, interval_over: Over) -> Summary:
         part=part,
         rows=len(rows),
         repeated=given - len(rows),
-        utterances=len(outcomes.units),
+        utterances=outcomes.units.sources,
         seeds=len(outcomes.by_seed),
         clean_accuracy=outcomes.before["accuracy"],
         clean_uar=outcomes.before["UAR"],
@@ -231,7 +232,12 @@ def _outcomes(rows: pa.Table, over: Over) -> Robustness:
         success=_column(rows, "success").astype(bool),
         seeds=_column(rows, "seed"),
         targeted=bool(pc.any(rows["targeted"]).as_py()),
-        units=Units.of(utterances, _within_corpus(rows, "speaker"), over),
+        units=Units.of(
+            utterances,
+            _within_corpus(rows, "speaker"),
+            over,
+            sources=_within_corpus(rows, "source"),
+        ),
     )
 
 

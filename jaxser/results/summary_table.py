@@ -66,13 +66,14 @@ def _columns(
     """Header -> what a line has below it."""
     split = any(line.part for line in lines)
     seeds = any(line.seeds > 1 for line in lines)
+    several = seeds or any(line.utterances < line.rows for line in lines)
     targeted = any(json.loads(line.parameters).get("targeted") for line in lines)
     columns: dict[str, Callable[[Summary], str] | None] = {
         "attack": lambda line: line.attack,
         "epsilon": lambda line: f"{line.epsilon:g}{EPSILON_UNITS[line.epsilon_unit]}",
         "part": (lambda line: line.part) if split else None,
         "rows": lambda line: str(line.rows),
-        "utterances": (lambda line: str(line.utterances)) if seeds else None,
+        "utterances": (lambda line: str(line.utterances)) if several else None,
         "clean acc": lambda line: percent(line.clean_accuracy.value, _UNDEFINED),
         "clean UAR": lambda line: percent(line.clean_uar.value, _UNDEFINED),
         "robust acc": lambda line: interval(line.robust_accuracy, _UNDEFINED),

@@ -1,7 +1,11 @@
 """What a sample is made of: rows of utterances, and the units that are drawn.
 
 units = Units.of(utterances, speakers, over="speaker")       # an entry per row
-units.means(right)                                           # an entry per utterance
+units = Units.of(chunks, sources=files)                      # rows of chunks that files were cut to
+units.means(right)                                           # an entry per utterance, or chunk
+
+An utterance that was cut into chunks (or windows) has rows of chunks: each of them counts as one,
+as the mean of its rows, and all chunks of an utterance are drawn together.
 """
 
 import dataclasses
@@ -26,13 +30,17 @@ UNNAMED = (None, "", "unknown")
 class Units:
     """What a sample is made of: rows of utterances, and the unit that an utterance is drawn with.
 
+    "Utterance" stands for the chunk where utterances were cut into chunks, but for ``over``.
+
     Attributes:
       utterance: of every row, counted from 0.
-      unit: of every utterance, counted from 0: itself, or its speaker.
+      source: of every utterance, counted from 0: itself, or the whole one that it is a chunk of.
+      unit: of every utterance, counted from 0: its source, or its speaker.
       over: which of the two.
     """
 
     utterance: Int[np.ndarray, " rows"]
+    source: Int[np.ndarray, " utterances"]
     unit: Int[np.ndarray, " utterances"]
     over: Over
 
@@ -42,14 +50,18 @@ class Units:
         utterances: Sequence[str] | np.ndarray,
         speakers: Sequence[str | None] | np.ndarray | None = None,
         over: Over = "utterance",
+        *,
+        sources: Sequence[str] | np.ndarray | None = None,
     ) -> "Units":
         """Units of rows.
 
         Args:
           utterances: names or codes, one per row, that tell utterances of all corpora apart.
-          speakers: names, or codes that are negative for none, one per row. An utterance without a
-            known speaker is a unit by itself. Needed over speakers alone.
+          speakers: names, or codes that are negative for none, one per row. A whole utterance
+            without a known speaker is a unit by itself. Needed over speakers alone.
           over: what is drawn.
+          sources: names or codes of the whole utterances that the utterances are chunks of, one per
+            row; without them no utterance is a chunk.
 
         Raises:
           UsageError: unknown ``over``.
@@ -61,7 +73,10 @@ class Units:
         names, first, utterance = np.unique(
             np.asarray(utterances), return_index=True, return_inverse=True
         )
-        unit = np.arange(len(names))
+        source = np.arange(len(names))
+        if sources is not None:
+            source = np.unique(np.asarray(sources)[first], return_inverse=True)[1]
+        unit = source
         if over == "speaker":
             if speakers is None:
                 raise UsageError("intervals over speakers need the speaker of every row.")
@@ -71,20 +86,37 @@ class Units:
             else:
                 known = np.array([each not in UNNAMED for each in its.tolist()])
             _, codes = np.unique(its[known], return_inverse=True)
-            # Behind the codes of all utterances, so that no speaker shares one.
+            # Behind the codes of all sources, so that no speaker shares one.
+            unit = source.copy()
             unit[known] = len(names) + codes
             unit = np.unique(unit, return_inverse=True)[1]
-        return cls(utterance, unit, over)
+        return cls(utterance, source, unit, over)
 
     def take(self, rows: Int[np.ndarray, " some"] | Bool[np.ndarray, " rows"]) -> "Units":
         """Units of some of the rows."""
         kept, utterance = np.unique(self.utterance[rows], return_inverse=True)
-        unit = np.unique(self.unit[kept], return_inverse=True)[1]
-        return Units(utterance, unit, self.over)
+        source, unit = (
+            np.unique(each[kept], return_inverse=True)[1] for each in (self.source, self.unit)
+        )
+        return Units(utterance, source, unit, self.over)
+
+    def each_once(self) -> "Units":
+        """Of one row per utterance."""
+        return Units(np.arange(len(self)), self.source, self.unit, self.over)
 
     def __len__(self) -> int:
-        """How many utterances."""
+        """How many utterances, or chunks of them."""
         return len(self.unit)
+
+    @property
+    def sources(self) -> int:
+        """How many whole utterances."""
+        return int(self.source.max(initial=-1)) + 1
+
+    @property
+    def drawn_alone(self) -> bool:
+        """Whether every utterance is a unit by itself."""
+        return self.over == "utterance" and self.sources == len(self)
 
     def means(
         self, values: Float[np.ndarray, " rows"] | Bool[np.ndarray, " rows"]
@@ -98,8 +130,7 @@ class Units:
         self, values: Float[np.ndarray, "utterances figures"]
     ) -> Float[np.ndarray, "units figures"]:
         """Sums over the utterances of every unit."""
-        if self.over == "utterance":
+        if self.drawn_alone:
             return values
-        found = np.zeros((self.unit.max(initial=-1) + 1, values.shape[1]))
-        np.add.at(found, self.unit, values)
-        return found
+        # Figure by figure: a hundred times as fast as np.add.at of rows of figures.
+        return np.stack([np.bincount(self.unit, weights=each) for each in values.T], axis=1)

@@ -273,7 +273,8 @@ class _Run:
                 continue
             utterances = [corpus.utterances[row] for row in source.rows]
             speakers, units = {each.speaker for each in utterances}, units_of_each(utterances)
-            results[part] = {"utterances": len(source), "speakers": len(speakers)}
+            whole = {each.whole for each in utterances}
+            results[part] = {"utterances": len(whole), "speakers": len(speakers)}
             for epsilon in sorted({*self.generator.epsilon, _middle(self.generator)}):
                 rows = self._rows(source, variables, epsilon)
                 results[part][f"{epsilon:g}"] = part_figures(rows, units)

@@ -10,7 +10,7 @@ revision), ``split.csv``, ``checkpoints/{best,last}``, ``history.csv``, ``result
 import dataclasses
 import functools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, get_args
 
 import jax
@@ -294,14 +294,14 @@ def _final_results(
         genders = np.array([utterance.gender for utterance in utterances])
         matrix = confusion_matrix(truth, predictions, len(corpus.labels))
         results[part] = {
-            "utterances": len(source),
+            "utterances": _whole(utterances),
             "speakers": len(set(speakers)),
             "loss": float(losses.mean()),
             "confusion": matrix.tolist(),
             **metrics_with_intervals(truth, predictions, utterances, corpus.labels),
             "by_gender": {
                 gender: {
-                    "utterances": int((genders == gender).sum()),
+                    "utterances": _whole(each for each in utterances if each.gender == gender),
                     **metrics_with_intervals(
                         truth[genders == gender],
                         predictions[genders == gender],
@@ -347,7 +347,13 @@ def metrics_with_intervals(
     }
 
 
+def _whole(utterances: Iterable[Utterance]) -> int:
+    """How many whole utterances, whatever number of chunks each has."""
+    return len({each.whole for each in utterances})
+
+
 def units_of_each(utterances: Sequence[Utterance]) -> dict[Over, Units]:
     """Units of one row per utterance, over utterances and over speakers."""
     ids, speakers = [each.id for each in utterances], [each.speaker for each in utterances]
-    return {over: Units.of(ids, speakers, over) for over in get_args(Over)}
+    sources = [each.whole for each in utterances]
+    return {over: Units.of(ids, speakers, over, sources=sources) for over in get_args(Over)}

@@ -78,6 +78,8 @@ def test_table_rows_and_wav_files(
         predicted = int(np.asarray(loaded.logits(jnp.asarray(samples[None]))).argmax())
         assert row["prediction"] == loaded.labels[predicted]
         assert row["success"] == (row["prediction"] != row["label"])
+        assert row["success_share"] == row["success"]  # a victim without noise
+        assert row["source"] == row["utterance"]
         assert row["label_source"] == "truth"
         assert row["attacked_label"] == row["label"]
         assert row["linf"] == pytest.approx(row["epsilon"], rel=0.02)
@@ -292,18 +294,25 @@ def test_odd_victims_are_pointed_out(
 
     def noisy(variables: Any, x: jax.Array, keys: jax.Array) -> jax.Array:
         noise = jax.vmap(lambda key: jax.random.normal(key, x.shape[1:]))(keys)
-        return jax.nn.softmax(plain.apply(variables, x + 0.1 * noise))
+        return jax.nn.softmax(plain.apply(variables, x + 2 * noise))
 
     odd = dataclasses.replace(plain, apply=noisy, randomised=True)
     monkeypatch.setattr(speech, "load_victim", lambda *_: odd)
     status, text, _ = run(
-        capsys, "--victim", victim, "--attack", "fgsm", "--epsilon", 0.01, "--out", tmp_path
+        *(capsys, "--victim", victim, "--attack", "fgsm", "--epsilon", 0.01, "--out", tmp_path),
+        *("--draws", 3),
     )
     assert status == 0
     assert "note: the victim is randomised" in text
     assert f"look like probabilities for {TEST_ROWS} of {TEST_ROWS} utterances" in text
+    shares = set()
     for row in read_rows(tmp_path).to_pylist():
         assert {"randomised victim", "output looks like probabilities"} <= set(row["flags"])
+        assert row["success"] == (row["success_share"] > 0)
+        shares.add(round(3 * row["success_share"], 6))
+    # Of three draws: thirds, and not all of them noughts and ones.
+    assert shares <= {0, 1, 2, 3}
+    assert shares & {1, 2}
 
 
 class Terminal:

@@ -20,6 +20,7 @@ from untrained_run import make_run
 import jaxser
 from jaxser import attack, sweep
 from jaxser.config.sweep import cells, grid_of, load_sweep
+from jaxser.config.sweep_flags import parse_sweep
 from jaxser.driver.run import predict
 from jaxser.experiments import sweep as sweep_run
 from jaxser.results.reading import read_rows
@@ -227,12 +228,15 @@ def test_mistakes_are_one_sentence(
     assert not (tmp_path / "rows").exists()
 
 
-def test_no_utterances_are_none_by_the_flag_too(
-    victim: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("flag", ["limit", "draws"])
+def test_nothing_is_none_by_the_flag_too(
+    victim: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], flag: str
 ) -> None:
     path = sweep_file(tmp_path / "s.yaml", [victim])
-    assert report_errors(lambda: sweep.main([str(path), "--limit", "0"])) == 2
-    assert "limit" in capsys.readouterr().err
+    assert report_errors(lambda: sweep.main([str(path), f"--{flag}", "0"])) == 2
+    assert flag in capsys.readouterr().err
+    changes = parse_sweep([str(path), f"--{flag}", "3"]).changes()
+    assert {getattr(cell.config, flag) for cell in cells(load_sweep(path, changes))} == {3}
 
 
 def test_a_folder_in_use_is_left_alone(

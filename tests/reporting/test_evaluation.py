@@ -26,6 +26,7 @@ def outcomes(before: str, after: str, **arrays: list[float]) -> Outcomes:
     count = len(before)
     return Outcomes(
         utterances=np.array([f"u{i}" for i in range(count)]),
+        sources=np.array([f"u{i}" for i in range(count)]),
         speakers=np.array([f"s{i // 2}" for i in range(count)]),
         genders=np.array(["male" if i // 2 % 2 else "female" for i in range(count)]),
         before=np.array([each == "1" for each in before]),
@@ -33,6 +34,10 @@ def outcomes(before: str, after: str, **arrays: list[float]) -> Outcomes:
         mean_abs=np.array(arrays.get("mean_abs", [1.0] * count)),
         snr=np.array(arrays.get("snr", [30.0] * count)),
     )
+
+
+def side(made: Outcomes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return made.damage, made.speakers, made.sources
 
 
 def line(attack: str, made: Outcomes, setting: str = "") -> Line:
@@ -65,6 +70,7 @@ def test_rows_are_brought_into_the_order_of_their_ids() -> None:
     rows = pa.table(
         {
             "utterance": ["b", "a"],
+            "source": ["b", "a"],
             "speaker": ["s1", "s0"],
             "gender": ["male", "female"],
             "label": ["joy", "joy"],
@@ -83,19 +89,19 @@ def test_rows_are_brought_into_the_order_of_their_ids() -> None:
 
 def test_a_difference_is_decided_where_its_interval_excludes_zero() -> None:
     fragile, sturdy = outcomes("1" * 40, "0" * 40), outcomes("1" * 40, "1" * 36 + "0" * 4)
-    found = difference((fragile.damage, fragile.speakers), (sturdy.damage, sturdy.speakers))
+    found = difference(side(fragile), side(sturdy))
     assert found is not None
     assert found.value == pytest.approx(0.9)
     assert found.low > 0
     assert found.decided
     assert found.speakers == (20, 20)
-    same = difference((sturdy.damage, sturdy.speakers), (sturdy.damage, sturdy.speakers))
+    same = difference(side(sturdy), side(sturdy))
     assert same is not None
     assert same.value == 0
     assert not same.decided
     assert same.low < 0 < same.high
     nobody = sturdy.only("nobody")
-    assert difference((nobody.damage, nobody.speakers), (sturdy.damage, sturdy.speakers)) is None
+    assert difference(side(nobody), side(sturdy)) is None
 
 
 def test_clean_figures_count_a_missing_prediction_as_wrong() -> None:
@@ -103,6 +109,7 @@ def test_clean_figures_count_a_missing_prediction_as_wrong() -> None:
         truth=np.array([0, 0, 1, 1]),
         predicted=np.array([0, -1, 1, 0]),
         speakers=np.array(["s0"] * 4),
+        sources=np.array(["u0", "u1", "u2", "u3"]),
         genders=np.array(["female", "male", "female", "male"]),
         num_classes=2,
     )

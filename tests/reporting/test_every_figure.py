@@ -471,13 +471,13 @@ def test_victims_before_any_attack(rows: list[Row]) -> None:
             np.array([labels.index(row[each]) if row[each] else -1 for row in its])
             for each in ("label", column)
         )
-        speakers, genders = (np.array([row[each] for row in its]) for each in ("speaker", "gender"))
+        told = (np.array([row[each] for row in its]) for each in ("speaker", "source", "gender"))
         return SimpleNamespace(
             victim=Path(name),
             corpus=SimpleNamespace(name="made"),
             protocol="clean",
             trained=SimpleNamespace(model=SimpleNamespace(name="emo18")),
-            clean=Clean(truth, predicted, speakers, genders, len(labels)),
+            clean=Clean(truth, predicted, *told, len(labels)),
         )
 
     columns = ("clean_prediction", "prediction")

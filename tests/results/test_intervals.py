@@ -224,3 +224,49 @@ def test_what_intervals_are_over_is_said() -> None:
         Units.of([0], [0], "speakers")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="need the speaker of every row"):
         Units.of([0], None, "speaker")
+
+
+@pytest.mark.parametrize("over", ["utterance", "speaker"])
+def test_chunks_are_drawn_with_their_utterance(over: str) -> None:
+    """Unequal numbers of chunks that differ: a plain bootstrap of utterances, chunk by chunk."""
+    rng = np.random.default_rng(1)
+    counts = rng.integers(1, 7, 30)
+    source = np.repeat(np.arange(30), counts)
+    truth = source % 5
+    predicted = np.where(rng.random(len(source)) > source / 40, truth, (truth + 1) % 5)
+    # Two utterances to a speaker, and the last ten of nobody.
+    speaker = np.where(source < 20, source // 2, -1)
+    units = Units.of(np.arange(len(source)), speaker, over, sources=source)  # type: ignore[arg-type]
+    assert (len(units), units.sources) == (len(source), 30)
+    group = source if over == "utterance" else np.where(speaker >= 0, speaker, 100 + source)
+    members = [np.flatnonzero(group == each) for each in np.unique(group)]
+    plain = []
+    for _ in range(3000):
+        rows = np.concatenate([members[i] for i in rng.integers(0, len(members), len(members))])
+        drawn = truth[rows], predicted[rows]
+        plain.append([(drawn[0] == drawn[1]).mean(), float(uar(confusion_matrix(*drawn, 5)))])
+    expected = np.percentile(plain, [2.5, 97.5], axis=0).T
+    found = estimates(METRICS, truth, predicted, CLASSES, units)
+    assert found["accuracy"].value == pytest.approx((truth == predicted).mean())
+    for name, interval in zip(("accuracy", "UAR"), expected, strict=True):
+        assert (found[name].low, found[name].high) == pytest.approx(interval, abs=0.02)
+
+
+def test_a_hundred_thousand_windows_take_a_moment() -> None:
+    """Windows of 500 files: the interval of the files, in time and memory that do not explode."""
+    import time
+
+    rng = np.random.default_rng(0)
+    source = np.repeat(np.arange(500), 200)
+    truth = source % 5
+    predicted = np.where(rng.random(100_000) < 0.7, truth, rng.integers(0, 5, 100_000))
+    names = np.array([f"file{i}" for i in range(500)])[source]
+    began = time.process_time()
+    units = Units.of(np.arange(100_000), sources=names)
+    found = estimates(METRICS, truth, predicted, CLASSES, units)
+    assert time.process_time() - began < 5
+    assert found["accuracy"].value == pytest.approx((truth == predicted).mean())
+    # Where all windows of a file agree they are one piece of evidence.
+    right = source % 10 < 7
+    same = share(right, units)
+    assert (same.low, same.high) == pytest.approx(scipys(350, 500), abs=1e-12)

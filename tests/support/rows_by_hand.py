@@ -52,7 +52,7 @@ def made(
             changes = {"epsilon": epsilon, "seed": seed, "victim": victim, "attack": attack}
             changes |= {"victim_fingerprint": victim, "queries": 10 * (1 + place) + seed}
             row = {k: v[0] for k, v in columns([hand], **changes).items()}
-            rows.append({**row, "utterance": name, "speaker": speaker})
+            rows.append({**row, "utterance": name, "source": name, "speaker": speaker})
     return rows
 
 

@@ -53,7 +53,10 @@ def _told(heading: str, text: str, cells: Cells) -> Iterator[str]:
 
 
 def _compared(head: list[str], first: Outcomes, second: Outcomes) -> Cells:
-    found = difference((first.damage, first.speakers), (second.damage, second.speakers))
+    found = difference(
+        (first.damage, first.speakers, first.sources),
+        (second.damage, second.speakers, second.sources),
+    )
     return [] if found is None else [[*head, *_difference(found)]]
 
 
@@ -73,7 +76,9 @@ def leak(evaluations: Sequence[Evaluation]) -> Iterator[str]:
         protocols = first_of_each(group, lambda each: each.protocol)
         if set(protocols) == {"paper", "clean"}:
             sides = [protocols[name].clean for name in ("paper", "clean")]
-            found = difference(*((side.right.astype(float), side.speakers) for side in sides))
+            found = difference(
+                *((side.right.astype(float), side.speakers, side.sources) for side in sides)
+            )
             assert found is not None
             values = [shown(side.figures()["accuracy"]) for side in sides]
             cells.append([corpus, *values, *_difference(found)])

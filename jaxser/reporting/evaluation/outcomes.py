@@ -48,6 +48,7 @@ class Outcomes:
 
     Attributes:
       utterances: ids.
+      sources: ids of the whole utterances: of chunks what they were cut from.
       speakers, genders: of the utterances.
       before, after: whether the victim was right, and is after the attack.
       mean_abs: mean absolute change.
@@ -55,6 +56,7 @@ class Outcomes:
     """
 
     utterances: np.ndarray
+    sources: np.ndarray
     speakers: np.ndarray
     genders: np.ndarray
     before: Bool[np.ndarray, " utterances"]
@@ -72,7 +74,7 @@ class Outcomes:
 
     def units(self, over: Over) -> Units:
         """What intervals are made of."""
-        return Units.of(self.utterances, self.speakers, over)
+        return Units.of(self.utterances, self.speakers, over, sources=self.sources)
 
     @property
     def damage(self) -> Float[np.ndarray, " utterances"]:
@@ -84,13 +86,17 @@ def outcomes_of(rows: pa.Table) -> Outcomes:
     """From the rows of one attack at one ε."""
     columns = {
         name: np.array(rows[name].to_pylist())
-        for name in ("utterance", "speaker", "gender", "label", "clean_prediction", "prediction")
+        for name in (
+            *("utterance", "source", "speaker", "gender"),
+            *("label", "clean_prediction", "prediction"),
+        )
     }
     # Settings are compared entry by entry, in whatever order their rows came.
     order = np.argsort(columns["utterance"])
     columns = {name: values[order] for name, values in columns.items()}
     return Outcomes(
         utterances=columns["utterance"],
+        sources=columns["source"],
         speakers=columns["speaker"],
         genders=columns["gender"],
         before=columns["clean_prediction"] == columns["label"],
@@ -140,6 +146,7 @@ class Clean:
     truth: np.ndarray
     predicted: np.ndarray
     speakers: np.ndarray
+    sources: np.ndarray
     genders: np.ndarray
     num_classes: int
 
@@ -198,6 +205,7 @@ class Evaluation:
             truth=self.speech.labels,
             predicted=self.speech.clean.prediction,
             speakers=np.array([each.speaker for each in utterances]),
+            sources=np.array([each.whole for each in utterances]),
             genders=np.array([each.gender for each in utterances]),
             num_classes=len(self.speech.victim.labels),
         )

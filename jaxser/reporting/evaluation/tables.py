@@ -44,7 +44,7 @@ def victims(evaluations: Sequence[Evaluation]) -> Cells:
         for each in group:
             by_group = {name: each.clean.figures(name) for name in GROUPS}
             figures.append([by_group[name][metric] for metric, name in names])
-            counts = [str(len(each.clean.truth)), str(len(set(each.clean.speakers)))]
+            counts = [str(len(set(each.clean.sources))), str(len(set(each.clean.speakers)))]
             cells.append([str(each.victim), corpus, protocol, *counts, *map(shown, figures[-1])])
         if len(group) > 1:
             # Of the seeds as a sample (ddof=1), and no interval: a spread of its own beside those

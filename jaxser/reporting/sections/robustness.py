@@ -44,11 +44,13 @@ def before_attacks(settings: Sequence[Setting], over: Over) -> Section:
 def robustness(own: Sequence[Setting], over: Over) -> Section:
     """After every attack at every ε, on the victim that it was run on."""
     seeds = any(setting.seeds > 1 for setting in own)
+    several = seeds or any(setting.utterances < len(setting.where) for setting in own)
     targets = any(not math.isnan(setting.reached) for setting in own)
     cells = [
         [
             *("victim", "speech", "attack", "ε", "rows"),
-            *(["utterances", "seeds", "± over seeds"] if seeds else []),
+            *(["utterances"] if several else []),
+            *(["seeds", "± over seeds"] if seeds else []),
             *(f"robust {name}" for name in METRICS),
             *("fooled", "on correct"),
             *(["target reached"] if targets else []),
@@ -56,7 +58,7 @@ def robustness(own: Sequence[Setting], over: Over) -> Section:
         ]
     ]
     for setting in own:
-        cells += _lines(setting, seeds, targets)
+        cells += _lines(setting, several, seeds, targets)
     told = [
         policy(over),
         "Fooled: the prediction changed, of all rows. On correct: the attack succeeded, of the "
@@ -72,15 +74,15 @@ def robustness(own: Sequence[Setting], over: Over) -> Section:
     return Section("Robustness", "robustness", cells, "".join(f"{text}. " for text in told).strip())
 
 
-def _lines(setting: Setting, seeds: bool, targets: bool) -> Cells:
+def _lines(setting: Setting, several: bool, seeds: bool, targets: bool) -> Cells:
     """A line of all seeds together and, of several, one of the worst."""
     about = [setting.facts["victim"], speech(setting), setting.label, epsilon_text(setting)]
     rows = str(len(setting.where))
     means, outcomes = setting.means, setting.outcomes
     line = [
         *(*about, rows),
-        *([str(setting.utterances), str(setting.seeds)] if seeds else []),
-        *([percent(outcomes.deviation)] if seeds else []),
+        *([str(setting.utterances)] if several else []),
+        *([str(setting.seeds), percent(outcomes.deviation)] if seeds else []),
         *(interval(setting.figures[name][1]) for name in METRICS),
         *(percent(setting.fooled), percent(setting.on_correct)),
         *([percent(setting.reached)] if targets else []),
