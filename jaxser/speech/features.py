@@ -131,6 +131,11 @@ class Spectrogram:
                 f"the mel bands reach {self.fmax:g} Hz, above half the sample rate "
                 f"({nyquist:g} Hz); give a smaller fmax."
             )
+        if self.kind == "mfcc" and self.n_mfcc > self.n_mels:
+            raise UsageError(
+                f"there are no {self.n_mfcc} coefficients of {self.n_mels} mel bands; give n_mels "
+                f"of at least {self.n_mfcc} or a smaller n_mfcc."
+            )
         if self.amin <= 0 or (self.top_db is not None and self.top_db < 0):
             raise UsageError("amin must be positive and top_db not negative.")
         if self.kind == "cqt":
@@ -158,6 +163,12 @@ class Spectrogram:
     def takes_squares(self) -> bool:
         """Whether dB are taken of the squared values."""
         return self.power == 1 if self.squared is None else self.squared
+
+    def empty_bands(self) -> int:
+        """Mel bands between whose edges no frequency of the FFT lies: they are silent, always."""
+        if self.kind not in ("mel", "log_mel", "mfcc"):
+            return 0
+        return int((~self._mel().any(axis=0)).sum())
 
     def frames(self, samples: int) -> int:
         """Number of frames of an utterance of so many samples.

@@ -293,8 +293,9 @@ def test_odd_victims_are_pointed_out(
     plain = load_victim(victim)
 
     def noisy(variables: Any, x: jax.Array, keys: jax.Array) -> jax.Array:
-        noise = jax.vmap(lambda key: jax.random.normal(key, x.shape[1:]))(keys)
-        return jax.nn.softmax(plain.apply(variables, x + 2 * noise))
+        logits = plain.apply(variables, x)
+        noise = jax.vmap(lambda key: jax.random.normal(key, logits.shape[1:]))(keys)
+        return jax.nn.softmax(logits + noise)
 
     odd = dataclasses.replace(plain, apply=noisy, randomised=True)
     monkeypatch.setattr(speech, "load_victim", lambda *_: odd)
