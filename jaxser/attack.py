@@ -34,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from jaxser.experiments.preparation import prepare_run
     from jaxser.results.summary import summarise
     from jaxser.results.summary_table import format_table
+    from jaxser.results.whole import are_parts, of_whole_utterances
     from jaxser.runtime.compilation import enable_compilation_cache
 
     enable_compilation_cache()
@@ -52,6 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if config.by is not None:
         print(f"\nby {config.by}:")
         print(format_table(summarise(rows, by=config.by, interval_over=over), over))
+    if are_parts(rows):
+        print("\nwhole utterances, by the mean of the logits of their windows or chunks:")
+        whole = of_whole_utterances(rows, run.speech.victim.labels)
+        print(format_table(summarise(whole, interval_over=over), over))
     print(_speed(throughput, len(rows)))
     print(f"rows in {run.out}")
     return 0

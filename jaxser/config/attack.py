@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from jaxser.config.command_line import FlagGroups
-from jaxser.config.ranges import INTERVAL_OVER, IntervalOver, NotNegative, Positive
+from jaxser.config.ranges import INTERVAL_OVER, Domain, IntervalOver, NotNegative, Positive
 
 __all__ = [
     "ATTACK_FLAGS",
@@ -76,10 +76,11 @@ class AttackCommandConfig:
         Field(description="the attack's hyper-parameters, such as steps=40 norm=l2"),
     ] = ()
     domain: Annotated[
-        Literal["waveform", "features"],
+        Domain,
         Field(
-            description="what the attack changes: the waveform, through the front end, or the "
-            "standardised spectrogram of a victim that reads one"
+            description="what the attack changes: the waveform, through the front end; the "
+            "standardised spectrogram (features) of a victim that reads one; of one that reads "
+            "images the spectrogram before it is coloured, or the image"
         ),
     ] = "waveform"
     split: Annotated[

@@ -12,26 +12,51 @@ __all__ = ["FeaturesConfig"]
 
 @dataclasses.dataclass(frozen=True)
 class FeaturesConfig:
-    """The spectrogram that a victim reads, if it reads one; the settings are librosa's."""
+    """The spectrogram that a victim reads, if it reads one; the settings are librosa's.
+
+    What is None is as :class:`jaxser.speech.features.Spectrogram` has it, or, of a victim that
+    reads images, as :func:`jaxser.speech.images.image_spectrogram` has it for the kind.
+    """
 
     kind: Annotated[
         Literal["waveform", "linear", "mel", "log_mel", "mfcc", "cqt"],
         Field(description="waveform: the victim has no front end"),
     ] = "waveform"
-    n_fft: Annotated[int, Positive, Field(description="frame length in samples")] = 512
-    hop_length: Annotated[int, Positive, Field(description="samples from frame to frame")] = 128
+    n_fft: Annotated[
+        int | None,
+        Positive,
+        Field(description="frame length in samples; 512, or as the images of the kind need it"),
+    ] = None
+    win_length: Annotated[
+        int | None, Positive, Field(description="window in it; all of it, or 256 in images")
+    ] = None
+    hop_length: Annotated[
+        int | None, Positive, Field(description="samples from frame to frame; 128, or 70 in images")
+    ] = None
     window: Annotated[
         Literal["hann", "hamming", "blackman", "ones"], Field(description="of a frame")
     ] = "hann"
     power: Annotated[Literal[1, 2], Field(description="2: power, 1: amplitude")] = 2
-    n_mels: Annotated[int, Positive, Field(description="mel bands")] = 128
-    fmin: Annotated[float, NotNegative, Field(description="lowest frequency in Hz")] = 0.0
+    n_mels: Annotated[
+        int | None, Positive, Field(description="mel bands; 128, or 224 in images")
+    ] = None
+    fmin: Annotated[
+        float | None,
+        NotNegative,
+        Field(description="lowest frequency in Hz; 0, or C1 in cqt images"),
+    ] = None
     fmax: Annotated[
         float | None, Positive, Field(description="highest mel frequency in Hz; half the rate")
     ] = None
-    n_mfcc: Annotated[int, Positive, Field(description="coefficients of mfcc")] = 20
-    n_bins: Annotated[int, Positive, Field(description="bins of cqt")] = 84
-    bins_per_octave: Annotated[int, Positive, Field(description="of cqt")] = 12
+    n_mfcc: Annotated[
+        int | None, Positive, Field(description="coefficients of mfcc; 20, or 224 in images")
+    ] = None
+    n_bins: Annotated[
+        int | None, Positive, Field(description="bins of cqt; 84, or 224 in images")
+    ] = None
+    bins_per_octave: Annotated[
+        int | None, Positive, Field(description="of cqt; 12, or 32 in images")
+    ] = None
     squared: Annotated[
         bool | None,
         Field(description="dB of the squared values; by default where they are amplitudes"),
@@ -46,6 +71,20 @@ class FeaturesConfig:
     standardise: Annotated[
         bool, Field(description="mean 0 and deviation 1 of every cell over the training part")
     ] = True
+    image_size: Annotated[
+        int, Positive, Field(description="of images: rows and columns, as the network reads them")
+    ] = 224
+    colour_map: Annotated[
+        Literal["table", "continuous"],
+        Field(description="of images: jet's 256 colours, or the continuous ones behind them"),
+    ] = "table"
+    decibels: Annotated[
+        tuple[float, ...],
+        Field(
+            description="of images: dB of the first and the last colour; by default the mean least "
+            "and largest of the training part"
+        ),
+    ] = ()
     bounds: Annotated[
         tuple[float, ...],
         Field(description="least and largest valid feature, for attacks on features"),

@@ -4,10 +4,15 @@ from typing import Literal
 
 from pydantic import Field
 
-__all__ = ["INTERVAL_OVER", "IntervalOver", "NotNegative", "Positive"]
+__all__ = ["INTERVAL_OVER", "Domain", "IntervalOver", "NotNegative", "Positive"]
 
 Positive = Field(gt=0)
 NotNegative = Field(ge=0)
+
+# What an attack changes: the speech, through whatever the victim makes of it; the standardised
+# spectrogram of a victim that reads one; or, of one that reads images, the levels of the
+# spectrogram before they are coloured, or the colours.
+Domain = Literal["waveform", "features", "spectrogram", "image"]
 
 # What 95 % intervals are over, in every command that prints some.
 IntervalOver = Literal["utterance", "speaker"]

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from jaxser.config.attack import AttackCommandConfig, AttackedCorpusConfig, NamedAttack, as_params
+from jaxser.config.ranges import Domain
 from jaxser.config.reading import from_mapping, load_yaml
 from jaxser.runtime.errors import UsageError, nearest_name
 from jaxser.runtime.text import shown_value
@@ -58,7 +59,7 @@ class SweepConfig:
     limit: Annotated[int | None, Field(gt=0, description="utterances, spread over the part")] = None
     y: Literal["truth", "prediction"] = "truth"
     target: str | None = None
-    domain: Literal["waveform", "features"] = "waveform"
+    domain: Domain = "waveform"
     draws: Annotated[int, Field(gt=0)] = 5
     batch_size: Annotated[int | None, Field(gt=0)] = None
     transfer: Annotated[

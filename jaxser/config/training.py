@@ -19,7 +19,8 @@ class ModelConfig:
         str,
         Field(
             description="emo18, zhao19, wav2vec2-base, hubert-base, wavlm-base and larger ones; on "
-            "spectrograms: cnn_lstm, cnn_lstm_m0, _m1, _m2"
+            "spectrograms: cnn_lstm, cnn_lstm_m0, _m1, _m2; on images of spectrograms: "
+            "echim_cnn_lstm, alexnet, vgg16, vit-b16, cvt-13, cvt-21, levit-256 and others"
         ),
     ] = "emo18"
     dropout: Annotated[
@@ -98,6 +99,13 @@ class TrainingConfig:
     ] = 0.0
     random_shift: Annotated[
         bool, Field(description="rotate every training utterance in time by a random amount")
+    ] = False
+    image_augmentation: Annotated[
+        bool,
+        Field(description="stretch images in time and mask a little of them, at random"),
+    ] = False
+    report_train: Annotated[
+        bool, Field(description="in the end also evaluate the part that it was trained on")
     ] = False
     monitor: Annotated[
         Literal["uar", "loss", "asr", "last"],

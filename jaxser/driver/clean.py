@@ -82,7 +82,7 @@ def look(
 def _looked_at(machine: Machine, source: Source, key: Key[Array, ""], oddities: bool) -> CleanPass:
     """The clean pass in batches of one size."""
     size, ids = machine.score_rows, source.ids
-    predictions, flags, odd = [], [], 0
+    predictions, flags, told, odd = [], [], [], 0
     for start in range(0, len(source), size):
         rows = np.resize(np.arange(start, min(start + size, len(source))), size)
         x = source.batch(rows)
@@ -95,9 +95,10 @@ def _looked_at(machine: Machine, source: Source, key: Key[Array, ""], oddities: 
             if machine.victim.randomised or not odd:
                 odd |= BATCH_DEPENDENT * _depend_on_others(machine, key, ids[rows], x, logits)
         predictions.append(np.asarray(scored["prediction"]))
+        told.append(logits)
         flags.append((odd | PROBABILITIES * _like_probabilities(logits)).astype(np.uint32))
     count = len(source)
-    return CleanPass(np.concatenate(predictions)[:count], np.concatenate(flags)[:count])
+    return CleanPass(*(np.concatenate(each)[:count] for each in (predictions, flags, told)))
 
 
 def _scored(

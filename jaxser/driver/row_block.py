@@ -27,6 +27,7 @@ class RowBlock:
       success: the prediction is not the attacked label, or is the target; of a randomised victim,
         in any of the draws of its noise, one of which ``prediction`` then is of.
       success_share: share of the draws in which it is; 0 or 1 where the victim has no noise.
+      logits: of the adversarial input; of a randomised victim in the first draw.
       steps, queries, gradients, flags: as in the attack's state.
       stage: position of the member of an attack sequence that succeeded; -1 where none did or
         had to, and for a single attack.
@@ -44,6 +45,7 @@ class RowBlock:
     prediction: Int[np.ndarray, " rows"]
     success: Bool[np.ndarray, " rows"]
     success_share: Float[np.ndarray, " rows"]
+    logits: Float[np.ndarray, "rows classes"]
     steps: Int[np.ndarray, " rows"]
     queries: Int[np.ndarray, " rows"]
     gradients: Int[np.ndarray, " rows"]

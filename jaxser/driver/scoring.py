@@ -132,13 +132,13 @@ def no_change() -> dict[str, float]:
 
 
 def score(machine: Machine, work: Work, ids: Any, x: Any, x_adv: Any) -> dict[str, Any]:
-    """Prediction, measures and largest sample of adversarial inputs, still on the device.
+    """Prediction, logits, measures and largest sample of adversarial inputs, still on the device.
 
     Where the victim has noise, "more" are the predictions ``[rows, draws - 1]`` under other noise.
     """
     variables, key = machine.variables, work.key
     scored = machine.victim.score(variables, key, SCORE, ids, x, x_adv)
-    found = {name: scored[name] for name in ("prediction", "largest", *MEASURES)}
+    found = {name: scored[name] for name in ("prediction", "logits", "largest", *MEASURES)}
     if work.draws > 1:
         draws = [np.uint32(CLEAN_AGAIN - nth) for nth in range(1, work.draws)]
         more = [
@@ -199,6 +199,7 @@ def block_of(
         prediction=host["prediction"],
         success=is_successful(host["prediction"], work.labels[utterance], work.targeted),
         success_share=host["success_share"],
+        logits=host["logits"],
         steps=host["steps"],
         queries=host["queries"],
         gradients=host["gradients"],

@@ -140,6 +140,7 @@ def _as_they_are(
         prediction=work.clean.prediction[utterance],
         success=np.ones(rows, bool),
         success_share=np.ones(rows, np.float32),
+        logits=work.clean.logits[utterance],
         steps=nothing,
         queries=nothing,
         gradients=nothing,

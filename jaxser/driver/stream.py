@@ -217,6 +217,7 @@ def _put_clean(
     host["success_share"][where] = is_successful(
         work.clean.prediction[own], work.labels[own], work.targeted
     )
+    host["logits"][where] = work.clean.logits[own]
     for name, value in no_change().items():
         host[name][where] = value
     if "x_adv" in host:

@@ -99,14 +99,16 @@ class CleanPass:
       prediction: -1 where logits are not finite.
       flags: RANDOMISED where two passes differ, BATCH_DEPENDENT where a few inputs have other
         logits alone than among others, PROBABILITIES where the outputs are in [0, 1] and sum to 1.
+      logits: float32.
     """
 
     prediction: Int[np.ndarray, " rows"]
     flags: UInt[np.ndarray, " rows"]
+    logits: Float[np.ndarray, "rows classes"]
 
     def take(self, rows: Int[np.ndarray, " taken"]) -> "CleanPass":
         """Those of some rows."""
-        return CleanPass(self.prediction[rows], self.flags[rows])
+        return CleanPass(self.prediction[rows], self.flags[rows], self.logits[rows])
 
 
 @dataclasses.dataclass(frozen=True)

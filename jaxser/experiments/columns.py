@@ -1,8 +1,10 @@
 """What a block of attacked rows leaves in the row files: its columns, and those of listeners."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxser.attacks.base import FLAG_NAMES
@@ -11,11 +13,17 @@ from jaxser.driver.row_block import RowBlock
 from jaxser.driver.run import predict
 from jaxser.experiments.run import Listener, Run
 from jaxser.results.intelligibility import short_time_intelligibility
+from jaxser.victims.image_domains import IMAGE_MEASURES
 
 __all__ = ["columns_of", "heard_columns"]
 
 # Rows that another victim hears at once: always as many, so that it is compiled once.
 _HEARD_ROWS = 32
+
+# Rows of images that are measured at a time, for the same reason.
+_MEASURED_ROWS = 8
+
+compiled = functools.cache(jax.jit)
 
 
 def columns_of(run: Run, where: np.ndarray, block: RowBlock, new: np.ndarray) -> dict[str, Any]:
@@ -47,10 +55,13 @@ def columns_of(run: Run, where: np.ndarray, block: RowBlock, new: np.ndarray) ->
         "epsilon_amplitude": block.epsilon_amplitude[new].astype("float64"),
         "success": block.success[new],
         "success_share": block.success_share[new].astype("float64"),
+        "clean_logits": list(run.speech.clean.logits[where[new]]),
+        "logits": list(block.logits[new]),
         "stage": [_name(run.members, i) for i in block.stage[new]],
         "found_norm": block.found_norm[new].astype("float64"),
         **{name: values[new].astype("float64") for name, values in block.measures.items()},
         "stoi": _stoi(run, where, block, new),
+        **_image_measures(run, where, block, new),
         "steps": block.steps[new].astype("int64"),
         "queries": block.queries[new].astype("int64"),
         "gradients": block.gradients[new].astype("int64"),
@@ -94,12 +105,35 @@ def heard_columns(
         "prediction": [_name(names, i) for i in found],
         "success": success,
         "success_share": success.astype("float64"),
+        "clean_logits": [None] * count,
+        "logits": [None] * count,
         "stage": [None] * count,
         "found_norm": np.full(count, np.nan),
         **dict.fromkeys(("steps", "queries", "gradients", "compile_count"), nothing),
         "flags": [[]] * count,
         **dict.fromkeys(("seconds", "compile_seconds"), nothing.astype(float)),
     }
+
+
+def _image_measures(
+    run: Run, where: np.ndarray, block: RowBlock, new: np.ndarray
+) -> dict[str, np.ndarray]:
+    """What the change is as a spectrogram, of a victim that reads images; NaN of others."""
+    count, victim = int(new.sum()), run.speech.victim
+    columns = {name: np.full(count, np.nan) for name in IMAGE_MEASURES}
+    front_end = victim.front_end
+    if front_end is None or front_end.measures is None or not count:
+        return columns
+    measures = compiled(front_end.measures)
+    x = np.asarray(run.speech.inputs[run.speech.places[where[new]]])
+    # The waveform's measures are of what is attacked alone.
+    x_adv = x if block.x_adv is None else block.x_adv[new]
+    for start in range(0, count, _MEASURED_ROWS):
+        rows = np.resize(np.arange(start, min(start + _MEASURED_ROWS, count)), _MEASURED_ROWS)
+        for name, values in measures(victim.variables, x[rows], x_adv[rows]).items():
+            part = columns[name][start : start + _MEASURED_ROWS]
+            part[:] = np.asarray(values)[: len(part)]
+    return columns
 
 
 def _stoi(run: Run, where: np.ndarray, block: RowBlock, new: np.ndarray) -> np.ndarray:

@@ -107,7 +107,9 @@ class Run:
         utterances = self.utterances
         speakers = len({utterance.speaker for utterance in utterances})
         goal = f"towards {self.config.target}" if self.config.target else f"from {self.config.y}"
-        of = "the features of " if self.config.domain == "features" else ""
+        of = {"waveform": "", "features": "the features of "}.get(
+            self.config.domain, f"the {self.config.domain} of "
+        )
         lines = [
             f"{self.attack.name} ({goal}) on {of}{self.speech.victim.name} of "
             f"{self.config.victim}; {self.corpus.title}, {self.config.split}: {len(utterances)} "
@@ -156,7 +158,8 @@ class Run:
         """Whether what was made is needed beside the rows."""
         config = self.config
         wanted = config.save_wav or config.stoi or self.shown or self.listeners
-        return bool(wanted) or self.example is not None
+        drawn = config.domain in ("spectrogram", "image")
+        return bool(wanted) or drawn or self.example is not None
 
     def rows(self) -> pa.Table:
         """The rows asked for: one per utterance and ε."""

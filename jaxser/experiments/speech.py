@@ -18,6 +18,7 @@ from jaxser.corpora.selection import select, split_rows
 from jaxser.driver.run import clean_pass
 from jaxser.driver.speech import Speech, spread_rows
 from jaxser.driver.work import CleanPass
+from jaxser.experiments.images import Images
 from jaxser.models.front_end import RowBatches
 from jaxser.runtime.errors import InputError, UsageError, nearest_name
 from jaxser.runtime.provenance import fingerprint_of
@@ -89,6 +90,8 @@ def load_speech(
     places = positions
     if config.domain == "features":
         inputs, places = _features(victim, prepared.waveforms, positions), np.arange(len(positions))
+    elif config.domain != "waveform":
+        inputs = Images(victim, prepared.waveforms)
     return Speech(
         victim=victim,
         fingerprint=fingerprint_of(victim.variables),
@@ -107,7 +110,11 @@ def load_speech(
             batch_size=config.batch_size,
         )
         if len(positions)
-        else CleanPass(np.zeros(0, np.int32), np.zeros(0, np.uint32)),
+        else CleanPass(
+            np.zeros(0, np.int32),
+            np.zeros(0, np.uint32),
+            np.zeros((0, len(victim.labels)), np.float32),
+        ),
     )
 
 

@@ -10,6 +10,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Literal
 
+from jaxser.config.ranges import Domain
 from jaxser.papers.table import Attacked, read_table
 from jaxser.runtime.errors import UsageError, nearest_name
 
@@ -33,7 +34,7 @@ class DefenceTable:
 
     title: str = ""
     layout: Literal["defended", "epsilon"] = "defended"
-    domain: Literal["waveform", "features"] = "waveform"
+    domain: Domain = "waveform"
     y: Literal["truth", "prediction"] = "truth"
     attacks: list[Attacked] = dataclasses.field(default_factory=list)
     columns: tuple[str, ...] = ()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from jaxser.config import NamedAttack, from_mapping, load_yaml
+from jaxser.config.ranges import Domain
 from jaxser.runtime.errors import UsageError, nearest_name
 
 __all__ = ["Attacked", "Published", "Table", "load_table", "read_table", "settings"]
@@ -64,7 +65,7 @@ class Table:
 
     title: str = ""
     layout: Literal["genders"] = "genders"
-    domain: Literal["waveform", "features"] = "waveform"
+    domain: Domain = "waveform"
     y: Literal["truth", "prediction"] = "truth"
     snr: tuple[float, ...] = ()
     attacks: list[Attacked] = dataclasses.field(default_factory=list)

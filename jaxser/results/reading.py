@@ -105,8 +105,15 @@ def _read(file: pq.ParquetFile, schema: pa.Schema, there: Sequence[str]) -> pa.T
     """Columns of a file in the order of ``schema``, with those that it is too old to have."""
     names = [name if name in there else LATER[name] for name in schema.names]
     table = file.read(list(dict.fromkeys(name for name in names if name)))
-    unknown = np.full(file.metadata.num_rows, np.nan)
-    columns = [table[name] if name else unknown for name in names]
+    count = file.metadata.num_rows
+
+    def unknown(kind: pa.DataType) -> pa.Array:
+        return pa.array(np.full(count, np.nan)) if kind == pa.float64() else pa.nulls(count, kind)
+
+    columns = [
+        table[name] if name else unknown(field.type)
+        for name, field in zip(names, schema, strict=True)
+    ]
     return pa.table(columns, names=schema.names).cast(schema)
 
 

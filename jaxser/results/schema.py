@@ -34,7 +34,7 @@ SCHEMA = pa.schema(
         ("synthetic", pa.bool_()),
         ("notes", pa.list_(pa.string())),
         ("split", pa.string()),
-        ("domain", pa.string()),  # that was changed: "waveform" or "features"
+        ("domain", pa.string()),  # that was changed: "waveform", "features" or another
         ("utterance", pa.string()),
         ("source", pa.string()),  # the whole one that it is a chunk of: itself, as a rule
         ("speaker", pa.string()),
@@ -55,6 +55,8 @@ SCHEMA = pa.schema(
         ("seed", pa.int64()),
         ("success", pa.bool_()),
         ("success_share", pa.float64()),  # of the draws of a randomised victim; NaN in older rows
+        ("clean_logits", pa.list_(pa.float32())),  # null in older rows, and of other listeners
+        ("logits", pa.list_(pa.float32())),  # of the adversarial input; null likewise
         ("stage", pa.string()),  # member of a composite attack that succeeded; null if none
         ("found_norm", pa.float64()),  # smallest whatever ε; NaN where none, or not looked for
         ("l0", pa.float64()),
@@ -66,6 +68,9 @@ SCHEMA = pa.schema(
         ("snr_peak", pa.float64()),  # dB; NaN where undefined
         ("snr_power", pa.float64()),
         ("stoi", pa.float64()),  # intelligibility; NaN where undefined or not asked for
+        ("colour_distance", pa.float64()),  # of pixels to the colour map; NaN where none is drawn
+        ("decibel_change", pa.float64()),  # mean, of the nearest spectrogram; NaN likewise
+        ("dead_gradients", pa.float64()),  # share of an image's cells without one; NaN likewise
         ("steps", pa.int64()),
         ("queries", pa.int64()),
         ("gradients", pa.int64()),
@@ -77,8 +82,12 @@ SCHEMA = pa.schema(
     ]
 )
 
-# Columns that rows of older versions lack, and which stands for them; NaN where none does.
-LATER = {"source": "utterance", "success_share": None}
+# Columns that rows of older versions lack, and which stands for them; NaN or null where none does.
+LATER = {
+    "source": "utterance",
+    **dict.fromkeys(("success_share", "clean_logits", "logits")),
+    **dict.fromkeys(("colour_distance", "decibel_change", "dead_gradients")),
+}
 
 # By what a table can be split, and the column that says it.
 PARTS = {

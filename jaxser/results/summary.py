@@ -65,6 +65,10 @@ class Summary:
       snr_peak_mean, snr_peak_median, snr_power_mean, snr_power_median: dB.
       stoi: mean intelligibility; NaN where it was not measured.
       snr_undefined: successful rows without an SNR (no signal, or no perturbation).
+      colour_distance, decibel_change: of attacks on images: mean distance of a pixel to the colour
+        map, and mean change of the nearest spectrogram; NaN of others.
+      dead_gradients: of attacks through images: mean share of cells without a gradient, of all
+        rows.
       sparsity: mean share of changed samples.
       linf, l2: mean norms of the perturbation.
       found: rows for which an attack that looks for the smallest perturbation found one.
@@ -103,6 +107,9 @@ class Summary:
     snr_power_mean: float
     snr_power_median: float
     stoi: float
+    colour_distance: float
+    decibel_change: float
+    dead_gradients: float
     snr_undefined: int
     sparsity: float
     linf: float
@@ -189,6 +196,9 @@ def _summary(rows: pa.Table, part: str, interval_over: Over) -> Summary:
         snr_power_mean=mean_of_defined(snr["snr_power"]),
         snr_power_median=median_of_defined(snr["snr_power"]),
         stoi=mean_of_defined(_column(rows, "stoi")[successful]),
+        colour_distance=mean_of_defined(_column(rows, "colour_distance")[successful]),
+        decibel_change=mean_of_defined(_column(rows, "decibel_change")[successful]),
+        dead_gradients=mean_of_defined(_column(rows, "dead_gradients")),
         snr_undefined=int(np.isnan(snr["snr_peak"]).sum()),
         sparsity=mean_of_defined(_column(rows, "sparsity")[successful]),
         linf=mean_of_defined(_column(rows, "linf")[successful]),

@@ -32,6 +32,7 @@ def format_table(lines: Sequence[Summary], over: Over = "utterance") -> str:
     """
     found = any(line.found for line in lines)
     heard = any(not math.isnan(line.stoi) for line in lines)
+    coloured = any(not math.isnan(line.colour_distance) for line in lines)
     columns = _columns(lines, found, heard)
     cells = [list(columns)]
     for line in lines:
@@ -51,6 +52,12 @@ def format_table(lines: Sequence[Summary], over: Over = "utterance") -> str:
         text.append(
             "± seeds: standard deviation of robust accuracy over the seeds; worst seed: an "
             "utterance is right where it is right under all seeds"
+        )
+    if coloured:
+        text.append(
+            "off colour: mean distance of a pixel to the colour map; what is off it is no "
+            "spectrogram, so no sound belongs to it. dB change: what the nearest spectrogram keeps "
+            "of the attack, mean over its cells"
         )
     if found:
         text.append(
@@ -88,6 +95,12 @@ def _columns(
         "SNR power": lambda line: _both(line.snr_power_mean, line.snr_power_median, ".1f"),
         "sparsity": lambda line: percent(line.sparsity, _UNDEFINED),
         "STOI": (lambda line: number(line.stoi, ".3f", _UNDEFINED)) if heard else None,
+        "off colour": (lambda line: number(line.colour_distance, ".3f", _UNDEFINED))
+        if any(not math.isnan(line.colour_distance) for line in lines)
+        else None,
+        "dB change": (lambda line: number(line.decibel_change, ".1f", _UNDEFINED))
+        if any(not math.isnan(line.decibel_change) for line in lines)
+        else None,
         "found": (lambda line: percent(line.found / line.rows, _UNDEFINED)) if found else None,
         "smallest": _smallest if found else None,
         "passes": lambda line: number(line.queries, ".1f", _UNDEFINED),

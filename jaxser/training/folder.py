@@ -24,6 +24,7 @@ from jaxser.runtime.files import atomic_folder, remove_strays, write_text
 from jaxser.runtime.locks import held
 from jaxser.runtime.provenance import environment
 from jaxser.victims.hugging_face.layout import copy_architecture
+from jaxser.victims.module import resolved_features
 from jaxser.victims.run_folder import ARCHITECTURE, CONFIG_DIGEST, read_run
 
 __all__ = ["begun", "describe_run", "run_folder"]
@@ -141,6 +142,8 @@ def describe_run(
       UsageError: the folder holds a run with another config.
       InputError: the speech or the facts have changed since the run began.
     """
+    # What was left open is written down as the number that it came to.
+    config = dataclasses.replace(config, features=resolved_features(config))
     # Without a checkpoint there is nothing to lose: a run that failed at once, on an impossible
     # setting for instance, may be given again with other settings.
     if begun(config.out):

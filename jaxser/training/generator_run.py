@@ -37,6 +37,7 @@ from jaxser.runtime.files import write_text
 from jaxser.runtime.numerics import seed_key
 from jaxser.runtime.provenance import fingerprint_of
 from jaxser.runtime.sharding import batch_sharding, make_mesh, replicated
+from jaxser.training.evaluation import units_of_each
 from jaxser.training.folder import begun, describe_run, run_folder
 from jaxser.training.generator import (
     BOUNDS,
@@ -47,7 +48,7 @@ from jaxser.training.generator import (
 )
 from jaxser.training.input_pipeline import WaveformSource, evaluation_batches
 from jaxser.training.loop import LoopSettings, train_in_folder
-from jaxser.training.run import TrainingOutcome, units_of_each
+from jaxser.training.run import TrainingOutcome
 from jaxser.training.victim import learning_rate_at, make_optimizer
 from jaxser.training.writer import RunWriter
 from jaxser.victims.generator import (

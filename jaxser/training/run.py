@@ -9,8 +9,7 @@ revision), ``split.csv``, ``checkpoints/{best,last}``, ``history.csv``, ``result
 
 import dataclasses
 import functools
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args
 
 import jax
@@ -18,31 +17,28 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from jaxser.config import TrainConfig, TrainingConfig, to_mapping
-from jaxser.corpora import Prepared, Utterance
+from jaxser.config import TrainConfig, TrainingConfig
+from jaxser.corpora import Prepared
 from jaxser.corpora.selection import label_indices, select, split_rows
 from jaxser.corpora.table import Split
+from jaxser.driver.speech import spread_rows
 from jaxser.models.front_end import RowBatches, WithFrontEnd, fit_statistics
+from jaxser.models.image_front_end import WithImage, fit_range
 from jaxser.models.speech_transformer import SpeechTransformer
-from jaxser.reporting.figures.canvas import save_figure
-from jaxser.reporting.figures.confusion import confusion_figure
-from jaxser.results.intervals import estimates
-from jaxser.results.metrics import accuracy, confusion_matrix, macro_f1, uar
-from jaxser.results.units import Over, Units
-from jaxser.runtime.checkpoint import load_variables
 from jaxser.runtime.errors import UsageError
-from jaxser.runtime.files import write_text
 from jaxser.runtime.numerics import seed_key
 from jaxser.runtime.sharding import batch_sharding, make_mesh, replicated
+from jaxser.speech.augmentation import ImageAugmentation
+from jaxser.training.evaluation import Evaluation, final_results
 from jaxser.training.folder import begun, describe_run, run_folder
-from jaxser.training.input_pipeline import WaveformSource, evaluation_batches
+from jaxser.training.input_pipeline import WaveformSource
 from jaxser.training.loop import LoopSettings, train_in_folder
 from jaxser.training.victim import (
+    Augmentation,
     TrainState,
     class_weights,
     init_state,
     learning_rate_at,
-    make_evaluation_step,
     make_optimizer,
     make_train_step,
     with_plateau_rate,
@@ -52,12 +48,10 @@ from jaxser.victims.hugging_face.reading import read_pretrained
 from jaxser.victims.module import build_module, features_of
 from jaxser.victims.run_folder import ARCHITECTURE
 
-__all__ = ["TrainingOutcome", "Watch", "metrics_with_intervals", "train_victim", "units_of_each"]
+__all__ = ["TrainingOutcome", "Watch", "train_victim"]
 
-_METRICS = {"accuracy": accuracy, "uar": uar, "macro_f1": macro_f1}
-
-# Rows of an evaluation batch: enough to keep two cores busy, little memory.
-_EVALUATION_ROWS = 32
+# Windows whose spectrograms say what the first and the last colour of an image are.
+_RANGE_ROWS = 4096
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +107,7 @@ def _train(config: TrainConfig, prepared: Prepared, watch: Watch | None) -> Trai
     train = source(split_rows(corpus, "train"))
     validation = source(split_rows(corpus, "val"))
     _check_settings(config, len(validation))
-    evaluate = _Evaluation(model, len(corpus.labels))
+    evaluate = Evaluation(model, len(corpus.labels))
     blocks = _blocks(config, model)
     steps_per_epoch = LoopSettings.of(config.training, len(train)).steps_per_epoch
     optimizer = make_optimizer(config.training, steps_per_epoch, blocks)
@@ -135,7 +129,9 @@ def _train(config: TrainConfig, prepared: Prepared, watch: Watch | None) -> Trai
         else None
     )
     update = jax.jit(
-        make_train_step(model, optimizer, step_key, weights, config.training.mixup),
+        make_train_step(
+            model, optimizer, step_key, weights, config.training.mixup, _augmentation(config, model)
+        ),
         in_shardings=(replicated(mesh), batch_sharding(mesh)),
         out_shardings=replicated(mesh),
         donate_argnums=0,
@@ -155,8 +151,10 @@ def _train(config: TrainConfig, prepared: Prepared, watch: Watch | None) -> Trai
         results: dict[str, Any] = {}
         if record["finished"]:
             parts = {"val": validation, "test": source(split_rows(corpus, "test"))}
-            results = _final_results(
-                config, prepared, evaluate, parts, record, state.variables, writer
+            if config.training.report_train:
+                parts = {"train": train, **parts}
+            results = final_results(
+                config, corpus, evaluate, parts, record, state.variables, writer
             )
     return TrainingOutcome(
         finished=record["finished"],
@@ -179,6 +177,25 @@ def _check_settings(config: TrainConfig, validation_rows: int) -> None:
             f"the split {config.corpus.split} has no validation part, which the schedule plateau "
             "needs; take another one."
         )
+
+
+def _augmentation(config: TrainConfig, model: nn.Module) -> Augmentation | None:
+    """What a step does to its inputs, where the run asks for it."""
+    if not config.training.image_augmentation:
+        return None
+    if not isinstance(model, WithImage):
+        raise UsageError(
+            f"training.image_augmentation is of images, which {config.model.name} does not read; "
+            "set it to false."
+        )
+
+    augment = ImageAugmentation()
+
+    def augmented(key: jax.Array, batch_stats: Any, x: jax.Array) -> jax.Array:
+        images = model.apply({"batch_stats": batch_stats}, x, method="image")
+        return augment(jax.random.split(key, len(x)), jnp.asarray(images))
+
+    return augmented
 
 
 def _blocks(config: TrainConfig, model: nn.Module) -> int:
@@ -220,14 +237,18 @@ def _inputs(
     """Statistics of the front end, and what the network reads of every utterance.
 
     A victim that reads spectrograms is trained on its features, found once; the front end has
-    nothing to learn. Utterances that are in no part are left as they happen to be.
+    nothing to learn. Utterances that are in no part are left as they happen to be. Images are made
+    anew in every step: those of all windows of a corpus would fill the disk.
     """
-    if not isinstance(model, WithFrontEnd):
+    if not isinstance(model, WithFrontEnd | WithImage):
         return None, prepared.waveforms
     corpus = prepared.corpus
     rows = {part: split_rows(corpus, part) for part in get_args(Split)}
     everything = np.sort(np.concatenate(list(rows.values())))
     fitted_on = everything if config.corpus.protocol == "paper" else rows["train"]
+    if isinstance(model, WithImage):
+        spread = fitted_on[spread_rows(len(fitted_on), _RANGE_ROWS)]
+        return fit_range(model, RowBatches(prepared.waveforms, spread)), prepared.waveforms
     statistics = fit_statistics(model, RowBatches(prepared.waveforms, fitted_on))
     features = jax.jit(features_of(model))
     shape = (len(prepared.waveforms), model.frames, model.front_end.bins)
@@ -237,123 +258,3 @@ def _inputs(
         inputs[everything[done : done + len(x)]] = features({"batch_stats": statistics}, x)
         done += len(x)
     return statistics, inputs
-
-
-class _Evaluation:
-    """Predictions over whole parts, through one compiled program."""
-
-    def __init__(self, model: nn.Module, num_classes: int) -> None:
-        self._step = jax.jit(make_evaluation_step(model))
-        self._num_classes = num_classes
-
-    def predict(self, source: WaveformSource, variables: Any) -> tuple[np.ndarray, np.ndarray]:
-        """(cross-entropy, predicted class) of every row."""
-        losses, predictions = [], []
-        for batch, count in evaluation_batches(source, batch_size=_EVALUATION_ROWS):
-            loss, prediction = self._step(variables, batch)
-            losses.append(np.asarray(loss)[:count])
-            predictions.append(np.asarray(prediction)[:count])
-        return np.concatenate(losses), np.concatenate(predictions)
-
-    def figures(self, source: WaveformSource, variables: Any) -> dict[str, float]:
-        """Validation figures of an epoch."""
-        losses, predictions = self.predict(source, variables)
-        matrix = confusion_matrix(source.labels[source.rows], predictions, self._num_classes)
-        return {
-            "val_loss": float(losses.mean()),
-            **{f"val_{name}": float(metric(matrix)) for name, metric in _METRICS.items()},
-        }
-
-
-def _final_results(
-    config: TrainConfig,
-    prepared: Prepared,
-    evaluate: _Evaluation,
-    parts: Mapping[str, WaveformSource],
-    record: dict[str, Any],
-    like: Any,
-    writer: RunWriter,
-) -> dict[str, Any]:
-    """Evaluate the best checkpoint on the held-out parts; write and return the figures."""
-    variables = load_variables(config.out / "checkpoints", like)
-    corpus = prepared.corpus
-    results: dict[str, Any] = {
-        "corpus": corpus.title,
-        "synthetic": corpus.synthetic,
-        "notes": list(corpus.notes),
-        "best_epoch": record["best_epoch"],
-        "epochs": len(record["history"]),
-    }
-    for part, source in parts.items():
-        if len(source) == 0:
-            continue
-        losses, predictions = evaluate.predict(source, variables)
-        truth = source.labels[source.rows]
-        utterances = [corpus.utterances[row] for row in source.rows]
-        speakers = [utterance.speaker for utterance in utterances]
-        genders = np.array([utterance.gender for utterance in utterances])
-        matrix = confusion_matrix(truth, predictions, len(corpus.labels))
-        results[part] = {
-            "utterances": _whole(utterances),
-            "speakers": len(set(speakers)),
-            "loss": float(losses.mean()),
-            "confusion": matrix.tolist(),
-            **metrics_with_intervals(truth, predictions, utterances, corpus.labels),
-            "by_gender": {
-                gender: {
-                    "utterances": _whole(each for each in utterances if each.gender == gender),
-                    **metrics_with_intervals(
-                        truth[genders == gender],
-                        predictions[genders == gender],
-                        [each for each in utterances if each.gender == gender],
-                        corpus.labels,
-                    ),
-                }
-                for gender in sorted(set(genders) - {"unknown"})
-            },
-        }
-        figure = confusion_figure(
-            matrix, corpus.labels, f"{config.model.name}, {corpus.title}, {part}"
-        )
-        save_figure(figure, config.out / f"confusion_{part}.png")
-        step = record["history"][-1]["step"]
-        writer.figure(f"confusion/{part}", figure, step)
-        if part == "test":
-            figures = {name: results[part][name]["value"] for name in _METRICS}
-            writer.scalars("test", {"loss": results[part]["loss"], **figures}, step)
-    told = "test" if "test" in results else "val"
-    writer.hyperparameters(to_mapping(config), [f"{told}/{name}" for name in ("loss", *_METRICS)])
-    write_text(config.out / "results.json", json.dumps(results, indent=1) + "\n")
-    return results
-
-
-def metrics_with_intervals(
-    truth: np.ndarray,
-    predictions: np.ndarray,
-    utterances: Sequence[Utterance],
-    labels: Sequence[str],
-) -> dict[str, Any]:
-    """Each metric with its 95% intervals over utterances and over speakers."""
-    found = {
-        over: estimates(_METRICS, truth, predictions, labels, units)
-        for over, units in units_of_each(utterances).items()
-    }
-    return {
-        name: {
-            "value": found["utterance"][name].value,
-            **{f"interval_{over}s": [its[name].low, its[name].high] for over, its in found.items()},
-        }
-        for name in _METRICS
-    }
-
-
-def _whole(utterances: Iterable[Utterance]) -> int:
-    """How many whole utterances, whatever number of chunks each has."""
-    return len({each.whole for each in utterances})
-
-
-def units_of_each(utterances: Sequence[Utterance]) -> dict[Over, Units]:
-    """Units of one row per utterance, over utterances and over speakers."""
-    ids, speakers = [each.id for each in utterances], [each.speaker for each in utterances]
-    sources = [each.whole for each in utterances]
-    return {over: Units.of(ids, speakers, over, sources=sources) for over in get_args(Over)}

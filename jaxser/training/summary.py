@@ -6,6 +6,7 @@ from typing import Any
 from jaxser.config import TrainConfig
 from jaxser.results.intervals import policy
 from jaxser.results.units import Over
+from jaxser.runtime.text import listed
 from jaxser.training.run import TrainingOutcome
 
 __all__ = ["format_generator", "format_outcome"]
@@ -22,7 +23,8 @@ def format_outcome(outcome: TrainingOutcome, config: TrainConfig) -> str:
     lines.append(
         f"{'part':6} {'utterances':>10} {'speakers':>8}  {'UAR':22} {'accuracy':22} macro F1"
     )
-    for part in ("val", "test"):
+    of_rows = []
+    for part in ("train", "val", "test"):
         if part in outcome.results:
             figures = outcome.results[part]
             speakers = f"{figures['speakers']:8d}"
@@ -31,6 +33,18 @@ def format_outcome(outcome: TrainingOutcome, config: TrainConfig) -> str:
             )
             for gender, its in figures["by_gender"].items():
                 lines.append(f"{gender:>6} {its['utterances']:10d} {'':8}  {_cells(its, over)}")
+            if "whole_utterances" in figures:
+                of_rows.append(f"{figures['rows']:,} ({part})")
+                whole = figures["whole_utterances"]
+                lines.append(
+                    f"{'whole':>6} {whole['utterances']:10d} {'':8}  {_cells(whole, over)}"
+                )
+    if of_rows:
+        kind = "windows" if config.corpus.windows else "chunks"
+        lines.append(
+            f"each of the {listed(of_rows)} {kind} counts as one; whole: of whole "
+            f"utterances, by the mean of the logits of their {kind}"
+        )
     lines.append(f"{policy(over)}; everything is in {config.out}")
     return "\n".join(lines)
 

@@ -24,6 +24,7 @@ from jaxser.results.metrics import accuracy, uar
 from jaxser.victims.victim import evaluation_logits
 
 __all__ = [
+    "Augmentation",
     "EpochMetrics",
     "TrainState",
     "class_weights",
@@ -38,6 +39,7 @@ __all__ = [
 ]
 
 Batch = dict[str, Array]
+Augmentation = Callable[[jax.Array, Any, Array], Array]
 
 _PLATEAU_DELTA = 1e-4
 
@@ -273,6 +275,7 @@ def make_train_step(
     key: jax.Array,
     weights: Float[np.ndarray, " classes"] | None = None,
     mixup: float = 0.0,
+    augmentation: Augmentation | None = None,
 ) -> Callable[[TrainState, Batch], TrainState]:
     """The update ``(state, {"x": [batch, ...], "y": [batch]}) -> state``; jit and donate it.
 
@@ -282,6 +285,8 @@ def make_train_step(
       key: of dropout and mixup; each step folds its number in.
       weights: per class. The loss is then divided by the batch's summed weight, as torch does.
       mixup: alpha of :func:`mix_pairs`; 0 trains on the utterances as they are.
+      augmentation: ``(key, batch_stats, inputs) -> inputs``, of the kind that the model reads; None
+        for none.
     """
 
     def step(state: TrainState, batch: Batch) -> TrainState:
@@ -291,6 +296,8 @@ def make_train_step(
         if mixup > 0:
             x, order, share = mix_pairs(jax.random.fold_in(step_key, 1), x, mixup)
             partner = batch["y"][order]
+        if augmentation is not None:
+            x = augmentation(jax.random.fold_in(step_key, 2), state.batch_stats, x)
 
         def loss_of(params: Any) -> tuple[Array, tuple[Array, Any]]:
             logits, updated = model.apply(
@@ -365,15 +372,15 @@ def mean_cross_entropy(
 
 def make_evaluation_step(
     model: nn.Module,
-) -> Callable[[Any, Batch], tuple[Float[Array, " batch"], Int[Array, " batch"]]]:
-    """``(variables, batch) -> (cross-entropy per row, predicted class per row)``."""
+) -> Callable[[Any, Batch], tuple[Float[Array, " batch"], Float[Array, "batch classes"]]]:
+    """``(variables, batch) -> (cross-entropy of each row, its logits)``."""
 
     logits_of = evaluation_logits(model)
 
     def step(variables: Any, batch: Batch) -> tuple[Array, Array]:
         logits = logits_of(variables, batch["x"])
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["y"])
-        return losses, logits.argmax(-1)
+        return losses, logits
 
     return step
 

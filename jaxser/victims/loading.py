@@ -12,11 +12,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxser.config.ranges import Domain
 from jaxser.runtime.errors import InputError, UsageError
 from jaxser.victims.hugging_face.layout import fetch_from_hub, is_pretrained_folder
 from jaxser.victims.hugging_face.reading import read_pretrained
-from jaxser.victims.run_folder import no_features, victim_of_run
-from jaxser.victims.victim import Domain, Victim, evaluation_logits
+from jaxser.victims.run_folder import no_domain, victim_of_run
+from jaxser.victims.victim import Victim, evaluation_logits
 
 __all__ = ["load_victim"]
 
@@ -36,8 +37,9 @@ def load_victim(
       folder: run folder, as written by ``python -m jaxser.train``; or a wav2vec 2.0, HuBERT or
         WavLM model as Hugging Face keeps it (``config.json``, ``model.safetensors``,
         ``preprocessor_config.json``), by its folder or its name on the hub.
-      domain: what its inputs are: "waveform" or, for a victim that reads a spectrogram, its
-        standardised "features", within the ``features.bounds`` of the run.
+      domain: what its inputs are: "waveform"; for a victim that reads a spectrogram its
+        standardised "features", within the ``features.bounds`` of the run; for one that reads
+        images the "spectrogram" before it is coloured, or the "image", both within [0, 1].
       labels: of a pretrained model: class names, or how many classes; see
         :func:`jaxser.victims.hugging_face.reading.read_pretrained`, which also logs when the
         classifier is new.
@@ -53,14 +55,14 @@ def load_victim(
       InputError: the folder is neither (what it is instead is said), holds no finished checkpoint,
         or the checkpoint is of another architecture than its config says; a pretrained model has
         another sample rate, or ``samples`` are too few for it.
-      UsageError: the victim has no features; settings that a run has not.
+      UsageError: the victim has no such domain; settings that a run has not.
     """
     if not isinstance(folder, str | os.PathLike):
         raise UsageError(f"a victim's folder must be a path or a name, not {folder!r:.80}.")
     found = _pretrained_folder(folder)
     if found is not None:
         if domain != "waveform":
-            raise no_features(str(folder), str(folder))
+            raise no_domain(Path(folder).name, str(folder), domain, ("waveform",))
         return _pretrained_victim(found, folder, labels, samples, sample_rate, settings)
     of_pretrained = {"labels": labels, "samples": samples, "sample_rate": sample_rate, **settings}
     given = sorted(name for name, value in of_pretrained.items() if value is not None)

@@ -17,12 +17,20 @@ from jaxtyping import Array, Float
 from jaxser import models
 from jaxser.config import FeaturesConfig, ModelConfig, TrainConfig
 from jaxser.models.front_end import WithFrontEnd
+from jaxser.models.image_front_end import WithImage
 from jaxser.models.speech_transformer import SpeechTransformer
 from jaxser.runtime.errors import UsageError
 from jaxser.speech.features import Spectrogram
+from jaxser.speech.images import IMAGE_KINDS, SpectrogramImage, image_spectrogram
 from jaxser.victims.hugging_face.architecture import pretrained_module
 
-__all__ = ["build_module", "features_of"]
+__all__ = ["build_module", "features_of", "resolved_features"]
+
+# Fields of the spectrogram that depend on what the victim reads.
+_LEFT_OPEN = (
+    *("n_fft", "win_length", "hop_length", "n_mels", "fmin"),
+    *("n_mfcc", "n_bins", "bins_per_octave"),
+)
 
 
 def build_module(
@@ -45,6 +53,11 @@ def build_module(
     reads = models.input_of(name)
     if reads == "spectrogram" and kind == "waveform":
         raise UsageError(f"{name} reads spectrograms; give features.kind, such as log_mel.")
+    if reads == "image" and kind not in IMAGE_KINDS:
+        raise UsageError(
+            f"{name} reads images of spectrograms, and {kind} is none; give features.kind "
+            f"{' or '.join(IMAGE_KINDS)}."
+        )
     if reads == "waveform" and kind != "waveform":
         raise UsageError(f"{name} reads waveforms, not {kind}; set features.kind to waveform.")
     settings = _settings(config.model)
@@ -57,14 +70,50 @@ def build_module(
         _check_speech(config, network)
     if kind == "waveform":
         return network
-    front_end = _front_end(config.features, config.corpus.sample_rate)
+    features = resolved_features(config)
+    front_end = _front_end(features, config.corpus.sample_rate)
+    if reads == "image":
+        image = SpectrogramImage(
+            front_end,
+            samples=config.corpus.num_samples,
+            size=features.image_size,
+            colour_map=features.colour_map,
+        )
+        return WithImage(image, network, fixed_range=_fixed_range(features))
     return WithFrontEnd(
         front_end,
         frames=front_end.frames(config.corpus.num_samples),
         network=network,
-        normalisation=config.features.normalisation,
-        standardise=config.features.standardise,
+        normalisation=features.normalisation,
+        standardise=features.standardise,
     )
+
+
+def resolved_features(config: TrainConfig) -> FeaturesConfig:
+    """The spectrogram of a run with every number that was left open, for what its victim reads."""
+    features = config.features
+    if models.input_of(config.model.name) == "image" and features.kind in IMAGE_KINDS:
+        like = image_spectrogram(features.kind)
+    else:
+        like = Spectrogram()
+    open_fields = [
+        field.name
+        for field in dataclasses.fields(Spectrogram)
+        if field.name in _LEFT_OPEN and getattr(features, field.name) is None
+    ]
+    return dataclasses.replace(features, **{name: getattr(like, name) for name in open_fields})
+
+
+def _fixed_range(features: FeaturesConfig) -> tuple[float, float] | None:
+    """dB of the first and the last colour, where they are given."""
+    if not features.decibels:
+        return None
+    if len(features.decibels) != 2 or not features.decibels[0] < features.decibels[1]:
+        raise UsageError(
+            f"features.decibels must be a smaller and a larger value, not "
+            f"{list(features.decibels)}."
+        )
+    return features.decibels[0], features.decibels[1]
 
 
 def _settings(config: ModelConfig) -> dict[str, Any]:
@@ -105,6 +154,7 @@ def _check_speech(config: TrainConfig, module: SpeechTransformer) -> None:
 
 def _front_end(config: FeaturesConfig, sample_rate: int) -> Spectrogram:
     assert config.kind != "waveform"
+    # A field that is None here is what Spectrogram means by None.
     settings = {
         field.name: getattr(config, field.name)
         for field in dataclasses.fields(Spectrogram)

@@ -7,7 +7,7 @@ victim = victim_of_run(Path("runs/emo18"), "waveform")
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +18,23 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from jaxser.config import FeaturesConfig, TrainConfig, from_mapping, load_yaml, to_mapping
+from jaxser.config.ranges import Domain
 from jaxser.models.front_end import WithFrontEnd
+from jaxser.models.image_front_end import WithImage
 from jaxser.runtime.checkpoint import load_variables
 from jaxser.runtime.errors import InputError, UsageError
 from jaxser.speech.inversion import speech_of_mels
 from jaxser.victims.hugging_face.layout import stranger
+from jaxser.victims.image_domains import in_image_domain
 from jaxser.victims.module import build_module, features_of
 from jaxser.victims.run_facts import read_facts
-from jaxser.victims.victim import Domain, FrontEnd, Victim, evaluation_logits
+from jaxser.victims.victim import FrontEnd, Victim, evaluation_logits
 
 __all__ = [
     "ARCHITECTURE",
     "CONFIG_DIGEST",
     "load_module",
-    "no_features",
+    "no_domain",
     "read_run",
     "victim_of_run",
 ]
@@ -138,10 +141,12 @@ def victim_of_run(folder: Path, domain: Domain) -> Victim:
             speech=functools.partial(_speech_of, model),
         )
         victim = dataclasses.replace(victim, front_end=front_end)
-    if domain == "waveform":
+    if domain not in _domains(model):
+        raise no_domain(config.model.name, str(folder), domain, _domains(model))
+    if isinstance(model, WithImage):
+        return in_image_domain(victim, model, domain)
+    if domain == "waveform" or not isinstance(model, WithFrontEnd):
         return victim
-    if not isinstance(model, WithFrontEnd):
-        raise no_features(config.model.name, str(folder))
     return dataclasses.replace(
         victim,
         input_shape=(model.frames, model.front_end.bins),
@@ -149,11 +154,17 @@ def victim_of_run(folder: Path, domain: Domain) -> Victim:
     )
 
 
-def no_features(name: str, folder: str) -> UsageError:
-    """What to tell who wants to attack the features of a victim that reads waveforms."""
+def _domains(model: nn.Module) -> tuple[Domain, ...]:
+    """What can be attacked of a victim."""
+    if isinstance(model, WithImage):
+        return "waveform", "spectrogram", "image"
+    return ("waveform", "features") if isinstance(model, WithFrontEnd) else ("waveform",)
+
+
+def no_domain(name: str, folder: str, asked: str, domains: Sequence[str]) -> UsageError:
+    """What to tell who wants to attack what a victim does not read."""
     return UsageError(
-        f"{name} in {folder} reads waveforms and has no features to attack; use the domain "
-        "waveform."
+        f"{name} in {folder} has no {asked} to attack; use the domain {' or '.join(domains)}."
     )
 
 

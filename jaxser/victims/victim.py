@@ -7,7 +7,7 @@ logits = victim.logits(waveforms)            # [batch, classes] float32
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from flax import linen as nn
@@ -16,9 +16,7 @@ from jaxtyping import Array, Float, Int, Key
 from jaxser.models.front_end import LocalNetwork
 from jaxser.runtime.errors import UsageError
 
-__all__ = ["Domain", "FrontEnd", "LocalEvaluation", "Victim", "evaluation_logits"]
-
-Domain = Literal["waveform", "features"]
+__all__ = ["FrontEnd", "LocalEvaluation", "Victim", "evaluation_logits"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -26,17 +24,21 @@ class FrontEnd:
     """How a victim gets from speech to what its network reads.
 
     Attributes:
-      features: pure function ``(variables, waveforms [batch, time]) -> features [batch, frames,
-        bins]``, normalised and standardised.
+      features: pure function ``(variables, waveforms [batch, time]) -> features``: normalised and
+        standardised ``[batch, frames, bins]``, or levels or colours of an image ``[batch, size,
+        size, channels]``.
       spectrogram: ``(variables, features) -> spectrograms`` in the front end's own units, such as
         dB, for people to look at.
       speech: ``(variables, features [frames, bins]) -> waveform [samples]`` on the host: speech
         that sounds like the features, see :mod:`jaxser.speech.inversion`.
+      measures: of a victim that reads images: ``(variables, inputs, adversarial inputs) -> {column
+        of the row schema: [batch]}``, what the change is as a spectrogram; else None.
     """
 
-    features: Callable[..., Float[Array, "batch frames bins"]]
-    spectrogram: Callable[..., Float[Array, "batch frames bins"]]
+    features: Callable[..., Float[Array, "batch ..."]]
+    spectrogram: Callable[..., Float[Array, "batch ..."]]
     speech: Callable[..., Float[np.ndarray, " samples"]]
+    measures: Callable[..., dict[str, Float[Array, " batch"]]] | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -33,7 +33,7 @@ from jaxser.results.summary import summarise
 from jaxser.results.summary_table import format_table
 from jaxser.results.units import Over
 from jaxser.results.writing import RowWriter
-from jaxser.training.run import metrics_with_intervals
+from jaxser.training.evaluation import metrics_with_intervals
 
 LABELS = ("anger", "fear", "joy", "sad")
 CHUNKS = 4

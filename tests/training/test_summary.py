@@ -11,8 +11,9 @@ from jaxser.config import TrainConfig
 from jaxser.corpora import Utterance
 from jaxser.results.intervals import policy
 from jaxser.results.units import Over
+from jaxser.training.evaluation import metrics_with_intervals, units_of_each
 from jaxser.training.generator_run import part_figures
-from jaxser.training.run import TrainingOutcome, metrics_with_intervals, units_of_each
+from jaxser.training.run import TrainingOutcome
 from jaxser.training.summary import format_generator, format_outcome
 
 LABELS = ("anger", "fear", "joy", "sad")
