@@ -20,6 +20,8 @@ from jaxser.reporting.section import Section
 from jaxser.reporting.table_files import latex_table, markdown_table
 from jaxser.results.cells import csv_text
 from jaxser.results.writing import RowWriter
+from jaxser.speech.features import Spectrogram
+from jaxser.speech.images import SpectrogramImage
 
 PACKAGE = Path(report.__file__).parent
 NAMES = ("$\\foo$", "sad_{x$ \\alpha", "愤怒", "a\0b", "\u202egreen", "=1+1", "<b>&amp;")
@@ -51,6 +53,17 @@ FIGURES = {
         np.zeros((4, 5)),
         {"a\0b 愤怒": np.ones((4, 5))},
         1.0,
+    ),
+    "spectrogram_images_figure": hostile(
+        figures.spectrogram_images_figure,
+        NAMES[0],
+        {
+            "a\0b 愤怒": SpectrogramImage(
+                Spectrogram("linear", n_fft=62, hop_length=62, db=True), size=8
+            )
+        },
+        {"a\0b 愤怒": np.zeros((8, 8, 3))},
+        {"a\0b 愤怒": np.ones((8, 8, 3))},
     ),
     "perturbation_figure": hostile(
         figures.perturbation_figure, NAMES[0], np.ones(4000), np.zeros(4000), 8000

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from jaxser.reporting.figures.canvas import shortened as shortened
     from jaxser.reporting.figures.confusion import confusion_figure as confusion_figure
     from jaxser.reporting.figures.confusion import draw_confusion as draw_confusion
+    from jaxser.reporting.figures.images import (
+        spectrogram_images_figure as spectrogram_images_figure,
+    )
     from jaxser.reporting.figures.spectrograms import perturbation_figure as perturbation_figure
     from jaxser.reporting.figures.spectrograms import spectrograms_figure as spectrograms_figure
 
@@ -29,6 +32,7 @@ __all__ = [
     "perturbation_figure",
     "save_figure",
     "shortened",
+    "spectrogram_images_figure",
     "spectrograms_figure",
 ]
 
@@ -40,6 +44,7 @@ _MODULES = {
     "perturbation_figure": "spectrograms",
     "save_figure": "canvas",
     "shortened": "canvas",
+    "spectrogram_images_figure": "images",
     "spectrograms_figure": "spectrograms",
 }
 
