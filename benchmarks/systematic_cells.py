@@ -132,8 +132,8 @@ class Table:
 
     def line(self, entry: "Attacked", peer: Peer, most: int) -> Iterator[Cell]:
         """All settings of one attack, on at most so many rows."""
+        from jaxser.corpora.selection import spread_rows
         from jaxser.driver.run import predict
-        from jaxser.driver.speech import spread_rows
         from jaxser.papers.table import settings
 
         rows = spread_rows(len(self.x), most)

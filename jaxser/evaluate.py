@@ -7,24 +7,36 @@
 A table file lists attacks, each with a grid of settings. Every setting is a run of python -m
 jaxser.attack with rows of its own; what is there already is not made again. The table shows the
 setting of each attack that leaves the least accuracy (of equals, the one with the smallest change),
-for all utterances and by gender, beside what the paper printed. With --out: everything in a folder,
-with pictures, and what can be said about languages, genders, protocols and domains.
+for all utterances and by gender, beside what the paper printed. A table that trains its victims
+(configs/tables/benchmark_table1.yaml) takes --corpus NAME=FOLDER instead of --victim. With --out:
+everything in a folder, with pictures, and what can be said about languages, genders, protocols and
+domains.
 """
 
 import dataclasses
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from jaxser.config.evaluate import parse_evaluate
+from jaxser.config import load_yaml
+from jaxser.config.evaluate import EvaluateConfig, parse_evaluate
 from jaxser.papers.table import Table, load_table
 from jaxser.runtime.errors import UsageError, nearest_name, report_errors
 
 __all__ = ["main"]
 
+# Layouts of tables whose victims are trained where they are missing.
+TRAINING = ("trained",)
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, attack, print; returns the exit status."""
     config = parse_evaluate(argv)
+    trained = [path for path in config.table if load_yaml(path).get("layout") in TRAINING]
+    if trained:
+        return _train_tables(trained, config)
+    if not config.victim:
+        raise UsageError("say which victims to attack, --victim RUN.")
     tables = [load_table(path) for path in config.table]
     limits = _limits(config.limit, tables)
     tables = _chosen(tables, config.attacks)
@@ -43,6 +55,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     if config.out is not None:
         write_report(config.out, done)
         print(f"report in {config.out / 'report.md'}")
+    return 0
+
+
+def _train_tables(paths: Sequence[Path], config: EvaluateConfig) -> int:
+    """Tables whose victims are trained where they are missing, each printed as it is made."""
+    if len(paths) < len(config.table):
+        raise UsageError("give tables of one kind: whose victims are trained, or are given.")
+    if config.victim:
+        raise UsageError(f"{paths[0]} trains its victims; give --corpus instead of --victim.")
+    from jaxser.experiments.trained_tables import make_table
+    from jaxser.runtime.compilation import enable_compilation_cache
+
+    enable_compilation_cache()
+    for path in paths:
+        print(make_table(path, config, say=print), flush=True)
     return 0
 
 

@@ -37,6 +37,11 @@ class CorpusConfig:
     labels: Annotated[
         tuple[str, ...], Field(description="classes to keep, in this order; all by default")
     ] = ()
+    limit: Annotated[
+        int | None,
+        Positive,
+        Field(description="take this many utterances, spread over classes and speakers; a trial"),
+    ] = None
     protocol: Annotated[
         Literal["clean", "paper"],
         Field(

@@ -1,4 +1,5 @@
-"""What ``python -m jaxser.evaluate`` takes: table files, and the victims to attack as they say."""
+"""What ``python -m jaxser.evaluate`` takes: table files, and the victims to attack as they say, or
+how to train those that are missing."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,10 +13,24 @@ __all__ = ["EvaluateConfig", "parse_evaluate"]
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateConfig:
-    """Table files on victims; None is as the tables and the victims' runs say."""
+    """Table files on victims; None is as the tables and the victims' runs say.
+
+    Attributes:
+      corpus: "NAME=FOLDER" each: what victims are trained on.
+      lines, kinds: of tables whose victims are trained: names of victims and kinds of image.
+      seeds: how many runs of every cell.
+      runs: folder of the run folders.
+      set: "KEY=VALUE" each: changes of the configs that train.
+    """
 
     table: list[Path]
     victim: list[Path]
+    corpus: list[str]
+    lines: list[str] | None
+    kinds: list[str] | None
+    seeds: int | None
+    runs: Path
+    set: list[str]
     attacks: list[str] | None
     limit: list[str]
     out: Path | None
@@ -35,7 +50,8 @@ def parse_evaluate(argv: Sequence[str] | None = None) -> EvaluateConfig:
 def _parser() -> CommandParser:
     parser = CommandParser(
         prog=command_name("evaluate"),
-        usage="%(prog)s TABLE.yaml [TABLE.yaml ...] --victim RUN [RUN ...] [--flag VALUE ...]",
+        usage="%(prog)s TABLE.yaml [TABLE.yaml ...] {--victim RUN ...,--corpus NAME=FOLDER ...} "
+        "[--flag VALUE ...]",
         description="Attack victims with all attacks of table files, and show the strongest "
         "setting of each beside what the paper printed.",
     )
@@ -44,7 +60,7 @@ def _parser() -> CommandParser:
     )
     used = parser.add_argument_group("most used")
     used.add_argument(
-        "--victim", type=Path, nargs="+", required=True, metavar="RUN", help="run folders"
+        "--victim", type=Path, nargs="+", default=[], metavar="RUN", help="run folders"
     )
     used.add_argument("--attacks", nargs="+", metavar="NAME", help="of the tables; all by default")
     used.add_argument(
@@ -56,6 +72,23 @@ def _parser() -> CommandParser:
     )
     used.add_argument("--out", type=Path, help="folder of a report, every setting and pictures")
     add_interval_over(used)
+    trained = parser.add_argument_group("tables whose victims are trained where they are missing")
+    trained.add_argument(
+        *("--corpus",), nargs="+", default=[], metavar="NAME=FOLDER", help="to train and attack on"
+    )
+    trained.add_argument("--lines", nargs="+", metavar="NAME", help="victims; all by default")
+    trained.add_argument("--kinds", nargs="+", metavar="KIND", help="images; all by default")
+    trained.add_argument("--seeds", type=int, metavar="N", help="runs of a cell; the table's")
+    trained.add_argument(
+        "--runs", type=Path, default=Path("runs/benchmark"), help="folder of the run folders"
+    )
+    trained.add_argument(
+        *("--set",),
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change the configs that train, such as corpus.stride_ms=500 training.epochs=5",
+    )
     runs = parser.add_argument_group("how it runs")
     runs.add_argument("--root", type=Path, help="folder of the corpus, where it has moved")
     runs.add_argument("--batch_size", type=int, help="rows per batch; found by memory by default")

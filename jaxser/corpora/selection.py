@@ -20,7 +20,7 @@ from jaxser.corpora.windows import Windowing
 from jaxser.runtime.errors import UsageError
 from jaxser.runtime.files import cache_folder
 
-__all__ = ["label_indices", "select", "split_rows"]
+__all__ = ["label_indices", "select", "split_rows", "spread_rows"]
 
 
 def select(config: CorpusConfig) -> Prepared:
@@ -48,7 +48,7 @@ def select(config: CorpusConfig) -> Prepared:
         windowing=Windowing(config.stride_ms) if config.windows else None,
     )
     prepared = prepare(
-        load(config.name, root, labels=config.labels or None),
+        _limited(load(config.name, root, labels=config.labels or None), config.limit),
         settings,
         cache_dir=config.cache_dir,
         skip_damaged=config.skip_damaged,
@@ -91,6 +91,26 @@ def _with_leaks_noted(corpus: Corpus) -> Corpus:
     note = f"leaky protocol: {'; '.join(leaks)}; results are optimistic"
     warn_once(f"{corpus.title}: {note}.")
     return dataclasses.replace(corpus, notes=(*corpus.notes, note))
+
+
+def _limited(corpus: Corpus, limit: int | None) -> Corpus:
+    """At most so many utterances, as many of every class and speaker as their share allows."""
+    if limit is None or limit >= len(corpus.utterances):
+        return corpus
+    order = sorted(corpus.utterances, key=lambda u: (u.label, u.speaker, u.id))
+    kept = {order[i].id for i in spread_rows(len(order), limit)}
+    return dataclasses.replace(
+        corpus,
+        utterances=tuple(u for u in corpus.utterances if u.id in kept),
+        notes=(*corpus.notes, f"{limit:,} of {len(corpus.utterances):,} utterances, as asked for"),
+    )
+
+
+def spread_rows(count: int, limit: int | None) -> Int[np.ndarray, " rows"]:
+    """Places of at most ``limit`` of ``count`` things, spread evenly."""
+    if limit is None or limit >= count:
+        return np.arange(count)
+    return np.linspace(0, count - 1, limit).round().astype(int)
 
 
 def split_rows(corpus: Corpus, split: Split) -> Int[np.ndarray, " rows"]:

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from jaxser.corpora import Prepared, Utterance
+from jaxser.corpora.selection import spread_rows
 from jaxser.driver.work import CleanPass
 from jaxser.victims.victim import Victim
 
-__all__ = ["Speech", "spread_rows"]
+__all__ = ["Speech"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -61,10 +62,3 @@ class Speech:
             labels=self.labels[rows],
             clean=self.clean.take(rows),
         )
-
-
-def spread_rows(count: int, limit: int | None) -> np.ndarray:
-    """Places of at most ``limit`` of ``count`` things, spread evenly."""
-    if limit is None or limit >= count:
-        return np.arange(count)
-    return np.linspace(0, count - 1, limit).round().astype(int)

@@ -15,10 +15,11 @@ import numpy as np
 from jaxser.attacks import StaaNet, parameters
 from jaxser.attacks.generator import Generator
 from jaxser.config import AttackCommandConfig
+from jaxser.corpora.selection import spread_rows
 from jaxser.driver.budgets import check_budgets
 from jaxser.driver.named_attack import attack_and_bounds
 from jaxser.driver.sequence import AttackSequence, members
-from jaxser.driver.speech import Speech, spread_rows
+from jaxser.driver.speech import Speech
 from jaxser.experiments.generator import check_generator, generator_notes
 from jaxser.experiments.run import Listener, Run
 from jaxser.experiments.speech import load_speech, target_of, victim_of

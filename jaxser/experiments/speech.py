@@ -14,9 +14,9 @@ import numpy as np
 
 from jaxser.config import AttackCommandConfig, CorpusConfig
 from jaxser.corpora import Corpus
-from jaxser.corpora.selection import select, split_rows
+from jaxser.corpora.selection import select, split_rows, spread_rows
 from jaxser.driver.run import clean_pass
-from jaxser.driver.speech import Speech, spread_rows
+from jaxser.driver.speech import Speech
 from jaxser.driver.work import CleanPass
 from jaxser.experiments.images import Images
 from jaxser.models.front_end import RowBatches

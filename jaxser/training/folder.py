@@ -27,7 +27,7 @@ from jaxser.victims.hugging_face.layout import copy_architecture
 from jaxser.victims.module import resolved_features
 from jaxser.victims.run_folder import ARCHITECTURE, CONFIG_DIGEST, read_run
 
-__all__ = ["begun", "describe_run", "run_folder"]
+__all__ = ["begun", "check_same_settings", "describe_run", "run_folder"]
 
 # What may differ between a run and its continuation without changing the result.
 _FREE_KEYS = (
@@ -190,7 +190,14 @@ def describe_run(
     _put_in_place(config.out)
 
 
-def _check_same_run(config: TrainConfig, prepared: Prepared, facts: Mapping[str, Any]) -> None:
+def check_same_settings(config: TrainConfig) -> dict[str, Any]:
+    """Check that the run in ``config.out`` is of this config; returns what its run.json recorded.
+
+    Raises:
+      UsageError: it is of another one.
+      InputError: there is no run, or it is damaged.
+    """
+    config = dataclasses.replace(config, features=resolved_features(config))
     before, recorded = read_run(config.out)
     if bool(before.threat) != bool(config.threat):
         kind = "generator" if before.threat else "victim"
@@ -203,6 +210,11 @@ def _check_same_run(config: TrainConfig, prepared: Prepared, facts: Mapping[str,
             f"{config.out} holds a run with {key} {old[key]}, not {new[key]}; give another --out, "
             "or the run's own config to go on with it."
         )
+    return recorded
+
+
+def _check_same_run(config: TrainConfig, prepared: Prepared, facts: Mapping[str, Any]) -> None:
+    recorded = check_same_settings(config)
     split = {u.id: u.split for u in prepared.corpus.utterances if u.split is not None}
     if read_split(config.out / "split.csv") != split:
         raise InputError(

@@ -17,11 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from jaxser import models
 from jaxser.config import TrainConfig, TrainingConfig
 from jaxser.corpora import Prepared
-from jaxser.corpora.selection import label_indices, select, split_rows
+from jaxser.corpora.selection import label_indices, select, split_rows, spread_rows
 from jaxser.corpora.table import Split
-from jaxser.driver.speech import spread_rows
 from jaxser.models.front_end import RowBatches, WithFrontEnd, fit_statistics
 from jaxser.models.image_front_end import WithImage, fit_range
 from jaxser.models.speech_transformer import SpeechTransformer
@@ -49,6 +49,13 @@ from jaxser.victims.module import build_module, features_of
 from jaxser.victims.run_folder import ARCHITECTURE
 
 __all__ = ["TrainingOutcome", "Watch", "train_victim"]
+
+# Networks that Echim et al. start from ImageNet weights.
+IMAGENET = [
+    name
+    for name in models.names()
+    if models.input_of(name) == "image" and name != "echim_cnn_lstm"
+]
 
 # Windows whose spectrograms say what the first and the last colour of an image are.
 _RANGE_ROWS = 4096
@@ -91,10 +98,19 @@ def train_victim(config: TrainConfig, watch: Watch | None = None) -> TrainingOut
       InputError: see :func:`jaxser.corpora.selection.select`; or the corpus has changed since the
         run began; or the run is being trained by another process.
     """
-    prepared = select(config.corpus)
+    prepared = _with_start_noted(config, select(config.corpus))
     with run_folder(config.out):
         describe_run(config, prepared)
         return _train(config, prepared, watch)
+
+
+def _with_start_noted(config: TrainConfig, prepared: Prepared) -> Prepared:
+    """Say in every result where a network that others start from ImageNet began from scratch."""
+    if config.model.checkpoint is not None or config.model.name not in IMAGENET:
+        return prepared
+    note = f"{config.model.name} was trained from scratch, not from ImageNet weights"
+    corpus = dataclasses.replace(prepared.corpus, notes=(*prepared.corpus.notes, note))
+    return dataclasses.replace(prepared, corpus=corpus)
 
 
 def _train(config: TrainConfig, prepared: Prepared, watch: Watch | None) -> TrainingOutcome:

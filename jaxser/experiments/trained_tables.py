@@ -1,0 +1,54 @@
+"""Tables of papers whose victims are trained where they are missing, as text.
+
+print(make_table(Path("configs/tables/benchmark_table1.yaml"), config))
+"""
+
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from jaxser.config.evaluate import EvaluateConfig
+from jaxser.experiments.paper_training import cells, trained
+from jaxser.papers.trained import load_trained_table
+from jaxser.reporting.paper_tables.trained import trained_table
+from jaxser.results.cells import aligned, csv_text, markdown_table
+from jaxser.results.intervals import policy
+from jaxser.runtime.files import write_text
+
+__all__ = ["make_table"]
+
+
+def make_table(path: Path, config: EvaluateConfig, say: Callable[[str], object]) -> str:
+    """Train what is missing of a table, and show it beside the paper's; with --out in files, too.
+
+    Args:
+      path: of the table file.
+      config: of the command.
+      say: is given a line before each run.
+
+    Raises:
+      UsageError, InputError: see the message.
+      Stopped: a signal stopped the training; the same command goes on.
+    """
+    table = load_trained_table(path)
+    made: dict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
+    notes: dict[str, None] = {}
+    for cell in cells(table, config):
+        say(f"{cell.config.out}: {cell.victim}, {cell.kind}, {cell.corpus}, seed {cell.seed}")
+        found = trained(cell)
+        made[cell.kind, cell.victim, cell.corpus].append(found)
+        notes |= dict.fromkeys(found["notes"])
+    lines = trained_table(table, made, config.interval_over)
+    told = [f"note: {note}" for note in notes]
+    told.append(
+        f"{policy(config.interval_over)}; average: training and test part together, as the paper "
+        "has it, which says how well the training part is known by heart; of files: by the mean of "
+        "the logits of their windows"
+    )
+    if config.out is not None:
+        config.out.mkdir(parents=True, exist_ok=True)
+        text = "\n\n".join([f"# {table.title}", markdown_table(lines), *told])
+        write_text(config.out / f"{path.stem}.md", text + "\n")
+        write_text(config.out / f"{path.stem}.csv", csv_text(lines))
+    return "\n".join([table.title, aligned(lines, left=3), *told])
