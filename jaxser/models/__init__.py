@@ -5,9 +5,10 @@
     logits = model.apply(variables, x, train=False)              # x [batch, time] -> [batch, 7]
 
 Every module but a generator is called as ``module(x, train: bool)`` and returns float32 logits;
-``x`` is a waveform ``[batch, time]`` or a spectrogram ``[batch, frames, bins]``, see
-:func:`input_of`. A generator (``waveunet``) is no victim: it makes perturbations, and its class
-says how it is called. A module's file is imported when it is first built.
+``x`` is a waveform ``[batch, time]``, a spectrogram ``[batch, frames, bins]`` or a colour image
+``[batch, height, width, 3]`` in [0, 1], see :func:`input_of`. A generator (``waveunet``) is no
+victim: it makes perturbations, and its class says how it is called. A module's file is imported
+when it is first built.
 
 Whole networks are in this folder, what several of them share in :mod:`jaxser.models.layers`, and
 what wav2vec 2.0, HuBERT and WavLM are made of in :mod:`jaxser.models.transformer`.
@@ -24,18 +25,22 @@ if TYPE_CHECKING:
 
 __all__ = ["Input", "build", "input_of", "names"]
 
-Input = Literal["waveform", "spectrogram"]
+Input = Literal["waveform", "spectrogram", "image"]
 
 # name -> (module of this package, class, what it reads)
 _ARCHITECTURES: dict[str, tuple[str, str, Input]] = {
+    "alexnet": ("alexnet", "AlexNet", "image"),
     "cnn_lstm": ("cnn_lstm", "CnnLstm", "spectrogram"),
     "cnn_lstm_m0": ("cnn_lstm", "CnnLstmM0", "spectrogram"),
     "cnn_lstm_m1": ("cnn_lstm", "CnnLstmM1", "spectrogram"),
     "cnn_lstm_m2": ("cnn_lstm", "CnnLstmM2", "spectrogram"),
+    "echim_cnn_lstm": ("echim_cnn_lstm", "EchimCnnLstm", "image"),
     "emo18": ("emo18", "Emo18", "waveform"),
     "hubert-base": ("hubert", "Hubert", "waveform"),
     "hubert-large": ("hubert", "Hubert", "waveform"),
     "hubert-xlarge": ("hubert", "Hubert", "waveform"),
+    "vgg16": ("vgg16", "Vgg16", "image"),
+    "vit-b16": ("vit", "ViT", "image"),
     "wav2vec2-base": ("wav2vec2", "Wav2Vec2", "waveform"),
     "wav2vec2-large": ("wav2vec2", "Wav2Vec2", "waveform"),
     "wav2vec2-large-robust": ("wav2vec2", "Wav2Vec2", "waveform"),

@@ -52,9 +52,7 @@ __all__ = ["TrainingOutcome", "Watch", "train_victim"]
 
 # Networks that Echim et al. start from ImageNet weights.
 IMAGENET = [
-    name
-    for name in models.names()
-    if models.input_of(name) == "image" and name != "echim_cnn_lstm"
+    name for name in models.names() if models.input_of(name) == "image" and name != "echim_cnn_lstm"
 ]
 
 # Windows whose spectrograms say what the first and the last colour of an image are.

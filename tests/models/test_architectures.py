@@ -47,7 +47,9 @@ def test_names():
         *("hubert-base", "hubert-large", "hubert-xlarge"),
         *("wavlm-base", "wavlm-base-plus", "wavlm-large"),
     }
-    assert set(models.names()) == {*spectrograms, *NAMES, *foundation, "waveunet"}
+    images = ("alexnet", "echim_cnn_lstm", "vgg16", "vit-b16")
+    assert set(models.names()) == {*spectrograms, *images, *NAMES, *foundation, "waveunet"}
+    assert {models.input_of(name) for name in images} == {"image"}
     waveforms = (*NAMES, *foundation, "waveunet")
     assert {models.input_of(name) for name in waveforms} == {"waveform"}
     assert {models.input_of(name) for name in spectrograms} == {"spectrogram"}

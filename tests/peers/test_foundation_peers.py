@@ -150,7 +150,9 @@ def test_masked_share_of_spec_augment(probability, span, fewest):
     np.testing.assert_allclose(mine, theirs, atol=0.15)
 
 
-@pytest.mark.parametrize("name", [name for name in models.names() if "-" in name])
+@pytest.mark.parametrize(
+    "name", [name for name in models.names() if name.partition("-")[0] in TABLES]
+)
 def test_as_many_parameters_as_the_torch_class(name):
     import torch
 

@@ -9,7 +9,7 @@ import pytest
 
 from jaxser.speech.resizing import resize_matrix
 
-GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "images.npz"
+GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "resizing.npz"
 
 
 @pytest.mark.parametrize(("before", "after"), [(229, 224), (225, 224), (50, 20), (5, 8), (7, 7)])

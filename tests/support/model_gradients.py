@@ -22,7 +22,7 @@ def logits_and_gradients(
                 {**variables, "params": params}, x, train=train, mutable=["batch_stats"]
             )
             losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)
-            return losses.mean(), (logits, updated["batch_stats"])
+            return losses.mean(), (logits, updated.get("batch_stats", {}))
 
         return jax.grad(loss, argnums=(0, 1), has_aux=True)(params, x)
 

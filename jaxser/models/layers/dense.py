@@ -1,4 +1,4 @@
-"""Dense layers: one in float32 for logits, and a product whose gradient is cheap on a CPU."""
+"""Dense layers: one in float32 for logits, and one whose gradient is cheap on a CPU."""
 
 from typing import Any
 
@@ -8,9 +8,10 @@ from flax import linen as nn
 from jax.nn.initializers import Initializer
 from jaxtyping import Array, Float
 
-from jaxser.models.layers.initialisers import BIAS, KERNEL
+from jaxser.models.layers.backend import on_cpu
+from jaxser.models.layers.initialisers import BIAS, KERNEL, uniform_as_torch
 
-__all__ = ["Dense", "matrix_product"]
+__all__ = ["Dense", "emotion_head", "matrix_product", "product_dense"]
 
 
 class Dense(nn.Module):
@@ -19,14 +20,49 @@ class Dense(nn.Module):
     features: int
     param_dtype: Any = jnp.float32
     kernel_init: Initializer = KERNEL
+    bias_init: Initializer = BIAS
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch channels"]) -> Float[Array, "batch features"]:
         kernel = self.param(
             "kernel", self.kernel_init, (x.shape[-1], self.features), self.param_dtype
         )
-        bias = self.param("bias", BIAS, (self.features,), self.param_dtype)
+        bias = self.param("bias", self.bias_init, (self.features,), self.param_dtype)
         return x @ kernel + bias[None]
+
+
+def emotion_head(num_classes: int, inputs: int, name: str | None = None) -> Dense:
+    """The linear layer from ImageNet's logits to the emotions.
+
+    It is new beside weights that were trained in PyTorch, so it begins as it would begin there.
+    """
+    draw = uniform_as_torch(inputs)
+    return Dense(num_classes, kernel_init=draw, bias_init=draw, name=name)
+
+
+def product_dense(
+    features: int,
+    dtype: Any,
+    kernel_init: Initializer = KERNEL,
+    name: str | None = None,
+    **settings: Any,
+) -> nn.Dense:
+    """A dense layer that computes in ``dtype``, by :func:`matrix_product` on a CPU."""
+    return nn.Dense(
+        features,
+        dtype=dtype,
+        kernel_init=kernel_init,
+        # What it avoids is a copy of the kernel that XLA's CPU backend makes; elsewhere the plain
+        # operator, which has forward mode as well.
+        dot_general=_product if on_cpu() else None,
+        name=name,
+        **settings,
+    )
+
+
+def _product(x: Array, kernel: Array, *_: Any, **__: Any) -> Array:
+    """What ``nn.Dense`` calls on a CPU, in float32 or float64."""
+    return matrix_product(x, kernel)
 
 
 @jax.custom_vjp

@@ -1,13 +1,14 @@
-"""Initial weights: LeCun's variance for kernels, orthogonal recurrences, no bias."""
+"""Initial weights: LeCun's variance for kernels, orthogonal recurrences, no bias; or PyTorch's."""
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.nn.initializers import Initializer
 from jaxtyping import Array
 
-__all__ = ["BIAS", "KERNEL", "orthogonal_gates"]
+__all__ = ["BIAS", "KERNEL", "orthogonal_gates", "uniform_as_torch"]
 
 # PyTorch's defaults, which the papers' code starts from, have a third of that variance; with Adam's
 # steps of a fixed size, kernels that small are overwritten in the first epochs, and with few
@@ -22,3 +23,13 @@ def orthogonal_gates(key: Array, shape: tuple[int, int], dtype: Any = jnp.float3
     square = nn.initializers.orthogonal()
     keys = jax.random.split(key, gates // hidden)
     return jnp.concatenate([square(each, (hidden, hidden), dtype) for each in keys], axis=1)
+
+
+def uniform_as_torch(inputs: int) -> Initializer:
+    """What ``torch.nn.Linear`` draws kernel and bias from: up to the square root of 1 / inputs."""
+
+    def draw(key: Array, shape: Any, dtype: Any = jnp.float32, out_sharding: Any = None) -> Array:
+        del out_sharding
+        return jax.random.uniform(key, shape, dtype, -(inputs**-0.5), inputs**-0.5)
+
+    return draw

@@ -3,31 +3,21 @@
 from typing import Any
 
 from flax import linen as nn
-from jaxtyping import Array
 
-from jaxser.models.layers.backend import on_cpu
-from jaxser.models.layers.dense import matrix_product
+from jaxser.models.layers.dense import product_dense
 
 __all__ = ["dense", "layer_norm"]
 
 
 def dense(module: Any, name: str, features: int) -> nn.Dense:
     """A dense layer ``name`` of a module that has ``config``, ``dtype`` and ``param_dtype``."""
-    return nn.Dense(
+    return product_dense(
         features,
-        dtype=module.dtype,
-        param_dtype=module.param_dtype,
-        kernel_init=nn.initializers.normal(module.config.initializer_range),
-        # What it avoids is a copy of the kernel that XLA's CPU backend makes; elsewhere the plain
-        # operator, which has forward mode as well.
-        dot_general=_product if on_cpu() else None,
+        module.dtype,
+        nn.initializers.normal(module.config.initializer_range),
         name=name,
+        param_dtype=module.param_dtype,
     )
-
-
-def _product(x: Array, kernel: Array, *_: Any, **__: Any) -> Array:
-    """What ``nn.Dense`` calls on a CPU, in float32 or float64."""
-    return matrix_product(x, kernel)
 
 
 def layer_norm(module: Any, name: str) -> nn.LayerNorm:

@@ -1,6 +1,6 @@
 """Keys of the CNN-LSTM victims in PyTorch."""
 
-from jaxser.victims.key_tables.entries import Entry, batch_norm, kept, linear, lstm
+from jaxser.victims.key_tables.entries import Entry, batch_norm, conv2d, linear, lstm
 
 __all__ = ["cnn_lstm_table"]
 
@@ -14,11 +14,7 @@ def cnn_lstm_table(bidirectional: bool = True) -> tuple[Entry, ...]:
     entries = [*batch_norm(("BatchNorm_0",), "norm"), *linear(("params", "Dense_0"), "head")]
     for block in range(3):
         here, there = ("params", f"Conv_{block}"), f"conv{block}"
-        entries += [
-            # [out, in, height, width] to [height, width, in, out].
-            Entry((*here, "kernel"), (f"{there}.weight",), lambda a: a.transpose(2, 3, 1, 0)),
-            kept((*here, "bias"), f"{there}.bias"),
-        ]
+        entries += conv2d(here, there)
     entries += lstm(("params", "forward"), "lstm", "l0")
     if bidirectional:
         entries += lstm(("params", "backward"), "lstm", "l0_reverse")

@@ -18,9 +18,11 @@ from jaxser.runtime.text import listed
 __all__ = [
     "Entry",
     "batch_norm",
+    "conv2d",
     "from_torch",
     "kept",
     "linear",
+    "linears",
     "lookup",
     "lstm",
     "norm",
@@ -62,6 +64,39 @@ def linear(target: tuple[str, ...], source: str) -> list[Entry]:
     """A ``Linear``."""
     return [
         transposed((*target, "kernel"), f"{source}.weight"),
+        kept((*target, "bias"), f"{source}.bias"),
+    ]
+
+
+def linears(target: tuple[str, ...], sources: Sequence[str]) -> list[Entry]:
+    """Several layers ``Linear`` there, of one input, and one product here, side by side."""
+
+    def joined(*kernels: np.ndarray) -> np.ndarray:
+        return np.concatenate([kernel.T for kernel in kernels], axis=1)
+
+    def apart(kernel: np.ndarray) -> tuple[np.ndarray, ...]:
+        return tuple(part.T for part in np.split(kernel, len(sources), axis=1))
+
+    return [
+        Entry((*target, "kernel"), tuple(f"{each}.weight" for each in sources), joined, apart),
+        Entry(
+            (*target, "bias"),
+            tuple(f"{each}.bias" for each in sources),
+            lambda *biases: np.concatenate(biases),
+            lambda bias: tuple(np.split(bias, len(sources))),
+        ),
+    ]
+
+
+def conv2d(target: tuple[str, ...], source: str) -> list[Entry]:
+    """A ``Conv2d``: its kernel is ``[out, in, rows, columns]`` there."""
+    return [
+        Entry(
+            (*target, "kernel"),
+            (f"{source}.weight",),
+            lambda a: a.transpose(2, 3, 1, 0),
+            lambda a: (a.transpose(3, 2, 0, 1),),
+        ),
         kept((*target, "bias"), f"{source}.bias"),
     ]
 

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from jaxser.victims.key_tables.entries import Entry, batch_norm, kept, linear, norm, transposed
+from jaxser.victims.key_tables.entries import (
+    Entry,
+    batch_norm,
+    kept,
+    linear,
+    linears,
+    norm,
+    transposed,
+)
 
 if TYPE_CHECKING:
     from jaxser.models.transformer.configuration import SpeechConfig
@@ -22,22 +30,6 @@ __all__ = [
     "wav2vec2_table",
     "wavlm_table",
 ]
-
-
-def _side_by_side(*kernels: np.ndarray) -> np.ndarray:
-    return np.concatenate([kernel.T for kernel in kernels], axis=1)
-
-
-def _three_kernels(kernel: np.ndarray) -> tuple[np.ndarray, ...]:
-    return tuple(part.T for part in np.split(kernel, 3, axis=1))
-
-
-def _end_to_end(*biases: np.ndarray) -> np.ndarray:
-    return np.concatenate(biases)
-
-
-def _three_biases(bias: np.ndarray) -> tuple[np.ndarray, ...]:
-    return tuple(np.split(bias, 3))
 
 
 def wav2vec2_table(config: "SpeechConfig") -> tuple[Entry, ...]:
@@ -129,19 +121,7 @@ def _encoder_entries(config: "SpeechConfig", source: str) -> list[Entry]:
         block, there = (*here, f"layer{layer}"), f"{source}.layers.{layer}"
         projections = [f"{there}.attention.{part}_proj" for part in "qkv"]
         entries += [
-            # Queries, keys and values are three linear layers there, and one product here.
-            Entry(
-                (*block, "attention", "qkv", "kernel"),
-                tuple(f"{each}.weight" for each in projections),
-                _side_by_side,
-                _three_kernels,
-            ),
-            Entry(
-                (*block, "attention", "qkv", "bias"),
-                tuple(f"{each}.bias" for each in projections),
-                _end_to_end,
-                _three_biases,
-            ),
+            *linears((*block, "attention", "qkv"), projections),
             *linear((*block, "attention", "out"), f"{there}.attention.out_proj"),
             *norm((*block, "attention_norm"), f"{there}.layer_norm"),
             *linear((*block, "intermediate"), f"{there}.feed_forward.intermediate_dense"),
