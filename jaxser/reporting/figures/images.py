@@ -1,6 +1,6 @@
 """Spectrograms as victims of images see them, before and after an attack."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -98,6 +98,7 @@ def _extent(front_end: SpectrogramImage) -> tuple[float, float, float, float]:
 def _name_bands(place: Axes, spectrogram: Spectrogram, size: int) -> None:
     """Round frequencies at the height of their band; of MFCC the numbers of coefficients."""
     bands = np.arange(spectrogram.bins)
+    named: Sequence[int]
     if spectrogram.kind == "mfcc":
         centres, named, label = bands.astype(float), _COEFFICIENTS, "coefficient"
     elif spectrogram.kind == "linear":
