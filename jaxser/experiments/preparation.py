@@ -6,7 +6,7 @@ attack_missing_rows(run)
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxser.attacks import StaaNet, parameters
 from jaxser.attacks.generator import Generator
+from jaxser.attacks.projections import Bounds
 from jaxser.config import AttackCommandConfig
 from jaxser.corpora.selection import spread_rows
 from jaxser.driver.budgets import check_budgets
@@ -72,7 +73,11 @@ def prepare_run(
     values = parameters(attack)
     facts = {
         **_facts(config, speech, attack.name, values, norm),
-        "notes": [*speech.notes, *generator_notes(generator, config, epsilons)],
+        "notes": [
+            *speech.notes,
+            *_notes_on_bounds(config, speech, attack.bounds),
+            *generator_notes(generator, config, epsilons),
+        ],
     }
     identity = _identity(config, speech, attack.name, values, listeners)
     default = folder or config.victim / "attacks"
@@ -149,6 +154,23 @@ def _facts(
         "seed": config.seed,
         "device": device_name(),
     }
+
+
+def _notes_on_bounds(
+    config: AttackCommandConfig, speech: Speech, bounds: Bounds
+) -> Iterator[str]:
+    """That features lie where an attack may not put them: it pulls them in, which is a change."""
+    if config.domain != "features" or bounds is None or not len(speech.places):
+        return
+    features = speech.inputs[speech.places].reshape(len(speech.places), -1)
+    least, most = features.min(axis=1), features.max(axis=1)
+    outside = int(((least < bounds[0]) | (most > bounds[1])).sum())
+    if outside:
+        yield (
+            f"{outside} of {len(features)} utterances have features outside the attack's bounds "
+            f"({bounds[0]:g}, {bounds[1]:g}), from {least.min():.4g} to {most.max():.4g}: attacks "
+            "pull them in, whatever ε is; widen features.bounds, or --params bounds"
+        )
 
 
 def _shown(config: AttackCommandConfig, speech: Speech) -> tuple[int, ...]:

@@ -5,10 +5,10 @@
     step, state, record = checkpoints.restore_last(like=state, iterator=iterator)
 
 A run folder holds two: ``last``, from which training goes on (state, position in the data,
-host-side record), and ``best``, which a victim is loaded from (variables alone). Orbax writes each
-under a temporary name and renames it when whole, so a kill or a full disk never harms the one
-before. Each has the digests of its files beside them, which are looked at before it is read; one
-from before there were digests, or of a run that was killed just then, has none.
+host-side record), and ``best``, which a victim is loaded from (variables alone). Each is written
+under a temporary name, with the digests of its files, and renamed when whole, so a kill or a full
+disk never harms the one before. The digests are looked at before it is read; one from before there
+were digests has none.
 """
 
 import contextlib
@@ -25,7 +25,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from jaxser.runtime.errors import InputError
-from jaxser.runtime.integrity import DIGESTS, damage_in, not_finite, path_name, write_digests
+from jaxser.runtime.files import atomic_folder
+from jaxser.runtime.integrity import damage_in, not_finite, path_name, write_digests
 from jaxser.runtime.text import listed
 
 __all__ = ["Checkpoints", "load_variables"]
@@ -45,7 +46,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path | str) -> None:
         self._folder = _storable(Path(folder).resolve())
-        self._managers: dict[str, ocp.CheckpointManager] = {}
+        self._writers: dict[str, ocp.Checkpointer] = {}
 
     def save_last(self, step: int, state: Any, data: Iterator[Any], record: dict[str, Any]) -> None:
         """Save all that training needs to go on from ``step``.
@@ -89,19 +90,23 @@ class Checkpoints:
         """
         import grain
 
-        manager = self._manager("last")
-        step = manager.latest_step()
-        if step is None:
+        last = self._folder / "last"
+        steps = _steps(last)
+        if not steps:
             return 0, like, {}
-        path = self._folder / "last" / str(step)
-        restored = _restore(
-            manager,
-            step,
-            path,
-            {"state": like},
-            data=grain.checkpoint.CheckpointRestore(data),
-            record=ocp.args.JsonRestore(),
-        )
+        step = max(steps)
+        path = last / str(step)
+        with _quiet():
+            options = ocp.CheckpointManagerOptions(read_only=True)
+            with contextlib.closing(_open(last, options)) as manager:
+                restored = _restore(
+                    manager,
+                    step,
+                    path,
+                    {"state": like},
+                    data=grain.checkpoint.CheckpointRestore(data),
+                    record=ocp.args.JsonRestore(),
+                )
         _check_finite(path, getattr(restored["state"], "variables", None))
         return step, restored["state"], restored["record"]
 
@@ -111,36 +116,47 @@ class Checkpoints:
 
     def kept(self) -> str:
         """What there is to go back to, for an error message."""
-        step = self._manager("last").latest_step()
-        if step is None:
+        steps = _steps(self._folder / "last")
+        if not steps:
             return "there is no checkpoint yet"
-        return f"the last good checkpoint is {self._folder / 'last' / str(step)}"
+        return f"the last good checkpoint is {self._folder / 'last' / str(max(steps))}"
 
     def close(self) -> None:
         """Release orbax's threads."""
-        for manager in self._managers.values():
-            manager.close()
+        for writer in self._writers.values():
+            writer.close()
 
-    def _manager(self, name: str) -> ocp.CheckpointManager:
-        if name not in self._managers:
-            options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
-            self._managers[name] = _open(self._folder / name, options)
-        return self._managers[name]
+    def _writer(self, name: str) -> ocp.Checkpointer:
+        if name not in self._writers:
+            (self._folder / name).mkdir(parents=True, exist_ok=True)
+            self._writers[name] = ocp.Checkpointer(ocp.CompositeCheckpointHandler())
+        return self._writers[name]
 
     def _save(self, name: str, step: int, items: ocp.args.Composite, arrays: Any) -> None:
-        manager, path = self._manager(name), self._folder / name / str(step)
-        if step in manager.all_steps():
+        writer, path = self._writer(name), self._folder / name / str(step)
+        before = _steps(path.parent)
+        if before and max(before) >= step:
             # A run killed between the two saves of an epoch comes here again with the same
             # values: training is deterministic.
-            if path.is_dir() and not (path / DIGESTS).exists():
-                write_digests(path)
             return
         _check_space(path, arrays)
-        with _quiet(), _refusal_named(path):
-            manager.save(step, args=items)
-            manager.wait_until_finished()
-            if path.is_dir():  # orbax passes over a step before the one that is there
-                write_digests(path)
+        with _quiet(), _refusal_named(path), atomic_folder(path) as temporary:
+            # Orbax takes no folder that is there.
+            written = temporary / path.name
+            writer.save(written, args=items)
+            for entry in list(written.iterdir()):
+                entry.rename(temporary / entry.name)
+            written.rmdir()
+            write_digests(temporary)
+        for old in before:
+            shutil.rmtree(path.parent / str(old))
+
+
+def _steps(folder: Path) -> list[int]:
+    """Of the checkpoints that are there, whole."""
+    if not folder.is_dir():
+        return []
+    return [int(path.name) for path in folder.iterdir() if path.name.isdecimal() and path.is_dir()]
 
 
 def _storable(folder: Path) -> Path:
@@ -175,7 +191,7 @@ def load_variables(folder: Path | str, like: Any) -> Any:
         what is not finite.
     """
     best = _storable(Path(folder).resolve()) / "best"
-    steps = ocp.utils.checkpoint_steps(best) if best.is_dir() else []
+    steps = _steps(best)
     if not steps:
         raise InputError(
             f"{folder} holds no finished checkpoint; train the run to the end of an epoch first."
@@ -187,7 +203,7 @@ def load_variables(folder: Path | str, like: Any) -> Any:
             return _load_best(best, step, host)
         except InputError:
             # A run under way may have put a better one in its place meanwhile.
-            steps = ocp.utils.checkpoint_steps(best)
+            steps = _steps(best)
             if not steps or max(steps) == step:
                 raise
 

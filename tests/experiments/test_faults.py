@@ -22,6 +22,7 @@ from untrained_run import LABELS, make_run, write_corpus
 from jaxser import attack, report, sweep, train, transfer, tune
 from jaxser.corpora import AudioSettings, load, prepare
 from jaxser.results.reading import read_rows
+from jaxser.runtime.integrity import DIGESTS
 from jaxser.training import run as training_run
 from jaxser.victims import run_folder
 
@@ -258,6 +259,8 @@ def check(case: Case, tmp_path: Path, kind: Kind, chosen: Callable[[int], bool])
     count = 0
     for _, folder, disk in fail_in_turn(again, case.command, kind, chosen):
         count += 1
+        for step in folder.rglob("checkpoints/*/[0-9]*"):
+            assert not step.name.isdecimal() or (step / DIGESTS).exists(), disk.asked[-1]
         case.command(folder)
         assert case.left(folder) == wanted, disk.asked[-1]
         if case.holds:

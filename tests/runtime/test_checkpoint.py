@@ -1,6 +1,7 @@
 """Checkpoints: exact round trips, and one sentence where they cannot be used."""
 
 import errno
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from faults import Kind, fail_in_turn, faults
 
 from jaxser.runtime.checkpoint import Checkpoints, load_variables
 from jaxser.runtime.errors import InputError
+from jaxser.runtime.integrity import DIGESTS, damage_in
 
 
 def state(scale: float = 1.0) -> dict[str, Any]:
@@ -88,16 +91,63 @@ def test_full_disk_becomes_enospc_and_keeps_the_checkpoint_before(
     checkpoints: Checkpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoints.save_best(1, state())
-    manager = checkpoints._manager("best")
+    writer = checkpoints._writer("best")
 
     def fail(*_: Any, **__: Any) -> None:
         raise ValueError("RESOURCE_EXHAUSTED: Error writing x: No space left on device")
 
-    monkeypatch.setattr(manager, "save", fail)
+    monkeypatch.setattr(writer, "save", fail)
     with pytest.raises(OSError, match="No space left") as error:
         checkpoints.save_best(2, state(2.0))
     assert error.value.errno == errno.ENOSPC
     jax.tree.map(np.testing.assert_array_equal, load_variables(tmp_path, state()), state())
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize(
+    ("kind", "chosen"),
+    [
+        ("kill", range(0, 1000, 5)),
+        pytest.param("kill", range(1000), marks=pytest.mark.long),
+        pytest.param("full", range(1000), marks=pytest.mark.long),
+    ],
+)
+def test_what_is_there_has_its_digests_whatever_fails(
+    tmp_path: Path, kind: Kind, chosen: range
+) -> None:
+    """At every write, fsync and rename in turn: the one before or the new one, whole."""
+
+    def again() -> Path:
+        folder = tmp_path / "broken"
+        shutil.rmtree(folder, ignore_errors=True)
+        opened = Checkpoints(folder)
+        opened.save_best(1, state())
+        opened.close()
+        return folder
+
+    def save(folder: Path) -> None:
+        opened = Checkpoints(folder)
+        try:
+            opened.save_best(2, state(2.0))
+        finally:
+            opened.close()
+
+    with faults(again(), None) as disk:
+        save(disk.root)
+    ends = len(disk.asked)
+    # Counted from the last one: from the digests on everything is always tried.
+    wanted = {at for at in range(1, ends + 1) if ends - at < 6 or at in chosen}
+    seen = set()
+    for at, folder, disk in fail_in_turn(again, save, kind, wanted.__contains__):
+        for path in (each for each in (folder / "best").iterdir() if each.name.isdecimal()):
+            assert (path / DIGESTS).exists(), (at, disk.asked[-1])
+            assert damage_in(path) is None
+        found = load_variables(folder, state())["params"]["dense"]["kernel"]
+        seen.add(float(found[1, 2]))
+        save(folder)
+        jax.tree.map(np.testing.assert_array_equal, load_variables(folder, state()), state(2.0))
+    assert 5.0 in seen
+    assert seen <= {5.0, 10.0}
 
 
 @pytest.mark.parametrize(

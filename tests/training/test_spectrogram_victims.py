@@ -1,6 +1,7 @@
 """A victim that reads spectrograms, trained and attacked in both domains by the real commands."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -95,6 +96,7 @@ def test_both_domains_are_attacked(trained: Path, capsys: pytest.CaptureFixture[
         assert attack.main(argv) == 0
         printed = capsys.readouterr().out
         assert ("on the features of cnn_lstm_m1" in printed) == (domain == "features")
+        assert ("features outside the attack's bounds" in printed) == (domain == "features")
         folder = Path(printed.rsplit("rows in ", 1)[1].strip())
         tables[domain] = read_rows(folder).to_pylist()
         assert len(tables[domain]) == 12
@@ -220,6 +222,21 @@ def test_wrong_bounds_are_refused(
         (tmp_path / name).symlink_to(trained / name)
     argv = ["--victim", str(tmp_path), "--attack", "fgsm", "--domain", "features"]
     assert "features.bounds must be a smaller and a larger value" in fail(attack, argv, capsys)
+
+
+def test_features_outside_their_bounds_are_counted(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    features = features_of_part(trained, "test")
+    argv = ["--victim", str(trained), "--attack", "noise", "--epsilon", "0.5"]
+    argv += ["--domain", "features"]
+    for half in (4.0, 2.0, 1000.0):
+        bounds = [] if half == 4.0 else ["--params", f"bounds={-half},{half}"]
+        assert attack.main([*argv, *bounds]) == 0
+        told = re.search(r"note: (\d+) of 12 utterances have features", capsys.readouterr().out)
+        outside = int((np.abs(features).max(axis=(1, 2)) > half).sum())
+        assert (int(told[1]) if told else 0) == outside
+    assert features.max() < 1000
 
 
 def test_the_rate_falls_when_the_loss_does_not() -> None:
