@@ -47,7 +47,10 @@ def test_names():
         *("hubert-base", "hubert-large", "hubert-xlarge"),
         *("wavlm-base", "wavlm-base-plus", "wavlm-large"),
     }
-    images = ("alexnet", "echim_cnn_lstm", "vgg16", "vit-b16")
+    images = (
+        *("alexnet", "cvt-13", "cvt-21", "echim_cnn_lstm", "vgg16", "vit-b16"),
+        *("levit-128", "levit-128s", "levit-192", "levit-256", "levit-384"),
+    )
     assert set(models.names()) == {*spectrograms, *images, *NAMES, *foundation, "waveunet"}
     assert {models.input_of(name) for name in images} == {"image"}
     waveforms = (*NAMES, *foundation, "waveunet")

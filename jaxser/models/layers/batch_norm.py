@@ -5,7 +5,7 @@
     statistics.update(mean, variance, y.shape[0] * y.shape[1])
 
 The affine map is left to the layer, which folds the statistics into one slope and one offset per
-channel.
+channel; :class:`BatchNorm` is such a layer, by itself.
 """
 
 from typing import Any, NamedTuple
@@ -13,9 +13,21 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax import lax
+from jax.nn.initializers import Initializer
 from jaxtyping import Array, Float
 
-__all__ = ["NORM_EPSILON", "NORM_MOMENTUM", "RunningStatistics", "conv_moments", "moments"]
+from jaxser.models.layers.precision import at_least_float32
+from jaxser.runtime.errors import UsageError
+
+__all__ = [
+    "NORM_EPSILON",
+    "NORM_MOMENTUM",
+    "BatchNorm",
+    "RunningStatistics",
+    "conv_moments",
+    "moments",
+]
 
 NORM_EPSILON = 1e-5
 # Share of the newest batch in the running statistics; Flax's ``momentum`` is that of the old ones.
@@ -91,3 +103,47 @@ def conv_moments(
     covariance = covariance.reshape(size, size)
     variance = jnp.sum(kernel * (covariance @ kernel), axis=0)
     return jnp.stack(means) @ kernel, jnp.maximum(variance, 0.0)
+
+
+class BatchNorm(nn.Module):
+    """PyTorch's batch norm over all axes but the last: unbiased running variance, eps 1e-5.
+
+    Attributes:
+      dtype: type of what comes out; the statistics are at least float32.
+      scale_init: of ``scale``; zeros where a residual branch begins as nothing.
+    """
+
+    dtype: Any = jnp.float32
+    scale_init: Initializer = nn.initializers.ones
+
+    @nn.compact
+    def __call__(
+        self, y: Float[Array, "... channels"], train: bool
+    ) -> Float[Array, "... channels"]:
+        """``y`` normalised; in training by its own moments, which move the running ones.
+
+        Raises:
+          UsageError: in training there is one number per channel, whose variance is none.
+        """
+        channels = y.shape[-1]
+        scale = self.param("scale", self.scale_init, (channels,))
+        bias = self.param("bias", nn.initializers.zeros, (channels,))
+        running = RunningStatistics.of(self, channels)
+        wide = y.astype(at_least_float32(self.dtype))
+        if train:
+            count = wide.size // channels
+            if count < 2:
+                raise UsageError(
+                    "batch norm cannot be trained with one image, whose variance over the batch is "
+                    "none; give training.batch_size 2 or more."
+                )
+            mean, variance = moments(wide.reshape(1, count, channels))
+            if not self.is_initializing():
+                running.update(mean, variance, count)
+        else:
+            mean, variance = running.mean.value, running.var.value
+        slope = scale * lax.rsqrt(variance + NORM_EPSILON)
+        offset = bias - mean * slope
+        shape = (1,) * (y.ndim - 1) + (channels,)
+        wide = wide * slope.reshape(shape) + offset.reshape(shape)
+        return wide.astype(self.dtype)
