@@ -7,10 +7,13 @@
 A table file lists attacks, each with a grid of settings. Every setting is a run of python -m
 jaxser.attack with rows of its own; what is there already is not made again. The table shows the
 setting of each attack that leaves the least accuracy (of equals, the one with the smallest change),
-for all utterances and by gender, beside what the paper printed. A table that trains its victims
-(configs/tables/benchmark_table1.yaml) takes --corpus NAME=FOLDER instead of --victim. With --out:
-everything in a folder, with pictures, and what can be said about languages, genders, protocols and
-domains.
+for all utterances and by gender, beside what the paper printed. With --out: everything in a folder,
+with pictures, and what can be said about languages, genders, protocols and domains.
+
+    python -m jaxser.evaluate configs/tables/benchmark_table1.yaml --corpus emodb=FOLDER
+
+Tables that say how their victims are trained (benchmark_table1, benchmark_table2a) take speech
+instead of victims: what is missing is trained, and attacked, first.
 """
 
 import dataclasses
@@ -26,7 +29,7 @@ from jaxser.runtime.errors import UsageError, nearest_name, report_errors
 __all__ = ["main"]
 
 # Layouts of tables whose victims are trained where they are missing.
-TRAINING = ("trained",)
+TRAINING = ("trained", "defended")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -64,12 +67,12 @@ def _train_tables(paths: Sequence[Path], config: EvaluateConfig) -> int:
         raise UsageError("give tables of one kind: whose victims are trained, or are given.")
     if config.victim:
         raise UsageError(f"{paths[0]} trains its victims; give --corpus instead of --victim.")
-    from jaxser.experiments.trained_tables import make_table
+    from jaxser.experiments.trained_tables import make_tables
     from jaxser.runtime.compilation import enable_compilation_cache
 
     enable_compilation_cache()
-    for path in paths:
-        print(make_table(path, config, say=print), flush=True)
+    for text in make_tables(paths, config, say=print):
+        print(text, flush=True)
     return 0
 
 

@@ -1,18 +1,20 @@
 """Victims of a paper's table, trained where they are missing.
 
-    for cell in cells(table, config): results = trained(cell)
+    for cell in cells(table, config): results = trained(cell.config)
 
 A run that is there and finished is read; one that was interrupted goes on.
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import types
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxser.config import TrainConfig, parse_command
 from jaxser.config.evaluate import EvaluateConfig
 from jaxser.config.train import TRAIN_FLAGS
+from jaxser.papers.defence import DefenceTable
 from jaxser.papers.trained import TrainedTable
 from jaxser.runtime.errors import UsageError, nearest_name
 from jaxser.runtime.files import read_json
@@ -20,7 +22,15 @@ from jaxser.runtime.signals import Stopped
 from jaxser.training.folder import check_same_settings
 from jaxser.training.run import train_victim
 
-__all__ = ["Cell", "cells", "corpora_of", "trained"]
+__all__ = [
+    "Cell",
+    "cells",
+    "chosen",
+    "config_of",
+    "corpora_of",
+    "trained",
+    "training_config",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +52,7 @@ class Cell:
     config: TrainConfig
 
 
-def corpora_of(table: TrainedTable, texts: Sequence[str]) -> dict[str, Path]:
+def corpora_of(table: TrainedTable | DefenceTable, texts: Sequence[str]) -> dict[str, Path]:
     """``NAME=FOLDER``: folder of each corpus of the table that there is.
 
     Raises:
@@ -73,8 +83,8 @@ def cells(table: TrainedTable, config: EvaluateConfig) -> Iterator[Cell]:
       UsageError: what is not known or impossible.
     """
     roots = corpora_of(table, config.corpus)
-    victims = _chosen("--lines", config.lines, list(table.victims))
-    kinds = _chosen("--kinds", config.kinds, table.kinds)
+    victims = chosen("--lines", config.lines, list(table.victims))
+    kinds = chosen("--kinds", config.kinds, table.kinds)
     if config.seeds is not None and config.seeds < 1:
         raise UsageError(f"--seeds must be 1 or more, not {config.seeds}.")
     seeds = table.seeds if config.seeds is None else range(config.seeds)
@@ -82,66 +92,79 @@ def cells(table: TrainedTable, config: EvaluateConfig) -> Iterator[Cell]:
         for kind in kinds:
             for victim in victims:
                 for seed in seeds:
-                    yield _cell(table, config, kind, victim, corpus, root, seed)
+                    path = config_of(table.victims[victim], corpus)
+                    limits = [text for text in config.limit if text.isdigit()]
+                    flags = {"corpus.limit": limits[-1]} if limits else {}
+                    run = training_config(path, config, kind, root, seed, flags)
+                    yield Cell(kind, victim, corpus, seed, run)
 
 
-def _chosen(flag: str, names: Sequence[str] | None, known: Sequence[str]) -> Sequence[str]:
+def config_of(pattern: str, corpus: str) -> Path:
+    """File that trains a victim on a corpus, whose name stands in the place of ``{corpus}``."""
+    return Path(pattern.replace("{corpus}", corpus))
+
+
+def chosen(flag: str, names: Sequence[str] | None, known: Sequence[str]) -> Sequence[str]:
+    """What a flag names of a table, or all of it; UsageError for what it has not."""
     for name in names or ():
         if name not in known:
             raise UsageError(f"{flag}: the table has no {name!r}; {nearest_name(name, known)}")
     return names or known
 
 
-def _cell(
-    table: TrainedTable,
+def training_config(
+    path: Path,
     config: EvaluateConfig,
     kind: str,
-    victim: str,
-    corpus: str,
     root: Path,
     seed: int,
-) -> Cell:
-    path = table.config_of(victim, corpus)
+    flags: Mapping[str, str] = types.MappingProxyType({}),
+) -> TrainConfig:
+    """The run that a config file describes, in a folder of the command's.
+
+    Args:
+      path: of the file.
+      config: of the command.
+      kind: of images.
+      root: folder of the corpus.
+      seed: of the run.
+      flags: dotted names and values that take the place of what the file says.
+
+    Raises:
+      UsageError: what is not known or impossible.
+    """
     name = f"{path.stem}_{kind}" + (f"_seed{seed}" if seed else "")
     flags = {
         "out": str(config.runs / name),
         "corpus.root": str(root),
         "features.kind": kind,
         "seed": str(seed),
+        **flags,
     }
-    limits = [text for text in config.limit if text.isdigit()]
-    if limits:
-        flags["corpus.limit"] = limits[-1]
     argv = [str(path)]
     for text in [*(f"{key}={value}" for key, value in flags.items()), *config.set]:
         key, equals, value = text.partition("=")
         if not (equals and value):
             raise UsageError(f"--set {text!r} is not of the form KEY=VALUE.")
         argv += [f"--{key}", *value.split()]
-    return Cell(
-        kind,
-        victim,
-        corpus,
-        seed,
-        parse_command(TrainConfig, "python -m jaxser.train", "", argv, TRAIN_FLAGS),
-    )
+    return parse_command(TrainConfig, "python -m jaxser.train", "", argv, TRAIN_FLAGS)
 
 
-def trained(cell: Cell) -> dict[str, Any]:
-    """Figures of a cell's run, as in its ``results.json``; it is trained where it is missing.
+def trained(config: TrainConfig) -> dict[str, Any]:
+    """Figures of a run, as in its ``results.json``; it is trained where it is missing.
 
     Raises:
       UsageError: its folder holds a run with other settings.
       Stopped: a signal stopped the training; the same command goes on.
     """
-    results = cell.config.out / "results.json"
+    results = config.out / "results.json"
     if results.is_file():
-        check_same_settings(cell.config)
+        check_same_settings(config)
         found: dict[str, Any] = read_json(
             results, "delete it, and the same command makes it again."
         )
         return found
-    outcome = train_victim(cell.config)
+    outcome = train_victim(config)
     if not outcome.finished:
         raise Stopped(outcome.signal)
     return outcome.results

@@ -4,11 +4,13 @@ print(make_table(Path("configs/tables/benchmark_table1.yaml"), config))
 """
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxser.config import load_yaml
 from jaxser.config.evaluate import EvaluateConfig
+from jaxser.experiments.attacked_tables import make_attacked_table
 from jaxser.experiments.paper_training import cells, trained
 from jaxser.papers.trained import load_trained_table
 from jaxser.reporting.paper_tables.trained import trained_table
@@ -16,7 +18,17 @@ from jaxser.results.cells import aligned, csv_text, markdown_table
 from jaxser.results.intervals import policy
 from jaxser.runtime.files import write_text
 
-__all__ = ["make_table"]
+__all__ = ["make_table", "make_tables"]
+
+
+def make_tables(
+    paths: Sequence[Path], config: EvaluateConfig, say: Callable[[str], object]
+) -> Iterator[str]:
+    """Each table as text, as soon as it is made; see :func:`make_table` and
+    :func:`jaxser.experiments.attacked_tables.make_attacked_table`."""
+    for path in paths:
+        trains_only = load_yaml(path).get("layout") == "trained"
+        yield (make_table if trains_only else make_attacked_table)(path, config, say)
 
 
 def make_table(path: Path, config: EvaluateConfig, say: Callable[[str], object]) -> str:
@@ -36,7 +48,7 @@ def make_table(path: Path, config: EvaluateConfig, say: Callable[[str], object])
     notes: dict[str, None] = {}
     for cell in cells(table, config):
         say(f"{cell.config.out}: {cell.victim}, {cell.kind}, {cell.corpus}, seed {cell.seed}")
-        found = trained(cell)
+        found = trained(cell.config)
         made[cell.kind, cell.victim, cell.corpus].append(found)
         notes |= dict.fromkeys(found["notes"])
     lines = trained_table(table, made, config.interval_over)

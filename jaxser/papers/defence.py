@@ -29,7 +29,12 @@ class DefenceTable:
       attacks: its lines, and its columns.
       columns: of the attacks, with layout "epsilon": those that every defence is attacked with.
       corpus: that the paper's figures are of.
+      corpora: registry names of what victims can be trained on.
+      kind: of the images that victims are trained on.
+      victims: name of a line -> config that trains it, with ``{corpus}`` in the place of a name.
       published: what the paper printed, in the columns of the layout.
+      readings: lines that the paper misprinted, as they must have been meant.
+      remarks: what has to be known of the printed figures.
     """
 
     title: str = ""
@@ -39,7 +44,12 @@ class DefenceTable:
     attacks: list[Attacked] = dataclasses.field(default_factory=list)
     columns: tuple[str, ...] = ()
     corpus: str = ""
+    corpora: tuple[str, ...] = ()
+    kind: str = ""
+    victims: dict[str, str] = dataclasses.field(default_factory=dict)
     published: list[list[Any]] = dataclasses.field(default_factory=list)
+    readings: list[list[Any]] = dataclasses.field(default_factory=list)
+    remarks: tuple[str, ...] = ()
 
     @property
     def lines(self) -> list[Attacked]:
@@ -71,7 +81,7 @@ def load_defence_table(path: Path) -> DefenceTable:
                 f"{path} has a column {name!r}, which is no attack there; "
                 f"{nearest_name(name, titles)}"
             )
-    for cells in table.published:
+    for cells in [*table.published, *table.readings]:
         if len(cells) != len(table.header):
             raise UsageError(
                 f"{path} has {len(cells)} published figures in the line of "

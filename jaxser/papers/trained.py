@@ -1,7 +1,7 @@
 """Tables of trained victims: accuracy by victim, kind of image and corpus, before any attack.
 
 table = load_trained_table(Path("configs/tables/benchmark_table1.yaml"))
-table.config_of("AlexNet", "emodb")                 # configs/benchmark/alexnet_emodb.yaml
+table.printed("mel", "AlexNet", "emodb")            # accuracy and average accuracy
 
 Echim et al., "Benchmarking Adversarial Robustness in SER", Table 1.
 """
@@ -38,10 +38,6 @@ class TrainedTable:
     seeds: tuple[int, ...] = (0,)
     victims: dict[str, str] = dataclasses.field(default_factory=dict)
     published: list[list[Any]] = dataclasses.field(default_factory=list)
-
-    def config_of(self, victim: str, corpus: str) -> Path:
-        """File that says how a victim is trained on a corpus."""
-        return Path(self.victims[victim].replace("{corpus}", corpus))
 
     def printed(self, kind: str, victim: str, corpus: str) -> tuple[float, float]:
         """The paper's accuracy and average accuracy, NaN where it has none."""

@@ -37,8 +37,11 @@ def defence_sections(rows: Rows, paper: Paper, table: DefenceTable) -> Iterator[
         group=GROUP,
     )
     if table.published:
-        printed = [list(map(_figure, table.header, line)) for line in table.published]
-        yield published_section(paper, table.title, table.corpus, [table.header, *printed])
+        printed = [
+            list(map(_figure, table.header, line)) for line in [*table.published, *table.readings]
+        ]
+        text = " ".join(table.remarks)
+        yield published_section(paper, table.title, table.corpus, [table.header, *printed], text)
 
 
 def _by_model(own: Sequence[Setting]) -> dict[tuple[str, str], list[Setting]]:

@@ -72,10 +72,12 @@ def load_papers(paths: Sequence[Path], lines: Sequence[str]) -> list[Paper]:
     return [Paper(name, table, runs) for name, table in tables.items()]
 
 
-def published_section(paper: Paper, title: str, corpus: str, cells: Cells) -> Section:
+def published_section(
+    paper: Paper, title: str, corpus: str, cells: Cells, text: str = ""
+) -> Section:
     """What the paper printed, the header first, beside what was measured."""
     return Section(
-        f"{title}, as published, on {corpus}", f"{paper.name}_published", cells, group=GROUP
+        f"{title}, as published, on {corpus}", f"{paper.name}_published", cells, text, group=GROUP
     )
 
 

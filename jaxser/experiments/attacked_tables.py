@@ -1,0 +1,114 @@
+"""Tables of attacks on a paper's own victims, which are trained where they are missing.
+
+print(make_attacked_table(Path("configs/tables/benchmark_table2a.yaml"), config, say=print))
+"""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+from jaxser.config import AttackCommandConfig, AttackedCorpusConfig, as_params
+from jaxser.config.evaluate import EvaluateConfig
+from jaxser.corpora.table import Split
+from jaxser.experiments.attack import attack_missing_rows
+from jaxser.experiments.paper_training import (
+    chosen,
+    config_of,
+    corpora_of,
+    trained,
+    training_config,
+)
+from jaxser.experiments.preparation import prepare_run
+from jaxser.experiments.speech import load_speech
+from jaxser.papers.defence import DefenceTable, load_defence_table
+from jaxser.reporting.loading import load
+from jaxser.reporting.paper_tables.defence import defence_sections
+from jaxser.reporting.paper_tables.paper import Paper
+from jaxser.results.cells import aligned, csv_text, markdown_table
+from jaxser.results.intervals import policy
+from jaxser.runtime.errors import UsageError
+from jaxser.runtime.files import write_text
+
+__all__ = ["make_attacked_table"]
+
+# The paper attacks both, and prints them together as "average".
+_PARTS: tuple[Split, ...] = ("test", "train")
+
+
+def make_attacked_table(path: Path, config: EvaluateConfig, say: Callable[[str], object]) -> str:
+    """Train and attack what is missing of a table, and show it beside the paper's.
+
+    Args:
+      path: of the table file.
+      config: of the command; its limit is of the rows of each part that are attacked.
+      say: is given a line before each run.
+
+    Raises:
+      UsageError, InputError: see the message.
+      Stopped: a signal stopped it; the same command goes on.
+    """
+    table = load_defence_table(path)
+    if not table.victims:
+        raise UsageError(
+            f"{path} names no victims to train; make rows with python -m jaxser.attack, and show "
+            "them with python -m jaxser.report --table."
+        )
+    folders = []
+    for corpus, root in corpora_of(table, config.corpus).items():
+        for victim in chosen("--lines", config.lines, list(table.victims)):
+            file = config_of(table.victims[victim], corpus)
+            run = training_config(file, config, table.kind, root, config.seed)
+            say(f"{run.out}: {victim}, {table.kind}, {corpus}")
+            trained(run)
+            folders += _attacked(table, config, run.out, root, say)
+    rows = load(folders, config.interval_over)
+    sections = list(defence_sections(rows, Paper(path.stem, table, {}), table))
+    text = [f"note: {note}" for note in rows.notes]
+    text.append(policy(config.interval_over))
+    if config.out is not None:
+        config.out.mkdir(parents=True, exist_ok=True)
+        parts = [f"# {table.title}", *text]
+        for section in sections:
+            parts += [f"## {section.title}", markdown_table(section.cells), section.text]
+            write_text(config.out / f"{section.name}.csv", csv_text(section.cells))
+        write_text(config.out / f"{path.stem}.md", "\n\n".join(parts) + "\n")
+    shown = [f"{each.title}\n{aligned(each.cells, left=2)}\n{each.text}" for each in sections]
+    return "\n\n".join([*shown, "\n".join(text)])
+
+
+def _attacked(
+    table: DefenceTable,
+    config: EvaluateConfig,
+    victim: Path,
+    root: Path,
+    say: Callable[[str], object],
+) -> list[Path]:
+    """Folders with the rows of all attacks on both parts."""
+    limits = [int(text) for text in config.limit if text.isdigit()]
+    folders = []
+    for part in _PARTS:
+        common = AttackCommandConfig(
+            victim=victim,
+            domain=table.domain,
+            y=table.y,
+            split=part,
+            seed=config.seed,
+            limit=limits[-1] if limits else None,
+            batch_size=config.batch_size,
+            corpus=AttackedCorpusConfig(root=root),
+        )
+        speech = load_speech(common)
+        for entry in table.lines:
+            if config.attacks is not None and entry.title not in config.attacks:
+                continue
+            say(f"{victim}: {entry.title}, {part} part")
+            attacked = dataclasses.replace(
+                common,
+                attack=entry.attack,
+                epsilon=tuple(entry.epsilon),
+                params=as_params(entry.parameters),
+            )
+            run = prepare_run(attacked, speech)
+            attack_missing_rows(run)
+            folders.append(run.out)
+    return folders
