@@ -4,6 +4,10 @@ FOLDER is a run of python -m jaxser.train with a wav2vec 2.0, HuBERT or WavLM vi
 model as Hugging Face keeps it. OUT is then a folder for transformers:
 
     model = transformers.AutoModelForAudioClassification.from_pretrained("OUT")
+
+Of a run with an image network, OUT is a folder for transformers (ViT, CvT, LeViT) or has
+torchvision's keys (AlexNet, VGG16); the layer from ImageNet's logits to the emotions is beside
+them.
 """
 
 import sys
@@ -17,7 +21,7 @@ __all__ = ["export", "main"]
 
 
 def export(folder: Path | str, out: Path | str) -> None:
-    """Write the speech transformer in ``folder`` to ``out``, as transformers saves it.
+    """Write the network in ``folder`` to ``out``, as transformers or torchvision saves it.
 
     Raises:
       InputError: ``folder`` holds no finished victim.
@@ -27,6 +31,7 @@ def export(folder: Path | str, out: Path | str) -> None:
     from jaxser.victims.hugging_face.layout import is_pretrained_folder
     from jaxser.victims.hugging_face.reading import read_pretrained
     from jaxser.victims.hugging_face.writing import write_pretrained
+    from jaxser.victims.image_checkpoints.writing import is_image_network, write_image_checkpoint
     from jaxser.victims.run_folder import load_module
 
     folder = Path(folder)
@@ -35,10 +40,16 @@ def export(folder: Path | str, out: Path | str) -> None:
         write_pretrained(found.module, found.variables, found.labels, out)
         return
     module, variables, config, facts = load_module(folder)
+    network = getattr(module, "network", module)
+    if is_image_network(network):
+        if network is not module:
+            variables = {kind: tree["network"] for kind, tree in variables.items()}
+        write_image_checkpoint(network, variables, facts["labels"], out)
+        return
     if not isinstance(module, SpeechTransformer):
         raise UsageError(
-            f"{config.model.name} in {folder} is no architecture of transformers; wav2vec2, hubert "
-            "and wavlm victims can be exported."
+            f"{config.model.name} in {folder} is no architecture of transformers; wav2vec2, "
+            "hubert, wavlm, vit, cvt, levit, alexnet and vgg16 victims can be exported."
         )
     write_pretrained(module, variables, facts["labels"], out)
 
@@ -47,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse, export, print; returns the exit status."""
     parser = CommandParser(
         prog=command_name("export"),
-        description="Write a wav2vec 2.0, HuBERT or WavLM victim for PyTorch (transformers).",
+        description="Write a wav2vec 2.0, HuBERT or WavLM victim or an image network for PyTorch.",
     )
     parser.add_argument(
         "folder", type=Path, metavar="FOLDER", help="a run folder, or a folder of Hugging Face"
@@ -57,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     arguments = parser.parse_args(argv)
     export(arguments.folder, arguments.out)
-    print(f"{arguments.out} is ready for transformers.")
+    print(f"{arguments.out} is ready for PyTorch.")
     return 0
 
 

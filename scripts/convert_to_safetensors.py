@@ -1,6 +1,7 @@
 """Rewrite a checkpoint that PyTorch pickled as safetensors, once and offline.
 
     python -m scripts.convert_to_safetensors FOLDER      # pytorch_model*.bin -> model.safetensors
+    python -m scripts.convert_to_safetensors vgg16/vgg16-397923af.pth  # -> vgg16/model.safetensors
 
 PyTorch's restricted unpickler reads it: tensors and nothing else, so a file that carries code is
 refused. Needs torch.
@@ -21,7 +22,10 @@ PICKLE, INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 
 
 def convert(folder: Path) -> Path:
-    """Write ``model.safetensors`` beside the pickled weights in ``folder``; returns its path.
+    """Write ``model.safetensors`` beside the pickled weights; returns its path.
+
+    Args:
+      folder: with ``pytorch_model.bin``, whole or in shards; or a file with a state dict.
 
     Raises:
       InputError: there are no such weights, or they hold more than tensors.
@@ -31,7 +35,9 @@ def convert(folder: Path) -> Path:
     import safetensors.torch
     import torch
 
-    if (folder / INDEX).is_file():
+    if folder.is_file():
+        folder, files = folder.parent, [folder.name]
+    elif (folder / INDEX).is_file():
         places = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
         files = sorted({Path(name).name for name in places.values()})
     else:
@@ -48,7 +54,9 @@ def convert(folder: Path) -> Path:
             raise InputError(
                 f"{path} is damaged or holds more than tensors ({reason}); do not use it."
             ) from error
-        if not all(isinstance(tensor, torch.Tensor) for tensor in part.values()):
+        if not isinstance(part, dict) or not all(
+            isinstance(tensor, torch.Tensor) for tensor in part.values()
+        ):
             raise InputError(f"{path} is not a state dict of tensors; save the model's own.")
         # Copies: safetensors refuses tensors that share memory.
         state.update({key: tensor.detach().clone().contiguous() for key, tensor in part.items()})
@@ -62,9 +70,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse, convert, print; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m scripts.convert_to_safetensors",
-        description="Rewrite pytorch_model.bin as model.safetensors (tensors only).",
+        description="Rewrite pickled weights as model.safetensors (tensors only).",
     )
-    parser.add_argument("folder", type=Path, help="folder with pytorch_model.bin")
+    parser.add_argument(
+        "folder", type=Path, help="folder with pytorch_model.bin, or a file with a state dict"
+    )
     print(convert(parser.parse_args(argv).folder))
     return 0
 

@@ -296,10 +296,8 @@ class _Attention(nn.Module):
     ) -> tuple[Array, Array, Array]:
         """Queries, keys and values ``[batch, places, heads, size]``."""
         key, value = self.key_size, self.value_size
-        if self.stride == 1:
-            sizes, name = (key, key, value), "qkv"
-        else:
-            sizes, name = (key, value), "kv"
+        sizes = (key, key, value) if self.stride == 1 else (key, value)
+        name = "qkv" if self.stride == 1 else "kv"
         y = _DenseNorm(self.heads * sum(sizes), self.dtype, name=name)(x, train)
         y = y.reshape(*y.shape[:2], self.heads, -1)
         parts = [

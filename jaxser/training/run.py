@@ -22,6 +22,7 @@ from jaxser.config import TrainConfig, TrainingConfig
 from jaxser.corpora import Prepared
 from jaxser.corpora.selection import label_indices, select, split_rows, spread_rows
 from jaxser.corpora.table import Split
+from jaxser.models import input_of
 from jaxser.models.front_end import RowBatches, WithFrontEnd, fit_statistics
 from jaxser.models.image_front_end import WithImage, fit_range
 from jaxser.models.speech_transformer import SpeechTransformer
@@ -45,6 +46,7 @@ from jaxser.training.victim import (
 )
 from jaxser.training.writer import RunWriter
 from jaxser.victims.hugging_face.reading import read_pretrained
+from jaxser.victims.image_checkpoints.reading import read_image_checkpoint
 from jaxser.victims.module import build_module, features_of
 from jaxser.victims.run_folder import ARCHITECTURE
 
@@ -134,7 +136,7 @@ def _train(config: TrainConfig, prepared: Prepared, watch: Watch | None) -> Trai
         shape,
         len(corpus.labels),
         statistics,
-        pretrained=None if resumed else _pretrained(config, corpus.labels),
+        pretrained=None if resumed else _pretrained(config, model, corpus.labels),
         frozen=("feature_encoder",) if blocks and config.model.freeze_feature_encoder else (),
     )
     weights = (
@@ -224,10 +226,20 @@ def _blocks(config: TrainConfig, model: nn.Module) -> int:
     return blocks
 
 
-def _pretrained(config: TrainConfig, labels: Sequence[str]) -> dict[str, Any] | None:
+def _pretrained(
+    config: TrainConfig, model: nn.Module, labels: Sequence[str]
+) -> dict[str, Any] | None:
     """Variables of the checkpoint to go on from, with a new classifier where classes differ."""
     if config.model.checkpoint is None:
         return None
+    if input_of(config.model.name) == "image":
+        image = read_image_checkpoint(
+            config.model.checkpoint, len(labels), config.seed, name=config.model.name
+        )
+        # Behind a front end, a network's variables are a part of the whole.
+        within = {kind: {"network": tree} for kind, tree in image.variables.items()}
+        variables = within if hasattr(model, "network") else image.variables
+        return jax.tree.map(jnp.asarray, variables)
     found = read_pretrained(
         config.model.checkpoint, labels, config.seed, scan_layers=config.model.scan_layers
     )

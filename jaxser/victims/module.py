@@ -23,6 +23,7 @@ from jaxser.runtime.errors import UsageError
 from jaxser.speech.features import Spectrogram
 from jaxser.speech.images import IMAGE_KINDS, SpectrogramImage, image_spectrogram
 from jaxser.victims.hugging_face.architecture import pretrained_module
+from jaxser.victims.image_checkpoints.architecture import image_module
 
 __all__ = ["build_module", "features_of", "resolved_features"]
 
@@ -128,7 +129,9 @@ def _settings(config: ModelConfig) -> dict[str, Any]:
 
 def _checkpoint_module(
     config: TrainConfig, folder: Path, num_classes: int, settings: dict[str, Any]
-) -> SpeechTransformer:
+) -> nn.Module:
+    if models.input_of(config.model.name) == "image":
+        return image_module(folder, num_classes, config.model.name, **settings)
     module = pretrained_module(folder, num_classes, **settings)
     family = module.config.model_type
     if config.model.name.partition("-")[0] != family:

@@ -332,7 +332,7 @@ def test_export_command(tmp_path, capsys):
     write(tmp_path / "in")
     argv = [str(tmp_path / "in"), str(tmp_path / "out")]
     assert export.main(argv) == 0
-    assert "is ready for transformers" in capsys.readouterr().out
+    assert "is ready for PyTorch" in capsys.readouterr().out
     for name in (CONFIG, WEIGHTS):
         assert (tmp_path / "in" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
     assert report_errors(lambda: export.main(argv)) == 2

@@ -64,6 +64,9 @@ FAMILIES = {
 OF_PREPROCESSOR = ("do_normalize", "return_attention_mask", "sampling_rate")
 OF_HUBERT = ("feat_proj_layer_norm", "conv_pos_batch_norm")
 
+# Model types of transformers that read images, see ``jaxser.victims.image_checkpoints``.
+_OF_IMAGES = ("cvt", "levit", "vit")
+
 
 def pretrained_module(folder: Path | str, num_classes: int, **settings: Any) -> SpeechTransformer:
     """The architecture in ``folder`` with a head for so many classes; no weights are read.
@@ -92,6 +95,11 @@ def configuration(folder: Path, entries: Mapping[str, Any]) -> SpeechConfig:
     file = folder / CONFIG
     kind = entries.get("model_type")
     if not isinstance(kind, str) or kind not in FAMILIES:
+        if kind in _OF_IMAGES:
+            raise InputError(
+                f"{file} describes a network of images ({kind}), which reads no speech by itself; "
+                "train a victim on it: jaxser train --model.checkpoint, with its --model.name."
+            )
         other = None if isinstance(kind, str) else stranger(folder)
         raise InputError(
             other

@@ -43,7 +43,8 @@ _STRANGERS = {
     "*.nemo": f"a model of NeMo ({{}}), which is not supported; use {_OURS}.",
     "*.pt *.pth *.ckpt": (
         "a checkpoint of PyTorch, fairseq or Lightning ({}), which is a pickle and never read "
-        f"here; convert it with the program that it is of, and give {_OURS}."
+        f"here; convert it with the program that it is of, and give {_OURS}; of torchvision's "
+        "networks of images: python -m scripts.convert_to_safetensors FILE."
     ),
     "*.h5 *.msgpack *.onnx": (
         f"weights in another format ({{}}), which is not supported; give {_OURS}, in safetensors."
