@@ -70,6 +70,12 @@ class WithImage(nn.Module):
             x = self.image(x)
         return self.network(x, train=train)
 
+    def embed(self, x: Float[Array, "batch ..."], train: bool) -> Float[Array, "batch features"]:
+        """What the last linear layer of the network reads, of what :meth:`__call__` takes."""
+        if x.shape[1:] != self._shape(3):
+            x = self.image(x)
+        return self.network.embed(x, train=train)
+
     def spectrogram(self, x: Float[Array, "batch samples"]) -> Float[Array, "batch size size 1"]:
         """Levels in [0, 1] of waveforms, the lowest band in the last row."""
         self._check(x.shape, waveforms=True)

@@ -37,7 +37,8 @@ def in_image_domain(victim: Victim, model: WithImage, domain: Domain) -> Victim:
         speech=_no_speech,
         measures=functools.partial(_measures, model, domain),
     )
-    victim = dataclasses.replace(victim, front_end=front_end)
+    embed: Any = functools.partial(model.apply, train=False, method="embed")
+    victim = dataclasses.replace(victim, front_end=front_end, embed=embed)
     if domain == "waveform":
         return victim
     size = model.front_end.size

@@ -59,6 +59,8 @@ class Victim:
       randomised: it has noise of its own (dropout, a smoothing defence); ``apply`` then takes a
         third argument, keys ``[batch]``, and row i's noise depends on ``keys[i]`` alone.
       front_end: of a victim that reads a spectrogram, else None.
+      embed: ``(variables, x) -> what the last linear layer reads [batch, features]``; None where
+        the network does not tell.
     """
 
     apply: Callable[..., Float[Array, "batch classes"]]
@@ -71,6 +73,7 @@ class Victim:
     notes: tuple[str, ...] = ()
     randomised: bool = False
     front_end: FrontEnd | None = None
+    embed: Callable[..., Float[Array, "batch features"]] | None = None
 
     def hears_like(self, other: "Victim") -> bool:
         """Whether both take the same inputs for the same labels, as transfer between them needs."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from jaxser.reporting.figures.canvas import shortened as shortened
     from jaxser.reporting.figures.confusion import confusion_figure as confusion_figure
     from jaxser.reporting.figures.confusion import draw_confusion as draw_confusion
+    from jaxser.reporting.figures.embedding import embedding_figure as embedding_figure
     from jaxser.reporting.figures.images import (
         spectrogram_images_figure as spectrogram_images_figure,
     )
@@ -28,6 +29,7 @@ __all__ = [
     "bars_figure",
     "confusion_figure",
     "draw_confusion",
+    "embedding_figure",
     "log_bars_figure",
     "perturbation_figure",
     "save_figure",
@@ -40,6 +42,7 @@ _MODULES = {
     "bars_figure": "bars",
     "confusion_figure": "confusion",
     "draw_confusion": "confusion",
+    "embedding_figure": "embedding",
     "log_bars_figure": "bars",
     "perturbation_figure": "spectrograms",
     "save_figure": "canvas",

@@ -84,7 +84,11 @@ def _described(module: Any) -> tuple[dict[str, Any], dict[str, Any], Any]:
         else:
             name, table = "vgg16", torchvision_vgg16_table(module)
         colours = {"mean": list(module.mean), "std": list(module.std)}
-        entries = {"architecture": name, FIELDS: _fields(module), "pretrained_cfg": colours}
+        entries: dict[str, Any] = {
+            "architecture": name,
+            FIELDS: _fields(module),
+            "pretrained_cfg": colours,
+        }
         return entries, {}, table
     entries, table, processor = _for_transformers(module)
     classes = [f"LABEL_{index}" for index in range(module.imagenet_classes)]
