@@ -76,12 +76,12 @@ class WithImage(nn.Module):
             x = self.image(x)
         return self.network.embed(x, train=train)
 
-    def spectrogram(self, x: Float[Array, "batch samples"]) -> Float[Array, "batch size size 1"]:
+    def spectrogram(self, x: Float[Array, "batch ..."]) -> Float[Array, "batch size size 1"]:
         """Levels in [0, 1] of waveforms, the lowest band in the last row."""
         self._check(x.shape, waveforms=True)
         return self.front_end.levels(x, *self._range())
 
-    def unclipped(self, x: Float[Array, "batch samples"]) -> Float[Array, "batch size size 1"]:
+    def unclipped(self, x: Float[Array, "batch ..."]) -> Float[Array, "batch size size 1"]:
         """The same before they are clipped to [0, 1]."""
         self._check(x.shape, waveforms=True)
         return self.front_end.unclipped(x, *self._range())

@@ -67,8 +67,8 @@ def test_librosa_and_matplotlib_draw_the_same(kind: str) -> None:
     assert (image.frames, image.spectrogram.bins) == (229, 224)
     decibels = reference(kind, x)
     assert decibels.shape == (2, 229, 224)
-    lowest = decibels.min(axis=(1, 2)).mean()
-    highest = decibels.max(axis=(1, 2)).mean()
+    lowest = float(decibels.min(axis=(1, 2)).mean())
+    highest = float(decibels.max(axis=(1, 2)).mean())
     found = np.asarray(jax.jit(image.unclipped)(x, lowest, highest))[..., 0]
     assert found.shape == (2, 224, 224)
     expected = (decibels - lowest) / (highest - lowest)
