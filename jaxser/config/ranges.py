@@ -4,10 +4,14 @@ from typing import Literal
 
 from pydantic import Field
 
-__all__ = ["INTERVAL_OVER", "IntervalOver", "NotNegative", "Positive"]
+__all__ = ["INTERVAL_OVER", "LARGEST_SEED", "IntervalOver", "NotNegative", "Positive", "Seed"]
 
 Positive = Field(gt=0)
 NotNegative = Field(ge=0)
+
+# As row files hold it: a signed integer of 64 bits.
+LARGEST_SEED = 2**63 - 1
+Seed = Field(ge=0, le=LARGEST_SEED)
 
 # What 95 % intervals are over, in every command that prints some.
 IntervalOver = Literal["utterance", "speaker"]

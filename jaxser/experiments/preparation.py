@@ -155,9 +155,7 @@ def _facts(
     }
 
 
-def _notes_on_bounds(
-    config: AttackCommandConfig, speech: Speech, bounds: Bounds
-) -> Iterator[str]:
+def _notes_on_bounds(config: AttackCommandConfig, speech: Speech, bounds: Bounds) -> Iterator[str]:
     """That features lie where an attack may not put them: it pulls them in, which is a change."""
     if config.domain != "features" or bounds is None or not len(speech.places):
         return
