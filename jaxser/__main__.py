@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"jaxser {__version__}")
         return 0
     if name.startswith("-"):
-        known = nearest_name(name.lstrip("-"), ("help", "version"))
+        known = nearest_name(name, ("--help", "--version"))
         raise UsageError(f"unknown flag {name}: {known}")
     if name not in COMMANDS:
         raise UsageError(f"there is no command {name!r}; {nearest_name(name, COMMANDS)}")

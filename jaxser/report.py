@@ -35,7 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     loaded = [(runs, load(runs, config.interval_over)) for runs in config.groups]
     made = list(report_sections(config, [rows for _, rows in loaded]))
     write_text(config.out, html_document(loaded, made))
-    print(f"report of {sum(len(rows) for _, rows in loaded):,} rows in {config.out}")
+    of = f" of {sum(len(rows) for _, rows in loaded):,} rows" if loaded else ""
+    print(f"report{of} in {config.out}")
     for folder, suffix in ((config.csv, ".csv"), (config.markdown, ".md"), (config.latex, ".tex")):
         if folder is not None:
             write_tables(made, folder, suffix)

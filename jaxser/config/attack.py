@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from jaxser.config.command_line import FlagGroups
-from jaxser.config.ranges import INTERVAL_OVER, Domain, IntervalOver, NotNegative, Positive
+from jaxser.config.ranges import INTERVAL_OVER, Domain, IntervalOver, Positive, Seed
 
 __all__ = [
     "ATTACK_FLAGS",
@@ -95,7 +95,7 @@ class AttackCommandConfig:
     target: Annotated[
         str | None, Field(description="label to reach instead; utterances of it are left out")
     ] = None
-    seed: Annotated[int, NotNegative, Field(description="of random starts")] = 0
+    seed: Annotated[int, Seed, Field(description="of random starts")] = 0
     draws: Annotated[
         int,
         Positive,

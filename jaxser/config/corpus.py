@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from jaxser.config.ranges import NotNegative, Positive
+from jaxser.config.ranges import NotNegative, Positive, Seed
 
 __all__ = ["CorpusConfig"]
 
@@ -28,7 +28,7 @@ class CorpusConfig:
             "demos_40_30_30, random_64_16_20, random_80_20, file (80/20) or window (80/20, leaky)"
         ),
     ] = "standard"
-    split_seed: Annotated[int, NotNegative, Field(description="seed of a drawn split")] = 0
+    split_seed: Annotated[int, Seed, Field(description="seed of a drawn split")] = 0
     fold: Annotated[int, NotNegative, Field(description="fold number of kfold and loso")] = 0
     folds: Annotated[int, Field(ge=2, description="number of folds of kfold")] = 5
     split_file: Annotated[Path | None, Field(description="CSV of id,split for the split csv")] = (

@@ -5,7 +5,13 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxser.config.parser import CommandParser, add_interval_over, check_folder, command_name
+from jaxser.config.parser import (
+    CommandParser,
+    add_interval_over,
+    check_folder,
+    command_name,
+    seed_of,
+)
 from jaxser.config.ranges import IntervalOver
 
 __all__ = ["EvaluateConfig", "parse_evaluate"]
@@ -92,5 +98,5 @@ def _parser() -> CommandParser:
     runs = parser.add_argument_group("how it runs")
     runs.add_argument("--root", type=Path, help="folder of the corpus, where it has moved")
     runs.add_argument("--batch_size", type=int, help="rows per batch; found by memory by default")
-    runs.add_argument("--seed", type=int, default=0, help="of random starts")
+    runs.add_argument("--seed", type=seed_of, default=0, help="of random starts")
     return parser

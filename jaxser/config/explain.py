@@ -8,7 +8,7 @@ from pydantic import Field
 
 from jaxser.config.attack import AttackedCorpusConfig
 from jaxser.config.command_line import FlagGroups
-from jaxser.config.ranges import Domain, NotNegative, Positive
+from jaxser.config.ranges import Domain, Positive, Seed
 
 __all__ = ["EXPLAIN_FLAGS", "ExplainConfig"]
 
@@ -42,7 +42,7 @@ class ExplainConfig:
     perplexity: Annotated[
         float, Positive, Field(description="of t-SNE: how many neighbours a point has")
     ] = 30.0
-    seed: Annotated[int, NotNegative, Field(description="of the attack and of t-SNE")] = 0
+    seed: Annotated[int, Seed, Field(description="of the attack and of t-SNE")] = 0
     out: Annotated[
         Path | None, Field(description="folder of the picture and its points (VICTIM/explain)")
     ] = None

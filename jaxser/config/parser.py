@@ -15,10 +15,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
-from jaxser.config.ranges import INTERVAL_OVER, IntervalOver
+from jaxser.config.ranges import INTERVAL_OVER, LARGEST_SEED, IntervalOver
 from jaxser.runtime.errors import UsageError, nearest_name
+from jaxser.runtime.version import __version__
 
-__all__ = ["CommandParser", "add_interval_over", "check_folder", "command_name"]
+__all__ = ["CommandParser", "add_interval_over", "check_folder", "command_name", "seed_of"]
 
 
 def command_name(command: str) -> str:
@@ -37,6 +38,14 @@ def check_folder(out: Path | None) -> None:
         raise UsageError(f"{out} is a file; give --out a folder.")
 
 
+def seed_of(text: str) -> int:
+    """The number that a flag gives as a seed; argparse tells what else it is."""
+    seed = int(text)
+    if not 0 <= seed <= LARGEST_SEED:
+        raise argparse.ArgumentTypeError(f"must be from 0 to {LARGEST_SEED:,}")
+    return seed
+
+
 def add_interval_over(parser: "argparse._ArgumentGroup") -> None:
     """The flag that every command has which prints intervals."""
     parser.add_argument(
@@ -50,7 +59,8 @@ def add_interval_over(parser: "argparse._ArgumentGroup") -> None:
 class CommandParser(argparse.ArgumentParser):
     """argparse with complaints of one sentence, and without abbreviations of flags.
 
-    Flags are declared with underscores. Parsers of subcommands are of this class as well.
+    Flags are declared with underscores; --version is one of every command. Parsers of subcommands
+    are of this class as well.
 
     Raises:
       UsageError: from ``parse_args``: a flag that is unknown, or a value that is wrong or missing.
@@ -58,6 +68,10 @@ class CommandParser(argparse.ArgumentParser):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(allow_abbrev=False, **settings)
+        version = f"jaxser {__version__}"
+        self.add_argument(
+            "--version", action="version", version=version, help="say which jaxser this is and exit"
+        )
 
     def error(self, message: str) -> NoReturn:
         """Raise the complaint: what argparse does is print its usage and leave."""
@@ -84,8 +98,8 @@ class CommandParser(argparse.ArgumentParser):
 
     def _refuse(self, flag: str) -> NoReturn:
         name = flag.lstrip("-")
-        known = [each[2:] for each in self._option_string_actions if each.startswith("--")]
-        raise UsageError(f"unknown flag --{name}: {nearest_name(name, known)}")
+        known = [each for each in self._option_string_actions if each.startswith("--")]
+        raise UsageError(f"unknown flag --{name}: {nearest_name(f'--{name}', known)}")
 
 
 def _underscored(argv: Sequence[str]) -> list[str]:

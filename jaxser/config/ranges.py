@@ -4,7 +4,15 @@ from typing import Literal
 
 from pydantic import Field
 
-__all__ = ["INTERVAL_OVER", "Domain", "IntervalOver", "NotNegative", "Positive"]
+__all__ = [
+    "INTERVAL_OVER",
+    "LARGEST_SEED",
+    "Domain",
+    "IntervalOver",
+    "NotNegative",
+    "Positive",
+    "Seed",
+]
 
 Positive = Field(gt=0)
 NotNegative = Field(ge=0)
@@ -13,6 +21,10 @@ NotNegative = Field(ge=0)
 # spectrogram of a victim that reads one; or, of one that reads images, the levels of the
 # spectrogram before they are coloured, or the colours.
 Domain = Literal["waveform", "features", "spectrogram", "image"]
+
+# As row files hold it: a signed integer of 64 bits.
+LARGEST_SEED = 2**63 - 1
+Seed = Field(ge=0, le=LARGEST_SEED)
 
 # What 95 % intervals are over, in every command that prints some.
 IntervalOver = Literal["utterance", "speaker"]

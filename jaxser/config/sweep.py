@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from jaxser.config.attack import AttackCommandConfig, AttackedCorpusConfig, NamedAttack, as_params
-from jaxser.config.ranges import Domain
+from jaxser.config.ranges import Domain, Seed
 from jaxser.config.reading import from_mapping, load_yaml
 from jaxser.runtime.errors import UsageError, nearest_name
 from jaxser.runtime.text import shown_value
@@ -54,7 +54,9 @@ class SweepConfig:
         tuple[AttackedCorpusConfig, ...],
         Field(min_length=1, description="speech to attack; of each victim by default"),
     ] = (AttackedCorpusConfig(),)
-    seeds: Annotated[tuple[int, ...], Field(min_length=1, description="of random starts")] = (0,)
+    seeds: Annotated[
+        tuple[Annotated[int, Seed], ...], Field(min_length=1, description="of random starts")
+    ] = (0,)
     split: Literal["train", "val", "test"] = "test"
     limit: Annotated[int | None, Field(gt=0, description="utterances, spread over the part")] = None
     y: Literal["truth", "prediction"] = "truth"

@@ -10,7 +10,7 @@ from jaxser.config.command_line import FlagGroups
 from jaxser.config.corpus import CorpusConfig
 from jaxser.config.features import FeaturesConfig
 from jaxser.config.generator import GeneratorConfig
-from jaxser.config.ranges import INTERVAL_OVER, IntervalOver, NotNegative
+from jaxser.config.ranges import INTERVAL_OVER, IntervalOver, Seed
 from jaxser.config.training import ModelConfig, TrainingConfig
 
 __all__ = ["TRAIN_FLAGS", "TrainConfig"]
@@ -32,7 +32,7 @@ class TrainConfig:
     out: Annotated[Path, Field(description="run folder; an unfinished run there is resumed")] = (
         Path("runs/demo")
     )
-    seed: Annotated[int, NotNegative, Field(description="of initialisation and data order")] = 0
+    seed: Annotated[int, Seed, Field(description="of initialisation and data order")] = 0
     threat: Annotated[
         tuple[Path, ...],
         Field(

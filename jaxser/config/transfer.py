@@ -5,7 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from jaxser.config.parser import CommandParser, add_interval_over, check_folder, command_name
+from jaxser.config.parser import (
+    CommandParser,
+    add_interval_over,
+    check_folder,
+    command_name,
+    seed_of,
+)
 from jaxser.config.ranges import IntervalOver
 from jaxser.runtime.errors import UsageError
 
@@ -84,5 +90,5 @@ def _parser() -> CommandParser:
     )
     speech.add_argument("--limit", type=int, help="utterances of each part, spread over it")
     speech.add_argument("--root", type=Path, help="folder of the corpus, where it has moved")
-    speech.add_argument("--seed", type=int, default=0, help="of random starts")
+    speech.add_argument("--seed", type=seed_of, default=0, help="of random starts")
     return parser

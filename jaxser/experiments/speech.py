@@ -23,11 +23,11 @@ from jaxser.models.front_end import RowBatches
 from jaxser.runtime.errors import InputError, UsageError, nearest_name
 from jaxser.runtime.provenance import fingerprint_of
 from jaxser.runtime.sharding import WHOLE, Share
-from jaxser.victims.loading import load_victim
+from jaxser.victims.loading import is_pretrained, load_victim
 from jaxser.victims.run_folder import read_run
 from jaxser.victims.victim import Victim
 
-__all__ = ["load_speech", "target_of", "victim_of"]
+__all__ = ["check_victim_folder", "load_speech", "target_of", "victim_of"]
 
 _log = logging.getLogger(__name__)
 
@@ -38,8 +38,18 @@ def victim_of(config: AttackCommandConfig) -> Victim:
     Raises:
       InputError: there is no run in its folder.
     """
-    read_run(config.victim)  # a mistyped run folder must not be looked for on the hub
+    check_victim_folder(config.victim)
     return load_victim(config.victim, config.domain)
+
+
+def check_victim_folder(folder: Path) -> None:
+    """Refuse what is no victim: a mistyped run folder must not be looked for on the hub.
+
+    Raises:
+      InputError: neither a run nor a model of Hugging Face; see the message.
+    """
+    if not is_pretrained(folder):
+        read_run(folder)
 
 
 def load_speech(
@@ -56,18 +66,17 @@ def load_speech(
       UsageError, InputError: see the message.
     """
     victim = victim or victim_of(config)
-    trained, facts = read_run(config.victim)
-    corpus_config = _attacked_corpus(trained.corpus, config)
-    if config.domain == "features" and corpus_config.name != trained.corpus.name:
+    trained, before = _trained_on(config, victim)
+    corpus_config = _attacked_corpus(trained, config)
+    if config.domain == "features" and corpus_config.name != trained.name:
         raise UsageError(
             f"the features of {victim.name} in {config.victim} are standardised with statistics of "
-            f"{trained.corpus.name}, so those of {corpus_config.name} are of another scale; attack "
+            f"{trained.name}, so those of {corpus_config.name} are of another scale; attack "
             "its own corpus, or the waveforms."
         )
     prepared = select(corpus_config)
     corpus = prepared.corpus
-    if config.corpus.root is None and corpus_config.name == trained.corpus.name:
-        before = facts["corpus"].get("fingerprint", prepared.fingerprint)
+    if before and config.corpus.root is None and corpus_config.name == trained.name:
         _say_changed(config.victim, corpus, before, prepared.fingerprint)
     labels = _victim_labels(corpus, victim.labels, config.victim)
     positions = split_rows(corpus, config.split)
@@ -116,6 +125,21 @@ def load_speech(
             np.zeros((0, len(victim.labels)), np.float32),
         ),
     )
+
+
+def _trained_on(config: AttackCommandConfig, victim: Victim) -> tuple[CorpusConfig, str]:
+    """What a victim was trained on, and its fingerprint; of a pretrained one what it hears."""
+    if not is_pretrained(config.victim):
+        trained, facts = read_run(config.victim)
+        return trained.corpus, facts["corpus"].get("fingerprint", "")
+    if config.corpus.name is None:
+        raise UsageError(
+            f"{config.victim} is a model of Hugging Face, which says nothing of its speech; give "
+            "--corpus.name and --corpus.root."
+        )
+    seconds = victim.input_shape[0] / victim.sample_rate
+    name, rate = config.corpus.name, victim.sample_rate
+    return CorpusConfig(name=name, sample_rate=rate, seconds=seconds), ""
 
 
 def target_of(config: AttackCommandConfig, known: Sequence[str]) -> int | None:

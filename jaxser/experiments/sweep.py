@@ -26,7 +26,7 @@ from jaxser.driver.speech import Speech
 from jaxser.experiments.attack import attack_missing_rows
 from jaxser.experiments.preparation import prepare_run
 from jaxser.experiments.run import Listener, Run
-from jaxser.experiments.speech import load_speech
+from jaxser.experiments.speech import check_victim_folder, load_speech
 from jaxser.results.outcomes import Outcome, note_outcomes
 from jaxser.results.summary import summarise
 from jaxser.results.summary_table import format_table
@@ -35,7 +35,6 @@ from jaxser.runtime.errors import InputError, UsageError
 from jaxser.runtime.provenance import fingerprint_of
 from jaxser.runtime.sharding import WHOLE, Share
 from jaxser.victims.loading import load_victim
-from jaxser.victims.run_folder import read_run
 from jaxser.victims.victim import Victim
 
 __all__ = ["CALIBRATION_UTTERANCES", "CellRunner", "check_sweep", "run_sweep"]
@@ -54,7 +53,7 @@ def check_sweep(config: SweepConfig) -> None:
       UsageError, InputError: a victim, an attack or a list of ε that is no such thing.
     """
     for folder in config.victims:
-        read_run(folder)
+        check_victim_folder(folder)
     # Once for every attack: what is asked here is the same on all victims.
     for cell in {cell.title: cell for cell in cells(config)}.values():
         attack = attack_of(cell.config)

@@ -19,7 +19,7 @@ from jaxser.victims.hugging_face.reading import read_pretrained
 from jaxser.victims.run_folder import no_domain, victim_of_run
 from jaxser.victims.victim import Victim, evaluation_logits
 
-__all__ = ["load_victim"]
+__all__ = ["is_pretrained", "load_victim"]
 
 
 def load_victim(
@@ -74,11 +74,16 @@ def load_victim(
     return victim_of_run(Path(folder), domain)
 
 
+def is_pretrained(folder: Path) -> bool:
+    """Whether a folder is a model as Hugging Face keeps it, and none of a training run."""
+    return folder.is_dir() and not _is_run(folder) and is_pretrained_folder(folder)
+
+
 def _pretrained_folder(folder: Path | str) -> Path | None:
     """Where a pretrained model is, fetched if need be; None for what can only be a run."""
     path = Path(folder)
     if path.is_dir():
-        return path if not _is_run(path) and is_pretrained_folder(path) else None
+        return path if is_pretrained(path) else None
     # "runs/typo" is a path, "superb/hubert-base-superb-er" is not.
     if len(path.parts) == 2 and not path.exists() and not path.parent.exists():
         return fetch_from_hub(str(folder))

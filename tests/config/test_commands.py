@@ -73,25 +73,28 @@ def test_flags_are_declared_with_underscores(
     """What is declared with a dash could not be given at all."""
     words = [command, "prepare"] if command == "corpora" else [command]
     flags = re.findall(r"^ +(--[\w.-]+)", shown_help(*words, capsys=capsys), re.MULTILINE)
-    assert bool(flags) == (command != "export")
+    assert "--version" in flags
     assert not [flag for flag in flags if "-" in flag[2:]]
 
 
 @pytest.mark.parametrize(
     ("argv", "sentence"),
     [
-        (["train", "--training.epoch", "1"], "--training.epoch: did you mean 'training.epochs'?"),
-        (["attack", "--epsilom", "1"], "--epsilom: did you mean 'epsilon'?"),
-        (["tune", "--search.trails", "1"], "--search.trails: did you mean 'search.trials'?"),
-        (["sweep", "s.yaml", "--dry"], "--dry: did you mean 'dry_run'?"),
-        (["sweep", "--dri-run"], "--dri_run: did you mean 'dry_run'?"),
-        (["report", "--cs", "a"], "--cs: did you mean 'csv'?"),
-        (["evaluate", "t.yaml", "--victims", "a"], "--victims: did you mean 'victim'?"),
-        (["transfer", "t.yaml", "--thread=a"], "--thread: did you mean 'threat'?"),
-        (["export", "a", "b", "--hepl"], "--hepl: did you mean 'help'?"),
-        (["corpora", "check", "--jsn", "csv", "a"], "--jsn: did you mean 'json'?"),
-        (["corpora", "prepare", "csv", "a", "-workers", "2"], "--workers: did you mean 'workers'?"),
-        (["--versoin"], "--versoin: did you mean 'version'?"),
+        (["train", "--training.epoch", "1"], "--training.epoch: did you mean '--training.epochs'?"),
+        (["attack", "--epsilom", "1"], "--epsilom: did you mean '--epsilon'?"),
+        (["tune", "--search.trails", "1"], "--search.trails: did you mean '--search.trials'?"),
+        (["sweep", "s.yaml", "--dry"], "--dry: did you mean '--dry_run'?"),
+        (["sweep", "--dri-run"], "--dri_run: did you mean '--dry_run'?"),
+        (["report", "--cs", "a"], "--cs: did you mean '--csv'?"),
+        (["evaluate", "t.yaml", "--victims", "a"], "--victims: did you mean '--victim'?"),
+        (["transfer", "t.yaml", "--thread=a"], "--thread: did you mean '--threat'?"),
+        (["export", "a", "b", "--hepl"], "--hepl: did you mean '--help'?"),
+        (["corpora", "check", "--jsn", "csv", "a"], "--jsn: did you mean '--json'?"),
+        (
+            ["corpora", "prepare", "csv", "a", "-workers", "2"],
+            "--workers: did you mean '--workers'?",
+        ),
+        (["--versoin"], "--versoin: did you mean '--version'?"),
     ],
 )
 def test_an_unknown_flag_is_one_sentence_with_the_nearest_name(
@@ -146,7 +149,7 @@ def test_what_is_no_flag_is_left_as_it_was_typed() -> None:
     assert given.words == ["a-b", "--c-d", "--line"]
     assert given.line == ["x-y=z-w"]
     assert given.dry_run
-    with pytest.raises(UsageError, match="unknown flag --dry: did you mean 'dry_run'"):
+    with pytest.raises(UsageError, match="unknown flag --dry: did you mean '--dry_run'"):
         parser.parse_args(["--dry"])
 
 
@@ -223,7 +226,7 @@ def test_help_has_groups(command: str, groups: str, capsys: pytest.CaptureFixtur
     assert headings[:2] == ["positional arguments:", "options:"]
     # Nothing but --help stands before them.
     (options,) = re.findall(r"^options:\n((?:  .*\n)+)", text, re.MULTILINE)
-    assert options.count("--") == 1
+    assert re.findall(r"--\w+", options) == ["--help", "--version"]
 
 
 @pytest.mark.parametrize(("config", "groups"), CONFIGS)
@@ -248,3 +251,47 @@ def test_what_is_shown_first_exists_once_and_no_flag_is_left_over(
 def test_groups_do_not_change_what_is_read() -> None:
     argv = ["--seed", "3", "--corpus.seconds", "2", "--training.epochs", "4"]
     assert parse_command(TrainConfig, "p", "d", argv, TRAIN_FLAGS) == parse(TrainConfig, *argv)
+
+
+@pytest.mark.parametrize("command", entry.COMMANDS)
+def test_every_command_has_the_version(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["jaxser", command, "--version"])
+    with pytest.raises(SystemExit) as status:
+        entry.run()
+    assert status.value.code == 0
+    assert capsys.readouterr().out == f"jaxser {__version__}\n"
+
+
+@pytest.mark.parametrize("seed", ["-1", str(2**63), "9" * 30])
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["train", "--seed"],
+        ["train", "--corpus.split_seed"],
+        ["tune", "--seed"],
+        ["attack", "--seed"],
+        ["evaluate", "t.yaml", "--victim", "a", "--seed"],
+        ["transfer", "t.yaml", "--threat", "a", "--victim", "b", "--seed"],
+        ["sweep"],
+    ],
+)
+def test_a_seed_that_is_none_is_told_at_once(
+    argv: list[str],
+    seed: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Of every command that has one: before anything is read or made."""
+    monkeypatch.chdir(tmp_path)
+    Path("s.yaml").write_text(f"out: o\nvictims: [v]\nattacks: [pgd]\nseeds: [0, {seed}]\n")
+    last = ["s.yaml"] if argv == ["sweep"] else [seed]
+    monkeypatch.setattr(sys, "argv", ["jaxser", *argv, *last])
+    assert entry.run() == 2
+    error = capsys.readouterr().err
+    told = r"seed.*(9,?223,?372,?036,?854,?775,?807|greater than or equal to 0)"
+    # What no integer of YAML may be is told by the reader of all YAML.
+    assert re.search(told, error) or f"{seed} in s.yaml is too large" in error
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["s.yaml"]

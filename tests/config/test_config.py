@@ -53,7 +53,7 @@ def test_flag_spellings() -> None:
 @pytest.mark.parametrize(
     ("argv", "sentence"),
     [
-        (["--inner.rat", "1"], "unknown flag --inner.rat: did you mean 'inner.rate'?"),
+        (["--inner.rat", "1"], "unknown flag --inner.rat: did you mean '--inner.rate'?"),
         (["--inner.rate", "x"], "inner.rate = 'x' in the command line is not valid: input should"),
         (["--inner.rate", "0"], "input should be greater than 0"),
         (["--inner.rate", "nan"], "inner.rate"),

@@ -414,7 +414,7 @@ def test_hyper_parameters_reach_the_attack(
         (("--params", "targeted=true"), 2, "--target"),
         (("--show", "part0/u60"), 2, "did you mean 'part0/u6'"),
         (("--target", "jo"), 2, "did you mean 'joy'"),
-        (("--epsilom", "0.1"), 2, "did you mean 'epsilon'"),
+        (("--epsilom", "0.1"), 2, "did you mean '--epsilon'"),
         (("--limit", "0"), 2, "limit"),
         (("--corpus.name", "ravdess"), 2, "corpus.root"),
         (("--corpus.root", "/nowhere"), 1, "nowhere"),

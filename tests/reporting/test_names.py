@@ -24,7 +24,7 @@ from jaxser.speech.features import Spectrogram
 from jaxser.speech.images import SpectrogramImage
 
 PACKAGE = Path(report.__file__).parent
-NAMES = ("$\\foo$", "sad_{x$ \\alpha", "愤怒", "a\0b", "\u202egreen", "=1+1", "<b>&amp;")
+NAMES = ("$\\foo$", "sad_{x$ \\alpha", "愤怒", "a\0b", "\u202egreen", "=1+1", "<b>&amp;", "_hidden")
 
 
 def hostile(draw: Callable[..., Any], *arguments: Any, **options: Any) -> Callable[[], Any]:
@@ -88,6 +88,10 @@ def test_names_are_drawn_as_they_are(name: str, tmp_path: Path) -> None:
     if name != "perturbation_figure":
         assert "a[U+0000]b" in said
         assert "愤怒" in said or "[U+6124][U+6012]" in said
+    if name == "bars_figure":  # matplotlib leaves out what begins with "_"
+        (legend,) = figure.legends
+        assert len(legend.get_texts()) == len(NAMES) + 1
+        assert " _hidden" in [text.get_text() for text in legend.get_texts()]
     if name == "bars_figure":  # again, as TensorBoard draws what was saved before
         assert canvas.figure_png(figure)
         again = [text.get_text() for text in figure.findobj(Text) if isinstance(text, Text)]

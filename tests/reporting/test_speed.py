@@ -73,11 +73,12 @@ def test_a_side_is_beside_every_peer_of_its_turn(tmp_path: Path) -> None:
     ]
 
 
-def test_a_report_of_speed_alone(tmp_path: Path) -> None:
+def test_a_report_of_speed_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tables = Path(__file__).resolve().parents[2] / "configs" / "tables"
     argv = ["--speed", str(RESULTS), "--out", str(tmp_path / "r.html")]
     argv += ["--markdown", str(tmp_path), "--table", str(tables / "staa_net_table4.yaml")]
     assert report.main(argv) == 0
+    assert f"report in {tmp_path / 'r.html'}" in capsys.readouterr().out
     lines = (tmp_path / "speed_peers.md").read_text().splitlines()
     (line,) = [each for each in lines if each.startswith("| sparsefool")]
     assert "8.33–90.64 s per utterance, hardware not named (Chang et al., Table 4)" in line

@@ -3,10 +3,15 @@
 import json
 from pathlib import Path
 
+import optuna
 import pytest
 import yaml
+from optuna.distributions import CategoricalDistribution
+from optuna.trial import TrialState
 
 from jaxser import tune
+from jaxser.config.tune import SearchConfig, TuneConfig
+from jaxser.experiments.tune import format_study
 from jaxser.runtime.errors import report_errors
 from jaxser.victims.run_folder import read_run
 
@@ -62,3 +67,34 @@ def test_a_search_needs_a_validation_part(
     argv = tiny(tiny_corpus, tmp_path / "search", "--corpus.split", "random_80_20")
     assert report_errors(lambda: tune.main(argv)) == 2
     assert "no validation part to search by" in capsys.readouterr().err
+
+
+def test_the_table_of_a_search() -> None:
+    """The ten best of twelve that finished, least loss first; others are counted alone."""
+    choices = CategoricalDistribution((0.0, 0.25, 0.001, 0.01, 8, 16))
+    states = {3: TrialState.PRUNED, 7: TrialState.FAIL}
+    study = optuna.create_study()
+    for number in range(14):
+        study.add_trial(
+            optuna.trial.create_trial(
+                params={"learning_rate": 0.001 if number % 2 else 0.01, "dropout": 0.25},
+                distributions={"learning_rate": choices, "dropout": choices},
+                value=None if states.get(number) == TrialState.FAIL else abs(number - 5.25),
+                state=states.get(number, TrialState.COMPLETE),
+            )
+        )
+    config = TuneConfig(search=SearchConfig(out=Path("runs/search")))
+    # Both are searched in every study.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jaxser.experiments.tune._TRAINING", ("learning_rate",))
+        head, header, *lines, last = format_study(study, config).splitlines()
+    assert head == "12 trials finished, 1 stopped early, in runs/search"
+    assert header.split() == ["trial", "val", "loss", "learning_rate", "dropout"]
+    ranked = [5, 6, 4, 8, 2, 9, 1, 10, 0, 11]
+    assert [line.split() for line in lines] == [
+        [str(n), f"{abs(n - 5.25):.4f}", "0.001" if n % 2 else "0.01", "0.25"] for n in ranked
+    ]
+    assert last == "train the best with --model.dropout 0.25 --training.learning_rate 0.001"
+    assert format_study(optuna.create_study(), config) == (
+        "0 trials finished, 0 stopped early, in runs/search"
+    )

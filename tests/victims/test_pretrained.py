@@ -8,10 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
+import soundfile
+from untrained_run import write_corpus
 
 import jaxser
-from jaxser import export
+from jaxser import attack, export
+from jaxser.results.reading import read_rows
 from jaxser.runtime.errors import InputError, UsageError, report_errors
+from jaxser.speech.audio import resample, unify_length
 from jaxser.victims.hugging_face.layout import CONFIG, INDEX, PREPROCESSOR, WEIGHTS
 from jaxser.victims.hugging_face.reading import read_pretrained
 from jaxser.victims.hugging_face.writing import write_pretrained
@@ -340,6 +344,26 @@ def test_export_command(tmp_path, capsys):
     empty = [str(tmp_path), str(tmp_path / "other")]
     assert report_errors(lambda: export.main(empty)) == 1
     assert "is not a run folder" in capsys.readouterr().err
+
+
+def test_a_written_folder_is_attacked(tmp_path, capsys):
+    """By the command, which a model of Hugging Face tells nothing of its speech."""
+    write(tmp_path / "in")
+    assert export.main([str(tmp_path / "in"), str(tmp_path / "out")]) == 0
+    write_corpus(tmp_path / "speech", LABELS[:3])
+    argv = ["--victim", str(tmp_path / "out"), "--attack", "fgsm", "--epsilon", "0.01"]
+    argv += ["--limit", "2", "--corpus.cache_dir", str(tmp_path / "cache")]
+    assert report_errors(lambda: attack.main(argv)) == 2
+    assert "says nothing of its speech; give --corpus.name" in capsys.readouterr().err
+    argv += ["--corpus.name", "csv", "--corpus.root", str(tmp_path / "speech")]
+    assert attack.main([*argv, "--corpus.split", "given"]) == 0
+    victim = jaxser.load_victim(tmp_path / "out")
+    for row in read_rows(tmp_path / "out" / "attacks").to_pylist():
+        assert row["label"] in LABELS[:3]
+        samples, rate = soundfile.read(tmp_path / "speech" / f"{row['utterance']}.wav")
+        x = unify_length(resample(samples, rate, victim.sample_rate), victim.input_shape[0])
+        found = int(np.asarray(victim.logits(x[None].astype(np.float32))).argmax())
+        assert row["clean_prediction"] == victim.labels[found]
 
 
 def test_labels_must_match_the_classes(tmp_path):

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from jaxser.reporting.figures.canvas import new_figure, shortened
+from jaxser.reporting.figures.canvas import in_legend, new_figure, shortened
 
 __all__ = ["bars_figure", "log_bars_figure"]
 
@@ -35,7 +35,7 @@ def bars_figure(
     places = np.arange(len(names))
     for index, (name, heights) in enumerate(series.items()):
         where = places + (index - (len(series) - 1) / 2) * width
-        axes.bar(where, heights, width, label=name)
+        axes.bar(where, heights, width, label=in_legend(name))
         if name in published:
             axes.plot(
                 where,

@@ -16,7 +16,7 @@ from matplotlib.ticker import Formatter, LogFormatter
 from jaxser.runtime.files import atomic_file
 from jaxser.runtime.text import code_point, visible
 
-__all__ = ["figure_png", "new_figure", "save_figure", "shortened"]
+__all__ = ["figure_png", "in_legend", "new_figure", "save_figure", "shortened"]
 
 _LONGEST_NAME = 80
 
@@ -42,6 +42,11 @@ def shortened(name: str) -> str:
         return name
     half = _LONGEST_NAME // 2
     return f"{name[:half]}…{name[-half:]}"
+
+
+def in_legend(name: str) -> str:
+    """A series' name, with a blank before the "_" by which matplotlib would leave it out."""
+    return f" {name}" if name.startswith("_") else name
 
 
 def figure_png(figure: Figure) -> bytes:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from jaxser.reporting.figures.canvas import figure_png, new_figure, shortened
+from jaxser.reporting.figures.canvas import figure_png, in_legend, new_figure, shortened
 from jaxser.reporting.section import Section
 from jaxser.reporting.settings import LINE, Setting, by, by_label, speech
 from jaxser.results.intervals import policy
@@ -65,7 +65,7 @@ def _draw(axes: Any, name: str, line: Sequence[Setting], metric: str) -> None:
     x = [setting.facts["epsilon"] for setting in line]
     figures = [setting.figures[metric][1] for setting in line]
     style = "--" if line[0].facts["attack"] == "noise" else "-"
-    (drawn,) = axes.plot(x, [f.value for f in figures], style, marker=".", label=name)
+    (drawn,) = axes.plot(x, [f.value for f in figures], style, marker=".", label=in_legend(name))
     axes.fill_between(
         x, [f.low for f in figures], [f.high for f in figures], alpha=0.15, color=drawn.get_color()
     )
