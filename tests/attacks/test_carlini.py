@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import small_victims
+from short_and_long import short_and_long
 
 from jaxser import run_attack
 from jaxser.attacks.base import NON_FINITE, ZERO_GRADIENT
@@ -263,7 +264,7 @@ def test_two_classes_and_fifty(attack: Any) -> None:
         assert result.success.all()
 
 
-@pytest.mark.parametrize("kind", ["spectrogram", "front_end"])
+@pytest.mark.parametrize("kind", short_and_long(["spectrogram", "front_end"], ["front_end"]))
 @pytest.mark.parametrize("attack", SHORT, ids=name_of)
 def test_spectrograms_and_front_ends(attack: Any, kind: str) -> None:
     victim, x = small_victims.small_victim(kind), small_victims.inputs(kind, 16)

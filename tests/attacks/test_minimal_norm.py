@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import small_victims
+from short_and_long import short_and_long
 
 from jaxser import run_attack
 from jaxser.attacks.base import NON_FINITE
@@ -26,7 +27,7 @@ ATTACKS = [
 ]
 
 
-@pytest.mark.parametrize("kind", ["spectrogram", "front_end"])
+@pytest.mark.parametrize("kind", short_and_long(["spectrogram", "front_end"], ["front_end"]))
 @pytest.mark.parametrize("attack", [DeepFool(), SparseFool(), FAB(norm="l2", steps=6)], ids=str)
 def test_spectrograms_and_front_ends(attack: Any, kind: str) -> None:
     victim, x = small_victims.small_victim(kind), small_victims.inputs(kind, 16)

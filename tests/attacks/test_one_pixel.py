@@ -174,7 +174,7 @@ def spectrogram_victim() -> Victim:
     """An untrained CNN-LSTM with logits that are centred on the spectrograms."""
     model = models.build("cnn_lstm_m0", num_classes=3)
     x = spectrograms()
-    variables = model.init(jax.random.key(0), x[:1], train=False)
+    variables = jax.jit(functools.partial(model.init, train=False))(jax.random.key(0), x[:1])
     head = variables["params"]["Dense_0"]
     head["bias"] = -jax.jit(evaluation_logits(model))(variables, x).mean(axis=0)
     return Victim(

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 import small_victims
+from short_and_long import short_and_long
 
 from jaxser import run_attack
 from jaxser.attacks import (
@@ -77,6 +78,8 @@ CASES = [
     HopSkipJump(queries=150, initial_evaluations=10),
     Noise(kind="white"),
 ]
+
+FIRST_OF_EACH = list({type(case): case for case in reversed(CASES)}.values())
 
 # Attacks that go on from decisions or comparisons: where two candidates are equal but for rounding,
 # another shape may take the other one, and the row goes another way from there.
@@ -156,7 +159,11 @@ def test_every_attack_is_covered() -> None:
     assert {type(case) for case in (*CASES, STAA_NET)} == set(ATTACKS.values())
 
 
-@pytest.mark.parametrize("attack", [*CASES, STAA_NET], ids=str)
+@pytest.mark.parametrize(
+    "attack",
+    short_and_long([*CASES, STAA_NET], [*FIRST_OF_EACH, STAA_NET]),
+    ids=str,
+)
 def test_a_row_is_its_own(attack: Any, request: pytest.FixtureRequest) -> None:
     """Whatever sits beside it, and wherever it sits."""
     if isinstance(attack, BRANCHING):
@@ -223,7 +230,6 @@ def share_of_same(
 
 # One of each attack on a spectrogram; of the long proofs, every case there, and one of each attack
 # through a front end.
-FIRST_OF_EACH = list({type(case): case for case in reversed(CASES)}.values())
 DOMAIN_CASES = [(case, "spectrogram", 2) for case in FIRST_OF_EACH]
 DOMAIN_CASES += [
     pytest.param(*case, marks=pytest.mark.long)

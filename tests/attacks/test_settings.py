@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import small_victims
+from short_and_long import short_and_long
 from test_row_independence import FIRST_OF_EACH, STAA_NET, attack_all
 
 from jaxser import run_attack
@@ -45,7 +46,19 @@ def test_every_attack_is_covered() -> None:
     assert {type(case) for case in (*FIRST_OF_EACH, STAA_NET)} == set(ATTACKS.values())
 
 
-@pytest.mark.parametrize("attack", [*FIRST_OF_EACH, STAA_NET], ids=lambda attack: attack.name)
+# One of each kind of search; the others are long proofs.
+SHORT = [
+    case
+    for case in FIRST_OF_EACH
+    if case.name in ("apgd", "boundary", "carlinilinf", "deepfool", "fewpixel", "noise", "pgd")
+]
+
+
+@pytest.mark.parametrize(
+    "attack",
+    short_and_long([*FIRST_OF_EACH, STAA_NET], [*SHORT, STAA_NET]),
+    ids=lambda attack: attack.name,
+)
 def test_the_rows_are_the_same_under_other_settings(attack: Any) -> None:
     options = {"batch_size": 7, "devices": jax.devices()[:1]}
     usual = attack_all(attack, np.arange(7), **options)

@@ -211,9 +211,8 @@ def test_prepared_variables_give_the_same(conditions, forms):
 
 
 def test_prepared_kernels_are_in_the_type_of_the_convolutions():
-    model = models.build("waveunet", num_samples=256, widths=(8, 16), dtype=jnp.bfloat16)
-    x = jnp.asarray(np.random.default_rng(0).normal(0, 0.1, (2, 256)), jnp.float32)
-    variables = model.init(jax.random.key(0), x)
+    model, variables = seeded()
+    model, x = model.clone(dtype=jnp.bfloat16), seeded_batch()
     prepared = prepare(model, variables)
     types = {leaf.ndim: leaf.dtype for leaf in jax.tree.leaves(prepared["params"])}
     assert types == {3: jnp.bfloat16, 2: jnp.float32, 1: jnp.float32}

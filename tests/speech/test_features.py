@@ -112,6 +112,7 @@ def test_gradients_are_those_of_finite_differences(options: dict[str, Any]) -> N
         x = jnp.asarray(rng.normal(0, 0.1, (1, 300)))
         weights = jnp.asarray(rng.normal(size=front_end(x).shape))
 
+        @jax.jit
         def total(x: jax.Array) -> jax.Array:
             return (weights * front_end(x)).sum()
 

@@ -99,8 +99,15 @@ def test_it_learns_to_fool() -> None:
     assert after["loss"].mean() < before["loss"].mean()
 
 
-@pytest.mark.parametrize("quantisation", ["random", "straight_through"])
-@pytest.mark.parametrize("share", [0.2, 0.6])
+@pytest.mark.parametrize(
+    ("quantisation", "share"),
+    [
+        ("random", 0.2),
+        ("straight_through", 0.6),
+        pytest.param("random", 0.6, marks=pytest.mark.long),
+        pytest.param("straight_through", 0.2, marks=pytest.mark.long),
+    ],
+)
 def test_a_stated_sparsity_is_arrived_at(quantisation: Any, share: float) -> None:
     """By dual ascent, from half of all samples, within a tenth; the weight plays no part."""
     config = GeneratorConfig(

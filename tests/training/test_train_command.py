@@ -12,6 +12,7 @@ import soundfile
 import yaml
 from event_files import shown
 from scipy.stats import binomtest
+from tiny_networks import use_tiny_networks
 
 import jaxser
 from jaxser import train
@@ -30,6 +31,12 @@ def tiny(root: Path, out: Path, *more: str) -> list[str]:
 @pytest.fixture(autouse=True)
 def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JAXSER_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def tiny_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For what is said of the run, whatever the network."""
+    use_tiny_networks(monkeypatch)
 
 
 def fail(argv: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
@@ -142,6 +149,7 @@ def test_edited_architecture_is_refused(
         jaxser.load_victim(edited)
 
 
+@pytest.mark.usefixtures("tiny_network")
 def test_early_stopping_keeps_the_best_epoch(tiny_corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     more = ["--training.epochs", "40", "--training.patience", "2", "--training.monitor", "loss"]
@@ -169,8 +177,6 @@ def test_no_root(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["--model.name", "emo81"], 2, "did you mean 'emo18'?"),
         (["--training.monitor", "asr"], 2, "a victim has no ASR"),
         (["--corpus.seconds", "0.01"], 1, "at least 731 samples"),
-        (["--training.batch_size", "1000"], 1, "smaller training.batch_size"),
-        (["--training.learning_rate", "1e30", "--training.batch_size", "6"], 1, "learning_rate"),
     ],
 )
 def test_mistakes(
@@ -186,6 +192,26 @@ def test_mistakes(
     assert (got, sentence in error) == (status, True), error
 
 
+@pytest.mark.usefixtures("tiny_network")
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (["--training.batch_size", "1000"], "smaller training.batch_size"),
+        (["--training.learning_rate", "1e30", "--training.batch_size", "6"], "learning_rate"),
+    ],
+)
+def test_mistakes_that_training_finds(
+    more: list[str],
+    sentence: str,
+    tiny_corpus: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    got, error = fail(tiny(tiny_corpus, tmp_path / "run", *more), capsys)
+    assert (got, sentence in error) == (1, True), error
+
+
+@pytest.mark.usefixtures("tiny_network")
 def test_run_that_failed_at_once_may_be_given_again(
     tiny_corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
