@@ -1,0 +1,191 @@
+"""Victims that read images, by the commands: trained, attacked in three domains, explained."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+from image_runs import FLAGS, use_shallow_network, write_speech
+
+from jaxser import attack, evaluate, explain, train
+from jaxser.results.reading import read_rows
+from jaxser.runtime.errors import InputError, UsageError
+from jaxser.victims.loading import load_victim
+from jaxser.victims.run_folder import read_run
+
+COPIES = {"image": 32 / 255, "spectrogram": 0.2, "waveform": 0.1}
+
+
+@pytest.fixture(scope="module")
+def network():
+    with pytest.MonkeyPatch.context() as patch:
+        use_shallow_network(patch)
+        yield
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory):
+    return write_speech(tmp_path_factory.mktemp("images") / "speech")
+
+
+@pytest.fixture(scope="module")
+def run(speech, network):
+    out = speech.parent / "run"
+    argv = ["--out", str(out), "--corpus.root", str(speech), *FLAGS]
+    argv += ["--training.report_train", "true"]
+    assert train.main(argv) == 0
+    return out
+
+
+def test_a_run_tells_of_windows_and_of_whole_utterances(run):
+    results = json.loads((run / "results.json").read_text())
+    assert {"train", "val", "test"} <= results.keys()
+    test = results["test"]
+    assert test["rows"] > test["utterances"] == test["whole_utterances"]["utterances"]
+    assert test["whole_utterances"]["accuracy"]["value"] > 0.8
+    notes = results["notes"]
+    assert any("windows of 0.25 s, one every 125 ms" in note for note in notes)
+    assert "shallow was trained from scratch, not from ImageNet weights" in notes
+    config, _ = read_run(run)
+    # What was left open is written down as what it came to.
+    assert (config.features.n_fft, config.features.n_bins) == (30, 84)
+
+
+def test_the_range_of_db_is_that_of_the_training_part(run):
+    victim = load_victim(run, "image")
+    found = {name: float(victim.variables["batch_stats"][name]) for name in ("lowest", "highest")}
+    assert -100 < found["lowest"] < found["highest"] < 50
+    assert victim.input_shape == (16, 16, 3)
+    assert victim.bounds == (0.0, 1.0)
+    assert load_victim(run, "spectrogram").input_shape == (16, 16, 1)
+    assert load_victim(run).input_shape == (250,)
+
+
+@pytest.mark.parametrize("domain", COPIES)
+def test_rows_say_what_the_change_is_as_a_spectrogram(run, domain, capsys):
+    argv = ["--victim", str(run), "--attack", "fgsm", "--epsilon", str(COPIES[domain])]
+    assert attack.main([*argv, "--domain", domain]) == 0
+    printed = capsys.readouterr().out
+    assert "whole utterances, by the mean of the logits of their windows" in printed
+    (folder,) = (line.removeprefix("rows in ") for line in printed.splitlines()[-1:])
+    rows = read_rows(folder)
+    assert set(rows["domain"].to_pylist()) == {domain}
+    defined = {
+        name
+        for name in ("colour_distance", "decibel_change", "dead_gradients")
+        if not np.isnan(rows[name].to_numpy()).any()
+    }
+    assert (
+        defined
+        == {
+            "image": {"colour_distance", "decibel_change"},
+            "spectrogram": {"decibel_change", "dead_gradients"},
+            "waveform": {"dead_gradients"},
+        }[domain]
+    )
+    assert ("off colour" in printed) == (domain == "image")
+    names = load_victim(run).labels
+    logits = np.array(rows["logits"].to_pylist())
+    assert [names[i] for i in logits.argmax(axis=1)] == rows["prediction"].to_pylist()
+
+
+def test_the_map_of_the_last_layer_is_written_with_its_points(run, capsys):
+    argv = ["--victim", str(run), "--domain", "image", "--attack", "pgd", "--epsilon", "0.1"]
+    assert explain.main([*argv, "--params", "steps=2", "--limit", "12", "--perplexity", "5"]) == 0
+    assert (run / "explain" / "tsne.png").stat().st_size > 5_000
+    table = (run / "explain" / "tsne.csv").read_text().splitlines()
+    assert len(table) == 1 + 2 * 12
+    assert "12 inputs, accuracy" in capsys.readouterr().out
+    with pytest.raises(UsageError, match="perplexity of 30"):
+        explain.main([*argv, "--limit", "12"])
+
+
+def test_what_cannot_be_attacked_or_trained_is_one_sentence(run, speech, network, tmp_path):
+    with pytest.raises(UsageError, match="no features to attack; use the domain waveform or"):
+        attack.main(["--victim", str(run), "--domain", "features", "--attack", "fgsm"])
+    common = ["--out", str(tmp_path / "new"), "--corpus.root", str(speech), *FLAGS]
+    for flags, said in (
+        (["--features.kind", "waveform"], "reads images of spectrograms, and waveform is none"),
+        (["--features.kind", "cqt", "--features.bins_per_octave", "12"], "half the sample rate"),
+        (["--features.kind", "mfcc", "--features.n_mels", "8"], "of 8 mel bands"),
+        (["--features.decibels", "-7", "-90"], "a smaller and a larger value"),
+        (["--corpus.stride_ms", "0"], "stride_ms"),
+    ):
+        with pytest.raises((UsageError, InputError), match=said):
+            train.main([*common, *flags])
+
+
+@pytest.fixture(scope="module")
+def tables(speech, network):
+    """Table files of a paper that trains one victim on this speech."""
+    folder = speech.parent / "tables"
+    folder.mkdir()
+    sections: dict[str, dict[str, object]] = {}
+    for name, value in zip(FLAGS[::2], FLAGS[1::2], strict=True):
+        section, key = name.removeprefix("--").split(".")
+        sections.setdefault(section, {})[key] = yaml.safe_load(value)
+    sections["corpus"]["split"] = "file"
+    sections["training"] |= {"report_train": True, "image_augmentation": True}
+    (folder / "victim_csv.yaml").write_text(yaml.safe_dump(sections))
+    common = {
+        "title": "A paper",
+        "corpora": ["csv"],
+        "victims": {"Shallow": str(folder / "victim_{corpus}.yaml")},
+    }
+    first = {**common, "layout": "trained", "kinds": ["linear", "mfcc"], "seeds": [0, 1]}
+    first["published"] = [["linear", "Shallow", 0.75, 0.9]]
+    (folder / "one.yaml").write_text(yaml.safe_dump(first))
+    fgsm = {"name": "FGSM", "attack": "fgsm", "epsilon": [0.1254901961]}
+    second = {**common, "layout": "defended", "kind": "linear", "domain": "image"}
+    second |= {"corpus": "Theirs", "attacks": [fgsm], "remarks": ["A misprint."]}
+    second["published"] = [["Shallow", "FGSM", *[0.5] * 10]]
+    second["readings"] = [["Shallow (read otherwise)", "FGSM", *[0.25] * 10]]
+    (folder / "two.yaml").write_text(yaml.safe_dump(second))
+    return folder
+
+
+def test_a_table_trains_what_is_missing_and_shows_the_papers_figures(tables, speech, capsys):
+    runs = tables / "runs"
+    argv = [str(tables / "one.yaml"), "--corpus", f"csv={speech}", "--runs", str(runs)]
+    argv += ["--kinds", "linear", "--seeds", "1", "--set", "training.epochs=2"]
+    assert evaluate.main([*argv, "--out", str(tables / "out")]) == 0
+    printed = capsys.readouterr().out
+    assert "75.0%" in printed
+    results = json.loads((runs / "victim_csv_linear" / "results.json").read_text())
+    assert f"{results['test']['accuracy']['value']:.1%}" in printed
+    counts = [np.sum(results[part]["confusion"]) for part in ("train", "test")]
+    values = [results[part]["accuracy"]["value"] for part in ("train", "test")]
+    assert f"{np.average(values, weights=counts):.1%}" in printed
+    assert (tables / "out" / "one.csv").exists()
+    # A second start reads what is there; other settings are refused.
+    before = (runs / "victim_csv_linear" / "results.json").stat().st_mtime_ns
+    assert evaluate.main(argv) == 0
+    assert (runs / "victim_csv_linear" / "results.json").stat().st_mtime_ns == before
+    with pytest.raises(UsageError, match=r"holds a run with training\.epochs 2, not 1"):
+        evaluate.main([*argv, "training.epochs=1"])
+
+    # The undefended half of the second table, on the same victims.
+    argv[0] = str(tables / "two.yaml")
+    assert evaluate.main([*argv[:5], *argv[9:], "--limit", "6"]) == 0
+    printed = capsys.readouterr().out
+    assert "Shallow (read otherwise)" in printed
+    assert "A misprint." in printed
+    (line,) = (line for line in printed.splitlines() if line.strip().startswith("speech"))
+    assert line.split()[1:3] == ["shallow", "FGSM"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ([], "say where speech lies, --corpus csv=FOLDER"),
+        (["--corpus", "emodb=x"], "has no corpus 'emodb'"),
+        (["--corpus", "csv"], "not of the form NAME=FOLDER"),
+        (["--corpus", "csv=x", "--lines", "Deep"], "has no 'Deep'"),
+        (["--corpus", "csv=x", "--kinds", "mel"], "has no 'mel'"),
+        (["--corpus", "csv=x", "--set", "epochs"], "not of the form KEY=VALUE"),
+        (["--victim", "runs/x"], "trains its victims"),
+    ],
+)
+def test_what_a_table_cannot_train_is_one_sentence(tables, changes, said):
+    with pytest.raises(UsageError, match=said):
+        evaluate.main([str(tables / "one.yaml"), *changes])
