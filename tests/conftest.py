@@ -37,7 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     if config.option.markexpr == "peers":
         jax.config.update("jax_disable_most_optimizations", False)
-    # jaxlib 0.11 has the newer emitters alone, and ends the process at a flag that it does not know.
+    # jaxlib 0.11 has the newer ones alone, and ends the process at a flag that it does not know.
     elif "not long" in config.option.markexpr and jax.__version_info__ < (0, 11):
         os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 
