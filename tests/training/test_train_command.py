@@ -153,7 +153,7 @@ def test_edited_architecture_is_refused(
 def test_early_stopping_keeps_the_best_epoch(tiny_corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     more = ["--training.epochs", "40", "--training.patience", "2", "--training.monitor", "loss"]
-    assert train.main(tiny(tiny_corpus, out, "--training.learning_rate", "0.01", *more)) == 0
+    assert train.main(tiny(tiny_corpus, out, "--training.learning_rate", "1.0", *more)) == 0
     with (out / "history.csv").open() as file:
         losses = [float(row["val_loss"]) for row in csv.DictReader(file)]
     best = json.loads((out / "results.json").read_text())["best_epoch"]

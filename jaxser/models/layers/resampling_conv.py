@@ -77,7 +77,7 @@ def waveform_sums(
 
 def _strided(
     x: Float[Array, "batch time inputs"],
-    kernel: Float[Array, "size inputs outputs"],
+    kernel: Float[Array, "_ _ _"],
     stride: int,
     padding: tuple[int, int],
 ) -> Float[Array, "batch steps outputs"]:
@@ -122,7 +122,7 @@ def _tangent(
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
 def strided_conv(
     x: Float[Array, "batch time inputs"],
-    kernel: Float[Array, "size inputs outputs"],
+    kernel: Float[Array, "_ _ _"],
     stride: int,
     padding: tuple[int, int] = (0, 0),
 ) -> Float[Array, "batch steps outputs"]:
