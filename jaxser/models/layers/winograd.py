@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 
 from jaxser.models.layers.backend import on_cpu
 
-__all__ = ["is_faster", "winograd_conv", "winograd_kernel"]
+__all__ = ["is_faster", "winograd_conv", "winograd_conv_2d", "winograd_kernel"]
 
 # Where the polynomials are evaluated; the tenth point is infinity. Small numbers round least. The
 # last pair rounded least of those tried: 3.4 times as much as tiles of eight without it.
@@ -119,3 +119,34 @@ def winograd_conv(
     ]
     y = jnp.concatenate([_combined(weights, products) for weights in to_outputs], axis=1)
     return y.reshape(batch, tiles * step, outputs)[:, :steps]
+
+
+def winograd_conv_2d(
+    x: Float[Array, "batch height width inputs"],
+    kernel: Float[Array, "rows size inputs outputs"],
+    padding: int = 0,
+) -> Float[Array, "batch out_height out_width outputs"]:
+    """A convolution of every place of images, with ``padding`` zeros all around.
+
+    Filtered in one dimension, along the width; the kernel's rows are more channels of a product.
+    In both dimensions there would be fewer multiplications, and more rounding.
+    """
+    rows, size, inputs, outputs = kernel.shape
+    to_outputs, to_kernel, to_inputs = _transforms(size)
+    step = len(to_outputs)
+    batch, height, width, _ = x.shape
+    height, steps = height + 2 * padding - rows + 1, width + 2 * padding - size + 1
+    tiles, pieces = -(-steps // step), -(-_COUNT // step)
+    whole = (tiles + pieces - 1) * step
+    x = jnp.pad(x, ((0, 0), (padding, padding), (padding, whole - width - padding), (0, 0)))
+    places = lax.split(x.reshape(batch, -1, whole // step, step * inputs), [inputs] * step, axis=3)
+    read = [places[i % step][:, :, i // step : i // step + tiles] for i in range(_COUNT)]
+    taps = [tap[:, 0] for tap in lax.split(kernel, [1] * size, axis=1)]
+    products = []
+    for of_inputs, of_kernel in zip(to_inputs, to_kernel, strict=True):
+        lines = _combined(of_inputs, read)
+        lines = jnp.concatenate([lines[:, row : row + height] for row in range(rows)], axis=3)
+        matrix = _combined(of_kernel, taps).reshape(rows * inputs, outputs)
+        products.append(lines.reshape(-1, rows * inputs) @ matrix)
+    y = jnp.concatenate([_combined(weights, products) for weights in to_outputs], axis=1)
+    return y.reshape(batch, height, tiles * step, outputs)[:, :, :steps]
