@@ -37,7 +37,7 @@ class ModelConfig:
         Path | None,
         Field(
             description="folder of Hugging Face (config.json, model.safetensors) with the wav2vec "
-            "2.0, HuBERT or WavLM to fine-tune, of any size"
+            "2.0, HuBERT or WavLM to fine-tune, of any size; or with a network of images"
         ),
     ] = None
     freeze_feature_encoder: Annotated[

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from model_gradients import distance, logits_and_gradients
 
@@ -48,7 +49,11 @@ def test_same_outputs_gradients_and_statistics(source, train):
         key = f"{'gradient' if collection == 'params' else 'state'}/{entry.sources[0]}"
         if key in expected:
             ours = lookup(by_params if collection == "params" else stats, path)
-            assert distance(ours, entry.convert(expected[key])) < 1e-3, entry.target
+            theirs = entry.convert(expected[key])
+            # A shift of all tokens is undone by the next batch norm: its gradient is 0, and what
+            # both have of it is rounding.
+            allowed = 1e-3 * np.linalg.norm(theirs) + 1e-5
+            assert np.linalg.norm(ours - theirs) < allowed, entry.target
             compared += 1
     # All but this project's own head.
     assert compared == (len(table) - 2 if train else 0)
@@ -68,7 +73,17 @@ def test_full_size(source, name):
     expected = reference(source, module, state, train=False, rows=1)
     variables = from_torch(state, TABLES[source](module))
     x, y = map(jnp.asarray, seeded_images(224, rows=1))
-    logits, by_input, _, _ = logits_and_gradients(module, variables, x, y, train=False)
+
+    @jax.jit
+    def run(x, variables):
+        def loss(x):
+            logits = module.apply(variables, x, train=False)
+            losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)
+            return losses.mean(), logits
+
+        return jax.grad(loss, has_aux=True)(x)
+
+    by_input, logits = run(x, variables)
     np.testing.assert_allclose(logits, expected["logits"], atol=1e-4)
     assert distance(by_input, expected["input"]) < 1e-3
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from jaxser import export, models
+from jaxser import export, load_victim, models
 from jaxser.config import FeaturesConfig, ModelConfig, TrainConfig
 from jaxser.runtime.errors import InputError, UsageError
 from jaxser.training.run import _pretrained
@@ -385,3 +385,11 @@ def test_export_writes_the_network_behind_a_front_end(tmp_path, monkeypatch):
     found = read_image_checkpoint(tmp_path / "out")
     assert (found.labels, found.new) == (LABELS, ())
     assert_equal(found.variables, variables)
+
+
+def test_a_network_of_images_is_no_victim_by_itself(tmp_path):
+    with pytest.raises(InputError, match="a network of images \\('cvt'\\), which reads no speech"):
+        load_victim(published_cvt(tmp_path))
+    (tmp_path / "config.json").write_text('{"architecture": "vgg16"}', encoding="utf-8")
+    with pytest.raises(InputError, match="a network of images \\('vgg16'\\)"):
+        load_victim(tmp_path)

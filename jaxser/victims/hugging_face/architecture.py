@@ -95,10 +95,11 @@ def configuration(folder: Path, entries: Mapping[str, Any]) -> SpeechConfig:
     file = folder / CONFIG
     kind = entries.get("model_type")
     if not isinstance(kind, str) or kind not in FAMILIES:
-        if kind in _OF_IMAGES:
+        of_images = kind if kind in _OF_IMAGES else entries.get("architecture")
+        if isinstance(of_images, str):  # timm names its networks so
             raise InputError(
-                f"{file} describes a network of images ({kind}), which reads no speech by itself; "
-                "train a victim on it: jaxser train --model.checkpoint, with its --model.name."
+                f"{file} describes a network of images ({shown_value(of_images)}), which reads no "
+                "speech by itself; train a victim with it, by --model.checkpoint and --model.name."
             )
         other = None if isinstance(kind, str) else stranger(folder)
         raise InputError(
