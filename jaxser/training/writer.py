@@ -245,7 +245,7 @@ def _summary_writer(folder: Path, file: _EventFile, **settings: Any) -> "Summary
             except OSError as error:
                 file.error = file.error or error
 
-    class Kept(plain):  # type: ignore[misc, valid-type]
+    class Kept(plain):  # type: ignore[misc]
         def write_event(self, event: Any) -> None:
             unless_lost(lambda: super(Kept, self).write_event(event))
 
