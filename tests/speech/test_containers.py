@@ -220,7 +220,7 @@ def test_too_many_open_files_is_not_the_files_fault(tmp_path, monkeypatch):
 @pytest.mark.parametrize("rate", [8000, 16000, 44100])
 @pytest.mark.parametrize("channels", [1, 2])
 def test_mp3_without_a_count_of_its_frames(rate, channels):
-    """Every cut is told but those between frames, of which Xing's header says how many there are."""
+    """Cuts are told but those between frames; Xing's header says how many frames there are."""
     tone = 0.3 * np.sin(np.arange(rate // 2) / 20)
     file = io.BytesIO()
     soundfile.write(file, np.stack([tone] * channels, 1), rate, format="MP3")
