@@ -26,6 +26,12 @@ _PLACEHOLDERS = (
     (0xFFFFFFFF - _BLOCK, 0xFFFFFFFF),
 )
 
+# Of layer III, by the number in a frame's header: of MPEG-2, and of MPEG-1. 0: not said, or none.
+_MP3_KILOBITS = (
+    (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 0),
+    (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 0),
+)
+
 _W64_GUID = bytes.fromhex("F3ACD3118CD100C04F8EDB8A")
 _OGG_HEADER = struct.Struct("<4sBBqIIIB")
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
@@ -51,6 +57,8 @@ def missing_part(data: bytes) -> str | None:
             missing = reader(data)
             if missing > 0:
                 return f"its header promises {missing:,} bytes more than it holds"
+    if _missing_of_mp3(data) > 0:
+        return "its last frame is cut"
     return None
 
 
@@ -132,6 +140,40 @@ def _missing_of_nist(data: bytes) -> int:
     width = fields.get(b"sample_n_bytes", 2) * fields.get(b"channel_count", 1)
     # Compressed (shorten) files are shorter than their samples; libsndfile refuses them.
     return fields[b"sample_count"] * width - max(0, len(data) - int(lines[1][:12]))
+
+
+def _missing_of_mp3(data: bytes) -> int:
+    """Of the last frame of layer III; a file that ends between frames may have lost others.
+
+    Where the first frame counts them all (Xing's header), what is decoded is compared with that.
+    """
+    position = 0
+    if data.startswith(b"ID3") and len(data) >= 10:
+        # A tag's length has seven bits in each of four bytes.
+        a, b, c, d = data[6:10]
+        position = 10 + (a << 21 | b << 14 | c << 7 | d)
+    frames = 0
+    while size := _mp3_frame(data[position : position + 3]):
+        position, frames = position + size, frames + 1
+    if frames < 2:  # one header alone may be anything
+        return 0
+    rest = data[position : position + 4]
+    if rest.startswith(b"\xff") and len(rest) < 4:
+        return 4 - len(rest)  # of the next header
+    return max(0, position - len(data))
+
+
+def _mp3_frame(header: bytes) -> int:
+    """Bytes of a frame by its header (ISO 11172-3 and 13818-3); 0 of what is none."""
+    if len(header) < 3 or header[0] != 0xFF or header[1] & 0xE6 != 0xE2:
+        return 0
+    version = header[1] >> 3 & 3  # 3: MPEG-1, 2: MPEG-2, 0: MPEG-2.5
+    kilobits = _MP3_KILOBITS[version == 3][header[2] >> 4]
+    rate = (44_100, 48_000, 32_000, 0)[header[2] >> 2 & 3]
+    if version == 1 or not kilobits or not rate:
+        return 0
+    rate >>= {3: 0, 2: 1, 0: 2}[version]
+    return (144 if version == 3 else 72) * 1000 * kilobits // rate + (header[2] >> 1 & 1)
 
 
 def _missing_pages(data: bytes) -> str | None:

@@ -6,10 +6,13 @@
         writer.scalars("test", {"uar": 0.7}, step=500)
 
 On a terminal there is one bar over the whole run; otherwise one line an epoch. Only process 0
-writes.
+writes. What TensorBoard shows is of use, but no result: where its file cannot be written, a warning
+says so and the run goes on.
 """
 
 import csv
+import dataclasses
+import logging
 import math
 import sys
 import time
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
     from tensorboardX import SummaryWriter
 
 __all__ = ["RunWriter"]
+
+_LOG = logging.getLogger(__name__)
 
 # Reading figures off the device makes the host wait for it, so not at every step.
 _SECONDS_BETWEEN_READINGS = 1.0
@@ -56,6 +61,7 @@ class RunWriter:
         self._resumed_at = 0
         self._bar: tqdm | None = None
         self._events: SummaryWriter | None = None
+        self._event_file = _EventFile()
         self._read_at = 0.0
         self._validation = ""
         self._started, self._done_before, self._done, self._total = 0.0, 0, 0, 0
@@ -68,6 +74,7 @@ class RunWriter:
         if self._events is not None:
             self._events.close()
             self._events = None
+            self._say_lost_events()
 
     def start(self, total: int, done: int, step: int) -> None:
         """Open the bar at ``done`` of ``total`` samples, which ``step`` updates have seen."""
@@ -124,6 +131,18 @@ class RunWriter:
             }
             self.scalars(part, own, step)
         self._tensorboard().flush()
+        self._say_lost_events()
+
+    def _say_lost_events(self) -> None:
+        """Once, why TensorBoard lacks what came since."""
+        file = self._event_file
+        if file.error is not None and not file.told:
+            file.told = True
+            _LOG.warning(
+                "TensorBoard's file in %s cannot be written (%s); the run goes on without it.",
+                self._folder / "tensorboard",
+                file.error.strerror or file.error,
+            )
 
     def scalars(self, part: str, figures: Mapping[str, float], step: int) -> None:
         """Show figures of a part of the corpus in TensorBoard, as "test/macro_f1".
@@ -173,15 +192,13 @@ class RunWriter:
 
     def _tensorboard(self) -> "SummaryWriter":
         if self._events is None:
-            # Where torch is installed this imports it: a second that a user need not wait first.
-            from tensorboardX import SummaryWriter
-
             folder = self._folder / "tensorboard"
             # A resumed run drops what a killed one wrote past its last checkpoint, and nothing of
             # the checkpoint's own step: the epoch that ended with it is not written again. One file
             # a start: names of the same second would be the same file, written from its beginning.
-            self._events = SummaryWriter(
-                str(folder),
+            self._events = _summary_writer(
+                folder,
+                self._event_file,
                 purge_step=self._resumed_at + 1,
                 filename_suffix=f".{len(list(folder.glob('events*')))}",
             )
@@ -195,6 +212,56 @@ class RunWriter:
             rows = csv.DictWriter(file, fieldnames=list(history[0]))
             rows.writeheader()
             rows.writerows(history)
+
+
+@dataclasses.dataclass
+class _EventFile:
+    """What became of TensorBoard's file.
+
+    Attributes:
+      error: the first one that kept an event from it.
+      told: whether somebody has said so.
+    """
+
+    error: OSError | None = None
+    told: bool = False
+
+
+def _summary_writer(folder: Path, file: _EventFile, **settings: Any) -> "SummaryWriter":
+    """tensorboardX's, with a file that takes and drops all after an error, which ``file`` gets.
+
+    A thread writes. One that the error ended would leave a queue that nobody empties, and whoever
+    puts more into it waits for ever.
+    """
+    # Where torch is installed this imports it: a second that a user need not wait first.
+    from tensorboardX import SummaryWriter, event_file_writer
+
+    plain = event_file_writer.EventsWriter
+
+    def unless_lost(act: Callable[[], Any], again: bool = False) -> None:
+        if again or file.error is None:
+            try:
+                act()
+            except OSError as error:
+                file.error = file.error or error
+
+    class Kept(plain):  # type: ignore[misc]
+        def write_event(self, event: Any) -> None:
+            unless_lost(lambda: super(Kept, self).write_event(event))
+
+        def flush(self) -> None:
+            unless_lost(super().flush)
+
+        def close(self) -> None:
+            # Also after an error: the file must not be left to the garbage collector.
+            unless_lost(super().close, again=True)
+
+    # The thread begins to write as soon as there is a writer.
+    event_file_writer.EventsWriter = Kept
+    try:
+        return SummaryWriter(str(folder), **settings)
+    finally:
+        event_file_writer.EventsWriter = plain
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

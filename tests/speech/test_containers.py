@@ -10,7 +10,7 @@ import soundfile
 
 from jaxser.speech import audio
 from jaxser.speech.audio import DamagedAudioError, decode_audio
-from jaxser.speech.containers import FORMATS
+from jaxser.speech.containers import FORMATS, missing_part
 
 RNG = np.random.default_rng(0)
 SPEECH = 0.3 * np.sin(np.arange(8_000) / 20) + 0.01 * RNG.standard_normal(8_000)
@@ -215,3 +215,26 @@ def test_too_many_open_files_is_not_the_files_fault(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "open", full)
     with pytest.raises(OSError, match="Too many"):
         audio.read_audio(tmp_path / "x.wav")
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 44100])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_mp3_without_a_count_of_its_frames(rate, channels):
+    """Cuts are told but those between frames; Xing's header says how many frames there are."""
+    tone = 0.3 * np.sin(np.arange(rate // 2) / 20)
+    file = io.BytesIO()
+    soundfile.write(file, np.stack([tone] * channels, 1), rate, format="MP3")
+    data = file.getvalue()
+    place = data.find(b"Xing") if b"Xing" in data else data.find(b"Info")
+    frames = int.from_bytes(data[place + 8 : place + 12], "big")
+    second = data.find(data[:2], 4)  # the header's first bytes are the same in all frames
+    bare = data[second:]
+    assert soundfile.read(io.BytesIO(bare))[0].size  # without its count, and still an MP3
+    for whole in (data, bare, bare + b"TAG" + bytes(125), b"ID3\4\0\0\0\0\1\0" + bytes(128) + bare):
+        assert missing_part(whole) is None
+    untold = [end for end in range(len(bare) + 1) if missing_part(bare[:end]) is None]
+    # Of fewer than two frames nothing is said.
+    beginning = next(end for end in untold if end + 1 not in untold)
+    assert sum(end > beginning for end in untold) == frames - 1
+    with pytest.raises(DamagedAudioError, match="its last frame is cut"):
+        decode_audio(bare[:-5], "a.mp3")

@@ -1,6 +1,9 @@
 """What TensorBoard reads of a run, from the event files alone."""
 
+import errno
+import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -122,3 +125,40 @@ def test_the_learning_rate_is_that_of_the_update(schedule: str, accumulate: int)
         "plateau": 0.05,
     }
     assert learning_rate_at(config, 10, step, history) == pytest.approx(expected[schedule])
+
+
+@pytest.mark.parametrize("at", [1, 3, 30])
+def test_a_full_disk_ends_the_events_and_not_the_run(
+    at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """More events than the queue of tensorboardX's thread holds, after one could not be written."""
+    written: list[bytes] = []
+
+    def write(self: Any, data: bytes) -> None:
+        written.append(data)
+        if len(written) > at:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    def train() -> None:
+        with RunWriter(tmp_path) as writer:
+            writer.start(total=80, done=0, step=0)
+            history = []
+            for epoch in range(40):
+                history.append({"epoch": epoch, "step": epoch, "loss": 1.0, "val_uar": 0.5})
+                writer.advance(2, dict)
+                writer.epoch(history[-1], history, of=40)
+        finished.append(True)
+
+    monkeypatch.setattr("tensorboardX.record_writer.RecordWriter.write", write)
+    finished: list[bool] = []
+    thread = threading.Thread(target=train, daemon=True)
+    thread.start()
+    thread.join(60)
+    assert finished, "it waits for a thread that is gone"
+    assert len(written) == at + 1, "what cannot be written is not tried again and again"
+    (told,) = [r.getMessage() for r in caplog.records if "TensorBoard" in r.getMessage()]
+    assert told == (
+        f"TensorBoard's file in {tmp_path / 'tensorboard'} cannot be written (No space left on "
+        "device); the run goes on without it."
+    )
+    assert len((tmp_path / "history.csv").read_text().splitlines()) == 41

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxser.papers.table import Published
-from jaxser.reporting.evaluation.outcomes import GROUPS, Evaluation, Line
+from jaxser.reporting.evaluation.outcomes import GROUPS, Evaluation, Line, same_utterances
 from jaxser.reporting.figures.bars import bars_figure
 from jaxser.reporting.figures.canvas import save_figure
 from jaxser.reporting.figures.spectrograms import spectrograms_figure
@@ -19,49 +19,80 @@ __all__ = ["pictures"]
 
 def pictures(folder: Path, evaluations: Sequence[Evaluation]) -> Iterator[str]:
     """Bars over all victims of a table, and spectrograms of one utterance of each."""
-    table = evaluations[0].table
-    stem = _file_name(table.title)
-    names = [
-        name for name in table.titles if any(name == line.attack for line in evaluations[0].best)
-    ]
-    bars = {
-        "accuracy": ("accuracy after the attack", False, "accuracy"),
-        "change": ("mean absolute change", True, "mean_abs"),
-    }
-    for kind, (axis, log, figure_of) in bars.items():
-        by_victim = {each.title: _heights(each, names, figure_of, "all") for each in evaluations}
-        paper = {each.title: _paper_heights(each, names, figure_of, 0) for each in evaluations}
-        yield _save_bars(
-            folder / f"{stem}_{kind}.png", table.title, axis, names, by_victim, paper, log
-        )
-        for each in evaluations:
-            by_gender = {group: _heights(each, names, figure_of, group) for group in GROUPS[1:]}
-            paper = {
-                group: _paper_heights(each, names, figure_of, index)
-                for index, group in enumerate(GROUPS[1:], 1)
-            }
-            path = folder / f"{stem}_{kind}_{_file_name(each.title)}.png"
-            yield _save_bars(path, each.title, axis, names, by_gender, paper, log)
-    seconds = {each.title: _heights(each, names, "seconds", "all") for each in evaluations}
-    path = folder / f"{stem}_seconds.png"
-    yield _save_bars(path, table.title, "seconds per utterance", names, seconds, {}, True)
+    for number, alike in enumerate(_of_same_utterances(evaluations), 1):
+        yield from _bars(folder, evaluations, alike, f"_{number}" if number > 1 else "")
+    stem = _file_name(evaluations[0].table.title)
     for each in evaluations:
         drawn = _draw_example(folder / f"{stem}_spectrograms_{_file_name(each.title)}.png", each)
         if drawn is not None:
             yield drawn
 
 
-def _heights(
-    evaluation: Evaluation, names: Sequence[str], figure_of: str, group: str
-) -> list[float]:
-    best = {line.attack: line for line in evaluation.best}
+def _of_same_utterances(evaluations: Sequence[Evaluation]) -> list[list[Mapping[str, Line]]]:
+    """Pictures: for each of them, the attacks of every victim that were run on one set of rows.
 
+    Attacks that were limited to fewer utterances must not stand beside the others.
+    """
+    groups = [same_utterances(each.best) for each in evaluations]
+    return [
+        [{line.attack: line for line in (its[place] if place < len(its) else ())} for its in groups]
+        for place in range(max(map(len, groups)))
+    ]
+
+
+def _bars(
+    folder: Path, evaluations: Sequence[Evaluation], lines: Sequence[Mapping[str, Line]], end: str
+) -> Iterator[str]:
+    """Bars of some attacks: over all victims, and by gender for each."""
+    table = evaluations[0].table
+    stem = _file_name(table.title)
+    names = [name for name in table.titles if any(name in its for its in lines)]
+    every = list(zip(evaluations, lines, strict=True))
+    titles = {id(each): f"{each.title}{_told(each, its)}" for each, its in every}
+    bars = {
+        "accuracy": ("accuracy after the attack", False, "accuracy"),
+        "change": ("mean absolute change", True, "mean_abs"),
+    }
+    for kind, (axis, log, figure_of) in bars.items():
+        by_victim = {
+            titles[id(each)]: _heights(its, names, figure_of, "all") for each, its in every
+        }
+        paper = {
+            titles[id(each)]: _paper_heights(each, names, figure_of, 0) for each in evaluations
+        }
+        path = folder / f"{stem}_{kind}{end}.png"
+        yield _save_bars(path, table.title, axis, names, by_victim, paper, log)
+        for each, its in every:
+            if not its:
+                continue
+            by_gender = {group: _heights(its, names, figure_of, group) for group in GROUPS[1:]}
+            paper = {
+                group: _paper_heights(each, names, figure_of, index)
+                for index, group in enumerate(GROUPS[1:], 1)
+            }
+            path = folder / f"{stem}_{kind}_{_file_name(each.title)}{end}.png"
+            yield _save_bars(path, titles[id(each)], axis, names, by_gender, paper, log)
+    seconds = {titles[id(each)]: _heights(its, names, "seconds", "all") for each, its in every}
+    path = folder / f"{stem}_seconds{end}.png"
+    yield _save_bars(path, table.title, "seconds per utterance", names, seconds, {}, True)
+
+
+def _told(evaluation: Evaluation, lines: Mapping[str, Line]) -> str:
+    """How many rows the bars are of, where a victim has bars of several sets of them."""
+    if not lines or len(same_utterances(evaluation.best)) == 1:
+        return ""
+    return f", {len(next(iter(lines.values())).outcomes.utterances)} rows"
+
+
+def _heights(
+    lines: Mapping[str, Line], names: Sequence[str], figure_of: str, group: str
+) -> list[float]:
     def height(line: Line) -> float:
         if figure_of == "seconds":
             return line.seconds / len(line.outcomes.utterances)
         return line.accuracy(group) if figure_of == "accuracy" else line.mean_abs(group)
 
-    return [height(best[name]) if name in best else math.nan for name in names]
+    return [height(lines[name]) if name in lines else math.nan for name in names]
 
 
 def _paper_heights(
