@@ -30,6 +30,7 @@ _TEXTS = (
 _NUMBERS = (
     *("epsilon", "seed", "success", "sparsity", "mean_abs", "snr_peak", "snr_power", "stoi"),
     *("queries", "gradients", "seconds", "compile_seconds"),
+    *("colour_distance", "decibel_change", "dead_gradients"),
 )
 # What is read to tell other columns apart, or counted.
 _OTHERS = (

@@ -40,6 +40,12 @@ __all__ = [
 TARGET = "→"
 
 # What a line of a table or a curve is of, beside the attack.
+# Columns whose means a setting has, over the rows that changed to what the attack wanted.
+MEANS = (
+    *("snr_peak", "snr_power", "sparsity", "stoi"),
+    *("colour_distance", "decibel_change", "dead_gradients"),
+)
+
 LINE = ("victim", "corpus", "split", "domain")
 
 # What makes rows comparable: one setting each.
@@ -205,10 +211,7 @@ def _setting_of(rows: "Rows", where: Int[np.ndarray, " rows"]) -> Setting:
         before=before,
         after=after,
         outcomes=outcomes,
-        means={
-            name: mean_of_defined(rows.numbers[name][reached])
-            for name in ("snr_peak", "snr_power", "sparsity", "stoi")
-        },
+        means={name: mean_of_defined(rows.numbers[name][reached]) for name in MEANS},
         gradients=float(rows.numbers["gradients"][where].mean()),
         queries=(*np.percentile(queries, [5, 50, 95]).tolist(), float(queries.mean())),
     )

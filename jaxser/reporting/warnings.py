@@ -7,12 +7,20 @@ import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from jaxser.reporting.rows import Rows
 from jaxser.reporting.settings import Setting, by, epsilon_text, speech
 from jaxser.results.cells import percent
 from jaxser.results.outcomes import read_outcomes
 
 __all__ = ["failures", "warnings_of"]
+
+# Euclidean, of colours in [0, 1]: ten times what rounding to 256 colours moves one.
+_OFF_COLOUR = 0.02
+
+# Share of an image's cells.
+_DEAD = 0.1
 
 _ONE_STEP = ("fgsm",)
 _ITERATED = ("apgd", "bim", "eotpgd", "mifgsm", "pgd")
@@ -22,6 +30,7 @@ def warnings_of(rows: Rows) -> list[str]:
     """Sentences about the speech, the victims and the attacks, the gravest first."""
     found = ["The speech is synthetic: these figures say nothing about people."] * rows.synthetic
     found += rows.notes
+    found += _no_speech(rows.settings)
     found += _masked_gradients([setting for setting in rows.settings if not setting.transferred])
     for name, count in sorted(rows.flags.items()):
         found.append(f"{count:,} of {len(rows):,} rows are flagged: {name}.")
@@ -38,6 +47,27 @@ def failures(runs: Sequence[Path]) -> list[str]:
     """
     outcomes = [outcome for run in runs for outcome in read_outcomes(run)]
     return [f"Failed: {each.cell}: {each.reason}" for each in outcomes if each.reason]
+
+
+def _no_speech(settings: Sequence[Setting]) -> Iterator[str]:
+    """Attacks that make what no sound belongs to, or that see little of what they change."""
+    for group in by(settings, "victim", "corpus", "split", "domain").values():
+        farthest = max(group, key=lambda each: np.nan_to_num(each.means["colour_distance"]))
+        distance, change = (farthest.means[name] for name in ("colour_distance", "decibel_change"))
+        if distance > _OFF_COLOUR:
+            yield (
+                f"No speech: {farthest.label} at ε {epsilon_text(farthest)} on the image of "
+                f"{_subject(farthest)} makes colours that no spectrogram has, {distance:.2f} from "
+                "the nearest on average, so no sound belongs to them; the nearest spectrogram "
+                f"changes by {change:.1f} dB on average."
+            )
+        blind = max(group, key=lambda each: np.nan_to_num(each.means["dead_gradients"]))
+        share = blind.means["dead_gradients"]
+        if share > _DEAD:
+            yield (
+                f"Dead gradients: {percent(share)} of the cells of {_subject(blind)} have a colour "
+                "that does not change with their level, so attacks by gradients do not see them."
+            )
 
 
 def _masked_gradients(own: Sequence[Setting]) -> Iterator[str]:

@@ -46,6 +46,7 @@ def robustness(own: Sequence[Setting], over: Over) -> Section:
     seeds = any(setting.seeds > 1 for setting in own)
     several = seeds or any(setting.utterances < len(setting.where) for setting in own)
     targets = any(not math.isnan(setting.reached) for setting in own)
+    drawn = any(not math.isnan(setting.means["decibel_change"]) for setting in own)
     cells = [
         [
             *("victim", "speech", "attack", "ε", "rows"),
@@ -54,11 +55,13 @@ def robustness(own: Sequence[Setting], over: Over) -> Section:
             *(f"robust {name}" for name in METRICS),
             *("fooled", "on correct"),
             *(["target reached"] if targets else []),
-            *("SNR peak dB", "SNR power dB", "changed", "STOI", "queries"),
+            *("SNR peak dB", "SNR power dB", "changed", "STOI"),
+            *(["off colour", "dB change"] if drawn else []),
+            "queries",
         ]
     ]
     for setting in own:
-        cells += _lines(setting, several, seeds, targets)
+        cells += _lines(setting, several, seeds, targets, drawn)
     told = [
         policy(over),
         "Fooled: the prediction changed, of all rows. On correct: the attack succeeded, of the "
@@ -71,10 +74,15 @@ def robustness(own: Sequence[Setting], over: Over) -> Section:
             "robust accuracy over the seeds, and a line of the worst seed of every utterance, "
             "where it is right only if it is under all seeds"
         )
+    if drawn:
+        told.append(
+            "Off colour: mean distance of a pixel of an attacked image to the colour map; dB "
+            "change: what the nearest spectrogram keeps of the attack, mean over its cells"
+        )
     return Section("Robustness", "robustness", cells, "".join(f"{text}. " for text in told).strip())
 
 
-def _lines(setting: Setting, several: bool, seeds: bool, targets: bool) -> Cells:
+def _lines(setting: Setting, several: bool, seeds: bool, targets: bool, drawn: bool) -> Cells:
     """A line of all seeds together and, of several, one of the worst."""
     about = [setting.facts["victim"], speech(setting), setting.label, epsilon_text(setting)]
     rows = str(len(setting.where))
@@ -90,6 +98,11 @@ def _lines(setting: Setting, several: bool, seeds: bool, targets: bool) -> Cells
         number(means["snr_power"], ".1f"),
         percent(means["sparsity"]),
         number(means["stoi"], ".3f"),
+        *(
+            [number(means["colour_distance"], ".3f"), number(means["decibel_change"], ".1f")]
+            if drawn
+            else []
+        ),
         number(setting.queries[3], ",.4g"),
     ]
     if setting.seeds == 1:
@@ -104,7 +117,7 @@ def _lines(setting: Setting, several: bool, seeds: bool, targets: bool) -> Cells
             *(robust.get(name, "–") for name in METRICS),
             *(percent(worst.fooled.value), percent(worst.on_correct.value)),
             *([percent(worst.reached.value)] if targets else []),
-            *["–"] * 5,
+            *["–"] * (7 if drawn else 5),
         ],
     ]
 
