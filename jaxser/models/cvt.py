@@ -20,6 +20,7 @@ from typing import Any, Literal
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jax import lax
 from jaxtyping import Array, Float
 
 from jaxser.models.layers.batch_norm import BatchNorm
@@ -250,9 +251,14 @@ class _Block(nn.Module):
         # By the width of all heads together, as the weights were trained.
         query = query * width**-0.5
         scores = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=wide)
-        weights = nn.softmax(scores).astype(self.dtype)
+        # A softmax whose division comes after the product with the values: those are few, while the
+        # first stage has 3136 × 784 weights for every image. The largest score cancels out.
+        weights = jnp.exp(scores - lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
+        total = weights.sum(axis=-1).swapaxes(1, 2)[..., None]
+        weights = weights.astype(self.dtype)
         weights = nn.Dropout(self.attention_dropout)(weights, deterministic=not train)
-        y = jnp.einsum("bhqk,bkhd->bqhd", weights, value).reshape(x.shape)
+        y = jnp.einsum("bhqk,bkhd->bqhd", weights, value, preferred_element_type=wide)
+        y = (y / total).astype(self.dtype).reshape(x.shape)
         return product_dense(width, self.dtype, _INIT, "out")(y)
 
     def _projection(

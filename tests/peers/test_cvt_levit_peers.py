@@ -70,6 +70,8 @@ def test_full_size(source, name):
     state = seeded_state(
         {key: shape for key, shape in shapes.items() if not key.endswith("num_batches_tracked")}
     )
+    # ImageNet's logits of such weights are large; sure of a class, a loss has no gradient.
+    state["emotion_head.weight"] *= 0.01
     expected = reference(source, module, state, train=False, rows=1)
     variables = from_torch(state, TABLES[source](module))
     x, y = map(jnp.asarray, seeded_images(224, rows=1))

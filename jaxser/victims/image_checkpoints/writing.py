@@ -92,12 +92,13 @@ def _described(module: Any) -> tuple[dict[str, Any], dict[str, Any], Any]:
         return entries, {}, table
     entries, table, processor = _for_transformers(module)
     classes = [f"LABEL_{index}" for index in range(module.imagenet_classes)]
-    entries |= {
+    every: dict[str, Any] = {
         "id2label": {str(index): name for index, name in enumerate(classes)},
         "label2id": {name: index for index, name in enumerate(classes)},
         "num_channels": 3,
         "torch_dtype": "float32",
     }
+    entries |= every
     preprocessor: dict[str, Any] = {
         "do_normalize": True,
         "do_resize": True,
