@@ -4,6 +4,7 @@ how to train those that are missing."""
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 from jaxser.config.parser import (
     CommandParser,
@@ -12,7 +13,7 @@ from jaxser.config.parser import (
     command_name,
     seed_of,
 )
-from jaxser.config.ranges import IntervalOver
+from jaxser.config.ranges import Domain, IntervalOver
 
 __all__ = ["EvaluateConfig", "parse_evaluate"]
 
@@ -27,6 +28,7 @@ class EvaluateConfig:
       seeds: how many runs of every cell.
       runs: folder of the run folders.
       set: "KEY=VALUE" each: changes of the configs that train.
+      domain, epsilon: what attacks change, and how far, in the place of what the table says.
     """
 
     table: list[Path]
@@ -37,6 +39,8 @@ class EvaluateConfig:
     seeds: int | None
     runs: Path
     set: list[str]
+    domain: Domain | None
+    epsilon: list[float] | None
     attacks: list[str] | None
     limit: list[str]
     out: Path | None
@@ -94,6 +98,12 @@ def _parser() -> CommandParser:
         default=[],
         metavar="KEY=VALUE",
         help="change the configs that train, such as corpus.stride_ms=500 training.epochs=5",
+    )
+    trained.add_argument(
+        "--domain", choices=get_args(Domain), help="what attacks change; as the table says"
+    )
+    trained.add_argument(
+        "--epsilon", type=float, nargs="+", help="budgets in that domain; as the table says"
     )
     runs = parser.add_argument_group("how it runs")
     runs.add_argument("--root", type=Path, help="folder of the corpus, where it has moved")

@@ -53,6 +53,7 @@ def make_attacked_table(path: Path, config: EvaluateConfig, say: Callable[[str],
             f"{path} names no victims to train; make rows with python -m jaxser.attack, and show "
             "them with python -m jaxser.report --table."
         )
+    table = _in_domain(table, config)
     folders = []
     for corpus, root in corpora_of(table, config.corpus).items():
         for victim in chosen("--lines", config.lines, list(table.victims)):
@@ -74,6 +75,23 @@ def make_attacked_table(path: Path, config: EvaluateConfig, say: Callable[[str],
         write_text(config.out / f"{path.stem}.md", "\n\n".join(parts) + "\n")
     shown = [f"{each.title}\n{aligned(each.cells, left=2)}\n{each.text}" for each in sections]
     return "\n\n".join([*shown, "\n".join(text)])
+
+
+def _in_domain(table: DefenceTable, config: EvaluateConfig) -> DefenceTable:
+    """The table with the domain and the budgets that the command asks for.
+
+    Raises:
+      UsageError: another domain without budgets, since ε is in its units.
+    """
+    if config.domain in (None, table.domain) and config.epsilon is None:
+        return table
+    if config.epsilon is None:
+        raise UsageError(
+            f"the budgets of {table.title} are of the domain {table.domain}; give --epsilon in the "
+            f"units of the {config.domain}."
+        )
+    entries = [dataclasses.replace(e, epsilon=tuple(config.epsilon)) for e in table.attacks]
+    return dataclasses.replace(table, domain=config.domain or table.domain, attacks=entries)
 
 
 def _attacked(

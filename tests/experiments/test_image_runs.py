@@ -172,6 +172,8 @@ def test_a_table_trains_what_is_missing_and_shows_the_papers_figures(tables, spe
     assert "A misprint." in printed
     (line,) = (line for line in printed.splitlines() if line.strip().startswith("speech"))
     assert line.split()[1:3] == ["shallow", "FGSM"]
+    with pytest.raises(UsageError, match="in the units of the waveform"):
+        evaluate.main([*argv[:5], *argv[9:], "--domain", "waveform"])
 
 
 @pytest.mark.parametrize(
