@@ -243,7 +243,8 @@ def test_what_is_shown_first_exists_once_and_no_flag_is_left_over(
         return re.findall(r"^  --(\S+)", text, re.MULTILINE), text
 
     grouped, text = flags(groups)
-    assert grouped[: len(placed)] == placed
+    # Every command has the first one, before all groups.
+    assert grouped[: len(placed) + 1] == ["version", *placed]
     assert sorted(grouped) == sorted(flags({})[0])
     assert "\nothers:" not in text
 
