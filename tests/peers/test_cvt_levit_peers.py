@@ -72,9 +72,11 @@ def test_full_size(source, name):
     )
     # ImageNet's logits of such weights are large; sure of a class, a loss has no gradient.
     state["emotion_head.weight"] *= 0.01
-    expected = reference(source, module, state, train=False, rows=1)
+    # Two images: of one alone, PyTorch 2.13's gradient of CvT is not that of its own loss, as finite
+    # differences of it show.
+    expected = reference(source, module, state, train=False, rows=2)
     variables = from_torch(state, TABLES[source](module))
-    x, y = map(jnp.asarray, seeded_images(224, rows=1))
+    x, y = map(jnp.asarray, seeded_images(224, rows=2))
 
     @jax.jit
     def run(x, variables):
