@@ -65,6 +65,11 @@ FIGURES = {
         {"a\0b 愤怒": np.zeros((8, 8, 3))},
         {"a\0b 愤怒": np.ones((8, 8, 3))},
     ),
+    "embedding_figure": hostile(
+        figures.embedding_figure,
+        *(np.zeros((len(NAMES), 2)), np.ones((len(NAMES), 2))),
+        *(np.arange(len(NAMES)), NAMES, NAMES[0], NAMES[1]),
+    ),
     "perturbation_figure": hostile(
         figures.perturbation_figure, NAMES[0], np.ones(4000), np.zeros(4000), 8000
     ),
