@@ -219,7 +219,7 @@ def clean_pass(
 def attack_rows(
     victim: Victim | LogitsFn,
     waveforms: Shaped[Any, "batch ..."],
-    labels: Int[np.ndarray, " rows"],
+    labels: Shaped[np.ndarray, "..."],
     attack: Attack | AttackSequence,
     epsilons: Sequence[float],
     *,
@@ -244,6 +244,7 @@ def attack_rows(
     Args:
       subset: positions in ``waveforms`` to attack; ``labels``, ``ids`` and the blocks'
         ``utterance`` count along it. All by default.
+      labels: ``[rows]``; None is none here.
       keep_x_adv: bring the adversarial inputs to the host.
       clean: what :func:`clean_pass` found with the same ``subset``, ``seed`` and ``ids``; made
         here by default.

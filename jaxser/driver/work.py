@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, UInt
+from jaxtyping import Array, Bool, Float, Int, Shaped, UInt
 
 from jaxser.attacks.projections import Bounds
 from jaxser.corpora.table import numeric_id
@@ -154,7 +154,7 @@ class Work:
 
 
 def checked_labels(
-    labels: Int[np.ndarray, " rows"], count: int, num_classes: int
+    labels: Shaped[np.ndarray, "..."], count: int, num_classes: int
 ) -> Int[np.ndarray, " rows"]:
     """Labels as class indices of the victim.
 

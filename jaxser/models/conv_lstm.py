@@ -138,12 +138,12 @@ class ConvLSTM(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "batch time"], train: bool = False
+        self, x: Float[Array, "batch ..."], train: bool = False
     ) -> Float[Array, "batch classes"]:
         """Logits of waveforms ``x``.
 
         Args:
-          x: waveforms.
+          x: waveforms ``[batch, time]``.
           train: normalise by the batch's statistics and update the running ones (the caller
             makes the collection ``batch_stats`` mutable).
 

@@ -115,10 +115,8 @@ class Cvt(nn.Module):
         self.classifier = Dense(self.imagenet_classes, kernel_init=_INIT)
         self.head = emotion_head(self.num_classes, self.imagenet_classes)
 
-    def __call__(
-        self, x: Float[Array, "batch height width 3"], train: bool
-    ) -> Float[Array, "batch classes"]:
-        """Logits of images in [0, 1].
+    def __call__(self, x: Float[Array, "batch ..."], train: bool) -> Float[Array, "batch classes"]:
+        """Logits of images ``[batch, image_size, image_size, 3]`` in [0, 1].
 
         Args:
           x: images.
@@ -132,7 +130,7 @@ class Cvt(nn.Module):
         return self.head(self.embed(x, train))
 
     def embed(
-        self, x: Float[Array, "batch height width 3"], train: bool
+        self, x: Float[Array, "batch ..."], train: bool
     ) -> Float[Array, "batch imagenet_classes"]:
         """What the last linear layer reads: ImageNet's logits."""
         check_images("CvT", x, self.image_size)

@@ -78,10 +78,8 @@ class EchimCnnLstm(nn.Module):
         self.drop = nn.Dropout(self.dropout)
         self.head = emotion_head(self.num_classes, self.hidden)
 
-    def __call__(
-        self, x: Float[Array, "batch height width 3"], train: bool
-    ) -> Float[Array, "batch classes"]:
-        """Logits of images in [0, 1].
+    def __call__(self, x: Float[Array, "batch ..."], train: bool) -> Float[Array, "batch classes"]:
+        """Logits of images ``[batch, image_size, image_size, 3]`` in [0, 1].
 
         Args:
           x: images.
@@ -93,9 +91,7 @@ class EchimCnnLstm(nn.Module):
         """
         return self.head(self.embed(x, train))
 
-    def embed(
-        self, x: Float[Array, "batch height width 3"], train: bool
-    ) -> Float[Array, "batch hidden"]:
+    def embed(self, x: Float[Array, "batch ..."], train: bool) -> Float[Array, "batch hidden"]:
         """What the last linear layer reads: the hidden layer, after its dropout in training."""
         check_images("the CNN-LSTM", x, self.image_size)
         wide = at_least_float32(self.dtype)

@@ -145,10 +145,8 @@ class Levit(nn.Module):
         self.teacher_classifier = Dense(self.imagenet_classes, kernel_init=small)
         self.head = emotion_head(self.num_classes, self.imagenet_classes)
 
-    def __call__(
-        self, x: Float[Array, "batch height width 3"], train: bool
-    ) -> Float[Array, "batch classes"]:
-        """Logits of images in [0, 1].
+    def __call__(self, x: Float[Array, "batch ..."], train: bool) -> Float[Array, "batch classes"]:
+        """Logits of images ``[batch, image_size, image_size, 3]`` in [0, 1].
 
         Args:
           x: images.
@@ -163,7 +161,7 @@ class Levit(nn.Module):
         return self.head(self.embed(x, train))
 
     def embed(
-        self, x: Float[Array, "batch height width 3"], train: bool
+        self, x: Float[Array, "batch ..."], train: bool
     ) -> Float[Array, "batch imagenet_classes"]:
         """What the last linear layer reads: ImageNet's logits, the mean of the two heads."""
         check_images("LeViT", x, self.image_size)

@@ -93,14 +93,15 @@ class SpeechTransformer(nn.Module):
 
     def __call__(
         self,
-        x: Float[Array, "batch time"],
+        x: Float[Array, "batch ..."],
         train: bool = False,
         lengths: Int[Array, " batch"] | None = None,
     ) -> Float[Array, "batch classes"]:
         """Logits of waveforms ``x``.
 
         Args:
-          x: waveforms, as recorded: they are normalised here where the configuration says so.
+          x: waveforms ``[batch, time]``, as recorded: they are normalised here where the
+            configuration says so.
           train: with dropout, layer drop and SpecAugment, from the rng collection "dropout".
           lengths: samples before each row's padding begins, at least ``config.shortest_input()``;
             frames of padding are then masked out, as torch's are by an ``attention_mask``. Leave
@@ -116,7 +117,7 @@ class SpeechTransformer(nn.Module):
 
     def hidden_states(
         self,
-        x: Float[Array, "batch time"],
+        x: Float[Array, "batch ..."],
         train: bool = False,
         lengths: Int[Array, " batch"] | None = None,
     ) -> tuple[Float[Array, "batch frames hidden"], ...]:

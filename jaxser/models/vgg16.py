@@ -75,10 +75,8 @@ class Vgg16(nn.Module):
         self.classifier = Dense(self.imagenet_classes)
         self.head = emotion_head(self.num_classes, self.imagenet_classes)
 
-    def __call__(
-        self, x: Float[Array, "batch height width 3"], train: bool
-    ) -> Float[Array, "batch classes"]:
-        """Logits of images in [0, 1].
+    def __call__(self, x: Float[Array, "batch ..."], train: bool) -> Float[Array, "batch classes"]:
+        """Logits of images ``[batch, image_size, image_size, 3]`` in [0, 1].
 
         Raises:
           InputError: ``x`` is no batch of images of this size.
@@ -86,7 +84,7 @@ class Vgg16(nn.Module):
         return self.head(self.embed(x, train))
 
     def embed(
-        self, x: Float[Array, "batch height width 3"], train: bool
+        self, x: Float[Array, "batch ..."], train: bool
     ) -> Float[Array, "batch imagenet_classes"]:
         """What the last linear layer reads: ImageNet's logits."""
         check_images("VGG16", x, self.image_size)

@@ -89,14 +89,14 @@ class WaveUNet(nn.Module):
     @nn.compact
     def __call__(
         self,
-        x: Float[Array, "batch time"],
+        x: Float[Array, "batch ..."],
         target: Int[Array, " batch"] | None = None,
         epsilon: Float[Array, " batch"] | None = None,
     ) -> tuple[Float[Array, "batch time"], Float[Array, "batch time"]]:
         """Locations and magnitudes for waveforms ``x``, before tanh, in float32.
 
         Args:
-          x: waveforms of ``num_samples``.
+          x: waveforms ``[batch, num_samples]``.
           target: class to reach, if and only if the generator has ``num_classes``.
           epsilon: largest perturbation, above 0, if and only if it has ``condition_epsilon``.
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import get_args
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 
 from jaxser.config.ranges import IntervalOver
 from jaxser.runtime.errors import UsageError, nearest_name
@@ -118,9 +118,7 @@ class Units:
         """Whether every utterance is a unit by itself."""
         return self.over == "utterance" and self.sources == len(self)
 
-    def means(
-        self, values: Float[np.ndarray, " rows"] | Bool[np.ndarray, " rows"]
-    ) -> Float[np.ndarray, " utterances"]:
+    def means(self, values: Shaped[np.ndarray, " rows"]) -> Float[np.ndarray, " utterances"]:
         """Of the rows of every utterance."""
         # Sums first: three thirds are one, and ten tenths are not.
         sums = np.bincount(self.utterance, weights=values, minlength=len(self))

@@ -52,11 +52,6 @@ from jaxser.victims.run_folder import ARCHITECTURE
 
 __all__ = ["TrainingOutcome", "Watch", "train_victim"]
 
-# Networks that Echim et al. start from ImageNet weights.
-IMAGENET = [
-    name for name in models.names() if models.input_of(name) == "image" and name != "echim_cnn_lstm"
-]
-
 # Windows whose spectrograms say what the first and the last colour of an image are.
 _RANGE_ROWS = 4096
 
@@ -106,9 +101,12 @@ def train_victim(config: TrainConfig, watch: Watch | None = None) -> TrainingOut
 
 def _with_start_noted(config: TrainConfig, prepared: Prepared) -> Prepared:
     """Say in every result where a network that others start from ImageNet began from scratch."""
-    if config.model.checkpoint is not None or config.model.name not in IMAGENET:
+    name = config.model.name
+    # Echim et al. start from ImageNet weights all networks but their own.
+    others = models.input_of(name) == "image" and name != "echim_cnn_lstm"
+    if config.model.checkpoint is not None or not others:
         return prepared
-    note = f"{config.model.name} was trained from scratch, not from ImageNet weights"
+    note = f"{name} was trained from scratch, not from ImageNet weights"
     corpus = dataclasses.replace(prepared.corpus, notes=(*prepared.corpus.notes, note))
     return dataclasses.replace(prepared, corpus=corpus)
 

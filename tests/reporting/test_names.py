@@ -65,6 +65,11 @@ FIGURES = {
         {"a\0b 愤怒": np.zeros((8, 8, 3))},
         {"a\0b 愤怒": np.ones((8, 8, 3))},
     ),
+    "embedding_figure": hostile(
+        figures.embedding_figure,
+        *(np.zeros((len(NAMES), 2)), np.ones((len(NAMES), 2))),
+        *(np.arange(len(NAMES)), NAMES, NAMES[0], NAMES[1]),
+    ),
     "perturbation_figure": hostile(
         figures.perturbation_figure, NAMES[0], np.ones(4000), np.zeros(4000), 8000
     ),
@@ -88,9 +93,9 @@ def test_names_are_drawn_as_they_are(name: str, tmp_path: Path) -> None:
     if name != "perturbation_figure":
         assert "a[U+0000]b" in said
         assert "愤怒" in said or "[U+6124][U+6012]" in said
-    if name == "bars_figure":  # matplotlib leaves out what begins with "_"
+    if name in ("bars_figure", "embedding_figure"):  # matplotlib leaves out what begins with "_"
         (legend,) = figure.legends
-        assert len(legend.get_texts()) == len(NAMES) + 1
+        assert len(legend.get_texts()) == len(NAMES) + (name == "bars_figure")
         assert " _hidden" in [text.get_text() for text in legend.get_texts()]
     if name == "bars_figure":  # again, as TensorBoard draws what was saved before
         assert canvas.figure_png(figure)

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from jaxser.reporting.figures.canvas import new_figure, shortened
+from jaxser.reporting.figures.canvas import in_legend, new_figure, shortened
 
 __all__ = ["embedding_figure"]
 
@@ -41,7 +41,8 @@ def embedding_figure(
         place.scatter(*other.T, s=6, color="0.88", linewidths=0)
         for index, label in enumerate(names):
             own = points[labels == index]
-            place.scatter(*own.T, s=12, color=colours(index % colours.N), label=label, linewidths=0)
+            colour, shown = colours(index % colours.N), in_legend(label)
+            place.scatter(*own.T, s=12, color=colour, label=shown, linewidths=0)
         place.set_title(shortened(name))
         place.set_xticks([])
         place.set_yticks([])
