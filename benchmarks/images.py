@@ -207,9 +207,7 @@ def _run(args: Any, busy: float) -> None:
         if not tasks:
             continue
         pair = draw(name, args.dtype)
-        sizes = args.sizes or (
-            LARGE_SIZES if name in LARGE and args.device == "cpu" else SIZES
-        )
+        sizes = args.sizes or (LARGE_SIZES if name in LARGE and args.device == "cpu" else SIZES)
         x = images(max(sizes), pair.module.image_size)
         for task in tasks:
             if task == "pipeline":
