@@ -23,7 +23,8 @@ _HEARD_ROWS = 32
 # Rows of images that are measured at a time, for the same reason.
 _MEASURED_ROWS = 8
 
-compiled = functools.cache(jax.jit)
+# Once for a victim, whatever number of blocks it has.
+_compiled = functools.cache(jax.jit)
 
 
 def columns_of(run: Run, where: np.ndarray, block: RowBlock, new: np.ndarray) -> dict[str, Any]:
@@ -124,7 +125,7 @@ def _image_measures(
     front_end = victim.front_end
     if front_end is None or front_end.measures is None or not count:
         return columns
-    measures = compiled(front_end.measures)
+    measures = _compiled(front_end.measures)
     x = np.asarray(run.speech.inputs[run.speech.places[where[new]]])
     # The waveform's measures are of what is attacked alone.
     x_adv = x if block.x_adv is None else block.x_adv[new]

@@ -72,8 +72,8 @@ def test_full_size(source, name):
     )
     # ImageNet's logits of such weights are large; sure of a class, a loss has no gradient.
     state["emotion_head.weight"] *= 0.01
-    # Two images: of one alone, PyTorch 2.13's gradient of CvT is not that of its own loss, as finite
-    # differences of it show.
+    # Two images: of one alone, PyTorch 2.13 has a gradient of CvT that is not its own loss's, as
+    # finite differences of that show.
     expected = reference(source, module, state, train=False, rows=2)
     variables = from_torch(state, TABLES[source](module))
     x, y = map(jnp.asarray, seeded_images(224, rows=2))
