@@ -38,9 +38,7 @@ def pipeline_sides(
 ) -> dict[str, Side]:
     """Both sides; the range of colours is that of waveforms ``x``."""
     decibels = _decibels(kind, x)
-    lowest, highest = (
-        float(end(axis=(1, 2)).mean()) for end in (decibels.min, decibels.max)
-    )
+    lowest, highest = (float(end(axis=(1, 2)).mean()) for end in (decibels.min, decibels.max))
     task = f"pipeline, {kind}"
     gflop = {task: pair.gflop}  # the network's alone
     sides = {"jaxser": _jax_side(pair, kind, task, gflop, (lowest, highest))}
@@ -64,9 +62,7 @@ def _jax_side(
     model = WithImage(front_end, pair.module.clone(parent=None), fixed_range=ends)
     variables = {name: {"network": tree} for name, tree in pair.variables.items()}
     logits = jax.jit(lambda variables, x: model.apply(variables, x, train=False))
-    return Side(
-        jnp.asarray, {task: lambda x: jax.block_until_ready(logits(variables, x))}, gflop
-    )
+    return Side(jnp.asarray, {task: lambda x: jax.block_until_ready(logits(variables, x))}, gflop)
 
 
 def _decibels(kind: str, x: "np.ndarray") -> "np.ndarray":
@@ -82,9 +78,7 @@ def _decibels(kind: str, x: "np.ndarray") -> "np.ndarray":
     return np.stack([librosa.power_to_db(each) for each in powers])
 
 
-def _peer_side(
-    network: Side, kind: str, task: str, gflop: Any, ends: tuple[float, float]
-) -> Side:
+def _peer_side(network: Side, kind: str, task: str, gflop: Any, ends: tuple[float, float]) -> Side:
     import numpy as np
     import torch
     from matplotlib import colormaps

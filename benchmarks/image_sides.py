@@ -149,9 +149,7 @@ def _twin(source: str, module: Any, variables: Any) -> "nn.Module":
     else:
         twin = image_twin(source, module)
         wanted = {key for key in twin.state_dict() if not key.endswith("num_batches_tracked")}
-    twin.load_state_dict(
-        {key: torch.from_numpy(state[key].copy()) for key in wanted}, strict=False
-    )
+    twin.load_state_dict({key: torch.from_numpy(state[key].copy()) for key in wanted}, strict=False)
     return twin.eval()
 
 
@@ -200,7 +198,6 @@ def sides_of(pair: Pair, task: str, setting: Setting) -> dict[str, Side]:
 
 def _jax_side(pair: Pair, task: str, gflop: dict[str, float]) -> Side:
     """Ours; compiled once per shape."""
-    import jax
     import jax.numpy as jnp
 
     makers = {"forward": _jax_forward, "gradient": _jax_gradient, "step": _jax_step}
