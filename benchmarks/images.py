@@ -86,7 +86,10 @@ def measure(
       RuntimeError: logits are apart by more than ``limit``.
     """
     placed = {name: side.place(x) for name, side in sides.items()}
-    first = {name: timed(lambda: side.runs[task](placed[name])) for name, side in sides.items()}
+    first = {
+        name: timed(functools.partial(side.runs[task], placed[name]))
+        for name, side in sides.items()
+    }
     apart: dict[str, float | None] = dict.fromkeys(sides)
     if task != "step":  # which draws other dropouts
         own = _array(first["jaxser"][1], sides["jaxser"])
