@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
@@ -58,6 +59,18 @@ def optimised() -> Iterator[None]:
     yield
     jax.config.update("jax_disable_most_optimizations", before)
     jax.clear_caches()
+
+
+@pytest.fixture
+def usual_signals() -> Iterator[None]:
+    """As a terminal's shell leaves them: it ignores Ctrl-C for what it runs in the background, and
+    ``nohup`` ignores SIGHUP; both are inherited, and commands leave an ignored signal ignored.
+    """
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 CORPORA = Path(

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from untrained_run import make_run
+from tiny_networks import use_tiny_networks
+from untrained_run import make_tiny_run
 
 from jaxser import evaluate
 from jaxser.attacks import ATTACKS, from_parameters
@@ -17,9 +18,14 @@ from jaxser.results.reading import read_rows
 from jaxser.runtime.errors import report_errors
 
 
+@pytest.fixture(autouse=True)
+def tiny_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_tiny_networks(monkeypatch)
+
+
 @pytest.fixture(scope="module")
 def untrained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_run(tmp_path_factory.mktemp("evaluate"))
+    return make_tiny_run(tmp_path_factory.mktemp("evaluate"))
 
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

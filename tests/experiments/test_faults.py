@@ -16,8 +16,8 @@ import pytest
 import yaml
 from faults import Kind, fail_in_turn, faults
 from matplotlib.figure import Figure
-from tiny_networks import Tiny, use_tiny_networks
-from untrained_run import LABELS, make_run, write_corpus
+from tiny_networks import use_tiny_networks
+from untrained_run import LABELS, make_tiny_run, write_corpus
 
 from jaxser import attack, report, sweep, train, transfer, tune
 from jaxser.corpora import AudioSettings, load, prepare
@@ -35,11 +35,10 @@ def tiny_networks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def victim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def victim(tmp_path: Path) -> Path:
     """An untrained run, beside the folder in which writing fails."""
     (tmp_path / "victim").mkdir()
-    monkeypatch.setattr("jaxser.models.build", lambda name, num_classes: Tiny(num_classes))
-    return make_run(tmp_path / "victim")
+    return make_tiny_run(tmp_path / "victim")
 
 
 def rows(folder: Path) -> list[str]:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 from made_rows import columns
-from untrained_run import RATE, make_run
+from tiny_networks import use_tiny_networks
+from untrained_run import RATE, make_tiny_run
 
 from jaxser import attack, report
 from jaxser.results.reading import read_rows
@@ -18,12 +19,19 @@ from jaxser.results.writing import RowWriter
 from jaxser.runtime.errors import report_errors
 
 
+@pytest.fixture(autouse=True)
+def tiny_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_tiny_networks(monkeypatch)
+
+
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Rows of an attack that fools the victim on some utterances, and its adversarial speech."""
-    victim = make_run(tmp_path_factory.mktemp("audio"))
+    victim = make_tiny_run(tmp_path_factory.mktemp("audio"))
     argv = ["--victim", str(victim), "--attack", "deepfool", "--save_wav", "--limit", "4"]
-    assert attack.main(argv) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        use_tiny_networks(patch)
+        assert attack.main(argv) == 0
     return victim / "attacks"
 
 

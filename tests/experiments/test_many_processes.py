@@ -31,12 +31,18 @@ needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a sweep file and, under ``whole``, the rows that one process makes."""
+def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a victim and a sweep file."""
     root = tmp_path_factory.mktemp("many")
-    path = sweep_file(root / "s.yaml", [make_run(root)], attacks=ATTACKS, **SAME_SHAPES)
-    assert sweep.main([str(path), "--out", str(root / "whole")]) == 0
+    sweep_file(root / "s.yaml", [make_run(root)], attacks=ATTACKS, **SAME_SHAPES)
     return root
+
+
+@pytest.fixture(scope="module")
+def made(given: Path) -> Path:
+    """The same with the rows that one process makes, under ``whole``."""
+    assert sweep.main([str(given / "s.yaml"), "--out", str(given / "whole")]) == 0
+    return given
 
 
 def free_port() -> int:
@@ -207,14 +213,14 @@ def test_shares_are_the_whole() -> None:
     ],
 )
 def test_mistakes_are_one_sentence(
-    made: Path, capsys: pytest.CaptureFixture[str], flags: str, words: str
+    given: Path, capsys: pytest.CaptureFixture[str], flags: str, words: str
 ) -> None:
-    argv = [str(made / "s.yaml"), "--out", str(made / "none"), *flags.split()]
+    argv = [str(given / "s.yaml"), "--out", str(given / "none"), *flags.split()]
     assert report_errors(lambda: sweep.main(argv)) == 2
     error = capsys.readouterr().err
     assert words in error
     assert len(error.splitlines()) == 1
-    assert not (made / "none").exists()
+    assert not (given / "none").exists()
 
 
 def test_a_coordinator_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -305,11 +311,11 @@ def test_no_workers_are_none(made: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_without_ray(
-    made: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    given: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from jaxser.experiments import ray_engine
 
     monkeypatch.setattr(ray_engine, "ray", None)
-    argv = [str(made / "s.yaml"), "--out", str(made / "absent"), "--engine", "ray"]
+    argv = [str(given / "s.yaml"), "--out", str(given / "absent"), "--engine", "ray"]
     assert report_errors(lambda: sweep.main(argv)) == 2
     assert "jaxser[ray]" in capsys.readouterr().err

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
-from tiny_networks import Tiny, use_tiny_networks
-from untrained_run import make_run
+from tiny_networks import use_tiny_networks
+from untrained_run import make_tiny_run
 
 from jaxser import attack, evaluate, sweep, transfer
 from jaxser.experiments import attack as attacking
@@ -23,9 +23,7 @@ Send = Callable[[signal.Signals], None]
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jaxser.models.build", lambda name, num_classes: Tiny(num_classes))
-        return make_run(tmp_path_factory.mktemp("stopping"))
+    return make_tiny_run(tmp_path_factory.mktemp("stopping"))
 
 
 @pytest.fixture
@@ -67,6 +65,7 @@ def commands(victim: Path, root: Path) -> dict[str, tuple[Callable[[list[str]], 
     }
 
 
+@pytest.mark.usefixtures("usual_signals")
 @pytest.mark.parametrize(
     ("name", "number"),
     [

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 import soundfile
 import yaml
-from untrained_run import make_run
+from tiny_networks import use_tiny_networks
+from untrained_run import make_run, make_tiny_run
 
 import jaxser
 from jaxser import attack, sweep
@@ -33,8 +34,15 @@ EPSILONS = [0.001, 0.05]
 
 
 @pytest.fixture(scope="module")
-def victim(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_run(tmp_path_factory.mktemp("sweep"))
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_run(tmp_path_factory.mktemp("sweep"))
+
+
+@pytest.fixture
+def victim(made: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run whose network compiles at once; other processes cannot load it."""
+    use_tiny_networks(monkeypatch)
+    return made
 
 
 def sweep_file(path: Path, runs: list[Path], **changes: Any) -> Path:
@@ -249,8 +257,9 @@ def test_a_folder_in_use_is_left_alone(
 
 
 @pytest.mark.long
-def test_a_killed_sweep_ends_as_one_that_was_not(victim: Path, tmp_path: Path) -> None:
+def test_a_killed_sweep_ends_as_one_that_was_not(tmp_path: Path) -> None:
     """SIGKILL while rows are being made, twice, and once between two streams."""
+    victim = make_run(tmp_path)
     attacks = ["fgsm", {"name": "slow", "attack": "pgd", "parameters": {"steps": 300}}, "noise"]
     whole = sweep_file(tmp_path / "whole.yaml", [victim], attacks=attacks)
     assert sweep.main([str(whole), "--out", str(tmp_path / "whole")]) == 0

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from untrained_run import make_run
+from untrained_run import make_tiny_run
 
 from jaxser import transfer
 from jaxser.attacks import ATTACKS, from_parameters
@@ -20,7 +20,7 @@ TABLES = Path(__file__).resolve().parents[2] / "configs" / "tables"
 
 @pytest.fixture(scope="module")
 def threat(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_run(tmp_path_factory.mktemp("transfer"))
+    return make_tiny_run(tmp_path_factory.mktemp("transfer"))
 
 
 def table_file(path: Path, **changes: object) -> Path:

@@ -117,15 +117,20 @@ def test_golden_outputs(seeded, train):
 
 def test_rows_do_not_see_each_other(seeded):
     _, model, variables = seeded
-    x, _ = seeded_batch()
-    apply = jax.jit(lambda x: model.apply(variables, x, train=False))
-    gradient = jax.jit(jax.grad(lambda x: model.apply(variables, x, train=False)[0, 2]))
-    together = apply(x)
-    np.testing.assert_array_equal(together[0], apply(x * jnp.array([1, 0, 9.0])[:, None])[0])
+    x, y = map(jnp.asarray, seeded_batch())
+
+    def run(x, y=y):
+        return logits_and_gradients(model, variables, x, y, False)[:2]
+
+    together, gradients = run(x)
+    among_others = run(x * jnp.array([1, 0, 9.0])[:, None])
+    np.testing.assert_array_equal(together[0], among_others[0][0])
+    np.testing.assert_array_equal(gradients[0], among_others[1][0])
+    assert (gradients[2] != among_others[1][2]).any()
     # Some processors' products add up in another order at another row of the batch.
-    np.testing.assert_allclose(together[::-1], apply(x[::-1]), atol=1e-6)
-    np.testing.assert_allclose(together[1:2], apply(x[1:2]), atol=1e-5)
-    np.testing.assert_array_equal(gradient(x)[1:], 0.0)
+    np.testing.assert_allclose(together[::-1], run(x[::-1], y[::-1])[0], atol=1e-6)
+    alone = jax.jit(functools.partial(model.apply, train=False))(variables, x[1:2])
+    np.testing.assert_allclose(together[1:2], alone, atol=1e-5)
 
 
 @pytest.mark.long
@@ -155,16 +160,10 @@ def test_two_devices_give_the_same_gradients(seeded):
 @pytest.mark.parametrize("train", [False, True])
 def test_silence_gives_finite_logits_and_gradients(seeded, train):
     _, model, variables = seeded
-    x = jnp.zeros((2, 2000)).at[1].set(0.3)
-
-    def loss(params, x):
-        logits, _ = model.apply(
-            {**variables, "params": params}, x, train=train, mutable=["batch_stats"]
-        )
-        return (logits**2).sum()
-
-    value, gradients = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(variables["params"], x)
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((value, gradients)))
+    x, y = map(jnp.asarray, seeded_batch())
+    x = jnp.zeros(x.shape).at[1].set(0.3)
+    found = logits_and_gradients(model, variables, x, y, train)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
 
 
 @pytest.mark.parametrize(("name", "samples"), [("emo18", 731), ("zhao19", 256)])
@@ -187,17 +186,11 @@ def test_a_wrong_rank_is_refused():
 def test_bfloat16_computes_close_and_answers_in_float32(seeded):
     name, model, variables = seeded
     half = models.build(name, CLASSES, dtype="bfloat16")
-    x, _ = seeded_batch()
-
-    @functools.partial(jax.jit, static_argnums=0)
-    def run(model, x):
-        return model.apply(variables, x, train=True, mutable=["batch_stats"])
-
-    logits, updated = run(half, x)
-    exact, _ = run(model, x)
+    x, y = map(jnp.asarray, seeded_batch())
+    logits, gradient, _, updated = logits_and_gradients(half, variables, x, y, True)
+    exact = logits_and_gradients(model, variables, x, y, True)[0]
     assert logits.dtype == jnp.float32
     assert {leaf.dtype for leaf in jax.tree.leaves(updated)} == {jnp.dtype("float32")}
     np.testing.assert_allclose(logits, exact, atol=0.1)
     assert np.abs(logits - exact).max() > 1e-6  # it does compute in half precision
-    gradient = jax.jit(jax.grad(lambda x: half.apply(variables, x, train=False).sum()))(x)
     assert np.isfinite(gradient).all()

@@ -25,6 +25,11 @@ def variables():
     return jax.tree.map(jnp.asarray, from_torch(seeded_state(), cnn_lstm_table()))
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def evaluated(model, variables, x):
+    return model.apply(variables, x, train=False)
+
+
 def drawn(model, x):
     """Variables of the usual sizes, without a program for each."""
     init = functools.partial(model.init, train=False)
@@ -119,7 +124,7 @@ def test_evaluation_in_another_order_and_in_pieces(cells, monkeypatch):
         found = features_as_trained(variables, x.reshape(6, 29, 34))
         return found.reshape(3, 2, *found.shape[1:])
 
-    features = expected(variables, x)
+    features = jax.jit(expected)(variables, x)
     np.testing.assert_allclose(jax.jit(ours)(variables, x), features, atol=1e-5)
     weights = jax.random.normal(jax.random.key(2), features.shape)
     gradients = [
@@ -165,9 +170,8 @@ def test_too_small_a_spectrogram_is_refused():
 
 
 def test_rows_do_not_see_each_other_in_evaluation(variables):
-    model = models.build("cnn_lstm", CLASSES)
+    apply = functools.partial(evaluated, models.build("cnn_lstm", CLASSES), variables)
     x, _ = seeded_batch()
-    apply = jax.jit(lambda x: model.apply(variables, x, train=False))
     np.testing.assert_allclose(apply(x)[::-1], apply(x[::-1]), atol=1e-6)
     np.testing.assert_allclose(apply(x)[:1], apply(x[:1]), atol=1e-5)
 
@@ -175,9 +179,9 @@ def test_rows_do_not_see_each_other_in_evaluation(variables):
 def test_bfloat16_answers_in_float32(variables):
     half = models.build("cnn_lstm", CLASSES, dtype="bfloat16")
     x, _ = seeded_batch()
-    logits = half.apply(variables, x, train=False)
+    logits = evaluated(half, variables, x)
     assert logits.dtype == jnp.float32
-    exact = models.build("cnn_lstm", CLASSES).apply(variables, x, train=False)
+    exact = evaluated(models.build("cnn_lstm", CLASSES), variables, x)
     np.testing.assert_allclose(logits, exact, atol=0.2)
     assert np.abs(logits - exact).max() > 1e-6
 
@@ -224,11 +228,11 @@ def test_changed_cells_do_what_a_forward_pass_says(
         copies = jnp.asarray(copies.reshape(12, frames, mels))
 
         @jax.jit
-        def local(x, index, values):
+        def local(variables, x, index, values):
             encoding = model.apply(variables, x, method="encode")
             return model.apply(variables, x, encoding, index, values, method="logits_at")
 
-        found = local(x, jnp.asarray(index), jnp.asarray(values[..., None]))
+        found = local(variables, x, jnp.asarray(index), jnp.asarray(values[..., None]))
         logits = jax.jit(functools.partial(model.apply, train=False))
         expected = logits(variables, copies).reshape(found.shape)
         np.testing.assert_allclose(found, expected, rtol=0, atol=atol)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from model_gradients import distance, logits_and_gradients
+from short_and_long import short_and_long
 
 from jaxser import models
 from jaxser.models import cvt
@@ -53,11 +54,11 @@ def seeded(source):
 
 
 def logits_of(module, variables):
-    x = jnp.asarray(seeded_images(module.image_size)[0])
-    return np.asarray(jax.jit(functools.partial(module.apply, train=False))(variables, x))
+    x, y = map(jnp.asarray, seeded_images(module.image_size))
+    return logits_and_gradients(module, variables, x, y, train=False)[0]
 
 
-@pytest.mark.parametrize("name", COUNTS)
+@pytest.mark.parametrize("name", short_and_long(COUNTS, ["cvt-13", "levit-128s", "levit-256"]))
 def test_parameter_count(name):
     assert models.input_of(name) == "image"
     init = functools.partial(models.build(name, 7).init, train=False)
@@ -122,7 +123,10 @@ def test_golden_images_tell_the_scores_divisors_apart():
 def test_golden_images_tell_epsilons_apart(monkeypatch):
     """The 1e-12 of a ``config.json`` is not what transformers computes with."""
     monkeypatch.setattr(cvt, "_NORM_EPSILON", 1e-12)
-    assert far_from_golden(of_cvt())
+    module = module_of("hugging_face_cvt")
+    x = jnp.asarray(seeded_images(module.image_size)[0])
+    evaluate = jax.jit(functools.partial(module.apply, train=False))
+    assert far_from_golden(np.asarray(evaluate(seeded("hugging_face_cvt"), x)))
 
 
 def test_quick_gelu_is_a_field():
@@ -159,8 +163,9 @@ def test_a_dropped_path_leaves_the_residual():
         apply = functools.partial(module.apply, train=True, mutable=["batch_stats"], rngs=rngs)
         return jax.jit(apply)(variables, x)[0]
 
-    np.testing.assert_allclose(trained(dropping), trained(short), atol=1e-5)
-    assert np.abs(trained(whole) - trained(short)).max() > 1e-3
+    shorter = trained(short)
+    np.testing.assert_allclose(trained(dropping), shorter, atol=1e-5)
+    assert np.abs(trained(whole) - shorter).max() > 1e-3
     np.testing.assert_array_equal(logits_of(dropping, variables), logits_of(whole, variables))
 
 
@@ -179,14 +184,15 @@ def test_levit_drops_residual_branches_and_nothing_else():
         for name, part in variables["params"].items()
     }
 
+    @functools.partial(jax.jit, static_argnums=0)
     def trained(rate, params):
-        apply = functools.partial(
-            module.clone(drop_path=rate).apply,
+        return module.clone(drop_path=rate).apply(
+            {**variables, "params": params},
+            x,
             train=True,
             mutable=["batch_stats"],
             rngs={"dropout": jax.random.key(0)},
-        )
-        return jax.jit(apply)({**variables, "params": params}, x)[0]
+        )[0]
 
     dropped = trained(module.drop_path, variables["params"])
     np.testing.assert_allclose(dropped, trained(0.0, params), atol=1e-5)

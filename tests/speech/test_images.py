@@ -1,5 +1,6 @@
 """Images of spectrograms against librosa and matplotlib, and the gradient through all of it."""
 
+import functools
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -85,7 +86,7 @@ def test_librosa_and_matplotlib_draw_the_same(kind: str) -> None:
         assert np.percentile(apart, 99) < 0.5 / (highest - lowest)
     else:
         np.testing.assert_allclose(found, expected, atol=1e-4)
-    drawn = np.asarray(image.colours(image.levels(jnp.asarray(x), lowest, highest)))
+    drawn = np.asarray(image.colours(jax.jit(image.levels)(x, lowest, highest)))
     levels = np.clip(found, 0, 1)
     same = matplotlib.colormaps["jet"](levels)[..., :3]
     # Beside the edges of the table's entries, where two programs may round a level two ways.
@@ -119,28 +120,35 @@ def test_the_gradient_through_all_is_that_of_finite_differences(options: dict[st
     image = SpectrogramImage(Spectrogram(**options), samples=300, size=14, colour_map="continuous")
     rng = np.random.default_rng(1)
     with jax.enable_x64():
-        x = jnp.asarray(rng.normal(0, 0.1, (1, 300)))
-        decibels = image.decibels(x)
+        x = rng.normal(0, 0.1, (1, 300))
+        decibels = jax.jit(image.decibels)(x)
         # Some cells are beyond either end.
         middle, half = float(decibels.mean()), 1.5 * float(decibels.std())
-        weights = jnp.asarray(rng.normal(size=(1, 14, 14, 3)))
+        weights = rng.normal(size=(1, 14, 14, 3))
 
-        @jax.jit
-        def total(x: jax.Array) -> jax.Array:
+        @functools.partial(jax.jit, static_argnums=0)
+        def total_of(image: SpectrogramImage, x: jax.Array) -> jax.Array:
             return (weights * image(x, middle - half, middle + half)).sum()
 
-        share = clipped_share(image.unclipped(x, middle - half, middle + half))
+        total = functools.partial(total_of, image)
+
+        @jax.jit
+        def share_and_gradient(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+            levels = image.unclipped(x, middle - half, middle + half)
+            return clipped_share(levels), jax.grad(total)(x)
+
+        share, (gradient,) = map(np.asarray, share_and_gradient(x))
         assert 0.005 < share[0] < 0.3
-        gradient = np.asarray(jax.jit(jax.grad(total))(x))[0]
         step = 1e-7
         for i in rng.choice(300, 12, replace=False):
-            moved = jnp.zeros_like(x).at[0, i].set(step)
-            expected = float((total(x + moved) - total(x - moved)) / (2 * step))
+            moved = np.zeros(x.shape)
+            moved[0, i] = step
+            expected = (float(total(x + moved)) - float(total(x - moved))) / (2 * step)
             # A cell that crosses a corner of the colours within a step has two slopes.
             assert gradient[i] == pytest.approx(expected, rel=1e-4, abs=1e-5 * abs(gradient).max())
         # The table's gradient is the continuous form's.
         table = SpectrogramImage(image.spectrogram, 300, 14)
-        other = jax.grad(lambda x: (weights * table(x, middle - half, middle + half)).sum())(x)
+        other = jax.jit(jax.grad(functools.partial(total_of, table)))(x)
         np.testing.assert_allclose(other[0], gradient, atol=1e-9 * np.abs(gradient).max())
 
 
@@ -158,11 +166,18 @@ def test_other_sizes_are_resized_on_both_sides() -> None:
 def test_silence_is_the_first_colour_and_has_a_finite_gradient() -> None:
     image = SpectrogramImage(Spectrogram(**SMALL[0]), samples=300, size=14)
     x = jnp.zeros((2, 300))
-    drawn, pull_back = jax.vjp(lambda x: image(x, -80.0, 0.0), x)
+
+    @jax.jit
+    def drawn_and_gradient(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        drawn, pull_back = jax.vjp(lambda x: image(x, -80.0, 0.0), x)
+        return drawn, pull_back(jnp.ones_like(drawn))[0]
+
+    drawn, gradient = drawn_and_gradient(x)
     np.testing.assert_array_equal(drawn, np.broadcast_to(jet(jnp.zeros(())), drawn.shape))
-    assert np.isfinite(pull_back(jnp.ones_like(drawn))[0]).all()
-    np.testing.assert_array_equal(clipped_share(image.unclipped(x, -80.0, 0.0)), 1.0)
-    np.testing.assert_array_equal(clipped_share(image.unclipped(x, -100.0, 0.0)), 0.0)
+    assert np.isfinite(gradient).all()
+    share = jax.jit(lambda lowest: clipped_share(image.unclipped(x, lowest, 0.0)))
+    np.testing.assert_array_equal(share(-80.0), 1.0)
+    np.testing.assert_array_equal(share(-100.0), 0.0)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Logits, gradients and statistics of a module, for the tests that hold it to PyTorch's."""
 
+import functools
 from typing import Any
 
 import jax
@@ -14,20 +15,24 @@ def logits_and_gradients(
 
     The gradients are those of the mean cross-entropy.
     """
-
-    @jax.jit
-    def run(params: Any, x: Any) -> Any:
-        def loss(params: Any, x: Any) -> Any:
-            logits, updated = model.apply(
-                {**variables, "params": params}, x, train=train, mutable=["batch_stats"]
-            )
-            losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)
-            return losses.mean(), (logits, updated.get("batch_stats", {}))
-
-        return jax.grad(loss, argnums=(0, 1), has_aux=True)(params, x)
-
-    (by_params, by_input), (logits, stats) = run(variables["params"], x)
+    others = {name: variables[name] for name in variables if name != "params"}
+    (by_params, by_input), (logits, stats) = _run(
+        variables["params"], x, others, y, model=model, train=train
+    )
     return jax.tree.map(np.asarray, (logits, by_input, by_params, stats))
+
+
+# One program for all tests of a module; weights that it closed over would be folded into it.
+@functools.partial(jax.jit, static_argnames=("model", "train"))
+def _run(params: Any, x: Any, others: Any, y: Any, *, model: Any, train: bool) -> Any:
+    def loss(params: Any, x: Any) -> Any:
+        logits, updated = model.apply(
+            {**others, "params": params}, x, train=train, mutable=["batch_stats"]
+        )
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)
+        return losses.mean(), (logits, updated.get("batch_stats", {}))
+
+    return jax.grad(loss, argnums=(0, 1), has_aux=True)(params, x)
 
 
 def distance(a: np.ndarray, b: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""A run folder with an untrained Emo18 on a small CSV corpus, as training would leave it."""
+"""A run folder with an untrained network on a small CSV corpus, as training would leave it."""
 
 import functools
 import json
@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import soundfile
 import yaml
+from flax import linen as nn
+from tiny_networks import Tiny
 
 from jaxser import models
 from jaxser.config import CorpusConfig, TrainConfig, to_mapping
@@ -19,8 +21,12 @@ LABELS = ("anger", "joy", "sadness")
 RATE, SECONDS = 8_000, 0.25
 
 
-def make_run(root: Path) -> Path:
-    """``root/run``, with its speech in ``root/speech``: six test utterances."""
+def make_run(root: Path, model: nn.Module | None = None, scale: float = 0.1) -> Path:
+    """``root/run``, with its speech in ``root/speech``: six test utterances.
+
+    The network is an Emo18, which any process can load, unless ``model`` is given; ``scale`` is
+    the standard deviation of its weights.
+    """
     write_corpus(root / "speech", LABELS)
     config = TrainConfig(
         out=root / "run",
@@ -34,11 +40,12 @@ def make_run(root: Path) -> Path:
         ),
     )
     prepared = select(config.corpus)
-    model = models.build("emo18", num_classes=len(LABELS))
+    if model is None:
+        model = models.build("emo18", num_classes=len(LABELS))
     x = jnp.zeros((1, config.corpus.num_samples))
     shapes = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), x)
     rng = np.random.default_rng(0)
-    weights = jax.tree.map(lambda s: rng.normal(0, 0.1, s.shape).astype(s.dtype), shapes)
+    weights = jax.tree.map(lambda s: rng.normal(0, scale, s.shape).astype(s.dtype), shapes)
     variables = {**weights, "batch_stats": jax.tree.map(np.abs, weights["batch_stats"])}
     checkpoints = Checkpoints(root / "run" / "checkpoints")
     checkpoints.save_best(1, variables)
@@ -50,6 +57,11 @@ def make_run(root: Path) -> Path:
     (root / "run" / "run.json").write_text(json.dumps(facts))
     (root / "run" / "config.yaml").write_text(yaml.safe_dump(to_mapping(config)))
     return root / "run"
+
+
+def make_tiny_run(root: Path) -> Path:
+    """The same with a network that compiles at once, to be loaded under ``use_tiny_networks``."""
+    return make_run(root, Tiny(len(LABELS)), scale=1.0)
 
 
 def write_corpus(folder: Path, labels: tuple[str, ...]) -> None:

@@ -21,18 +21,22 @@ def reference(x, kernel):
 @pytest.mark.parametrize(("window", "stride"), [(4, 2), (2, 2), (2, 1), (3, 3)])
 @pytest.mark.parametrize("size", [11, 12])
 def test_max_pool_is_flax_max_pool(window, stride, size):
-    y = jax.random.normal(jax.random.key(0), (2, size, size + 1, 3))
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=(2, size, size + 1, 3)).astype(np.float32)
 
     def theirs(y):
         return nn.max_pool(y, (window, window), (stride, stride))
 
-    np.testing.assert_array_equal(max_pool(y, window, stride), theirs(y))
-    weights = jax.random.normal(jax.random.key(1), theirs(y).shape)
-    ours, flax = (
-        jax.grad(lambda y, pool=pool: (pool(y) * weights).sum())(y)
-        for pool in (lambda y: max_pool(y, window, stride), theirs)
-    )
-    np.testing.assert_allclose(ours, flax, atol=1e-5)
+    weights = rng.normal(size=jax.eval_shape(theirs, y).shape).astype(np.float32)
+
+    @jax.jit
+    def both(y):
+        ours, flax = (jax.vjp(pool, y) for pool in (lambda y: max_pool(y, window, stride), theirs))
+        return (ours[0], *ours[1](weights)), (flax[0], *flax[1](weights))
+
+    (ours, our_gradient), (flax, flax_gradient) = both(y)
+    np.testing.assert_array_equal(ours, flax)
+    np.testing.assert_allclose(our_gradient, flax_gradient, atol=1e-5)
 
 
 def test_the_first_of_equal_maxima_has_the_gradient():
@@ -64,15 +68,20 @@ def test_a_convolution_in_a_loop_has_the_gradients_of_one(shape):
 
 @pytest.mark.parametrize("shape", [(2, 9, 13, 1), (1, 6, 12, 2), (2, 5, 8, 1)])
 def test_the_convolution_of_few_channels_is_a_convolution(shape):
-    x = jax.random.normal(jax.random.key(0), shape)
-    kernel = jax.random.normal(jax.random.key(1), (5, 3, shape[3], 4))
-
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=shape).astype(np.float32)
+    kernel = rng.normal(size=(5, 3, shape[3], 4)).astype(np.float32)
     expected = reference(x, kernel)
-    np.testing.assert_allclose(few_channel_conv(x, kernel), expected, atol=1e-5)
-    weights = jax.random.normal(jax.random.key(2), expected.shape)
-    for argnums in (0, 1, (0, 1)):
-        ours, xla_s = (
-            jax.grad(lambda x, k, f=f: (f(x, k) * weights).sum(), argnums)(x, kernel)
-            for f in (few_channel_conv, convolve)
-        )
-        jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-4), ours, xla_s)
+    weights = rng.normal(size=expected.shape).astype(np.float32)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def everything(conv, x, kernel):
+        def total(x, kernel):
+            return (conv(x, kernel) * weights).sum()
+
+        gradients = [jax.grad(total, argnums)(x, kernel) for argnums in (0, 1, (0, 1))]
+        return conv(x, kernel), gradients
+
+    (output, ours), (_, xla_s) = (everything(f, x, kernel) for f in (few_channel_conv, convolve))
+    np.testing.assert_allclose(output, expected, atol=1e-5)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-4), ours, xla_s)
