@@ -66,8 +66,13 @@ def test_winograd_s_form_at_widths_that_fill_its_tiles_or_do_not(size, padding, 
 
 def test_each_form_is_taken_where_it_is_faster(monkeypatch):
     taken = []
+
+    def noted(x, kernel, *_, name):
+        taken.append(name)
+        return jnp.zeros((*x.shape[:3], kernel.shape[-1]), x.dtype)
+
     for name in ("_xla_conv", "_mixed_conv", "winograd_conv_2d"):
-        monkeypatch.setattr(forms, name, lambda x, *_, name=name: taken.append(name) or x)
+        monkeypatch.setattr(forms, name, functools.partial(noted, name=name))
 
     def form(channels, features, stride=1, size=3, dtype="float32"):
         kernel = jnp.zeros((size, size, channels, features), dtype)
