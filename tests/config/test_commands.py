@@ -116,13 +116,13 @@ def test_an_unknown_flag_is_one_sentence_with_the_nearest_name(
         (["sweep", "a", "--limit", "x"], "argument --limit: invalid int value: 'x'; see jaxser"),
         (["report", "a", "--audio"], "argument --audio: expected one argument; see jaxser report"),
         (["transfer", "a", "--threat", "b"], "required: --victim; see jaxser transfer --help."),
-        (["evaluate", "a"], "required: --victim; see jaxser evaluate --help."),
+        (["evaluate"], "required: TABLE.yaml; see jaxser evaluate --help."),
         (["export", "a"], "required: OUT; see jaxser export --help."),
         (["corpora"], "required: COMMAND; see jaxser corpora --help."),
         (["corpora", "check", "csv"], "required: ROOT; see jaxser corpora check --help."),
         (["train", "a.yaml", "b.yaml"], "unexpected argument 'b.yaml'; see jaxser train --help."),
         (["atack"], "there is no command 'atack'; did you mean 'attack'?"),
-        (["x"], "there is no command 'x'; valid names are attack, corpora, evaluate, export, "),
+        (["x"], "there is no command 'x'; valid names are attack, corpora, evaluate, explain, "),
     ],
 )
 def test_a_wrong_command_line_is_one_sentence_and_status_2(
@@ -214,7 +214,10 @@ def test_help_names_the_command_as_it_was_typed(
         ("tune", "the search:, what every trial trains:"),
         ("sweep", "most used:, several processes:, Ray:"),
         ("report", "most used:, beside papers and peers:, to listen to:"),
-        ("evaluate", "most used:, how it runs:"),
+        (
+            "evaluate",
+            "most used:, tables whose victims are trained where they are missing:, how it runs:",
+        ),
         ("transfer", "most used:, which speech, and how it runs:"),
         ("corpora prepare", "the waveforms:, the files:"),
     ],
