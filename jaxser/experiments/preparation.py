@@ -173,7 +173,10 @@ def _notes_on_bounds(config: AttackCommandConfig, speech: Speech, bounds: Bounds
 
 def _shown(config: AttackCommandConfig, speech: Speech) -> tuple[int, ...]:
     """Places of the utterances to be shown, among those that are attacked."""
-    for name, asked in (("--show", config.show), ("--stoi", config.stoi)):
+    heard = [("--show", config.show), ("--stoi", config.stoi)]
+    if config.domain != "features":  # which librosa's inverse turns into speech
+        heard.append(("--save_wav", config.save_wav))
+    for name, asked in heard:
         if asked and config.domain != "waveform":
             raise UsageError(f"{name} is of speech; leave it out with --domain {config.domain}.")
     ids = [utterance.id for utterance in speech.utterances]

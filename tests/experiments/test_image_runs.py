@@ -101,6 +101,8 @@ def test_the_map_of_the_last_layer_is_written_with_its_points(run, capsys):
 
 
 def test_what_cannot_be_attacked_or_trained_is_one_sentence(run, speech, network, tmp_path):
+    with pytest.raises(UsageError, match="--save_wav is of speech; leave it out with --domain im"):
+        attack.main(["--victim", str(run), "--domain", "image", "--save_wav", "--attack", "fgsm"])
     with pytest.raises(UsageError, match="no features to attack; use the domain waveform or"):
         attack.main(["--victim", str(run), "--domain", "features", "--attack", "fgsm"])
     common = ["--out", str(tmp_path / "new"), "--corpus.root", str(speech), *FLAGS]
