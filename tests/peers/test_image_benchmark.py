@@ -1,6 +1,7 @@
 """The benchmark of image victims: both sides have the same weights, and what differs is refused."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
 
-SMALL = {
+SMALL: dict[str, dict[str, Any]] = {
     "alexnet": {"image_size": 63, "channels": (4, 6, 5, 4, 6), "hidden": 8},
     "vit-b16": {"image_size": 16, "width": 8, "depth": 1, "heads": 2, "mlp": 8, "patch": 8},
     "echim_cnn_lstm": {"image_size": 32, "channels": (3, 4), "units": 4, "hidden": 6},
@@ -39,6 +40,7 @@ def test_sides_agree_in_every_task(name: str) -> None:
         assert own.ratios == [1.0]
         assert peer.ratios == [own.rows_per_s[0] / peer.rows_per_s[0]]
         if task != "step":
+            assert peer.apart is not None
             assert 0 < peer.apart < 1e-4
 
 
@@ -79,11 +81,12 @@ def test_a_pipeline_has_the_same_logits() -> None:
         told = f"pipeline, {kind}"
         own, peer = measure("alexnet", told, sides, x, pairs=1, limit=0.05)
         assert (own.side, peer.side) == ("jaxser", "librosa, matplotlib, torch")
+        assert peer.apart is not None
         assert 0 < peer.apart < 0.05
 
 
 def test_the_page_has_the_command_and_a_line() -> None:
-    rows = {"gflop_per_row": 2.0, "first_s": 3.0, "ratios": [1.0], "batch": 8}
+    rows: dict[str, Any] = {"gflop_per_row": 2.0, "first_s": 3.0, "ratios": [1.0], "batch": 8}
     measured = [
         Measured("alexnet", "forward", side, rows_per_s=[rate], apart=0.0, **rows).__dict__
         for side, rate in (("jaxser", 6.0), ("torch compiled", 3.0))
