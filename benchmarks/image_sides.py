@@ -195,7 +195,7 @@ def _of_transformers(source: str, module: Any, state: Mapping[str, "np.ndarray"]
         held[f"{key.removesuffix('running_mean')}num_batches_tracked"] = np.zeros((), np.int64)
     with tempfile.TemporaryDirectory() as folder:
         config.save_pretrained(folder)
-        contiguous = {key: np.ascontiguousarray(a) for key, a in held.items()}
+        contiguous = {key: np.array(a, order="C") for key, a in held.items()}
         save_file(contiguous, Path(folder) / "model.safetensors", metadata={"format": "pt"})
         network: nn.Module = getattr(transformers, classes[source]).from_pretrained(folder)
     return network
