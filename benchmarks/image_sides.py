@@ -11,13 +11,14 @@ import copy
 import dataclasses
 import functools
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.generator_sides import Run, Side
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import nn
 
 __all__ = ["CLASSES", "VICTIMS", "Pair", "Setting", "draw", "sides_of"]
@@ -116,7 +117,6 @@ def _drawn_by_torch(module: Any) -> tuple[Any, "nn.Module"]:
 def _twin(source: str, module: Any, variables: Any) -> "nn.Module":
     import torch
 
-    from benchmarks.foundation import import_transformers
     from benchmarks.image_twins import Normalised, image_twin
     from jaxser.victims.key_tables import cvt, image_cnns, levit, vit
     from jaxser.victims.key_tables.entries import to_torch
@@ -130,27 +130,75 @@ def _twin(source: str, module: Any, variables: Any) -> "nn.Module":
     }
     state = to_torch(variables, tables[source](module))
     if source.startswith("hugging_face"):
-        # By way of a folder: in memory transformers has other names than in files.
-        from jaxser.victims.image_checkpoints.writing import write_image_checkpoint
-
-        transformers = import_transformers()
-        classes = {
-            "hugging_face_cvt": "CvtForImageClassification",
-            "hugging_face_vit": "ViTForImageClassification",
-            "hugging_face_levit": "LevitForImageClassificationWithTeacher",
-        }
-        with tempfile.TemporaryDirectory() as folder:
-            labels = [f"class{i}" for i in range(CLASSES)]
-            write_image_checkpoint(module, variables, labels, Path(folder) / "model")
-            of_transformers = getattr(transformers, classes[source])
-            network = of_transformers.from_pretrained(Path(folder) / "model")
-        twin: nn.Module = Normalised(network, module)
+        twin: nn.Module = Normalised(_of_transformers(source, module, state), module)
         wanted = {"emotion_head.weight", "emotion_head.bias"}
     else:
         twin = image_twin(source, module)
         wanted = {key for key in twin.state_dict() if not key.endswith("num_batches_tracked")}
     twin.load_state_dict({key: torch.from_numpy(state[key].copy()) for key in wanted}, strict=False)
     return twin.eval()
+
+
+def _of_transformers(source: str, module: Any, state: Mapping[str, "np.ndarray"]) -> "nn.Module":
+    """The network up to ImageNet's logits, by way of a folder: in memory its keys are others.
+
+    :mod:`jaxser.victims.image_checkpoints` writes such folders too, but needs more packages than
+    the machines with GPUs may have.
+    """
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    from benchmarks.foundation import import_transformers
+
+    transformers = import_transformers()
+    stages = len(module.widths) if source != "hugging_face_vit" else 0
+    configs: dict[str, Callable[[], Any]] = {
+        "hugging_face_vit": lambda: transformers.ViTConfig(
+            hidden_size=module.width,
+            num_hidden_layers=module.depth,
+            num_attention_heads=module.heads,
+            intermediate_size=module.mlp,
+            image_size=module.image_size,
+            patch_size=module.patch,
+            layer_norm_eps=module.norm_eps,
+            hidden_dropout_prob=module.dropout,
+            attention_probs_dropout_prob=module.attention_dropout,
+        ),
+        "hugging_face_cvt": lambda: transformers.CvtConfig(
+            embed_dim=module.widths,
+            depth=module.depths,
+            num_heads=module.heads,
+            mlp_ratio=module.mlp_ratios,
+            drop_rate=(module.dropout,) * stages,
+            attention_drop_rate=(module.attention_dropout,) * stages,
+            drop_path_rate=module.drop_path,
+        ),
+        "hugging_face_levit": lambda: transformers.LevitConfig(
+            image_size=module.image_size,
+            hidden_sizes=module.widths,
+            depths=module.depths,
+            num_attention_heads=module.heads,
+            key_dim=(module.key_size,) * stages,
+            attention_ratio=(module.value_ratio,) * stages,
+            mlp_ratio=(module.mlp_ratio,) * stages,
+        ),
+    }
+    classes = {
+        "hugging_face_vit": "ViTForImageClassification",
+        "hugging_face_cvt": "CvtForImageClassification",
+        "hugging_face_levit": "LevitForImageClassificationWithTeacher",
+    }
+    config = configs[source]()
+    config.num_labels = module.imagenet_classes
+    held = {key: a for key, a in state.items() if not key.startswith("emotion_head")}
+    for key in [key for key in held if key.endswith(".running_mean")]:
+        held[f"{key.removesuffix('running_mean')}num_batches_tracked"] = np.zeros((), np.int64)
+    with tempfile.TemporaryDirectory() as folder:
+        config.save_pretrained(folder)
+        contiguous = {key: np.array(a, order="C") for key, a in held.items()}
+        save_file(contiguous, Path(folder) / "model.safetensors", metadata={"format": "pt"})
+        network: nn.Module = getattr(transformers, classes[source]).from_pretrained(folder)
+    return network
 
 
 def _gflop(twin: "nn.Module", module: Any) -> float:

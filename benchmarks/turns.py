@@ -19,19 +19,24 @@ Side = TypeVar("Side")
 Result = TypeVar("Result")
 
 
-def timed(run: Callable[[], Result]) -> tuple[float, Result]:
+Clock = Callable[[], float]
+
+
+def timed(run: Callable[[], Result], clock: Clock = time.perf_counter) -> tuple[float, Result]:
     """Seconds of one call, and what it returned."""
-    start = time.perf_counter()
+    start = clock()
     result = run()
-    return time.perf_counter() - start, result
+    return clock() - start, result
 
 
-def seconds_of(run: Callable[[Any], Any], x: Any) -> float:
+def seconds_of(run: Callable[[Any], Any], x: Any, clock: Clock = time.perf_counter) -> float:
     """Of one call."""
-    return timed(lambda: run(x))[0]
+    return timed(lambda: run(x), clock)[0]
 
 
-def rows_per_second(run: Callable[[Any], Any], x: Any, at_least: float = 0.0) -> float:
+def rows_per_second(
+    run: Callable[[Any], Any], x: Any, at_least: float = 0.0, clock: Clock = time.perf_counter
+) -> float:
     """Of calls with all rows of ``x``, after one that is not counted.
 
     Memory that a side gave back while the other had its turn has to be mapped anew, which a virtual
@@ -41,11 +46,12 @@ def rows_per_second(run: Callable[[Any], Any], x: Any, at_least: float = 0.0) ->
       run: does the work for a batch, to the end.
       x: the batch.
       at_least: seconds to go on for; one call is counted in any case.
+      clock: seconds since some time, of the wall by default.
     """
     run(x)
     calls, spent = 0, 0.0
     while not calls or spent < at_least:
-        spent += seconds_of(run, x)
+        spent += seconds_of(run, x, clock)
         calls += 1
     return calls * len(x) / spent
 

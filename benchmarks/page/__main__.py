@@ -21,6 +21,7 @@ from benchmarks.page.alone import bookkeeping_table, refilling_table, rows_table
 from benchmarks.page.beside_peers import (
     attacks_table,
     features_table,
+    images_table,
     sides_table,
     summary_table,
     systematic_table,
@@ -45,6 +46,7 @@ TABLES: dict[str, tuple[str, Callable[[Sequence[Any]], Table]]] = {
     "foundation": ("foundation", sides_table),
     "generator": ("generator", sides_table),
     "whole_attacks": ("generator", whole_attacks_table),
+    "images": ("images", images_table),
     "features": ("features", features_table),
     "refilling": ("refilling", refilling_table),
     "rows": ("rows", rows_table),

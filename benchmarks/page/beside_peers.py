@@ -16,6 +16,7 @@ from jaxser.reporting.benchmarks import Comparison, comparisons_of, pairs_of_sid
 __all__ = [
     "attacks_table",
     "features_table",
+    "images_table",
     "sides_table",
     "summary_table",
     "systematic_table",
@@ -111,6 +112,17 @@ def sides_table(reports: Sequence[Report]) -> Table:
         for found, (own, peer) in zip(comparisons_of(report), pairs, strict=True):
             side = own["side"].removeprefix("jaxser").strip() or found.model
             names = [own["task"], f"{found.seconds:g} s", side, peer["side"]]
+            table.append([*names, *_figures_of_sides(own, peer)])
+    return table
+
+
+def images_table(reports: Sequence[Report]) -> Table:
+    """Of benchmarks.images: each victim beside each of PyTorch's sides."""
+    header, *_ = _header_of_sides()
+    table = [["victim", "task", "peer", *header[4:]]]
+    for report in reports:
+        for own, peer in pairs_of_sides(report["measured"]):
+            names = [own["model"], own["task"], peer["side"]]
             table.append([*names, *_figures_of_sides(own, peer)])
     return table
 

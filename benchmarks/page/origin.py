@@ -106,6 +106,20 @@ def _generator(report: Report) -> Flags:
     yield "pairs", len(measured[0]["rows_per_s"])
 
 
+def _images(report: Report) -> Flags:
+    measured = report["measured"]
+    yield "victims", _each(each["model"] for each in measured)
+    yield "tasks", _each(each["task"].split(",")[0] for each in measured)
+    yield "sizes", _each(each["batch"] for each in measured)
+    yield "device", report["environment"]["backend"]
+    yield "dtype", report["dtype"]
+    for flag, word in (("compile", "compiled"), ("channels_last", "channels last")):
+        if any(word in each["side"] for each in measured):
+            yield flag, ""
+    yield "clock", report["clock"]
+    yield "pairs", report["pairs"]
+
+
 def _features(report: Report) -> Flags:
     yield "kind", _each(each["kind"] for each in report["measured"])
     yield "batch", report["batch"]
@@ -150,6 +164,7 @@ _TELLERS: dict[str, Callable[[Report], Flags]] = {
     "train_throughput": _training,
     "foundation": _foundation,
     "generator": _generator,
+    "images": _images,
     "features": _features,
     "refilling": _refilling,
     "rows": _rows,

@@ -18,7 +18,7 @@ def test_all_benchmarks_are_read() -> None:
     assert {each.peer for each in comparisons} == {
         *("art", "foolbox", "scipy", "torchattacks"),
         *("torch", "torch eager", "torch sdpa", "torch compiled"),
-        *("librosa", "librosa, one at a time", "torch.stft"),
+        *("librosa", "librosa, one at a time", "librosa, matplotlib, torch", "torch.stft"),
     }
     for each in comparisons:
         low, high = each.spread
