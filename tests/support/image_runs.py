@@ -13,7 +13,6 @@ from flax import linen as nn
 from jax import numpy as jnp
 
 from jaxser import models
-from jaxser.training import run as training_run
 
 RATE = 1_000
 
@@ -47,12 +46,11 @@ class Shallow(nn.Module):
 
 
 def use_shallow_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make ``shallow`` an architecture that reads images and that others start from ImageNet."""
+    """Make ``shallow`` an architecture that reads images."""
     module = ModuleType("jaxser.models.shallow")
     module.Shallow = Shallow  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setitem(models._ARCHITECTURES, "shallow", ("shallow", "Shallow", "image"))
-    monkeypatch.setattr(training_run, "IMAGENET", {*training_run.IMAGENET, "shallow"})
 
 
 def write_speech(folder: Path) -> Path:
