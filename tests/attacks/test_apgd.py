@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import small_victims
+from short_and_long import short_and_long
 
 from jaxser import run_attack
 from jaxser.attacks.apgd import APGD
@@ -206,13 +207,23 @@ def test_what_is_wrong_already_is_left() -> None:
     np.testing.assert_array_equal(state.steps, 0)
 
 
+THROUGH_A_FRONT_END = (
+    "front_end",
+    APGD(steps=12, norm="l2", loss="targeted_dlr", target_classes=2),
+    1.0,
+)
+
+
 @pytest.mark.parametrize(
     ("kind", "attack", "epsilon"),
-    [
-        ("spectrogram", APGD(steps=12, loss="dlr"), 0.1),
-        ("spectrogram", APGD(steps=12, norm="l1", restarts=2), 30.0),
-        ("front_end", APGD(steps=12, norm="l2", loss="targeted_dlr", target_classes=2), 1.0),
-    ],
+    short_and_long(
+        [
+            ("spectrogram", APGD(steps=12, loss="dlr"), 0.1),
+            ("spectrogram", APGD(steps=12, norm="l1", restarts=2), 30.0),
+            THROUGH_A_FRONT_END,
+        ],
+        [THROUGH_A_FRONT_END],
+    ),
 )
 def test_spectrograms_and_front_ends(kind: str, attack: Any, epsilon: float) -> None:
     victim, x = small_victims.small_victim(kind), small_victims.inputs(kind, 16)

@@ -47,7 +47,7 @@ def test_spectrograms_and_front_ends(attack: Any, kind: str) -> None:
     assert np.median(share) < 0.25
 
 
-@pytest.mark.parametrize("classes", [2, 50])
+@pytest.mark.parametrize("classes", short_and_long([2, 50], [50]))
 def test_two_classes_and_fifty(classes: int) -> None:
     victim = small_victims.small_victim("linear", classes=classes)
     x = small_victims.waveforms(8)

@@ -345,6 +345,7 @@ def test_a_few_odd_files_are_counted(tmp_path, ravdess_root):
     assert "8 of 198 files of RAVDESS are not at 48,000 Hz" in prepared.corpus.notes
 
 
+@pytest.mark.long
 def test_a_second_start_takes_under_2_seconds_for_10000_utterances(tmp_path):
     header = miniature.write_noise(tmp_path / "one.wav", frames=160).read_bytes()
     lines = ["file,label"]

@@ -57,7 +57,14 @@ def attack_all(attack: Any, order: np.ndarray, **options: Any) -> AttackResult:
     return run_attack(noisy_victim(), x[order], y[order], attack, [0.02, 0.1], ids=ids, **settings)
 
 
-@pytest.mark.parametrize("attack", [FGSM(), PGD(steps=4, early_stop=True)], ids=str)
+@pytest.mark.parametrize(
+    "attack",
+    [
+        pytest.param(FGSM(), marks=pytest.mark.long),
+        PGD(steps=4, early_stop=True),
+    ],
+    ids=str,
+)
 def test_the_noise_of_a_row_is_its_own(attack: Any) -> None:
     straight = np.arange(16)
     base = attack_all(attack, straight)
@@ -126,7 +133,16 @@ def spread(victim: Any, x_adv: np.ndarray, y: np.ndarray, draws: int) -> np.ndar
     return np.stack([logits.argmax(axis=1) != y for logits in found])
 
 
-@pytest.mark.parametrize("attack", [FGSM(), PGD(steps=4), DeepFool(), Pair()], ids=str)
+@pytest.mark.parametrize(
+    "attack",
+    [
+        pytest.param(FGSM(), marks=pytest.mark.long),
+        pytest.param(PGD(steps=4), marks=pytest.mark.long),
+        DeepFool(),
+        Pair(),
+    ],
+    ids=str,
+)
 def test_success_is_a_share_over_fresh_draws(attack: Any) -> None:
     order = np.arange(16)
     epsilon = [np.inf] if getattr(attack, "minimal_norm", False) else [0.02]
@@ -205,7 +221,7 @@ def test_victims_whose_rows_are_their_own_are_not_accused(kind: str, rows: int) 
     for devices in (DEVICES[:1], DEVICES[:2]):
         flags = clean_pass(victim, x, devices=devices).flags
         assert not (flags & (BATCH_DEPENDENT | RANDOMISED)).any()
-        if kind == "conv":
+        if kind == "conv" and rows == 9:
             result = run_attack(victim, x, None, FGSM(), [0.1, 0.2], devices=devices)
             assert not (result.flags & (BATCH_DEPENDENT | RANDOMISED)).any()
 

@@ -258,7 +258,7 @@ def test_a_folder_in_use_is_left_alone(
 
 @pytest.mark.long
 def test_a_killed_sweep_ends_as_one_that_was_not(tmp_path: Path) -> None:
-    """SIGKILL while rows are being made, twice, and once between two streams."""
+    """SIGKILL while rows are being made of the first and of the second stream."""
     victim = make_run(tmp_path)
     attacks = ["fgsm", {"name": "slow", "attack": "pgd", "parameters": {"steps": 300}}, "noise"]
     whole = sweep_file(tmp_path / "whole.yaml", [victim], attacks=attacks)
@@ -266,7 +266,7 @@ def test_a_killed_sweep_ends_as_one_that_was_not(tmp_path: Path) -> None:
     out = tmp_path / "killed"
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-m", "jaxser.sweep", str(whole), "--out", str(out)]
-    for stream in (1, 2, 2):
+    for stream in (1, 2):
         with subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         ) as process:

@@ -125,6 +125,7 @@ def test_golden_images_tell_epsilons_apart(monkeypatch):
     monkeypatch.setattr(cvt, "_NORM_EPSILON", 1e-12)
     module = module_of("hugging_face_cvt")
     x = jnp.asarray(seeded_images(module.image_size)[0])
+    # A program of its own: others must not be given what is patched here.
     evaluate = jax.jit(functools.partial(module.apply, train=False))
     assert far_from_golden(np.asarray(evaluate(seeded("hugging_face_cvt"), x)))
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from model_gradients import distance
+from short_and_long import short_and_long
 
 from jaxser import models
 from jaxser.models.layers.group_norm import group_norm
@@ -67,7 +68,8 @@ def shapes_of(model):
 def test_published_size():
     model = models.build("waveunet", num_samples=96_000)
     assert count(shapes_of(model)) == 50_681_858
-    assert count(shapes_of(model.clone(padding="same"))) == 50_681_858
+    small = small_model()
+    assert count(shapes_of(small.clone(padding="same"))) == count(shapes_of(small))
 
 
 @pytest.mark.parametrize(
@@ -88,7 +90,8 @@ def test_lengths(samples, padding, inputs, outputs):
 
 @pytest.mark.parametrize("padding", ["valid", "same"])
 @pytest.mark.parametrize(
-    ("kernel_size", "stride", "widths"), [(5, 4, (8, 8, 8)), (7, 3, (8, 16)), (3, 2, (8, 8, 8, 8))]
+    ("kernel_size", "stride", "widths"),
+    short_and_long([(5, 4, (8, 8, 8)), (7, 3, (8, 16)), (3, 2, (8, 8, 8, 8))], [(7, 3, (8, 16))]),
 )
 def test_every_level_has_the_length_that_was_computed(padding, kernel_size, stride, widths):
     for samples in (1, 250):
@@ -194,19 +197,20 @@ def test_prepared_variables_give_the_same(conditions, forms):
     model = models.build("waveunet", num_samples=256, widths=(64, 72, 80), **conditions)
     x = jnp.asarray(np.random.default_rng(0).normal(0, 0.1, (2, 256)), jnp.float32)
     conditions = (jnp.array([0, 2]), jnp.array([0.01, 0.1])) if conditions else ()
-    variables = model.init(jax.random.key(0), x, *conditions)
+    variables = jax.jit(model.init)(jax.random.key(0), x, *conditions)
     prepared = prepare(model, variables)
     # All have something to prepare but the first, of one channel, and on a CPU the strided ones.
     flat = jax.tree_util.tree_leaves_with_path(prepared["prepared"])
     layers = {tuple(key.key for key in path if hasattr(key, "key")) for path, _ in flat}
     assert len(layers) == (3 if forms == "cpu" else 5) + 2 * 7
     assert all(leaf.ndim == (2 if forms == "cpu" else 3) for _, leaf in flat)
-    found, expected = (jax.jit(model.apply)(each, x, *conditions) for each in (prepared, variables))
+    apply = jax.jit(model.apply)
+    found, expected = (apply(each, x, *conditions) for each in (prepared, variables))
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
     # It is what is used: the kernels themselves are not looked at again.
     changed = jax.tree.map(jnp.zeros_like, prepared["prepared"])
-    silent = model.apply({**prepared, "prepared": changed}, x, *conditions)
+    silent = apply({**prepared, "prepared": changed}, x, *conditions)
     assert all(np.ptp(each) < 1e-6 for each in silent)
 
 
@@ -283,7 +287,7 @@ def test_a_new_condition_changes_nothing():
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
     new = ConvNorm(8, model._geometry())
     shapes = (jnp.ones((1, 9, 8)), jnp.ones((1, 3)))
-    fresh = new.init(jax.random.key(0), *shapes)["params"]["film"]
+    fresh = jax.jit(new.init)(jax.random.key(0), *shapes)["params"]["film"]
     assert not any(leaf.any() for leaf in jax.tree.leaves(fresh))
 
 

@@ -46,7 +46,7 @@ class Shallow(nn.Module):
 
 
 def use_shallow_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make ``shallow`` an architecture that reads images and that others start from ImageNet."""
+    """Make ``shallow`` an architecture that reads images."""
     module = ModuleType("jaxser.models.shallow")
     module.Shallow = Shallow  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)

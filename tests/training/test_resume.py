@@ -51,8 +51,9 @@ def test_killed_at_several_points(
     undisturbed: Path, tiny_corpus: Path, cache: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "killed"
-    # At once after an epoch (often within a save), and a little into the next ones.
-    for epochs, delay in ((1, 0.0), (1, 0.03), (2, 0.01)):
+    # At once after an epoch (often within a save), and a little into a later one; that no other
+    # moment is different is proven by the faults of every write.
+    for epochs, delay in ((1, 0.0), (2, 0.02)):
         assert (
             interrupt(arguments(tiny_corpus, out), cache, epochs, delay, signal.SIGKILL)
             == -signal.SIGKILL
