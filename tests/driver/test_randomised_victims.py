@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import small_victims
+from short_and_long import short_and_long
 from toy_attacks import Listening
 
 from jaxser import run_attack
@@ -198,20 +199,27 @@ def summed(x: jax.Array) -> jax.Array:
     return x @ jnp.asarray(small_victims.linear_weights()["kernel"])
 
 
-@pytest.mark.parametrize("rows", [1, 2, 9])
-@pytest.mark.parametrize("name", DEPENDENT)
+# One row alone is seen by what an attack runs it beside: its other ε.
+ALONE = [(name, 1) for name in DEPENDENT]
+TOGETHER = [(name, rows) for name in DEPENDENT for rows in (2, 9)]
+
+
+@pytest.mark.parametrize(
+    ("name", "rows"), short_and_long([*ALONE, *TOGETHER], [*ALONE[-3:], *TOGETHER])
+)
 def test_victims_whose_rows_depend_on_the_batch_are_noticed(name: str, rows: int) -> None:
     mix, x = DEPENDENT[name], small_victims.waveforms(rows)
 
     def victim(x: jax.Array) -> jax.Array:
         return summed(mix(x))
 
-    flags = clean_pass(victim, x, batch_size=4, devices=DEVICES[:1]).flags
+    if rows == 1:
+        result = run_attack(victim, x, None, FGSM(), [0.1, 0.2], batch_size=4, devices=DEVICES[:1])
+        flags = result.flags
+    else:
+        flags = clean_pass(victim, x, batch_size=4, devices=DEVICES[:1]).flags
     assert (flags & BATCH_DEPENDENT).all()
     assert not (flags & RANDOMISED).any()
-    if name == "the place":  # for all: attacks pass on what the clean pass finds
-        result = run_attack(victim, x, None, FGSM(), [0.1, 0.2], batch_size=4, devices=DEVICES[:1])
-        np.testing.assert_array_equal(result.flags, np.broadcast_to(flags, (2, rows)))
 
 
 @pytest.mark.parametrize("kind", ["linear", "conv", "spectrogram", "front_end"])
@@ -221,7 +229,7 @@ def test_victims_whose_rows_are_their_own_are_not_accused(kind: str, rows: int) 
     for devices in (DEVICES[:1], DEVICES[:2]):
         flags = clean_pass(victim, x, devices=devices).flags
         assert not (flags & (BATCH_DEPENDENT | RANDOMISED)).any()
-        if kind == "conv" and rows == 9:
+        if rows == 1 and kind != "front_end":
             result = run_attack(victim, x, None, FGSM(), [0.1, 0.2], devices=devices)
             assert not (result.flags & (BATCH_DEPENDENT | RANDOMISED)).any()
 
