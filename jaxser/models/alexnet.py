@@ -16,13 +16,14 @@ from jaxtyping import Array, Float
 
 from jaxser.models.layers.conv2d import max_pool
 from jaxser.models.layers.dense import Dense, emotion_head, product_dense
-from jaxser.models.layers.image_conv import HE, ImageConv
+from jaxser.models.layers.image_conv import ImageConv
 from jaxser.models.layers.images import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     check_images,
     normalise_channels,
 )
+from jaxser.models.layers.initialisers import AS_TORCH
 from jaxser.models.layers.precision import at_least_float32
 
 __all__ = ["CONVOLUTIONS", "AlexNet"]
@@ -73,14 +74,16 @@ class AlexNet(nn.Module):
     def setup(self) -> None:
         """The layers, under the names of their variables."""
         self.conv = [
-            ImageConv(features, kernel, stride, padding, self.dtype)
+            ImageConv(features, kernel, stride, padding, self.dtype, AS_TORCH)
             for features, (kernel, stride, padding, _) in zip(
                 self.channels, CONVOLUTIONS, strict=True
             )
         ]
-        self.fc = [product_dense(self.hidden, self.dtype, HE) for _ in range(2)]
+        # From larger kernels Adam's first steps, which are of one size for all of the 38 million
+        # weights behind the feature map, throw the logits out of range.
+        self.fc = [product_dense(self.hidden, self.dtype, AS_TORCH) for _ in range(2)]
         self.dropouts = [nn.Dropout(self.dropout) for _ in range(2)]
-        self.classifier = Dense(self.imagenet_classes)
+        self.classifier = Dense(self.imagenet_classes, kernel_init=AS_TORCH)
         self.head = emotion_head(self.num_classes, self.imagenet_classes)
 
     def __call__(self, x: Float[Array, "batch ..."], train: bool) -> Float[Array, "batch classes"]:

@@ -8,13 +8,16 @@ from flax import linen as nn
 from jax.nn.initializers import Initializer
 from jaxtyping import Array
 
-__all__ = ["BIAS", "KERNEL", "orthogonal_gates", "uniform_as_torch"]
+__all__ = ["AS_TORCH", "BIAS", "KERNEL", "orthogonal_gates", "uniform_as_torch"]
 
 # PyTorch's defaults, which the papers' code starts from, have a third of that variance; with Adam's
 # steps of a fixed size, kernels that small are overwritten in the first epochs, and with few
 # utterances the victim generalises worse to new speakers.
 KERNEL = nn.initializers.lecun_normal()
 BIAS = nn.initializers.zeros
+
+# What PyTorch draws kernels from by default: up to the square root of 1 / inputs.
+AS_TORCH = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 def orthogonal_gates(key: Array, shape: tuple[int, int], dtype: Any = jnp.float32) -> Array:
