@@ -28,7 +28,9 @@ def tiny_networks(monkeypatch: pytest.MonkeyPatch) -> None:
 def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Rows of an attack that fools the victim on some utterances, and its adversarial speech."""
     victim = make_tiny_run(tmp_path_factory.mktemp("audio"))
+    # The label that a network of random weights gives is the one that can be taken from it.
     argv = ["--victim", str(victim), "--attack", "deepfool", "--save_wav", "--limit", "4"]
+    argv += ["--y", "prediction"]
     with pytest.MonkeyPatch.context() as patch:
         use_tiny_networks(patch)
         assert attack.main(argv) == 0
