@@ -23,6 +23,7 @@ from jaxser import attack, report, sweep, train, transfer, tune
 from jaxser.corpora import AudioSettings, load, prepare
 from jaxser.results.reading import read_rows
 from jaxser.runtime.integrity import DIGESTS
+from jaxser.training import evaluation
 from jaxser.training import run as training_run
 from jaxser.victims import run_folder
 
@@ -92,7 +93,7 @@ def case(request: pytest.FixtureRequest, tmp_path: Path) -> Case:
 @pytest.fixture
 def training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
     # Drawing takes most of the time; the pictures' files are written all the same.
-    monkeypatch.setattr(training_run, "confusion_figure", lambda *_: Figure(figsize=(1, 1)))
+    monkeypatch.setattr(evaluation, "confusion_figure", lambda *_: Figure(figsize=(1, 1)))
     monkeypatch.setattr(training_run.RunWriter, "figure", lambda *_: None)
     write_corpus(tmp_path / "speech", LABELS)
     arguments = [

@@ -238,7 +238,7 @@ def test_changed_cells_do_what_a_forward_pass_says(
         np.testing.assert_allclose(found, expected, rtol=0, atol=atol)
         # Pooling may hide a cell; those after the last field are never seen.
         moved = np.abs(expected - logits(variables, x)[:, None]).max(axis=2).reshape(12)
-        assert (moved[:6] > 10 * atol).sum() >= 5
+        assert (moved[:6] > 3 * atol).sum() >= 5
         assert positions > 1 or (moved[6:8] < atol).all()
 
 
