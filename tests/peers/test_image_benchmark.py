@@ -46,14 +46,14 @@ def test_sides_agree_in_every_task(name: str) -> None:
 
 def test_a_training_step_is_pytorchs() -> None:
     """Without dropout, after some steps: the same losses."""
-    pair = draw("alexnet", "float32", **SMALL["alexnet"], dropout=0.0)
-    x = images(3, 63)
+    pair = draw("echim_cnn_lstm", "float32", **SMALL["echim_cnn_lstm"], dropout=0.0)
+    x = images(3, 32)
     sides = sides_of(pair, "step", Setting())
     losses = {
-        name: [side.runs["step"](side.place(x)) for _ in range(4)] for name, side in sides.items()
+        name: [side.runs["step"](side.place(x)) for _ in range(12)] for name, side in sides.items()
     }
-    np.testing.assert_allclose(losses["jaxser"], losses["torch"], rtol=2e-3)
-    assert abs(losses["jaxser"][-1] - losses["jaxser"][0]) > 0.05  # it does move
+    np.testing.assert_allclose(losses["jaxser"], losses["torch"], rtol=0, atol=2e-4)
+    assert abs(losses["jaxser"][-1] - losses["jaxser"][0]) > 0.005  # it does move
 
 
 def test_other_weights_are_refused() -> None:
