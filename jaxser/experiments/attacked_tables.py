@@ -15,6 +15,7 @@ from jaxser.experiments.paper_training import (
     chosen,
     config_of,
     corpora_of,
+    limit_of,
     trained,
     training_config,
 )
@@ -54,6 +55,9 @@ def make_attacked_table(path: Path, config: EvaluateConfig, say: Callable[[str],
             "them with python -m jaxser.report --table."
         )
     table = _in_domain(table, config)
+    # Before anything is trained for them.
+    chosen("--attacks", config.attacks, [entry.title for entry in table.lines])
+    limit_of(config.limit)
     folders = []
     for corpus, root in corpora_of(table, config.corpus).items():
         for victim in chosen("--lines", config.lines, list(table.victims)):
@@ -102,7 +106,7 @@ def _attacked(
     say: Callable[[str], object],
 ) -> list[Path]:
     """Folders with the rows of all attacks on both parts."""
-    limits = [int(text) for text in config.limit if text.isdigit()]
+    titles = chosen("--attacks", config.attacks, [entry.title for entry in table.lines])
     folders = []
     for part in _PARTS:
         common = AttackCommandConfig(
@@ -111,13 +115,13 @@ def _attacked(
             y=table.y,
             split=part,
             seed=config.seed,
-            limit=limits[-1] if limits else None,
+            limit=limit_of(config.limit),
             batch_size=config.batch_size,
             corpus=AttackedCorpusConfig(root=root),
         )
         speech = load_speech(common)
         for entry in table.lines:
-            if config.attacks is not None and entry.title not in config.attacks:
+            if entry.title not in titles:
                 continue
             say(f"{victim}: {entry.title}, {part} part")
             attacked = dataclasses.replace(

@@ -28,6 +28,7 @@ __all__ = [
     "chosen",
     "config_of",
     "corpora_of",
+    "limit_of",
     "trained",
     "training_config",
 ]
@@ -88,15 +89,27 @@ def cells(table: TrainedTable, config: EvaluateConfig) -> Iterator[Cell]:
     if config.seeds is not None and config.seeds < 1:
         raise UsageError(f"--seeds must be 1 or more, not {config.seeds}.")
     seeds = table.seeds if config.seeds is None else range(config.seeds)
+    limit = limit_of(config.limit)
     for corpus, root in roots.items():
         for kind in kinds:
             for victim in victims:
                 for seed in seeds:
                     path = config_of(table.victims[victim], corpus)
-                    limits = [text for text in config.limit if text.isdigit()]
-                    flags = {"corpus.limit": limits[-1]} if limits else {}
+                    flags = {} if limit is None else {"corpus.limit": str(limit)}
                     run = training_config(path, config, kind, root, seed, flags)
                     yield Cell(kind, victim, corpus, seed, run)
+
+
+def limit_of(texts: Sequence[str]) -> int | None:
+    """``--limit N`` of a table that trains; UsageError for anything but one number."""
+    if not texts:
+        return None
+    if len(texts) > 1 or not texts[0].isdigit() or int(texts[0]) < 1:
+        raise UsageError(
+            f"--limit {' '.join(texts)} must be one number of 1 or more where a table trains its "
+            "victims, such as 64."
+        )
+    return int(texts[0])
 
 
 def config_of(pattern: str, corpus: str) -> Path:

@@ -187,9 +187,18 @@ def test_a_table_trains_what_is_missing_and_shows_the_papers_figures(tables, spe
         (["--corpus", "csv=x", "--lines", "Deep"], "has no 'Deep'"),
         (["--corpus", "csv=x", "--kinds", "mel"], "has no 'mel'"),
         (["--corpus", "csv=x", "--set", "epochs"], "not of the form KEY=VALUE"),
+        (["--corpus", "csv=x", "--limit", "FGSM=3"], "must be one number of 1 or more"),
+        (["--corpus", "csv=x", "--limit", "0"], "must be one number of 1 or more"),
         (["--victim", "runs/x"], "trains its victims"),
     ],
 )
 def test_what_a_table_cannot_train_is_one_sentence(tables, changes, said):
     with pytest.raises(UsageError, match=said):
         evaluate.main([str(tables / "one.yaml"), *changes])
+
+
+def test_an_attack_that_the_table_lacks_is_named_before_anything_is_trained(tables, tmp_path):
+    argv = [str(tables / "two.yaml"), "--corpus", "csv=x", "--runs", str(tmp_path / "runs")]
+    with pytest.raises(UsageError, match="has no 'Foo'"):
+        evaluate.main([*argv, "--attacks", "Foo"])
+    assert not (tmp_path / "runs").exists()
