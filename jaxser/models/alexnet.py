@@ -20,8 +20,7 @@ from jaxser.models.layers.image_conv import ImageConv
 from jaxser.models.layers.images import (
     IMAGENET_MEAN,
     IMAGENET_STD,
-    check_images,
-    normalise_channels,
+    normalised_images,
 )
 from jaxser.models.layers.initialisers import AS_TORCH
 from jaxser.models.layers.precision import at_least_float32
@@ -98,9 +97,8 @@ class AlexNet(nn.Module):
         self, x: Float[Array, "batch ..."], train: bool
     ) -> Float[Array, "batch imagenet_classes"]:
         """What the last linear layer reads: ImageNet's logits."""
-        check_images("AlexNet", x, self.image_size)
         wide = at_least_float32(self.dtype)
-        y = normalise_channels(x.astype(wide), self.mean, self.std).astype(self.dtype)
+        y = normalised_images("AlexNet", x, self.image_size, self.mean, self.std, self.dtype)
         for conv, (*_, pooled) in zip(self.conv, CONVOLUTIONS, strict=True):
             y = nn.relu(conv(y))
             y = max_pool(y, 3, 2) if pooled else y

@@ -28,8 +28,7 @@ from jaxser.models.layers.dense import Dense, emotion_head, product_dense
 from jaxser.models.layers.images import (
     IMAGENET_MEAN,
     IMAGENET_STD,
-    check_images,
-    normalise_channels,
+    normalised_images,
 )
 from jaxser.models.layers.patch_conv import DepthwiseConv, PatchConv
 from jaxser.models.layers.precision import at_least_float32
@@ -133,9 +132,8 @@ class Cvt(nn.Module):
         self, x: Float[Array, "batch ..."], train: bool
     ) -> Float[Array, "batch imagenet_classes"]:
         """What the last linear layer reads: ImageNet's logits."""
-        check_images("CvT", x, self.image_size)
         wide = at_least_float32(self.dtype)
-        y = normalise_channels(x.astype(wide), self.mean, self.std).astype(self.dtype)
+        y = normalised_images("CvT", x, self.image_size, self.mean, self.std, self.dtype)
         for stage in self.stage:
             y = stage(y, train)
         # The last stage gives its class token alone.

@@ -20,7 +20,7 @@ from jaxser.models.layers.batch_norm import NORM_EPSILON, RunningStatistics, mom
 from jaxser.models.layers.conv2d import max_pool
 from jaxser.models.layers.dense import emotion_head, product_dense
 from jaxser.models.layers.image_conv import image_conv
-from jaxser.models.layers.images import check_images, normalise_channels
+from jaxser.models.layers.images import normalised_images
 from jaxser.models.layers.initialisers import BIAS, KERNEL
 from jaxser.models.layers.lstm import LSTM
 from jaxser.models.layers.precision import at_least_float32
@@ -93,9 +93,8 @@ class EchimCnnLstm(nn.Module):
 
     def embed(self, x: Float[Array, "batch ..."], train: bool) -> Float[Array, "batch hidden"]:
         """What the last linear layer reads: the hidden layer, after its dropout in training."""
-        check_images("the CNN-LSTM", x, self.image_size)
         wide = at_least_float32(self.dtype)
-        y = normalise_channels(x.astype(wide), self.mean, self.std).astype(self.dtype)
+        y = normalised_images("the CNN-LSTM", x, self.image_size, self.mean, self.std, self.dtype)
         for block in self.block:
             y = block(y, train)
         batch, rows, columns, channels = y.shape

@@ -22,8 +22,7 @@ from jaxser.models.layers.dense import Dense, emotion_head, product_dense
 from jaxser.models.layers.images import (
     IMAGENET_MEAN,
     IMAGENET_STD,
-    check_images,
-    normalise_channels,
+    normalised_images,
 )
 from jaxser.models.layers.initialisers import KERNEL
 from jaxser.models.layers.patch_conv import PatchConv
@@ -164,9 +163,8 @@ class Levit(nn.Module):
         self, x: Float[Array, "batch ..."], train: bool
     ) -> Float[Array, "batch imagenet_classes"]:
         """What the last linear layer reads: ImageNet's logits, the mean of the two heads."""
-        check_images("LeViT", x, self.image_size)
         wide = at_least_float32(self.dtype)
-        y = normalise_channels(x.astype(wide), self.mean, self.std).astype(self.dtype)
+        y = normalised_images("LeViT", x, self.image_size, self.mean, self.std, self.dtype)
         for index, conv in enumerate(self.stem):
             y = conv(nn.hard_swish(y) if index else y, train)
         y = y.reshape(len(y), -1, y.shape[-1])

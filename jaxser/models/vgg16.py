@@ -20,8 +20,7 @@ from jaxser.models.layers.image_conv import HE, ImageConv
 from jaxser.models.layers.images import (
     IMAGENET_MEAN,
     IMAGENET_STD,
-    check_images,
-    normalise_channels,
+    normalised_images,
 )
 from jaxser.models.layers.precision import at_least_float32
 
@@ -87,9 +86,8 @@ class Vgg16(nn.Module):
         self, x: Float[Array, "batch ..."], train: bool
     ) -> Float[Array, "batch imagenet_classes"]:
         """What the last linear layer reads: ImageNet's logits."""
-        check_images("VGG16", x, self.image_size)
         wide = at_least_float32(self.dtype)
-        y = normalise_channels(x.astype(wide), self.mean, self.std).astype(self.dtype)
+        y = normalised_images("VGG16", x, self.image_size, self.mean, self.std, self.dtype)
         convolutions = iter(self.conv)
         for block in self.blocks:
             for _ in block:

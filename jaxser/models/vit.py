@@ -19,8 +19,7 @@ from jaxser.models.layers.dense import Dense, emotion_head, product_dense
 from jaxser.models.layers.images import (
     IMAGENET_MEAN,
     IMAGENET_STD,
-    check_images,
-    normalise_channels,
+    normalised_images,
 )
 from jaxser.models.layers.initialisers import KERNEL
 from jaxser.models.layers.precision import at_least_float32
@@ -100,9 +99,8 @@ class ViT(nn.Module):
         self, x: Float[Array, "batch ..."], train: bool
     ) -> Float[Array, "batch imagenet_classes"]:
         """What the last linear layer reads: ImageNet's logits."""
-        check_images("ViT", x, self.image_size)
         wide = at_least_float32(self.dtype)
-        y = normalise_channels(x.astype(wide), self.mean, self.std).astype(self.dtype)
+        y = normalised_images("ViT", x, self.image_size, self.mean, self.std, self.dtype)
         batch, side, patch = len(y), self.image_size // self.patch, self.patch
         y = y.reshape(batch, side, patch, side, patch, 3).transpose(0, 1, 3, 2, 4, 5)
         y = self.patches(y.reshape(batch, side * side, patch * patch * 3))

@@ -25,7 +25,7 @@ from jaxser.speech.images import IMAGE_KINDS, SpectrogramImage, image_spectrogra
 from jaxser.victims.hugging_face.architecture import pretrained_module
 from jaxser.victims.image_checkpoints.architecture import image_module
 
-__all__ = ["build_module", "features_of", "resolved_features"]
+__all__ = ["build_module", "features_of", "ordered_pair", "resolved_features"]
 
 # Fields of the spectrogram that depend on what the victim reads.
 _LEFT_OPEN = (
@@ -80,7 +80,8 @@ def build_module(
             size=features.image_size,
             colour_map=features.colour_map,
         )
-        return WithImage(image, network, fixed_range=_fixed_range(features))
+        fixed_range = ordered_pair("features.decibels", features.decibels)
+        return WithImage(image, network, fixed_range=fixed_range)
     return WithFrontEnd(
         front_end,
         frames=front_end.frames(config.corpus.num_samples),
@@ -105,16 +106,17 @@ def resolved_features(config: TrainConfig) -> FeaturesConfig:
     return dataclasses.replace(features, **{name: getattr(like, name) for name in open_fields})
 
 
-def _fixed_range(features: FeaturesConfig) -> tuple[float, float] | None:
-    """dB of the first and the last colour, where they are given."""
-    if not features.decibels:
+def ordered_pair(name: str, values: tuple[float, ...]) -> tuple[float, float] | None:
+    """The two values of a field called ``name``, the smaller one first; None where it is empty.
+
+    Raises:
+      UsageError: another number of them, or in another order.
+    """
+    if not values:
         return None
-    if len(features.decibels) != 2 or not features.decibels[0] < features.decibels[1]:
-        raise UsageError(
-            f"features.decibels must be a smaller and a larger value, not "
-            f"{list(features.decibels)}."
-        )
-    return features.decibels[0], features.decibels[1]
+    if len(values) != 2 or not values[0] < values[1]:
+        raise UsageError(f"{name} must be a smaller and a larger value, not {list(values)}.")
+    return values[0], values[1]
 
 
 def _settings(config: ModelConfig) -> dict[str, Any]:

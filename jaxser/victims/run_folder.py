@@ -17,7 +17,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from jaxser.config import FeaturesConfig, TrainConfig, from_mapping, load_yaml, to_mapping
+from jaxser.config import TrainConfig, from_mapping, load_yaml, to_mapping
 from jaxser.config.ranges import Domain
 from jaxser.models.front_end import WithFrontEnd
 from jaxser.models.image_front_end import WithImage
@@ -26,7 +26,7 @@ from jaxser.runtime.errors import InputError, UsageError
 from jaxser.speech.inversion import speech_of_mels
 from jaxser.victims.hugging_face.layout import stranger
 from jaxser.victims.image_domains import in_image_domain
-from jaxser.victims.module import build_module, features_of
+from jaxser.victims.module import build_module, features_of, ordered_pair
 from jaxser.victims.run_facts import read_facts
 from jaxser.victims.victim import FrontEnd, Victim, evaluation_logits
 
@@ -150,7 +150,7 @@ def victim_of_run(folder: Path, domain: Domain) -> Victim:
     return dataclasses.replace(
         victim,
         input_shape=(model.frames, model.front_end.bins),
-        bounds=_feature_bounds(config.features),
+        bounds=ordered_pair("features.bounds", config.features.bounds),
     )
 
 
@@ -166,16 +166,6 @@ def no_domain(name: str, folder: str, asked: str, domains: Sequence[str]) -> Usa
     return UsageError(
         f"{name} in {folder} has no {asked} to attack; use the domain {' or '.join(domains)}."
     )
-
-
-def _feature_bounds(config: FeaturesConfig) -> tuple[float, float] | None:
-    if not config.bounds:
-        return None
-    if len(config.bounds) != 2 or not config.bounds[0] < config.bounds[1]:
-        raise UsageError(
-            f"features.bounds must be a smaller and a larger value, not {list(config.bounds)}."
-        )
-    return config.bounds[0], config.bounds[1]
 
 
 def _speech_of(
