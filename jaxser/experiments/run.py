@@ -107,9 +107,8 @@ class Run:
         utterances = self.utterances
         speakers = len({utterance.speaker for utterance in utterances})
         goal = f"towards {self.config.target}" if self.config.target else f"from {self.config.y}"
-        of = {"waveform": "", "features": "the features of "}.get(
-            self.config.domain, f"the {self.config.domain} of "
-        )
+        domain = self.config.domain
+        of = "" if domain == "waveform" else f"the {domain} of "
         lines = [
             f"{self.attack.name} ({goal}) on {of}{self.speech.victim.name} of "
             f"{self.config.victim}; {self.corpus.title}, {self.config.split}: {len(utterances)} "
