@@ -198,6 +198,8 @@ class _Stage(nn.Module):
                 float(rates[index]),
                 self.dtype,
                 name=f"block_{index}",
+                # Of the other tokens the last block needs keys and values alone.
+                first_only=self.classifies and index == self.depth - 1,
             )(y, train)
         return y[:, 0] if self.classifies else y.reshape(batch, rows, columns, width)
 
@@ -215,17 +217,19 @@ class _Block(nn.Module):
     attention_dropout: float
     drop_path: float
     dtype: Any
+    first_only: bool = False
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "batch tokens width"], train: bool
-    ) -> Float[Array, "batch tokens width"]:
+    ) -> Float[Array, "batch places width"]:
         def branch(y: Array) -> Array:
             y = nn.Dropout(self.dropout)(y, deterministic=not train)
             return drop_path(self, y, self.drop_path, train)
 
         width = x.shape[-1]
-        x = x + branch(self._attention(_layer_norm(self.dtype, "attention_norm")(x), train))
+        y = self._attention(_layer_norm(self.dtype, "attention_norm")(x), train)
+        x = x[:, : y.shape[1]] + branch(y)
         y = _layer_norm(self.dtype, "mlp_norm")(x)
         y = product_dense(self.mlp, self.dtype, _INIT, "intermediate")(y)
         y = ACTIVATIONS[GELUS[self.gelu]](y)
@@ -236,25 +240,28 @@ class _Block(nn.Module):
     ) -> Float[Array, "batch tokens width"]:
         batch, _, width = x.shape
         strides = {"query": 1, "key": self.key_stride, "value": self.key_stride}
+        # Heads in front: the two products of a head then read rows that lie together.
         query, key, value = (
-            self._projection(x, part, stride, train).reshape(
-                batch, -1, self.heads, width // self.heads
-            )
+            self._projection(x, part, stride, train)
+            .reshape(batch, -1, self.heads, width // self.heads)
+            .swapaxes(1, 2)
             for part, stride in strides.items()
         )
+        if self.first_only:
+            query = query[:, :, :1]
         # Scores and softmax in float32: the product of bfloat16 operands leaves its sums unrounded.
         wide = at_least_float32(self.dtype)
         # By the width of all heads together, as the weights were trained.
         query = query * width**-0.5
-        scores = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=wide)
+        scores = jnp.einsum("bhqd,bhkd->bhqk", query, key, preferred_element_type=wide)
         # A softmax whose division comes after the product with the values: those are few, while the
         # first stage has 3136 × 784 weights for every image. The largest score cancels out.
         weights = jnp.exp(scores - lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
-        total = weights.sum(axis=-1).swapaxes(1, 2)[..., None]
+        total = weights.sum(axis=-1, keepdims=True)
         weights = weights.astype(self.dtype)
         weights = nn.Dropout(self.attention_dropout)(weights, deterministic=not train)
-        y = jnp.einsum("bhqk,bkhd->bqhd", weights, value, preferred_element_type=wide)
-        y = (y / total).astype(self.dtype).reshape(x.shape)
+        y = jnp.einsum("bhqk,bhkd->bhqd", weights, value, preferred_element_type=wide)
+        y = (y / total).astype(self.dtype).swapaxes(1, 2).reshape(batch, -1, width)
         return product_dense(width, self.dtype, _INIT, "out")(y)
 
     def _projection(

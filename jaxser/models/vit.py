@@ -107,9 +107,10 @@ class ViT(nn.Module):
         first = jnp.broadcast_to(self.class_token.astype(self.dtype), (batch, 1, self.width))
         y = jnp.concatenate([first, y], axis=1) + self.positions.astype(self.dtype)[None]
         y = self.drop(y, deterministic=not train)
-        for block in self.block:
+        for block in self.block[:-1]:
             y = block(y, train)
-        # A norm is of each token by itself, and only the first is asked for.
+        # Only the class token is asked for: of the others the last block needs keys and values.
+        y = self.block[-1](y, train, tokens=1)
         return self.classifier(self.norm(y[:, 0]).astype(wide))
 
 
@@ -125,31 +126,36 @@ class _Block(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "batch tokens width"], train: bool
-    ) -> Float[Array, "batch tokens width"]:
+        self, x: Float[Array, "batch tokens width"], train: bool, tokens: int | None = None
+    ) -> Float[Array, "batch first width"]:
+        """Of the first ``tokens``, or all."""
+
         def dropout(y: Array, rate: float = self.dropout) -> Array:
             return nn.Dropout(rate)(y, deterministic=not train)
 
         width = x.shape[-1]
         y = _layer_norm(self.norm_eps, self.dtype, "attention_norm")(x)
-        x = x + dropout(self._attention(y, lambda y: dropout(y, self.attention_dropout)))
+        y = self._attention(y, tokens, lambda y: dropout(y, self.attention_dropout))
+        x = x[:, :tokens] + dropout(y)
         y = _layer_norm(self.norm_eps, self.dtype, "mlp_norm")(x)
         y = gelu(product_dense(self.mlp, self.dtype, _XAVIER, "intermediate")(y))
         return x + dropout(product_dense(width, self.dtype, _XAVIER, "output")(dropout(y)))
 
     def _attention(
-        self, x: Float[Array, "batch tokens width"], dropout: Any
-    ) -> Float[Array, "batch tokens width"]:
-        batch, tokens, width = x.shape
+        self, x: Float[Array, "batch tokens width"], tokens: int | None, dropout: Any
+    ) -> Float[Array, "batch first width"]:
+        batch, places, width = x.shape
         qkv = product_dense(3 * width, self.dtype, _XAVIER, "qkv")(x)
-        qkv = qkv.reshape(batch, tokens, 3, self.heads, width // self.heads)
-        query, key, value = (qkv[:, :, part] for part in range(3))
+        qkv = qkv.reshape(batch, places, 3, self.heads, width // self.heads)
+        # Heads in front: the two products of a head then read rows that lie together.
+        query, key, value = qkv.transpose(2, 0, 3, 1, 4)
         # Scores and softmax in float32: the product of bfloat16 operands leaves its sums unrounded.
         wide = at_least_float32(self.dtype)
-        query = query * query.shape[-1] ** -0.5
-        scores = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=wide)
+        query = query[:, :, :tokens] * query.shape[-1] ** -0.5
+        scores = jnp.einsum("bhqd,bhkd->bhqk", query, key, preferred_element_type=wide)
         weights = dropout(nn.softmax(scores).astype(self.dtype))
-        y = jnp.einsum("bhqk,bkhd->bqhd", weights, value).reshape(batch, tokens, width)
+        y = jnp.einsum("bhqk,bhkd->bhqd", weights, value)
+        y = y.transpose(0, 2, 1, 3).reshape(batch, -1, width)
         return product_dense(width, self.dtype, _XAVIER, "out")(y)
 
 

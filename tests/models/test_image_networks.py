@@ -104,6 +104,11 @@ def test_with_everything_dropped_what_comes_after_is_left(source):
     np.testing.assert_allclose(logits, golden(source, "dropped")["logits"], atol=1e-5)
 
 
+def _block_places(tokens: int) -> list[tuple[int, ...]]:
+    """What a block of the small ViT drops: attention's weights and what the three layers give."""
+    return [(3, tokens, 10), (tokens, 12), (tokens, 20), (tokens, 12)]
+
+
 @pytest.mark.parametrize(
     ("source", "places"),
     [
@@ -111,10 +116,10 @@ def test_with_everything_dropped_what_comes_after_is_left(source):
         # What the hidden layers read, or what they give.
         ("torchvision_alexnet", [(24,), (10,)]),
         ("torchvision_vgg16", [(10,), (10,)]),
-        # The tokens; the weights of attention, its output, the hidden layer and the block's output.
+        # The tokens, then two blocks, the last of which gives the class token alone.
         (
             "torchvision_vit",
-            [(10, 12), *[(3, 10, 10), (10, 12), (10, 20), (10, 12)] * 2],
+            [(10, 12), *_block_places(10), *_block_places(1)],
         ),
     ],
 )

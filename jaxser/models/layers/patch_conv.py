@@ -160,21 +160,22 @@ def _spread(dy: Array, kernel: Array) -> Array:
 def _kernel_gradient(x: Array, dy: Array, stride: int) -> Array:
     """Row by row of the output, so that the sums stay in the cache."""
     x = _ringed(x)
-    rows, columns, channels = dy.shape[1:]
+    batch, rows, columns, channels = dy.shape
     wide = at_least_float32(dy.dtype)
 
-    def row_added(row: Array, sums: Array) -> Array:
+    def row_added(row: Array, sums: tuple[Array, ...]) -> tuple[Array, ...]:
         lines = lax.dynamic_slice_in_dim(x, row * stride, 3, 1)
         line = lax.dynamic_slice_in_dim(dy, row, 1, 1)[:, 0].astype(wide)
         last = (columns - 1) * stride + 1
-        terms = [
-            jnp.sum(lines[:, i, j : j + last : stride].astype(wide) * line, axis=0)
-            for i, j in _TAPS
-        ]
-        return sums + jnp.stack(terms)
+        # A sum for each tap, of the shape of a row: nothing is stacked or reduced until the end.
+        return tuple(
+            so_far + lines[:, i, j : j + last : stride].astype(wide) * line
+            for so_far, (i, j) in zip(sums, _TAPS, strict=True)
+        )
 
-    sums = lax.fori_loop(0, rows, row_added, jnp.zeros((9, columns, channels), wide))
-    return sums.sum(axis=1).reshape(3, 3, channels)
+    zeros = tuple(jnp.zeros((batch, columns, channels), wide) for _ in _TAPS)
+    sums = lax.fori_loop(0, rows, row_added, zeros)
+    return jnp.stack([total.sum(axis=(0, 1)) for total in sums]).reshape(3, 3, channels)
 
 
 _depthwise.defvjp(_depthwise_forward, _depthwise_backward)
