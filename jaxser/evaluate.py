@@ -67,6 +67,8 @@ def _train_tables(paths: Sequence[Path], config: EvaluateConfig) -> int:
         raise UsageError("give tables of one kind: whose victims are trained, or are given.")
     if config.victim:
         raise UsageError(f"{paths[0]} trains its victims; give --corpus instead of --victim.")
+    if config.root is not None:
+        raise UsageError(f"{paths[0]} trains its victims; give --corpus NAME=FOLDER, not --root.")
     from jaxser.experiments.trained_tables import make_tables
     from jaxser.runtime.compilation import enable_compilation_cache
 

@@ -190,6 +190,7 @@ def test_a_table_trains_what_is_missing_and_shows_the_papers_figures(tables, spe
         (["--corpus", "csv=x", "--limit", "FGSM=3"], "must be one number of 1 or more"),
         (["--corpus", "csv=x", "--limit", "0"], "must be one number of 1 or more"),
         (["--victim", "runs/x"], "trains its victims"),
+        (["--root", "x"], "not --root"),
     ],
 )
 def test_what_a_table_cannot_train_is_one_sentence(tables, changes, said):

@@ -1,5 +1,6 @@
 """What the JSON files of a folder say, what its weights hold, and which of them is believed."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -13,7 +14,13 @@ import jaxser
 from jaxser.models.transformer.configuration import RANGES
 from jaxser.models.wavlm import WavLMConfig
 from jaxser.runtime.errors import InputError, UsageError
-from jaxser.victims.hugging_face.architecture import FAMILIES, configuration, says_head
+from jaxser.victims.hugging_face.architecture import (
+    FAMILIES,
+    OF_HUBERT,
+    OF_PREPROCESSOR,
+    configuration,
+    says_head,
+)
 from jaxser.victims.hugging_face.fields import class_names
 from jaxser.victims.hugging_face.layout import CONFIG, PREPROCESSOR, read_json
 from jaxser.victims.hugging_face.reading import read_pretrained
@@ -152,6 +159,20 @@ def test_labels_of_the_caller_that_name_no_classes(folder, labels):
 
 
 # --- values of the files ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+def test_what_a_file_leaves_out_is_what_transformers_takes(family):
+    import transformers
+
+    theirs = getattr(transformers, f"{family.torch_class}Config")().to_dict()
+    others = {*OF_PREPROCESSOR, *(() if family.torch_class == "Hubert" else OF_HUBERT)}
+    # Its WavLM lacks this one, and masks as its wav2vec 2.0 does.
+    theirs.setdefault("mask_feature_min_masks", 0)
+    for field in dataclasses.fields(family.config):
+        if field.name not in others:
+            value = theirs[field.name]
+            assert field.default == (tuple(value) if isinstance(value, list) else value), field.name
 
 
 def test_every_number_has_a_range():
