@@ -1,6 +1,6 @@
 """Reference explanations of small image victims, by grad-cam and captum in double precision.
 
-    python -m scripts.golden_explanations          # writes tests/golden/explanations.npz
+    PYTHONPATH=. python scripts/golden_explanations.py     # writes tests/golden/explanations.npz
 
 Made with grad-cam 1.5.7, captum 0.9.0 and opencv-python-headless 5.0.0 on torch 2.13. The networks
 are those of :mod:`scripts.golden_images` and :mod:`scripts.golden_cvt_levit`, whose weights and
@@ -11,9 +11,9 @@ label. grad-cam imports torchvision, of which a build for another torch will do.
 from pathlib import Path
 from typing import Any
 
+import golden_cvt_levit
+import golden_images
 import numpy as np
-
-from scripts import golden_cvt_levit, golden_images
 
 __all__ = ["CASES", "PATH_STEPS", "STRIDE", "baseline_of", "module_and_images"]
 

@@ -38,7 +38,7 @@ from jaxser.victims.attributions import (
 )
 from jaxser.victims.victim import Victim
 
-__all__ = ["Attributions", "Method", "attributions", "has_feature_map"]
+__all__ = ["Attributions", "Method", "attributions", "check_methods", "has_feature_map"]
 
 Method = Literal["saliency", "gradcam", "integrated"]
 
@@ -99,7 +99,9 @@ def attributions(
       UsageError: an unknown method, one that the victim does not admit, or no baseline.
       InputError: no memory for a single row.
     """
-    _check(victim, methods, baseline)
+    check_methods(victim, methods)
+    if "integrated" in methods and baseline is None:
+        raise UsageError("integrated gradients need a baseline; give one for every input.")
     mesh = make_mesh(checked_devices(devices))
     size = choose_score_rows(len(x), mesh) if batch_size is None else round_up(batch_size, mesh)
     while True:
@@ -113,7 +115,12 @@ def attributions(
         size = smaller_batch(size, mesh, error)
 
 
-def _check(victim: Victim, methods: Sequence[Method], baseline: Any) -> None:
+def check_methods(victim: Victim, methods: Sequence[str]) -> None:
+    """Refuse methods that are unknown, or that a victim does not admit.
+
+    Raises:
+      UsageError: see the message.
+    """
     for method in methods:
         if method not in get_args(Method):
             raise UsageError(
@@ -130,8 +137,6 @@ def _check(victim: Victim, methods: Sequence[Method], baseline: Any) -> None:
             f"Grad-CAM++ looks at the last feature map of a spectrogram or an image, and "
             f"{victim.name} {why}; use saliency or integrated."
         )
-    if "integrated" in methods and baseline is None:
-        raise UsageError("integrated gradients need a baseline; give one for every input.")
 
 
 def _in_batches(

@@ -5,11 +5,22 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from small_victims import linear_weights, small_victim, waveforms
 
 from jaxser.driver import attributions as driver
 from jaxser.driver.attributions import attributions, has_feature_map
 from jaxser.runtime.errors import UsageError
+from jaxser.victims.feature_maps import FeatureMap
+
+
+class Unmarked(nn.Module):
+    """A network of spectrograms that nobody has told of feature maps."""
+
+    def __call__(self, x, train):
+        del train
+        return x.sum(axis=1)
+
 
 CLASSES = np.array([0, 4, 2, 1, 3])
 
@@ -61,6 +72,12 @@ def test_what_cannot_be_explained_is_one_sentence():
     assert not has_feature_map(victim)
     with pytest.raises(UsageError, match=r"Grad-CAM.. looks at .* linear reads waveforms; use sal"):
         attributions(victim, x, CLASSES, ("gradcam",))
+    unmarked = FeatureMap(Unmarked(), (8, 8), (8, 8))
+    blind = dataclasses.replace(
+        victim, variables={}, input_shape=(8, 8), feature_map=unmarked, name="blind"
+    )
+    with pytest.raises(UsageError, match="blind marks no feature map; use saliency or integrated"):
+        attributions(blind, np.zeros((1, 8, 8), np.float32), CLASSES[:1], ("gradcam",))
     with pytest.raises(UsageError, match="no explanation 'gradcan'; did you mean 'gradcam'"):
         attributions(victim, x, CLASSES, ("gradcan",))
     with pytest.raises(UsageError, match="need a baseline"):

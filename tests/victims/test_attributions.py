@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from golden_scripts import load_script
 from short_and_long import short_and_long
 from small_victims import linear_weights, small_victim, waveforms
 
@@ -25,16 +26,9 @@ from jaxser.victims.attributions import (
 )
 from jaxser.victims.feature_maps import FeatureMap, feature_map_of
 from jaxser.victims.victim import Victim, evaluation_logits
-from scripts import golden_cvt_levit, golden_images
-from scripts.golden_explanations import (
-    CASES,
-    PATH_STEPS,
-    PATHS,
-    STRIDE,
-    baseline_of,
-    module_and_images,
-)
 
+script = load_script("golden_explanations")
+CASES, PATHS, PATH_STEPS, STRIDE = script.CASES, script.PATHS, script.PATH_STEPS, script.STRIDE
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "explanations.npz"
 
 
@@ -58,11 +52,11 @@ def victim_of(module, variables):
 @functools.cache
 def case(source):
     """(victim, images, labels) of a golden case."""
-    module, x, y = module_and_images(source)
-    if source in golden_images.SOURCES:
+    module, x, y = script.module_and_images(source)
+    if source in image_sources.TABLES:
         variables = image_sources.variables_of(source)
     else:
-        variables = golden_cvt_levit.seeded_variables(module, source)
+        variables = load_script("golden_cvt_levit").seeded_variables(module, source)
         variables = jax.tree.map(jnp.asarray, variables)
     return victim_of(module, variables), jnp.asarray(x), jnp.asarray(y)
 
@@ -135,7 +129,7 @@ def attributed(victim, x, baseline, classes, steps):
 @pytest.mark.parametrize("source", short_and_long(PATHS, ("hugging_face_vit",)))
 def test_integrated_gradients_are_those_of_captum(source):
     victim, x, y = case(source)
-    made, _ = attributed(victim, x, jnp.asarray(baseline_of(x)), y, PATH_STEPS)
+    made, _ = attributed(victim, x, jnp.asarray(script.baseline_of(x)), y, PATH_STEPS)
     expected = golden(f"integrated/{source}")
     np.testing.assert_allclose(made[:, ::STRIDE], expected, atol=1e-3 * np.abs(expected).max())
 
@@ -172,7 +166,7 @@ def test_a_row_does_not_depend_on_its_batch():
 @pytest.mark.parametrize("source", short_and_long(CASES, ("hugging_face_vit",)))
 def test_marked_maps_leave_programs_and_variables_alone(source):
     """The mark is nothing in training, in evaluation and in the first variables."""
-    module, x, _ = module_and_images(source)
+    module, x, _ = script.module_and_images(source)
     victim = case(source)[0]
     assert FEATURE_MAP not in victim.variables
     shapes = jax.eval_shape(functools.partial(module.init, train=False), jax.random.key(0), x)
