@@ -4,6 +4,7 @@ print(explain(ExplainConfig(victim=(Path("runs/alexnet_emodb"),), domain="image"
 """
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -119,12 +120,13 @@ def _folders(config: ExplainConfig) -> tuple[Path, list[tuple[Path, Path]]]:
         return root, [(victims[0], root)]
     if config.out is None:
         raise UsageError("several victims are compared in one table; give its folder as --out.")
-    if len(set(victims)) < len(victims):
+    if len({victim.resolve() for victim in victims}) < len(victims):
         raise UsageError("the same victim is given twice; give each once.")
     names: list[str] = []
     for victim in victims:
-        same = sum(name.partition(" ")[0] == victim.name for name in names)
-        names.append(f"{victim.name} {same + 1}" if same else victim.name)
+        own = victim.resolve().name
+        numbered = (f"{own} {number}" for number in itertools.count(2))
+        names.append(next(name for name in itertools.chain([own], numbered) if name not in names))
     return config.out, [(v, config.out / name) for v, name in zip(victims, names, strict=True)]
 
 
@@ -165,14 +167,18 @@ def _checked_pictures(config: ExplainConfig, victim: Victim, folder: Path) -> li
     """What was asked for, or all that the victim can give."""
     if not config.show:
         can = {"tsne": victim.embed is not None, "gradcam": has_feature_map(victim)}
-        return [each for each in get_args(Picture) if can.get(each, True)]
-    if "tsne" in config.show and victim.embed is None:
+        pictures = [each for each in get_args(Picture) if can.get(each, True)]
+    else:
+        pictures = list(dict.fromkeys(config.show))
+    if "tsne" in pictures and victim.embed is None:
         raise UsageError(
             f"{victim.name} in {folder} does not tell what its last layer reads; victims "
             "that read images do. Leave tsne out of --show."
         )
-    check_methods(victim, [each for each in config.show if each in get_args(Method)])
-    return list(dict.fromkeys(config.show))
+    methods = [each for each in pictures if each in get_args(Method)]
+    # Agreement is that of gradients, at least.
+    check_methods(victim, ["saliency", *methods] if "agreement" in pictures else methods)
+    return pictures
 
 
 def _summary(part: _Part) -> list[str]:

@@ -13,6 +13,8 @@ from jaxtyping import Float, Int
 
 from jaxser.config.explain import Baseline, Explained
 from jaxser.config.ranges import Domain
+from jaxser.driver.meter import Progress
+from jaxser.driver.progress import AttackBar
 from jaxser.driver.run import attack_rows
 from jaxser.driver.speech import Speech
 from jaxser.experiments.run import Run
@@ -68,20 +70,29 @@ def attack_once(run: Run, batch_size: int | None) -> Looked:
     speech, config = run.speech, run.config
     x = np.asarray(speech.inputs[speech.places], np.float32)
     x_adv, after = np.zeros_like(x), np.zeros(len(x), np.int32)
-    for block in attack_rows(
-        speech.victim,
-        x,
-        run.attacked,
-        run.attack,
-        run.epsilons[:1],
-        seed=config.seed,
-        ids=[utterance.id for utterance in speech.utterances],
-        batch_size=batch_size,
-        keep_x_adv=True,
-        clean=speech.clean,
-    ):
-        assert block.x_adv is not None
-        x_adv[block.utterance], after[block.utterance] = block.x_adv, block.prediction
+    with AttackBar(run.attack.name, len(x)) as bar:
+
+        def watch(progress: Progress) -> bool:
+            bar.watch(progress)
+            return True
+
+        for block in attack_rows(
+            speech.victim,
+            x,
+            run.attacked,
+            run.attack,
+            run.epsilons[:1],
+            seed=config.seed,
+            ids=[utterance.id for utterance in speech.utterances],
+            batch_size=batch_size,
+            keep_x_adv=True,
+            clean=speech.clean,
+            watch=watch,
+        ):
+            assert block.x_adv is not None
+            where = block.utterance
+            x_adv[where], after[where] = block.x_adv, block.prediction
+            bar.add(block, speech.labels[where], speech.clean.prediction[where])
     return Looked(speech, x, x_adv, after, config.domain)
 
 

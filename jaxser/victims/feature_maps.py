@@ -37,6 +37,10 @@ class FeatureMap:
     model: nn.Module
     picture: tuple[int, int]
     covered: tuple[int, int]
+    # By the shape of an input: tracing a network takes seconds.
+    _places: "dict[tuple[int, ...], _Place | None]" = dataclasses.field(
+        default_factory=dict, repr=False
+    )
 
     def shape(self, variables: Any, x: Any) -> tuple[int, int, int] | None:
         """Rows, columns and channels of the map; None where the network marks none.
@@ -45,47 +49,47 @@ class FeatureMap:
           variables: of the model.
           x: inputs, or their shape and type.
         """
-        maps = jax.tree.leaves(self._found(variables, x))
-        return maps[0].shape[1:] if maps else None
+        place = self._place(variables, x)
+        return None if place is None else place[1]
 
     def __call__(
         self, variables: Any, x: Float[Array, "batch ..."], offset: Array | float = 0.0
     ) -> tuple[Float[Array, "batch classes"], Float[Array, "batch rows columns channels"]]:
         """Logits and feature map of ``x``, with ``offset`` added to the map on the way."""
-        # The place of the map among the modules is known only after a pass.
-        where = jax.tree.map(
-            lambda leaf: jnp.broadcast_to(offset, leaf.shape).astype(leaf.dtype),
-            self._found(variables, x),
-        )
+        place = self._place(variables, x)
+        assert place is not None, "the network has marked no map"
+        path, shape, dtype = place
+        given: Any = {"offset": jnp.broadcast_to(offset, (len(x), *shape)).astype(dtype)}
+        for key in reversed(path):
+            given = {key: given}
         logits, found = self.model.apply(
-            {**variables, FEATURE_MAP: _renamed(where)}, x, train=False, mutable=[FEATURE_MAP]
+            {**variables, FEATURE_MAP: given}, x, train=False, mutable=[FEATURE_MAP]
         )
-        return logits, _only(found[FEATURE_MAP])
+        found = found[FEATURE_MAP]
+        for key in path:
+            found = found[key]
+        return logits, found["map"]
 
-    def _found(self, variables: Any, x: Any) -> Any:
-        """Shapes in the collection after a pass."""
+    def _place(self, variables: Any, x: Any) -> "_Place | None":
+        """Where the map is among the modules, which only a pass can tell."""
+        kind = tuple(x.shape[1:])
+        if kind not in self._places:
 
-        def look(variables: Any, x: Array) -> Any:
-            return self.model.apply(variables, x, train=False, mutable=[FEATURE_MAP])[1]
+            def look(variables: Any, x: Array) -> Any:
+                return self.model.apply(variables, x, train=False, mutable=[FEATURE_MAP])[1]
 
-        return jax.eval_shape(look, variables, x).get(FEATURE_MAP, {})
+            found = jax.eval_shape(look, variables, x).get(FEATURE_MAP, {})
+            maps = jax.tree_util.tree_flatten_with_path(found)[0]
+            self._places[kind] = None
+            if maps:
+                ((keys, leaf),) = maps
+                path = tuple(key.key for key in keys[:-1])
+                self._places[kind] = (path, leaf.shape[1:], leaf.dtype)
+        return self._places[kind]
 
 
-def _renamed(tree: Any) -> Any:
-    return {
-        "offset" if key == "map" else key: _renamed(value) if isinstance(value, dict) else value
-        for key, value in tree.items()
-    }
-
-
-def _only(tree: Any) -> Any:
-    """The one map in a collection, beside its offset."""
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            return _only(value)
-        if key == "map":
-            return value
-    raise AssertionError("the network has marked no map")
+# Names of the modules that it is in, its shape without the batch, and its type.
+_Place = tuple[tuple[str, ...], tuple[int, int, int], Any]
 
 
 def feature_map_of(model: nn.Module) -> FeatureMap | None:

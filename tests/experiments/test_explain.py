@@ -12,7 +12,12 @@ from untrained_run import make_tiny_run
 from jaxser import explain
 from jaxser.config import AttackCommandConfig
 from jaxser.driver import run as driver
-from jaxser.experiments.explanations import attack_once, baselines, example_rows
+from jaxser.experiments.explanations import (
+    attack_once,
+    baselines,
+    example_rows,
+    explained_classes,
+)
 from jaxser.experiments.preparation import prepare_run
 from jaxser.runtime.errors import UsageError
 
@@ -146,3 +151,12 @@ def test_what_cannot_be_shown_is_one_sentence(runs, tmp_path):
     ):
         with pytest.raises(UsageError, match=said):
             explain.main(argv)
+
+
+def test_the_explained_class_is_chosen_by_name(looked):
+    before, after = explained_classes(looked, "prediction")
+    assert before.tolist() != after.tolist()
+    assert (before.tolist(), after.tolist()) == (looked.before.tolist(), looked.after.tolist())
+    for explained, expected in (("clean", looked.before), ("truth", looked.speech.labels)):
+        for classes in explained_classes(looked, explained):
+            np.testing.assert_array_equal(classes, expected)

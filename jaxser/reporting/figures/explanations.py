@@ -154,7 +154,8 @@ def _draw_waveform(
 
 
 def _reach(found: np.ndarray) -> float:
-    return max(float(np.percentile(np.abs(found), _BRIGHTEST)), 1e-30)
+    # Of an input whose logits are not finite there is nothing to see.
+    return max(float(np.percentile(np.abs(np.nan_to_num(found)), _BRIGHTEST)), 1e-30)
 
 
 def agreement_figure(
