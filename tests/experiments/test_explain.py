@@ -6,20 +6,23 @@ import jax
 import numpy as np
 import pytest
 import scipy.stats
+from image_runs import RATE, write_speech
 from tiny_networks import use_tiny_networks
 from untrained_run import make_tiny_run
 
-from jaxser import explain
+from jaxser import explain, train
 from jaxser.config import AttackCommandConfig
 from jaxser.driver import run as driver
 from jaxser.experiments.explanations import (
     attack_once,
     baselines,
     example_rows,
+    examples_of,
     explained_classes,
 )
 from jaxser.experiments.preparation import prepare_run
 from jaxser.runtime.errors import UsageError
+from jaxser.victims.loading import load_victim
 
 EPSILON = 0.05
 FLAGS = ("--attack", "fgsm", "--epsilon", str(EPSILON))
@@ -160,3 +163,37 @@ def test_the_explained_class_is_chosen_by_name(looked):
     for explained, expected in (("clean", looked.before), ("truth", looked.speech.labels)):
         for classes in explained_classes(looked, explained):
             np.testing.assert_array_equal(classes, expected)
+
+
+@pytest.mark.long
+def test_a_victim_of_spectrograms_is_explained_in_both_domains(tmp_path, capsys):
+    """A CNN-LSTM, whose maps have time along their rows and are drawn with time along columns."""
+    speech, run = write_speech(tmp_path / "speech"), tmp_path / "run"
+    flags = {"corpus.name": "csv", "corpus.sample_rate": RATE, "corpus.seconds": 0.5}
+    flags |= {"corpus.root": speech, "model.name": "cnn_lstm_m0", "training.epochs": 1}
+    flags |= {"features.kind": "log_mel", "features.n_fft": 64, "features.hop_length": 8}
+    flags |= {"features.n_mels": 32, "training.batch_size": 8, "out": run}
+    argv = [str(part) for name, value in flags.items() for part in (f"--{name}", value)]
+    assert train.main(argv) == 0
+    for domain, epsilon in (("features", "0.5"), ("waveform", "0.01")):
+        out = tmp_path / domain
+        argv = ["--victim", str(run), "--domain", domain, "--attack", "fgsm", "--steps", "4"]
+        assert explain.main([*argv, "--epsilon", epsilon, "--limit", "6", "--out", str(out)]) == 0
+        files = {path.name for path in out.iterdir() if path.stat().st_size > 5_000}
+        assert files == {
+            *("agreement.png", "confusion.png", "gradcam.png", "integrated.png", "saliency.png")
+        }
+    assert "Grad-CAM++ of 2 utterances" in capsys.readouterr().out
+    victim = load_victim(run, "features")
+    assert victim.feature_map.picture == victim.input_shape
+    rows, bins = victim.feature_map.picture
+    config = AttackCommandConfig(
+        victim=run, domain="features", attack="fgsm", epsilon=(0.5,), limit=6
+    )
+    looked = attack_once(prepare_run(config), None)
+    maps = np.arange(2.0 * rows * bins).reshape(2, rows, bins)
+    example = examples_of(looked, np.array([3, 1]), (maps, maps), pictures=True)[1]
+    assert example.inputs[0].shape == example.maps[0].shape == (bins, rows)
+    # The first frame of the lowest band is at the left, at the bottom.
+    assert example.maps[0][-1, 0] == maps[1, 0, 0]
+    assert example.maps[0][-1, 1] == maps[1, 1, 0]

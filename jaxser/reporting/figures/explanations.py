@@ -128,7 +128,8 @@ def waveform_maps_figure(
                 signed,
             )
         grid[2 * number, 0].set_ylabel(shortened(example.name), fontsize=8)
-        grid[2 * number + 1, 0].set_ylabel("map", fontsize=8)
+        words = "for (red)\nagainst (blue)" if signed else "magnitude"
+        grid[2 * number + 1, 0].set_ylabel(words, fontsize=7)
     for place in grid[-1]:
         place.set_xlabel("s")
     figure.suptitle(title)
