@@ -1,6 +1,6 @@
 """Whether victims look at the same parts of an utterance before and after an attack: a table.
 
-agreement = Agreement.of("levit runs/levit", "saliency", before, after, changed, units)
+agreement = Agreement.of("levit runs/levit", "saliency", before, after, second, changed, units)
 print(aligned(agreement_cells([agreement])))
 """
 
@@ -17,9 +17,10 @@ from jaxser.results.units import Units
 
 __all__ = ["GROUPS", "MEASURES", "Agreement", "agreement_cells", "agreement_csv", "rows_csv"]
 
-# Rows that are set apart. Of the last, one map is of another utterance: it says how much a victim's
-# maps agree for no better reason than that they are this victim's.
-GROUPS = ("all", "prediction changed", "prediction kept", "another utterance")
+# Of before and after, and what to hold it against. Two clean maps of an utterance, for its class
+# and for the likeliest other one, say how much a map depends on the class at all; those of two
+# utterances how much it is merely this victim's.
+GROUPS = ("all", "prediction changed", "prediction kept", "another class", "another utterance")
 MEASURES = {"rank": "rank correlation", "top": f"overlap of the top {TOP:.0%}"}
 
 
@@ -30,16 +31,14 @@ class Agreement:
     Attributes:
       victim: what tables call it.
       method: of the explanation.
-      rows: by measure, of every utterance: its maps before and after the attack.
-      others: by measure, of every utterance: its clean map and that of another utterance.
+      rows: by group that is none of the first three, or "all", and by measure: of every utterance.
       changed: whether the prediction changed.
       figures: by group and measure: the mean with its interval, and how many rows have none.
     """
 
     victim: str
     method: str
-    rows: dict[str, Float[np.ndarray, " rows"]]
-    others: dict[str, Float[np.ndarray, " rows"]]
+    rows: dict[str, dict[str, Float[np.ndarray, " rows"]]]
     changed: Bool[np.ndarray, " rows"]
     figures: dict[str, dict[str, tuple[Estimate, int]]]
 
@@ -50,6 +49,7 @@ class Agreement:
         method: str,
         before: Float[np.ndarray, "rows ..."],
         after: Float[np.ndarray, "rows ..."],
+        second_class: Float[np.ndarray, "rows ..."],
         changed: Bool[np.ndarray, " rows"],
         units: Units,
     ) -> "Agreement":
@@ -58,28 +58,33 @@ class Agreement:
         Args:
           victim, method: see above.
           before, after: maps.
+          second_class: of the clean inputs, for the likeliest other class.
           changed: whether the prediction changed.
           units: of the rows, for the intervals.
         """
-        first, second = (np.abs(each).reshape(len(each), -1) for each in (before, after))
-        # Half of the list away, and not the next one, which may be of the same sentence.
-        other = np.roll(first, len(first) // 2, axis=0)
-        measures = {"rank": rank_correlation, "top": top_overlap}
-        rows = {name: measure(first, second) for name, measure in measures.items()}
-        others = {name: measure(first, other) for name, measure in measures.items()}
-        groups = {
-            "all": (rows, np.ones(len(changed), bool)),
-            "prediction changed": (rows, changed),
-            "prediction kept": (rows, ~changed),
-            "another utterance": (others, np.ones(len(changed), bool)),
+        first, second, next_class = (
+            np.abs(each).reshape(len(each), -1) for each in (before, after, second_class)
+        )
+        pairs = {
+            "all": second,
+            "another class": next_class,
+            # Half of the list away, and not the next one, which may be of the same sentence.
+            "another utterance": np.roll(first, len(first) // 2, axis=0),
         }
-        figures = {
-            group: {
+        measures = {"rank": rank_correlation, "top": top_overlap}
+        rows = {
+            group: {name: measure(first, other) for name, measure in measures.items()}
+            for group, other in pairs.items()
+        }
+        parts = {"prediction changed": changed, "prediction kept": ~changed}
+        figures = {}
+        for group in GROUPS:
+            chosen = parts.get(group, np.ones(len(changed), bool))
+            values = rows["all" if group in parts else group]
+            figures[group] = {
                 name: mean_agreement(values[name][chosen], units.take(chosen)) for name in measures
             }
-            for group, (values, chosen) in groups.items()
-        }
-        return cls(victim, method, rows, others, changed, figures)
+        return cls(victim, method, rows, changed, figures)
 
     def count(self, group: str) -> int:
         """Rows of a group."""
@@ -123,11 +128,12 @@ def agreement_csv(agreements: Sequence[Agreement]) -> Cells:
 
 def rows_csv(agreements: Sequence[Agreement], ids: Sequence[str]) -> Cells:
     """A line for each utterance of one victim and kind of explanation."""
-    cells = [["victim", "explanation", "utterance", "changed", *MEASURES]]
-    cells[0] += [f"another_{name}" for name in MEASURES]
+    kinds = {"": "all", "class_": "another class", "utterance_": "another utterance"}
+    names = [f"{prefix}{name}" for prefix in kinds for name in MEASURES]
+    cells = [["victim", "explanation", "utterance", "changed", *names]]
     for each in agreements:
         for i, utterance in enumerate(ids):
-            values = [part[name][i] for part in (each.rows, each.others) for name in MEASURES]
+            values = [each.rows[group][name][i] for group in kinds.values() for name in MEASURES]
             cells.append(
                 [
                     *(each.victim, each.method, utterance, str(bool(each.changed[i])).lower()),

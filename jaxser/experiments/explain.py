@@ -35,6 +35,7 @@ from jaxser.experiments.explanations import (
     example_rows,
     examples_of,
     explained_classes,
+    likeliest_others,
     spectrogram_of,
 )
 from jaxser.experiments.last_layer import check_perplexity, embeddings, points_table, tsne
@@ -217,7 +218,11 @@ def _attribute(
         # Paths are long: all of them only for those who have asked for both by name.
         measured = ["saliency", *(["gradcam"] if has_feature_map(victim) else [])]  # type: ignore
         measured += ["integrated"] if {"agreement", "integrated"} <= set(config.show) else []
-    of_all = _both(config, looked, np.arange(len(looked.x)), measured)
+    everything = np.arange(len(looked.x))
+    of_all = _both(config, looked, everything, measured)
+    # Before the others are drawn, as the programs for batches of this size are still at hand.
+    rivals = likeliest_others(looked, explained_classes(looked, config.explained)[0])
+    of_next = _attributed(config, looked, looked.x, everything, rivals, measured)
     of_some = _both(config, looked, rows, [method for method in drawn if method not in measured])
     told = []
     for method in drawn:
@@ -231,7 +236,13 @@ def _attribute(
     changed = looked.before != looked.after
     agreements = [
         Agreement.of(
-            part.name, method, of_all[0].maps[method], of_all[1].maps[method], changed, units
+            part.name,
+            method,
+            of_all[0].maps[method],
+            of_all[1].maps[method],
+            of_next.maps[method],
+            changed,
+            units,
         )
         for method in measured
     ]
@@ -244,27 +255,33 @@ def _both(
     config: ExplainConfig, looked: Looked, rows: np.ndarray, methods: Sequence[Method]
 ) -> tuple[Attributions, Attributions]:
     """Attributions of some of the inputs, clean and attacked."""
+    clean, attacked = explained_classes(looked, config.explained)
+    before = _attributed(config, looked, looked.x, rows, clean, methods)
+    return before, _attributed(config, looked, looked.x_adv, rows, attacked, methods)
+
+
+def _attributed(
+    config: ExplainConfig,
+    looked: Looked,
+    x: np.ndarray,
+    rows: np.ndarray,
+    classes: np.ndarray,
+    methods: Sequence[Method],
+) -> Attributions:
     if not methods:
-        return Attributions({}), Attributions({})
-    baseline = None
-    if "integrated" in methods:
-        baseline = baselines(looked, config.baseline, rows, config.seed)
-    before, after = (
-        attributions(
-            looked.speech.victim,
-            x[rows],
-            classes[rows],
-            methods,
-            baseline=baseline,
-            steps=config.steps,
-            compat=config.compat,
-            batch_size=config.batch_size,
-        )
-        for x, classes in zip(
-            (looked.x, looked.x_adv), explained_classes(looked, config.explained), strict=True
-        )
+        return Attributions({})
+    return attributions(
+        looked.speech.victim,
+        x[rows],
+        classes[rows],
+        methods,
+        baseline=baselines(looked, config.baseline, rows, config.seed)
+        if "integrated" in methods
+        else None,
+        steps=config.steps,
+        compat=config.compat,
+        batch_size=config.batch_size,
     )
-    return before, after
 
 
 def _maps_figure(
@@ -354,8 +371,8 @@ def _draw_agreement(
     return [
         aligned(agreement_cells(agreements), left=3),
         policy(config.interval_over),
-        "undefined: one of the maps is the same all over; another utterance: two clean maps of "
-        "different ones",
+        "undefined: one of the maps is the same all over; another class: clean maps for the "
+        "class and for the likeliest other; another utterance: clean maps of two",
         f"agreement in {root / 'agreement.png'} and {root / 'agreement.csv'}",
     ]
 

@@ -30,6 +30,7 @@ __all__ = [
     "example_rows",
     "examples_of",
     "explained_classes",
+    "likeliest_others",
     "spectrogram_of",
 ]
 
@@ -103,6 +104,13 @@ def explained_classes(
     if explained == "truth":
         return looked.speech.labels, looked.speech.labels
     return looked.before, looked.before if explained == "clean" else looked.after
+
+
+def likeliest_others(looked: Looked, classes: Int[np.ndarray, " rows"]) -> Int[np.ndarray, " rows"]:
+    """Of every clean input the class with the largest logit beside a given one."""
+    logits = looked.speech.clean.logits.copy()
+    logits[np.arange(len(logits)), classes] = -np.inf
+    return logits.argmax(axis=1)
 
 
 def baselines(

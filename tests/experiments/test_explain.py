@@ -19,6 +19,7 @@ from jaxser.experiments.explanations import (
     example_rows,
     examples_of,
     explained_classes,
+    likeliest_others,
 )
 from jaxser.experiments.preparation import prepare_run
 from jaxser.runtime.errors import UsageError
@@ -98,10 +99,16 @@ def test_agreement_is_that_of_gradients_before_and_after(compared, looked):
     found = [scipy.stats.spearmanr(a, b).statistic for a, b in zip(*maps, strict=True)]
     np.testing.assert_allclose([float(row["rank"]) for row in rows], found, atol=2e-3)
     other = np.roll(np.arange(6), 3)
-    found_other = [scipy.stats.spearmanr(maps[0][i], maps[0][other[i]]).statistic for i in range(6)]
-    np.testing.assert_allclose([float(r["another_rank"]) for r in rows], found_other, atol=2e-3)
+    seconds = np.asarray(victim.logits(looked.x)).argsort(axis=1)[:, -2]
+    next_class = [np.abs(gradient(x, label)) for x, label in zip(looked.x, seconds, strict=True)]
+    for column, theirs in (
+        ("utterance_rank", [maps[0][i] for i in other]),
+        ("class_rank", next_class),
+    ):
+        held = [scipy.stats.spearmanr(a, b).statistic for a, b in zip(maps[0], theirs, strict=True)]
+        np.testing.assert_allclose([float(row[column]) for row in rows], held, atol=2e-3)
     table = {(r["victim"].split("/")[-2], r["rows"]): r for r in lines_of(out / "agreement.csv")}
-    assert len(table) == 2 * 4
+    assert len(table) == 2 * 5
     for group, chosen in (("all", changed | True), ("prediction changed", changed)):
         mean = np.mean(np.array(found)[chosen])
         assert float(table["a", group]["rank"]) == pytest.approx(mean, abs=2e-3)
@@ -163,6 +170,10 @@ def test_the_explained_class_is_chosen_by_name(looked):
     for explained, expected in (("clean", looked.before), ("truth", looked.speech.labels)):
         for classes in explained_classes(looked, explained):
             np.testing.assert_array_equal(classes, expected)
+    logits = looked.speech.clean.logits
+    order = logits.argsort(axis=1)
+    np.testing.assert_array_equal(likeliest_others(looked, order[:, -1]), order[:, -2])
+    np.testing.assert_array_equal(likeliest_others(looked, order[:, 0]), order[:, -1])
 
 
 @pytest.mark.long

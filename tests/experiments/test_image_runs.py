@@ -114,7 +114,7 @@ def test_what_a_network_looks_at_is_drawn_whatever_is_attacked(run, domain, tmp_
     assert "integrated gradients add up to the difference of the logits within" in printed
     # Named beside agreement, paths are measured over all utterances too.
     table = (tmp_path / "agreement.csv").read_text()
-    assert [table.count(f",{name},") for name in shown[:3]] == [4, 4, 4]
+    assert [table.count(f",{name},") for name in shown[:3]] == [5, 5, 5]
 
 
 def test_what_cannot_be_attacked_or_trained_is_one_sentence(run, speech, network, tmp_path):

@@ -204,7 +204,7 @@ def agreement_figure(
                 )
             place.axhline(0, color="black", linewidth=0.5)
             place.set_title(f"{method}: {words}", fontsize=10)
-            place.set_xticks(range(len(victims)), [_on_lines(name) for name in victims], fontsize=8)
+            place.set_xticks(range(len(victims)), [_on_lines(name) for name in victims], fontsize=7)
             place.grid(axis="y", alpha=0.3)
             place.set_axisbelow(True)
     figure.suptitle(title)
@@ -218,9 +218,10 @@ def agreement_figure(
 
 
 def _on_lines(name: str) -> str:
-    """Architecture and folder, of which the end tells most."""
+    """Architecture and folder, of whose path the end tells most, in short lines."""
     first, _, rest = name.partition(" ")
-    return f"{first}\n{'…' if len(rest) > 24 else ''}{rest[-24:]}"
+    shown = rest if len(rest) <= 36 else f"…{rest[-35:]}"
+    return "\n".join([first, *(shown[start : start + 18] for start in range(0, len(shown), 18))])
 
 
 def confusions_figure(
