@@ -53,7 +53,8 @@ def compared(runs, tmp_path_factory):
             return original(*arguments, **options)
 
         patch.setattr(driver, "look", look)
-        argv = ["--victim", *map(str, runs), *FLAGS, "--steps", "4", "--out", str(out)]
+        argv = ["--victim", *map(str, runs), *FLAGS, "--out", str(out)]
+        argv += ["--show", "saliency", "agreement", "confusion"]
         assert explain.main(argv) == 0
     return out, len(looks)
 
@@ -72,7 +73,7 @@ def lines_of(path):
 def test_every_victim_has_its_pictures_and_all_share_the_tables(compared):
     out, looks = compared
     files = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
-    own = ("saliency.png", "integrated.png", "agreement_rows.csv")
+    own = ("saliency.png", "agreement_rows.csv")
     assert files == {
         *("agreement.csv", "agreement.png", "confusion.csv", "confusion.png"),
         *(f"{folder}/{name}" for folder in ("run", "run 2") for name in own),

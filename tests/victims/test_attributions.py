@@ -68,7 +68,7 @@ def looked_at(source):
     return jax.tree.map(np.asarray, look(victim.variables, x, y))
 
 
-SHORT = ("torchvision_alexnet", "hugging_face_vit")
+SHORT = ("hugging_face_vit",)
 
 
 @pytest.mark.parametrize("source", short_and_long(CASES, SHORT))
