@@ -22,6 +22,8 @@ __all__ = ["GROUPS", "MEASURES", "Agreement", "agreement_cells", "agreement_csv"
 # utterances how much it is merely this victim's.
 GROUPS = ("all", "prediction changed", "prediction kept", "another class", "another utterance")
 MEASURES = {"rank": "rank correlation", "top": f"overlap of the top {TOP:.0%}"}
+# Correlations may be negative, overlaps may not.
+_LEAST = {"rank": -1.0, "top": 0.0}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -82,7 +84,8 @@ class Agreement:
             chosen = parts.get(group, np.ones(len(changed), bool))
             values = rows["all" if group in parts else group]
             figures[group] = {
-                name: mean_agreement(values[name][chosen], units.take(chosen)) for name in measures
+                name: mean_agreement(values[name][chosen], units.take(chosen), _LEAST[name])
+                for name in measures
             }
         return cls(victim, method, rows, changed, figures)
 

@@ -65,18 +65,21 @@ def top_overlap(
     return np.where(_defined(first) & _defined(second), inside, np.nan)
 
 
-def mean_agreement(values: Float[np.ndarray, " rows"], units: Units) -> tuple[Estimate, int]:
+def mean_agreement(
+    values: Float[np.ndarray, " rows"], units: Units, least: float = -1.0
+) -> tuple[Estimate, int]:
     """The mean over utterances of what is defined, with its interval; and how many rows are not.
 
     Args:
-      values: a number in [-1, 1] per row.
+      values: a number per row, at most 1.
       units: of the rows.
+      least: that a value can be: -1 of correlations, 0 of overlaps.
     """
     defined = np.isfinite(values)
     undefined = int((~defined).sum())
     if not defined.any():
         return Estimate(math.nan, math.nan, math.nan), undefined
-    return mean(values[defined], units.take(defined), (-1.0, 1.0)), undefined
+    return mean(values[defined], units.take(defined), (least, 1.0)), undefined
 
 
 def _defined(maps: Float[np.ndarray, "rows cells"]) -> np.ndarray:

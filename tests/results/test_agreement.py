@@ -55,6 +55,9 @@ def test_a_map_that_tells_nothing_is_undefined_and_counted():
     estimate, undefined = mean_agreement(rank_correlation(first, second), units)
     assert undefined == 2
     assert estimate.value == rank_correlation(first, second)[[0, 3]].mean()
+    # Of a single utterance little is known, but no overlap is negative.
+    alone = [mean_agreement(np.array([0.2]), Units.of([0]), least)[0] for least in (-1.0, 0.0)]
+    assert [each.low for each in alone] == [pytest.approx(0.2 - 0.793, abs=1e-3), 0.0]
     none, all_four = mean_agreement(np.full(4, np.nan), units)
     assert np.isnan([none.value, none.low, none.high]).all()
     assert all_four == 4
