@@ -1,12 +1,15 @@
-"""Show what a victim makes of speech: ``python -m jaxser.explain --victim RUN [--flag value ...]``.
+"""Show what victims make of speech: ``python -m jaxser.explain --victim RUN [--flag value ...]``.
 
     python -m jaxser.explain --victim runs/alexnet_emodb --domain image --attack pgd --epsilon 0.03
+    python -m jaxser.explain --victim runs/alexnet runs/levit --show agreement --out compared
 
-What the last linear layer reads of clean and of attacked inputs, all placed in one plane by t-SNE:
-``tsne.png`` with a colour for each class, and the points in ``tsne.csv``.
+Clean and attacked side by side: what the last linear layer reads, placed in a plane by t-SNE; which
+parts of an utterance a logit depends on, by the gradient, Grad-CAM++ and integrated gradients;
+confusion; and, over all utterances, how much of those parts is the same before and after.
+docs/explanations.md says what each shows and what it does not.
 
-Source: van der Maaten & Hinton, JMLR 2008; Echim et al., figure 3. It needs scikit-learn
-(pip install 'jaxser[explain]').
+Source: Echim et al., figures 3 to 5; of the methods see :mod:`jaxser.victims.attributions`, and van
+der Maaten & Hinton, JMLR 2008, for t-SNE, which needs scikit-learn (pip install 'jaxser[explain]').
 """
 
 import sys
@@ -25,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = parse_command(
         ExplainConfig,
         command_name("explain"),
-        "Place what a victim's last layer reads of clean and attacked speech in a plane (t-SNE).",
+        "Show what victims make of clean and attacked speech, and whether they look at the same.",
         argv,
         EXPLAIN_FLAGS,
     )

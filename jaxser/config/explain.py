@@ -8,20 +8,27 @@ from pydantic import Field
 
 from jaxser.config.attack import AttackedCorpusConfig
 from jaxser.config.command_line import FlagGroups
-from jaxser.config.ranges import Domain, Positive, Seed
+from jaxser.config.ranges import INTERVAL_OVER, Domain, IntervalOver, Positive, Seed
 
-__all__ = ["EXPLAIN_FLAGS", "ExplainConfig"]
+__all__ = ["EXPLAIN_FLAGS", "Baseline", "ExplainConfig", "Explained", "Picture"]
 
 EXPLAIN_FLAGS: FlagGroups = {
-    "most used": ("victim", "attack", "epsilon", "params", "domain", "limit", "out"),
+    "most used": ("victim", "attack", "epsilon", "params", "domain", "show", "limit", "out"),
+    "what is explained": ("explained", "baseline", "steps", "compat", "split", "interval_over"),
 }
+
+Picture = Literal["tsne", "saliency", "gradcam", "integrated", "confusion", "agreement"]
+Explained = Literal["prediction", "clean", "truth"]
+Baseline = Literal["silence", "noise"]
 
 
 @dataclasses.dataclass(frozen=True)
 class ExplainConfig:
-    """What a victim's last layer makes of speech, clean and attacked."""
+    """What victims make of speech, clean and attacked."""
 
-    victim: Annotated[Path, Field(description="run folder")] = Path("runs/demo")
+    victim: Annotated[
+        tuple[Path, ...], Field(min_length=1, description="run folders; several are compared")
+    ] = (Path("runs/demo"),)
     attack: Annotated[str, Field(description="name, or a YAML file of name and parameters")] = "pgd"
     epsilon: Annotated[
         float, Positive, Field(description="of the attack, in the units of the domain")
@@ -32,6 +39,34 @@ class ExplainConfig:
     domain: Annotated[
         Domain, Field(description="what the attack changes, as in python -m jaxser.attack")
     ] = "waveform"
+    show: Annotated[
+        tuple[Picture, ...],
+        Field(
+            description="tsne: the last layer's map; saliency, gradcam (Grad-CAM++) and "
+            "integrated (integrated gradients) of an utterance of each class; confusion; "
+            "agreement: how much saliency and gradcam agree before and after, and integrated "
+            "where it is named too. Without: all that the victim can give"
+        ),
+    ] = ()
+    explained: Annotated[
+        Explained,
+        Field(
+            description="whose logit: of the class that each input is taken for, of what the clean "
+            "one is taken for, or of the label"
+        ),
+    ] = "prediction"
+    baseline: Annotated[
+        Baseline | None,
+        Field(
+            description="where integrated gradients begin: noise, as loud as the utterance (for "
+            "waveforms), or silence (for all else)"
+        ),
+    ] = None
+    steps: Annotated[int, Positive, Field(description="of integrated gradients")] = 32
+    compat: Annotated[
+        Literal["grad-cam"] | None,
+        Field(description="Grad-CAM++ with the constants of pytorch-grad-cam 1.5.7"),
+    ] = None
     split: Annotated[
         Literal["train", "val", "test"], Field(description="part of the corpus to look at")
     ] = "test"
@@ -42,8 +77,13 @@ class ExplainConfig:
     perplexity: Annotated[
         float, Positive, Field(description="of t-SNE: how many neighbours a point has")
     ] = 30.0
-    seed: Annotated[int, Seed, Field(description="of the attack and of t-SNE")] = 0
+    seed: Annotated[int, Seed, Field(description="of the attack, of t-SNE and of noise")] = 0
+    batch_size: Annotated[
+        int | None, Positive, Field(description="rows per batch over all devices")
+    ] = None
+    interval_over: Annotated[IntervalOver, INTERVAL_OVER] = "utterance"
     out: Annotated[
-        Path | None, Field(description="folder of the picture and its points (VICTIM/explain)")
+        Path | None,
+        Field(description="folder of the pictures and tables (VICTIM/explain; needed for several)"),
     ] = None
     corpus: AttackedCorpusConfig = dataclasses.field(default_factory=AttackedCorpusConfig)

@@ -1,88 +1,157 @@
-"""What a victim's last layer reads of clean and attacked inputs, as a map.
+"""What victims make of clean and of attacked inputs, in pictures and tables.
 
-print(explain(ExplainConfig(victim=Path("runs/alexnet_emodb"), domain="image")))
+print(explain(ExplainConfig(victim=(Path("runs/alexnet_emodb"),), domain="image")))
 """
 
-from typing import Any
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
 
-import jax
 import numpy as np
-from jaxtyping import Float
 
 from jaxser.config import AttackCommandConfig
-from jaxser.config.explain import ExplainConfig
-from jaxser.driver.run import run_attack
-from jaxser.driver.speech import Speech
+from jaxser.config.explain import ExplainConfig, Picture
+from jaxser.driver.attributions import (
+    Attributions,
+    Method,
+    attributions,
+    check_methods,
+    has_feature_map,
+)
+from jaxser.experiments.agreement import (
+    GROUPS,
+    MEASURES,
+    Agreement,
+    agreement_cells,
+    agreement_csv,
+    rows_csv,
+)
+from jaxser.experiments.explanations import (
+    Looked,
+    attack_once,
+    baselines,
+    example_rows,
+    examples_of,
+    explained_classes,
+    likeliest_others,
+    spectrogram_of,
+)
+from jaxser.experiments.last_layer import check_perplexity, embeddings, points_table, tsne
 from jaxser.experiments.preparation import prepare_run
 from jaxser.reporting.figures.canvas import save_figure
 from jaxser.reporting.figures.embedding import embedding_figure
-from jaxser.results.cells import csv_text, percent
+from jaxser.reporting.figures.explanations import (
+    agreement_figure,
+    confusions_figure,
+    spectrogram_maps_figure,
+    waveform_maps_figure,
+)
+from jaxser.results.cells import Cells, aligned, csv_text, percent
+from jaxser.results.intervals import policy
+from jaxser.results.metrics import confusion_matrix
+from jaxser.results.units import Units
 from jaxser.runtime.errors import UsageError
 from jaxser.runtime.files import write_text
 from jaxser.victims.victim import Victim
 
-__all__ = ["embeddings", "explain", "tsne"]
+__all__ = ["explain"]
 
-# Rows that are looked at together.
-_ROWS = 16
+_WORDS: dict[Method, str] = {
+    "saliency": "saliency, the gradient by the input",
+    "gradcam": "Grad-CAM++",
+    "integrated": "integrated gradients",
+}
+_SHORT = {"saliency": "saliency", "gradcam": "Grad-CAM++", "integrated": "integrated gradients"}
+_EXPLAINED = {
+    "prediction": "what each is taken for",
+    "clean": "what the clean one is taken for",
+    "truth": "the label",
+}
+
+# Attributions that add up to the difference of logits within this share are told without advice.
+_COMPLETE = 0.05
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Part:
+    """Of one victim: where its files go, what it is called, and what was found."""
+
+    looked: Looked
+    folder: Path
+    name: str
+    title: str
+    attack: str
 
 
 def explain(config: ExplainConfig) -> str:
-    """Write the map of clean and attacked inputs; returns what to tell of it.
+    """Write the pictures and tables; returns what to tell of them.
 
     Raises:
       UsageError, InputError: see the message.
     """
-    run = prepare_run(_attack_config(config))
-    speech, victim = run.speech, run.speech.victim
-    if victim.embed is None:
-        raise UsageError(
-            f"{victim.name} in {config.victim} does not tell what its last layer reads; victims "
-            "that read images do."
-        )
-    if config.perplexity >= 2 * len(speech.positions):
-        raise UsageError(
-            f"a perplexity of {config.perplexity:g} needs more than {len(speech.positions)} "
-            "utterances; give a smaller --perplexity or a larger --limit."
-        )
-    x = np.asarray(speech.inputs[speech.places])
-    result = run_attack(
-        victim,
-        x,
-        run.attacked,
-        run.attack,
-        run.epsilons,
-        seed=config.seed,
-        ids=[utterance.id for utterance in speech.utterances],
+    root, folders = _folders(config)
+    told: list[str] = []
+    agreements: list[Agreement] = []
+    matrices: list[tuple[str, dict[str, np.ndarray], tuple[str, ...]]] = []
+    for victim, folder in folders:
+        part, pictures = _look(config, victim, folder)
+        told += _summary(part)
+        if "tsne" in pictures:
+            told.append(_draw_tsne(config, part))
+        lines, found = _attribute(config, part, pictures)
+        told += lines
+        agreements += found
+        if "confusion" in pictures:
+            matrices.append((part.name, _matrices(part), part.looked.speech.victim.labels))
+    root.mkdir(parents=True, exist_ok=True)
+    if matrices:
+        told.append(_draw_confusions(root, matrices))
+    if agreements:
+        told += _draw_agreement(config, root, agreements)
+    return "\n".join(told)
+
+
+def _folders(config: ExplainConfig) -> tuple[Path, list[tuple[Path, Path]]]:
+    """Where tables of all victims go, and each victim with the folder of its own pictures."""
+    victims = config.victim
+    if len(victims) == 1:
+        root = config.out or victims[0] / "explain"
+        return root, [(victims[0], root)]
+    if config.out is None:
+        raise UsageError("several victims are compared in one table; give its folder as --out.")
+    if len({victim.resolve() for victim in victims}) < len(victims):
+        raise UsageError("the same victim is given twice; give each once.")
+    names: list[str] = []
+    for victim in victims:
+        own = victim.resolve().name
+        numbered = (f"{own} {number}" for number in itertools.count(2))
+        names.append(next(name for name in itertools.chain([own], numbered) if name not in names))
+    return config.out, [(v, config.out / name) for v, name in zip(victims, names, strict=True)]
+
+
+def _look(config: ExplainConfig, victim: Path, folder: Path) -> tuple[_Part, list[Picture]]:
+    """Attack a victim, after all that can be refused has been."""
+    run = prepare_run(_attack_config(config, victim))
+    speech = run.speech
+    pictures = _checked_pictures(config, speech.victim, victim)
+    if "tsne" in pictures:
+        check_perplexity(config.perplexity, len(speech.positions))
+    part = _Part(
+        looked=attack_once(run, config.batch_size),
+        folder=folder,
+        name=f"{speech.victim.name} {victim}",
+        title=f"{speech.victim.name}, {speech.prepared.corpus.title}, {config.split}",
+        attack=f"{run.attack.name}, ε {config.epsilon:g} of the {config.domain}",
     )
-    points = tsne(
-        np.concatenate([embeddings(victim, x), embeddings(victim, result.x_adv[0])]),
-        config.perplexity,
-        config.seed,
-    )
-    clean, attacked = points[: len(x)], points[len(x) :]
-    folder = config.out or config.victim / "explain"
     folder.mkdir(parents=True, exist_ok=True)
-    title = f"{victim.name}, {speech.prepared.corpus.title}, {config.split}"
-    attack = f"{run.attack.name}, ε {config.epsilon:g} of the {config.domain}"
-    figure = embedding_figure(clean, attacked, speech.labels, victim.labels, title, attack)
-    save_figure(figure, folder / "tsne.png")
-    write_text(folder / "tsne.csv", csv_text(_table(speech, clean, attacked, result.prediction[0])))
-    right = speech.clean.prediction == speech.labels
-    after = result.prediction[0] == speech.labels
-    return "\n".join(
-        [
-            f"{title}: {len(x)} inputs, accuracy {percent(float(right.mean()))}, after {attack} "
-            f"{percent(float(after.mean()))}",
-            *(f"note: {note}" for note in speech.notes),
-            f"map in {folder / 'tsne.png'}, its points in {folder / 'tsne.csv'}",
-        ]
-    )
+    return part, pictures
 
 
-def _attack_config(config: ExplainConfig) -> AttackCommandConfig:
+def _attack_config(config: ExplainConfig, victim: Path) -> AttackCommandConfig:
     return AttackCommandConfig(
-        victim=config.victim,
+        victim=victim,
         attack=config.attack,
         epsilon=(config.epsilon,),
         params=config.params,
@@ -90,58 +159,223 @@ def _attack_config(config: ExplainConfig) -> AttackCommandConfig:
         split=config.split,
         limit=config.limit,
         seed=config.seed,
+        batch_size=config.batch_size,
         corpus=config.corpus,
     )
 
 
-def embeddings(
-    victim: Victim, x: Float[np.ndarray, "rows ..."]
-) -> Float[np.ndarray, "rows features"]:
-    """What the last linear layer of ``victim`` reads of inputs."""
-    assert victim.embed is not None
-    embed = jax.jit(victim.embed)
-    found = []
-    for start in range(0, len(x), _ROWS):
-        rows = np.resize(np.arange(start, min(start + _ROWS, len(x))), _ROWS)
-        found.append(np.asarray(embed(victim.variables, x[rows])))
-    return np.concatenate(found)[: len(x)]
+def _checked_pictures(config: ExplainConfig, victim: Victim, folder: Path) -> list[Picture]:
+    """What was asked for, or all that the victim can give."""
+    if not config.show:
+        can = {"tsne": victim.embed is not None, "gradcam": has_feature_map(victim)}
+        pictures = [each for each in get_args(Picture) if can.get(each, True)]
+    else:
+        pictures = list(dict.fromkeys(config.show))
+    if "tsne" in pictures and victim.embed is None:
+        raise UsageError(
+            f"{victim.name} in {folder} does not tell what its last layer reads; victims "
+            "that read images do. Leave tsne out of --show."
+        )
+    methods = [each for each in pictures if each in get_args(Method)]
+    # Agreement is that of gradients, at least.
+    check_methods(victim, ["saliency", *methods] if "agreement" in pictures else methods)
+    return pictures
 
 
-def tsne(
-    features: Float[np.ndarray, "points features"], perplexity: float, seed: int
-) -> Float[np.ndarray, "points 2"]:
-    """scikit-learn's t-SNE, begun at the principal components.
-
-    Raises:
-      UsageError: scikit-learn is not there.
-    """
-    try:
-        from sklearn.manifold import TSNE
-    except ImportError as error:
-        raise UsageError("t-SNE needs scikit-learn: pip install 'jaxser[explain]'.") from error
-    # Of constant features the principal components are not defined.
-    varied = features[:, features.std(axis=0) > 0]
-    if varied.shape[1] < 2:
-        return np.zeros((len(features), 2))
-    made: Any = TSNE(perplexity=perplexity, init="pca", random_state=seed % 2**32)
-    points: np.ndarray = made.fit_transform(varied)
-    return points
+def _summary(part: _Part) -> list[str]:
+    looked = part.looked
+    labels = looked.speech.labels
+    right, after = (float((each == labels).mean()) for each in (looked.before, looked.after))
+    return [
+        f"{part.title}: {len(labels)} inputs, accuracy {percent(right)}, after {part.attack} "
+        f"{percent(after)}",
+        *(f"note: {note}" for note in looked.speech.notes),
+    ]
 
 
-def _table(
-    speech: Speech, clean: np.ndarray, attacked: np.ndarray, after: np.ndarray
-) -> list[list[str]]:
-    names = speech.victim.labels
-    cells = [["utterance", "label", "kind", "prediction", "x", "y"]]
-    predictions = {"clean": speech.clean.prediction, "attacked": after}
-    for kind, points in (("clean", clean), ("attacked", attacked)):
-        for i, utterance in enumerate(speech.utterances):
-            found = predictions[kind][i]
-            cells.append(
-                [
-                    *(utterance.id, names[speech.labels[i]], kind),
-                    names[found] if found >= 0 else "",
-                    *(f"{value:.4g}" for value in points[i]),
-                ]
-            )
-    return cells
+def _draw_tsne(config: ExplainConfig, part: _Part) -> str:
+    looked = part.looked
+    victim, labels = looked.speech.victim, looked.speech.labels
+    features = [embeddings(victim, x) for x in (looked.x, looked.x_adv)]
+    points = tsne(np.concatenate(features), config.perplexity, config.seed)
+    clean, attacked = np.split(points, 2)
+    figure = embedding_figure(clean, attacked, labels, victim.labels, part.title, part.attack)
+    save_figure(figure, part.folder / "tsne.png")
+    kinds = {"clean": (clean, looked.before), "attacked": (attacked, looked.after)}
+    _write_csv(part.folder / "tsne.csv", points_table(looked.ids, labels, victim.labels, kinds))
+    return f"map in {part.folder / 'tsne.png'}, its points in {part.folder / 'tsne.csv'}"
+
+
+def _attribute(
+    config: ExplainConfig, part: _Part, pictures: Sequence[Picture]
+) -> tuple[list[str], list[Agreement]]:
+    """Draw what a victim looks at, and measure how much of it stays; what to tell, and the rest."""
+    looked, victim = part.looked, part.looked.speech.victim
+    rows = example_rows(looked)
+    drawn = [method for method in get_args(Method) if method in pictures]
+    measured: list[Method] = []
+    if "agreement" in pictures:
+        # Paths are long: all of them only for those who have asked for both by name.
+        measured = ["saliency", *(["gradcam"] if has_feature_map(victim) else [])]  # type: ignore
+        measured += ["integrated"] if {"agreement", "integrated"} <= set(config.show) else []
+    everything = np.arange(len(looked.x))
+    of_all = _both(config, looked, everything, measured)
+    # Before the others are drawn, as the programs for batches of this size are still at hand.
+    rivals = likeliest_others(looked, explained_classes(looked, config.explained)[0])
+    of_next = _attributed(config, looked, looked.x, everything, rivals, measured)
+    of_some = _both(config, looked, rows, [method for method in drawn if method not in measured])
+    told = []
+    for method in drawn:
+        source, where = (of_all, rows) if method in measured else (of_some, slice(None))
+        maps = (source[0].maps[method][where], source[1].maps[method][where])
+        path = part.folder / f"{method}.png"
+        save_figure(_maps_figure(config, part, method, rows, maps), path)
+        told.append(f"{_WORDS[method]} of {len(rows)} utterances in {path}")
+    told += [_completeness(each) for each in (of_all, of_some) if each[0].sums is not None]
+    units = _units(looked, config)
+    changed = looked.before != looked.after
+    agreements = [
+        Agreement.of(
+            part.name,
+            method,
+            of_all[0].maps[method],
+            of_all[1].maps[method],
+            of_next.maps[method],
+            changed,
+            units,
+        )
+        for method in measured
+    ]
+    if agreements:
+        _write_csv(part.folder / "agreement_rows.csv", rows_csv(agreements, looked.ids))
+    return told, agreements
+
+
+def _both(
+    config: ExplainConfig, looked: Looked, rows: np.ndarray, methods: Sequence[Method]
+) -> tuple[Attributions, Attributions]:
+    """Attributions of some of the inputs, clean and attacked."""
+    clean, attacked = explained_classes(looked, config.explained)
+    before = _attributed(config, looked, looked.x, rows, clean, methods)
+    return before, _attributed(config, looked, looked.x_adv, rows, attacked, methods)
+
+
+def _attributed(
+    config: ExplainConfig,
+    looked: Looked,
+    x: np.ndarray,
+    rows: np.ndarray,
+    classes: np.ndarray,
+    methods: Sequence[Method],
+) -> Attributions:
+    if not methods:
+        return Attributions({})
+    return attributions(
+        looked.speech.victim,
+        x[rows],
+        classes[rows],
+        methods,
+        baseline=baselines(looked, config.baseline, rows, config.seed)
+        if "integrated" in methods
+        else None,
+        steps=config.steps,
+        compat=config.compat,
+        batch_size=config.batch_size,
+    )
+
+
+def _maps_figure(
+    config: ExplainConfig,
+    part: _Part,
+    method: Method,
+    rows: np.ndarray,
+    maps: tuple[np.ndarray, np.ndarray],
+) -> Any:
+    looked = part.looked
+    of_waveforms = config.domain == "waveform" and method != "gradcam"
+    examples = examples_of(looked, rows, maps, pictures=not of_waveforms)
+    title = f"{part.title}: {_WORDS[method]}, of {_EXPLAINED[config.explained]}\n{part.attack}"
+    rate, signed = looked.speech.victim.sample_rate, method == "integrated"
+    if of_waveforms:
+        return waveform_maps_figure(title, examples, rate, signed)
+    seconds = looked.speech.prepared.waveforms.shape[1] / rate
+    return spectrogram_maps_figure(title, examples, spectrogram_of(looked), seconds, signed)
+
+
+def _completeness(both: tuple[Attributions, Attributions]) -> str:
+    """How far integrated gradients are from adding up to the difference of the logits."""
+    sums, differences = (
+        np.concatenate([getattr(each, name) for each in both]) for name in ("sums", "differences")
+    )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        lacking = np.abs(sums - differences) / np.abs(differences)
+    median, worst = (float(measure(lacking)) for measure in (np.median, np.max))
+    advice = "" if median <= _COMPLETE else "; give more --steps, or another --baseline"
+    return (
+        f"integrated gradients add up to the difference of the logits within {percent(median)} of "
+        f"it (median of {len(lacking)}; at worst {percent(worst)}){advice}"
+    )
+
+
+def _units(looked: Looked, config: ExplainConfig) -> Units:
+    utterances = looked.speech.utterances
+    return Units.of(
+        looked.ids,
+        [each.speaker for each in utterances],
+        config.interval_over,
+        sources=[each.whole for each in utterances],
+    )
+
+
+def _matrices(part: _Part) -> dict[str, np.ndarray]:
+    """Confusion by what was done; rows without a prediction are in none."""
+    labels, count = part.looked.speech.labels, len(part.looked.speech.victim.labels)
+    found = {}
+    for words, said in (("clean", part.looked.before), (part.attack, part.looked.after)):
+        known = said >= 0
+        found[words] = confusion_matrix(labels[known], said[known], count)
+    return found
+
+
+def _draw_confusions(
+    root: Path, parts: Sequence[tuple[str, dict[str, np.ndarray], tuple[str, ...]]]
+) -> str:
+    lines = [
+        {f"{name}\n{words}": matrix for words, matrix in matrices.items()}
+        for name, matrices, _ in parts
+    ]
+    figure = confusions_figure("Confusion", lines, [labels for *_, labels in parts])
+    save_figure(figure, root / "confusion.png")
+    cells = [["victim", "inputs", "true", "predicted", "rows"]]
+    for name, matrices, labels in parts:
+        for words, matrix in matrices.items():
+            for (true, predicted), count in np.ndenumerate(matrix):
+                cells.append([name, words, labels[true], labels[predicted], str(int(count))])
+    _write_csv(root / "confusion.csv", cells)
+    return f"confusion in {root / 'confusion.png'} and {root / 'confusion.csv'}"
+
+
+def _draw_agreement(
+    config: ExplainConfig, root: Path, agreements: Sequence[Agreement]
+) -> list[str]:
+    figures: dict[str, dict[str, Any]] = {}
+    for each in agreements:
+        figures.setdefault(_SHORT[each.method], {})[each.victim] = {
+            group: {name: estimate for name, (estimate, _) in found.items()}
+            for group, found in each.figures.items()
+        }
+    attack = Path(config.attack).stem
+    title = f"Maps before and after {attack}, ε {config.epsilon:g} of the {config.domain}"
+    save_figure(agreement_figure(title, MEASURES, figures, GROUPS[1:]), root / "agreement.png")
+    _write_csv(root / "agreement.csv", agreement_csv(agreements))
+    return [
+        aligned(agreement_cells(agreements), left=3),
+        policy(config.interval_over),
+        "undefined: one of the maps is the same all over; another class: clean maps for the "
+        "class and for the likeliest other; another utterance: clean maps of two",
+        f"agreement in {root / 'agreement.png'} and {root / 'agreement.csv'}",
+    ]
+
+
+def _write_csv(path: Path, cells: Cells) -> None:
+    write_text(path, csv_text(cells))

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 
 from jaxser.models.layers.conv2d import max_pool
 from jaxser.models.layers.dense import Dense, emotion_head, product_dense
+from jaxser.models.layers.feature_map import feature_map
 from jaxser.models.layers.image_conv import ImageConv
 from jaxser.models.layers.images import (
     IMAGENET_MEAN,
@@ -102,6 +103,7 @@ class AlexNet(nn.Module):
         for conv, (*_, pooled) in zip(self.conv, CONVOLUTIONS, strict=True):
             y = nn.relu(conv(y))
             y = max_pool(y, 3, 2) if pooled else y
+        y = feature_map(self, y, self.grid, self.grid)
         y = y.reshape(len(y), -1)
         for dropout, dense in zip(self.dropouts, self.fc, strict=True):
             y = nn.relu(dense(dropout(y, deterministic=not train)))

@@ -33,6 +33,7 @@ from jaxser.models.cnn_lstm_blocks import (
 from jaxser.models.layers.backend import on_cpu
 from jaxser.models.layers.conv2d import max_pool
 from jaxser.models.layers.dense import Dense
+from jaxser.models.layers.feature_map import feature_map
 from jaxser.models.layers.lstm import LSTM
 from jaxser.models.layers.precision import at_least_float32
 from jaxser.runtime.cores import available_cores
@@ -103,6 +104,8 @@ class CnnLstm(nn.Module):
             y = layers.features(y)
         else:
             (y,) = self._evaluate(y, slice(-1, None))
+            # Slices follow each other in time, and so do the rows of their maps.
+            y = feature_map(self, y, slices * y.shape[1], y.shape[2])
         y = y.reshape(batch, slices, -1)
         y = layers.dropout(y)
         last = [
@@ -226,6 +229,11 @@ class CnnLstm(nn.Module):
             ),
             head=Dense(self.num_classes, kernel_init=nn.initializers.glorot_uniform()),
         )
+
+    @nn.nowrap
+    def frames_read(self, frames: int) -> int:
+        """How many of so many frames are in a slice: from the first on, all but a few."""
+        return frames // self.slice_frames * self.slice_frames
 
     @nn.nowrap
     def _slices(self, shape: tuple[int, ...]) -> int:

@@ -25,6 +25,7 @@ from jaxtyping import Array, Float
 
 from jaxser.models.layers.batch_norm import BatchNorm
 from jaxser.models.layers.dense import Dense, emotion_head, product_dense
+from jaxser.models.layers.feature_map import feature_map
 from jaxser.models.layers.images import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -197,15 +198,18 @@ class _Stage(nn.Module):
                 self.attention_dropout,
                 float(rates[index]),
                 self.dtype,
+                self.classifies and index == self.depth - 1,
                 name=f"block_{index}",
-                # Of the other tokens the last block needs keys and values alone.
-                first_only=self.classifies and index == self.depth - 1,
             )(y, train)
         return y[:, 0] if self.classifies else y.reshape(batch, rows, columns, width)
 
 
 class _Block(nn.Module):
-    """Attention, then two dense layers, each behind a layer norm and beside a residual."""
+    """Attention, then two dense layers, each behind a layer norm and beside a residual.
+
+    What attention reads in the ``last`` block is the network's feature map: what comes after it
+    reaches the logits by the class token alone, so that its gradient is zero elsewhere.
+    """
 
     heads: int
     mlp: int
@@ -217,7 +221,7 @@ class _Block(nn.Module):
     attention_dropout: float
     drop_path: float
     dtype: Any
-    first_only: bool = False
+    last: bool = False
 
     @nn.compact
     def __call__(
@@ -228,7 +232,10 @@ class _Block(nn.Module):
             return drop_path(self, y, self.drop_path, train)
 
         width = x.shape[-1]
-        y = self._attention(_layer_norm(self.dtype, "attention_norm")(x), train)
+        y = _layer_norm(self.dtype, "attention_norm")(x)
+        if self.last:
+            y = feature_map(self, y, *self.size, tokens_before=1)
+        y = self._attention(y, train)
         x = x[:, : y.shape[1]] + branch(y)
         y = _layer_norm(self.dtype, "mlp_norm")(x)
         y = product_dense(self.mlp, self.dtype, _INIT, "intermediate")(y)
@@ -247,7 +254,8 @@ class _Block(nn.Module):
             .swapaxes(1, 2)
             for part, stride in strides.items()
         )
-        if self.first_only:
+        if self.last:
+            # The class token is classified; of the others their keys and values are needed alone.
             query = query[:, :, :1]
         # Scores and softmax in float32: the product of bfloat16 operands leaves its sums unrounded.
         wide = at_least_float32(self.dtype)

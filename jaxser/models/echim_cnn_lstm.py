@@ -19,6 +19,7 @@ from jaxtyping import Array, Float
 from jaxser.models.layers.batch_norm import NORM_EPSILON, RunningStatistics, moments
 from jaxser.models.layers.conv2d import max_pool
 from jaxser.models.layers.dense import emotion_head, product_dense
+from jaxser.models.layers.feature_map import feature_map
 from jaxser.models.layers.image_conv import image_conv
 from jaxser.models.layers.images import normalised_images
 from jaxser.models.layers.initialisers import BIAS, KERNEL
@@ -97,6 +98,7 @@ class EchimCnnLstm(nn.Module):
         y = normalised_images("the CNN-LSTM", x, self.image_size, self.mean, self.std, self.dtype)
         for block in self.block:
             y = block(y, train)
+        y = feature_map(self, y, self.grid, self.grid)
         batch, rows, columns, channels = y.shape
         # A step is a channel, of which a PyTorch tensor has rows and columns in one piece.
         y = self.lstm(y.reshape(batch, rows * columns, channels).swapaxes(1, 2))

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxser.models.layers.batch_norm import BatchNorm
 from jaxser.models.layers.dense import Dense, emotion_head, product_dense
+from jaxser.models.layers.feature_map import feature_map
 from jaxser.models.layers.images import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -171,6 +172,7 @@ class Levit(nn.Module):
         for attention, mlp in self.blocks:
             y = self._beside(y, attention, train) if attention.stride == 1 else attention(y, train)
             y = self._beside(y, mlp, train)
+        y = feature_map(self, y, self.sides()[-1], self.sides()[-1])
         y = y.astype(wide).mean(axis=1)
         by_label = self.classifier(self.drop(self.norm(y, train), deterministic=not train))
         y = self.teacher_drop(self.teacher_norm(y, train), deterministic=not train)

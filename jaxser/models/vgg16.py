@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 
 from jaxser.models.layers.conv2d import max_pool
 from jaxser.models.layers.dense import Dense, emotion_head, product_dense
+from jaxser.models.layers.feature_map import feature_map
 from jaxser.models.layers.image_conv import HE, ImageConv
 from jaxser.models.layers.images import (
     IMAGENET_MEAN,
@@ -93,6 +94,7 @@ class Vgg16(nn.Module):
             for _ in block:
                 y = nn.relu(next(convolutions)(y))
             y = max_pool(y, 2, 2)
+        y = feature_map(self, y, self.grid, self.grid)
         y = y.reshape(len(y), -1)
         for dropout, dense in zip(self.dropouts, self.fc, strict=True):
             y = dropout(nn.relu(dense(y)), deterministic=not train)

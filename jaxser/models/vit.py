@@ -16,6 +16,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from jaxser.models.layers.dense import Dense, emotion_head, product_dense
+from jaxser.models.layers.feature_map import feature_map
 from jaxser.models.layers.images import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -66,7 +67,8 @@ class ViT(nn.Module):
 
     def setup(self) -> None:
         """The layers, under the names of their variables."""
-        tokens = (self.image_size // self.patch) ** 2 + 1
+        side = self.image_size // self.patch
+        tokens = side**2 + 1
         self.class_token = self.param("class_token", nn.initializers.zeros, (self.width,))
         self.positions = self.param("positions", nn.initializers.normal(0.02), (tokens, self.width))
         # A convolution whose windows do not overlap, as the product that it is.
@@ -80,8 +82,9 @@ class ViT(nn.Module):
                 self.attention_dropout,
                 self.norm_eps,
                 self.dtype,
+                side if index == self.depth - 1 else None,
             )
-            for _ in range(self.depth)
+            for index in range(self.depth)
         ]
         self.norm = _layer_norm(self.norm_eps, self.dtype)
         self.classifier = Dense(self.imagenet_classes)
@@ -115,7 +118,11 @@ class ViT(nn.Module):
 
 
 class _Block(nn.Module):
-    """Attention, then two dense layers, each behind a layer norm and beside a residual."""
+    """Attention, then two dense layers, each behind a layer norm and beside a residual.
+
+    What attention reads in a block with a ``map_side`` is the network's feature map: what comes
+    after it reaches the logits by the class token alone, so that its gradient is zero elsewhere.
+    """
 
     heads: int
     mlp: int
@@ -123,6 +130,7 @@ class _Block(nn.Module):
     attention_dropout: float
     norm_eps: float
     dtype: Any
+    map_side: int | None = None
 
     @nn.compact
     def __call__(
@@ -135,6 +143,8 @@ class _Block(nn.Module):
 
         width = x.shape[-1]
         y = _layer_norm(self.norm_eps, self.dtype, "attention_norm")(x)
+        if self.map_side is not None:
+            y = feature_map(self, y, self.map_side, self.map_side, tokens_before=1)
         y = self._attention(y, tokens, lambda y: dropout(y, self.attention_dropout))
         x = x[:, :tokens] + dropout(y)
         y = _layer_norm(self.norm_eps, self.dtype, "mlp_norm")(x)

@@ -46,6 +46,7 @@ __all__ = [
     "Difference",
     "difference",
     "estimates",
+    "mean",
     "paired_difference",
     "policy",
     "share",
@@ -274,6 +275,17 @@ def difference(
     if high - low <= _ROUNDING:
         low, high = value - math.hypot(*spans), value + math.hypot(*spans)
     return Difference(value, low, high, (counts[0], counts[1]))
+
+
+def mean(values: Float[np.ndarray, " rows"], units: Units, bounds: tuple[float, float]) -> Estimate:
+    """Mean over utterances, each of which counts as the mean of its rows, with its interval.
+
+    Args:
+      values: of the rows; at least one.
+      units: of the rows.
+      bounds: least and largest value that there can be.
+    """
+    return _mean(units.means(values), units, bounds)[0]
 
 
 def _mean(

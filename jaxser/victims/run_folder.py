@@ -24,6 +24,7 @@ from jaxser.models.image_front_end import WithImage
 from jaxser.runtime.checkpoint import load_variables
 from jaxser.runtime.errors import InputError, UsageError
 from jaxser.speech.inversion import speech_of_mels
+from jaxser.victims.feature_maps import feature_map_of
 from jaxser.victims.hugging_face.layout import stranger
 from jaxser.victims.image_domains import in_image_domain
 from jaxser.victims.module import build_module, features_of, ordered_pair
@@ -133,6 +134,7 @@ def victim_of_run(folder: Path, domain: Domain) -> Victim:
         sample_rate=config.corpus.sample_rate,
         name=config.model.name,
         notes=tuple(facts["corpus"]["notes"]),
+        feature_map=feature_map_of(model),
     )
     if isinstance(model, WithFrontEnd):
         front_end = FrontEnd(

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from jaxser.models.front_end import LocalNetwork
 from jaxser.runtime.errors import UsageError
+from jaxser.victims.feature_maps import FeatureMap
 
 __all__ = ["FrontEnd", "LocalEvaluation", "Victim", "evaluation_logits"]
 
@@ -61,6 +62,7 @@ class Victim:
       front_end: of a victim that reads a spectrogram, else None.
       embed: ``(variables, x) -> what the last linear layer reads [batch, features]``; None where
         the network does not tell.
+      feature_map: of a victim that reads a spectrogram or an image: what Grad-CAM++ looks at.
     """
 
     apply: Callable[..., Float[Array, "batch classes"]]
@@ -74,6 +76,7 @@ class Victim:
     randomised: bool = False
     front_end: FrontEnd | None = None
     embed: Callable[..., Float[Array, "batch features"]] | None = None
+    feature_map: FeatureMap | None = None
 
     def hears_like(self, other: "Victim") -> bool:
         """Whether both take the same inputs for the same labels, as transfer between them needs."""

@@ -8,6 +8,7 @@ import pytest
 from jaxser.__main__ import COMMANDS
 from jaxser.config import AttackCommandConfig, TrainConfig, parse_command
 from jaxser.config.evaluate import parse_evaluate
+from jaxser.config.explain import ExplainConfig
 from jaxser.config.report import parse_report
 from jaxser.config.transfer import parse_transfer
 from jaxser.runtime.errors import UsageError
@@ -15,12 +16,13 @@ from jaxser.runtime.errors import UsageError
 PARSERS: dict[str, tuple[Callable[[Sequence[str]], Any], list[str]]] = {
     "train": (lambda argv: parse_command(TrainConfig, "train", "", argv), []),
     "attack": (lambda argv: parse_command(AttackCommandConfig, "attack", "", argv), []),
+    "explain": (lambda argv: parse_command(ExplainConfig, "explain", "", argv), []),
     "report": (parse_report, ["runs"]),
     "evaluate": (parse_evaluate, ["t.yaml", "--victim", "v"]),
     "transfer": (parse_transfer, ["t.yaml", "--threat", "v", "--victim", "v"]),
 }
 # These print no interval.
-OTHERS = {"corpora", "tune", "sweep", "explain", "export"}
+OTHERS = {"corpora", "tune", "sweep", "export"}
 
 
 @pytest.mark.parametrize("command", sorted(set(COMMANDS) - OTHERS))

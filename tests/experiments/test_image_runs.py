@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import yaml
 from image_runs import FLAGS, use_shallow_network, write_speech
+from short_and_long import short_and_long
 
 from jaxser import attack, evaluate, explain, train
 from jaxser.results.reading import read_rows
@@ -91,13 +92,30 @@ def test_rows_say_what_the_change_is_as_a_spectrogram(run, domain, capsys):
 
 def test_the_map_of_the_last_layer_is_written_with_its_points(run, capsys):
     argv = ["--victim", str(run), "--domain", "image", "--attack", "pgd", "--epsilon", "0.1"]
-    assert explain.main([*argv, "--params", "steps=2", "--limit", "12", "--perplexity", "5"]) == 0
+    argv += ["--params", "steps=2", "--show", "tsne"]
+    assert explain.main([*argv, "--limit", "12", "--perplexity", "5"]) == 0
     assert (run / "explain" / "tsne.png").stat().st_size > 5_000
     table = (run / "explain" / "tsne.csv").read_text().splitlines()
     assert len(table) == 1 + 2 * 12
     assert "12 inputs, accuracy" in capsys.readouterr().out
-    with pytest.raises(UsageError, match="perplexity of 30"):
+    with pytest.raises(UsageError, match=r"perplexity of 30 needs more .* --show without tsne"):
         explain.main([*argv, "--limit", "12"])
+
+
+@pytest.mark.parametrize("domain", short_and_long(["image", "waveform"], ["image"]))
+def test_what_a_network_looks_at_is_drawn_whatever_is_attacked(run, domain, tmp_path, capsys):
+    argv = ["--victim", str(run), "--domain", domain, "--attack", "pgd", "--epsilon", "0.1"]
+    argv += ["--params", "steps=1", "--limit", "6", "--steps", "4", "--out", str(tmp_path)]
+    shown = ["gradcam", "integrated", "agreement"]
+    assert explain.main([*argv, "--show", *shown]) == 0
+    files = {path.name for path in tmp_path.iterdir() if path.stat().st_size > 5_000}
+    assert files >= {"gradcam.png", "integrated.png", "agreement.png"}
+    printed = capsys.readouterr().out
+    assert "integrated gradients add up to the difference of the logits within" in printed
+    # Named beside agreement, paths are measured over all utterances too.
+    table = (tmp_path / "agreement.csv").read_text()
+    methods = ("saliency", "gradcam", "integrated")
+    assert [table.count(f",{name},") for name in methods] == [5, 5, 5]
 
 
 def test_what_cannot_be_attacked_or_trained_is_one_sentence(run, speech, network, tmp_path):

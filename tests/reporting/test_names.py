@@ -16,9 +16,11 @@ from matplotlib.text import Text
 from jaxser import report
 from jaxser.reporting import figures
 from jaxser.reporting.figures import canvas
+from jaxser.reporting.figures.explanations import Example
 from jaxser.reporting.section import Section
 from jaxser.reporting.table_files import latex_table, markdown_table
 from jaxser.results.cells import csv_text
+from jaxser.results.estimate import Estimate
 from jaxser.results.writing import RowWriter
 from jaxser.speech.features import Spectrogram
 from jaxser.speech.images import SpectrogramImage
@@ -69,6 +71,28 @@ FIGURES = {
         figures.embedding_figure,
         *(np.zeros((len(NAMES), 2)), np.ones((len(NAMES), 2))),
         *(np.arange(len(NAMES)), NAMES, NAMES[0], NAMES[1]),
+    ),
+    "confusions_figure": hostile(
+        figures.confusions_figure,
+        *(NAMES[0], [{NAMES[1]: np.eye(len(NAMES), dtype=int)}], [NAMES]),
+    ),
+    "agreement_figure": hostile(
+        figures.agreement_figure,
+        *(NAMES[0], {"rank": NAMES[1]}),
+        {NAMES[2]: {name: {NAMES[3]: {"rank": Estimate(0.5, 0.4, 0.6)}} for name in NAMES}},
+        [NAMES[3]],
+    ),
+    "spectrogram_maps_figure": hostile(
+        figures.spectrogram_maps_figure,
+        NAMES[0],
+        [Example(NAMES[2], (np.ones((8, 8)),) * 2, (np.ones((8, 8)),) * 2, (NAMES[3], NAMES[4]))],
+        *(Spectrogram("linear", n_fft=62, hop_length=62, db=True), 1.0),
+    ),
+    "waveform_maps_figure": hostile(
+        figures.waveform_maps_figure,
+        NAMES[0],
+        [Example(NAMES[2], (np.ones(80),) * 2, (np.ones(80),) * 2, (NAMES[3], NAMES[4]))],
+        8000,
     ),
     "perturbation_figure": hostile(
         figures.perturbation_figure, NAMES[0], np.ones(4000), np.zeros(4000), 8000

@@ -13,6 +13,7 @@ from flax import linen as nn
 from jax import numpy as jnp
 
 from jaxser import models
+from jaxser.models.layers.feature_map import feature_map
 
 RATE = 1_000
 
@@ -42,7 +43,8 @@ class Shallow(nn.Module):
 
     def embed(self, x: jax.Array, train: bool) -> jax.Array:
         del train
-        return jnp.tanh(3 * self.conv(x - 0.4)).reshape(len(x), -1)
+        y = jnp.tanh(3 * self.conv(x - 0.4))
+        return feature_map(self, y, *y.shape[1:3]).reshape(len(x), -1)
 
 
 def use_shallow_network(monkeypatch: pytest.MonkeyPatch) -> None:

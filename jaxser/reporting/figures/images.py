@@ -12,7 +12,7 @@ from jaxser.speech.features import Spectrogram
 from jaxser.speech.images import SpectrogramImage
 from jaxser.speech.mel import mel_filters
 
-__all__ = ["spectrogram_images_figure"]
+__all__ = ["name_bands", "spectrogram_images_figure"]
 
 _LINEAR_HERTZ = range(0, 24_001, 2_000)
 _MEL_HERTZ = (250, 500, 1_000, 2_000, 4_000, 8_000, 16_000)
@@ -64,7 +64,7 @@ def spectrogram_images_figure(
                 vmax=max(largest, 1e-6),
                 interpolation="nearest",
             )
-            _name_bands(places[2], front_end.spectrogram, front_end.size)
+            name_bands(places[2], front_end.spectrogram, front_end.size)
             if column == columns - 1:
                 figure.colorbar(drawn, ax=grid[2].tolist(), fraction=0.02, label="change (1/255)")
         places[-1].set_xlabel("s")
@@ -87,7 +87,7 @@ def _draw(
         vmax=1.0,
         interpolation="nearest",
     )
-    _name_bands(place, front_end.spectrogram, front_end.size)
+    name_bands(place, front_end.spectrogram, front_end.size)
 
 
 def _extent(front_end: SpectrogramImage) -> tuple[float, float, float, float]:
@@ -95,7 +95,7 @@ def _extent(front_end: SpectrogramImage) -> tuple[float, float, float, float]:
     return (0.0, seconds, 0.0, float(front_end.size))
 
 
-def _name_bands(place: Axes, spectrogram: Spectrogram, size: int) -> None:
+def name_bands(place: Axes, spectrogram: Spectrogram, size: int) -> None:
     """Round frequencies at the height of their band; of MFCC the numbers of coefficients."""
     bands = np.arange(spectrogram.bins)
     named: Sequence[int]

@@ -1,0 +1,211 @@
+"""What victims that hear waveforms look at: files, figures by hand, and what cannot be shown."""
+
+import csv
+
+import jax
+import numpy as np
+import pytest
+import scipy.stats
+from image_runs import RATE, write_speech
+from tiny_networks import use_tiny_networks
+from untrained_run import make_tiny_run
+
+from jaxser import explain, train
+from jaxser.config import AttackCommandConfig
+from jaxser.driver import run as driver
+from jaxser.experiments.explanations import (
+    attack_once,
+    baselines,
+    example_rows,
+    examples_of,
+    explained_classes,
+    likeliest_others,
+)
+from jaxser.experiments.preparation import prepare_run
+from jaxser.runtime.errors import UsageError
+from jaxser.victims.loading import load_victim
+
+EPSILON = 0.05
+FLAGS = ("--attack", "fgsm", "--epsilon", str(EPSILON))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Two victims with the same weights, in folders of one name."""
+    with pytest.MonkeyPatch.context() as patch:
+        use_tiny_networks(patch)
+        root = tmp_path_factory.mktemp("explained")
+        for name in ("a", "b"):
+            (root / name).mkdir()
+            make_tiny_run(root / name)
+        yield root / "a" / "run", root / "b" / "run"
+
+
+@pytest.fixture(scope="module")
+def compared(runs, tmp_path_factory):
+    """(folder, times that clean speech was looked at) of both victims by one command."""
+    out, looks = tmp_path_factory.mktemp("compared"), []
+    with pytest.MonkeyPatch.context() as patch:
+        original = driver.look
+
+        def look(*arguments, **options):
+            looks.append(1)
+            return original(*arguments, **options)
+
+        patch.setattr(driver, "look", look)
+        argv = ["--victim", *map(str, runs), *FLAGS, "--out", str(out)]
+        argv += ["--show", "saliency", "agreement", "confusion"]
+        assert explain.main(argv) == 0
+    return out, len(looks)
+
+
+@pytest.fixture(scope="module")
+def looked(runs):
+    config = AttackCommandConfig(victim=runs[0], attack="fgsm", epsilon=(EPSILON,), limit=500)
+    return attack_once(prepare_run(config), None)
+
+
+def lines_of(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_victim_has_its_pictures_and_all_share_the_tables(compared):
+    out, looks = compared
+    files = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+    own = ("saliency.png", "agreement_rows.csv")
+    assert files == {
+        *("agreement.csv", "agreement.png", "confusion.csv", "confusion.png"),
+        *(f"{folder}/{name}" for folder in ("run", "run 2") for name in own),
+    }
+    assert all((out / name).stat().st_size > 5_000 for name in files if name.endswith("png"))
+    assert looks == 2  # once for each victim
+
+
+def test_agreement_is_that_of_gradients_before_and_after(compared, looked):
+    """Gradients by JAX of the two inputs, ranked by SciPy."""
+    out, _ = compared
+    victim = looked.speech.victim
+    gradient = jax.grad(lambda x, label: victim.logits(x[None])[0, label])
+    maps = [
+        [np.abs(gradient(each, label)) for each, label in zip(x, said, strict=True)]
+        for x, said in ((looked.x, looked.before), (looked.x_adv, looked.after))
+    ]
+    np.testing.assert_allclose(np.abs(looked.x_adv - looked.x).max(), EPSILON, rtol=1e-5)
+    rows = lines_of(out / "run" / "agreement_rows.csv")
+    assert [row["utterance"] for row in rows] == looked.ids
+    changed = looked.before != looked.after
+    assert [row["changed"] == "true" for row in rows] == changed.tolist()
+    assert 0 < changed.sum() < len(changed)
+    found = [scipy.stats.spearmanr(a, b).statistic for a, b in zip(*maps, strict=True)]
+    np.testing.assert_allclose([float(row["rank"]) for row in rows], found, atol=2e-3)
+    other = np.roll(np.arange(6), 3)
+    seconds = np.asarray(victim.logits(looked.x)).argsort(axis=1)[:, -2]
+    next_class = [np.abs(gradient(x, label)) for x, label in zip(looked.x, seconds, strict=True)]
+    for column, theirs in (
+        ("utterance_rank", [maps[0][i] for i in other]),
+        ("class_rank", next_class),
+    ):
+        held = [scipy.stats.spearmanr(a, b).statistic for a, b in zip(maps[0], theirs, strict=True)]
+        np.testing.assert_allclose([float(row[column]) for row in rows], held, atol=2e-3)
+    table = {(r["victim"].split("/")[-2], r["rows"]): r for r in lines_of(out / "agreement.csv")}
+    assert len(table) == 2 * 5
+    for group, chosen in (("all", changed | True), ("prediction changed", changed)):
+        mean = np.mean(np.array(found)[chosen])
+        assert float(table["a", group]["rank"]) == pytest.approx(mean, abs=2e-3)
+        assert int(table["a", group]["number"]) == chosen.sum()
+        assert table["a", group]["rank"] == table["b", group]["rank"]
+
+
+def test_confusion_counts_every_utterance_once_before_and_once_after(compared, looked):
+    out, _ = compared
+    lines = [line for line in lines_of(out / "confusion.csv") if "/a/" in line["victim"]]
+    for inputs, said in (("clean", looked.before), ("fgsm, ε 0.05 of the waveform", looked.after)):
+        of_kind = [line for line in lines if line["inputs"] == inputs]
+        assert sum(int(line["rows"]) for line in of_kind) == 6
+        right = sum(int(line["rows"]) for line in of_kind if line["true"] == line["predicted"])
+        assert right == (said == looked.speech.labels).sum()
+
+
+def test_paths_begin_at_silence_or_at_noise_as_loud_as_the_utterance(looked):
+    rows = np.array([4, 1])
+    noise = baselines(looked, None, rows, seed=3)
+    np.testing.assert_allclose(noise.std(axis=1), looked.x[rows].std(axis=1), rtol=0.05)
+    correlation = np.corrcoef(noise[0], noise[1])[0, 1]
+    assert correlation == pytest.approx(1.0, abs=1e-6)
+    np.testing.assert_array_equal(noise[1], baselines(looked, "noise", rows[1:], seed=3)[0])
+    assert not baselines(looked, "silence", rows, seed=3).any()
+
+
+def test_an_utterance_of_each_class_is_drawn_and_rather_one_that_was_fooled(looked):
+    rows = example_rows(looked)
+    labels = looked.speech.labels
+    assert sorted(labels[rows]) == sorted(set(labels.tolist()))
+    fooled = (looked.before == labels) & (looked.after != labels)
+    for row in rows:
+        assert fooled[row] or not fooled[labels == labels[row]].any()
+
+
+def test_what_cannot_be_shown_is_one_sentence(runs, tmp_path):
+    one, both = ["--victim", str(runs[0]), *FLAGS], ["--victim", *map(str, runs), *FLAGS]
+    for argv, said in (
+        ([*one, "--show", "gradcam"], "emo18 reads waveforms; use saliency or integrated"),
+        ([*one, "--show", "tsne"], "does not tell what its last layer reads; .* Leave tsne out"),
+        ([*one, "--show", "gradcan"], "show.0 = 'gradcan' in the command line is not valid: inp"),
+        ([*one, "--limit", "3"], "limit = '3' in the command line is not valid: input should be"),
+        ([*one, "--steps", "0"], "steps = '0' in the command line is not valid"),
+        (both, "several victims are compared in one table; give its folder as --out"),
+        (
+            ["--victim", str(runs[0]), str(runs[0]), *FLAGS, "--out", str(tmp_path)],
+            "the same victim is given twice",
+        ),
+    ):
+        with pytest.raises(UsageError, match=said):
+            explain.main(argv)
+
+
+def test_the_explained_class_is_chosen_by_name(looked):
+    before, after = explained_classes(looked, "prediction")
+    assert before.tolist() != after.tolist()
+    assert (before.tolist(), after.tolist()) == (looked.before.tolist(), looked.after.tolist())
+    for explained, expected in (("clean", looked.before), ("truth", looked.speech.labels)):
+        for classes in explained_classes(looked, explained):
+            np.testing.assert_array_equal(classes, expected)
+    logits = looked.speech.clean.logits
+    order = logits.argsort(axis=1)
+    np.testing.assert_array_equal(likeliest_others(looked, order[:, -1]), order[:, -2])
+    np.testing.assert_array_equal(likeliest_others(looked, order[:, 0]), order[:, -1])
+
+
+@pytest.mark.long
+def test_a_victim_of_spectrograms_is_explained_in_both_domains(tmp_path, capsys):
+    """A CNN-LSTM, whose maps have time along their rows and are drawn with time along columns."""
+    speech, run = write_speech(tmp_path / "speech"), tmp_path / "run"
+    flags = {"corpus.name": "csv", "corpus.sample_rate": RATE, "corpus.seconds": 0.5}
+    flags |= {"corpus.root": speech, "model.name": "cnn_lstm_m0", "training.epochs": 1}
+    flags |= {"features.kind": "log_mel", "features.n_fft": 64, "features.hop_length": 8}
+    flags |= {"features.n_mels": 32, "training.batch_size": 8, "out": run}
+    argv = [str(part) for name, value in flags.items() for part in (f"--{name}", value)]
+    assert train.main(argv) == 0
+    for domain, epsilon in (("features", "0.5"), ("waveform", "0.01")):
+        out = tmp_path / domain
+        argv = ["--victim", str(run), "--domain", domain, "--attack", "fgsm", "--steps", "4"]
+        assert explain.main([*argv, "--epsilon", epsilon, "--limit", "6", "--out", str(out)]) == 0
+        files = {path.name for path in out.iterdir() if path.stat().st_size > 5_000}
+        assert files == {
+            *("agreement.png", "confusion.png", "gradcam.png", "integrated.png", "saliency.png")
+        }
+    assert "Grad-CAM++ of 2 utterances" in capsys.readouterr().out
+    victim = load_victim(run, "features")
+    assert victim.feature_map.picture == victim.input_shape
+    rows, bins = victim.feature_map.picture
+    config = AttackCommandConfig(
+        victim=run, domain="features", attack="fgsm", epsilon=(0.5,), limit=6
+    )
+    looked = attack_once(prepare_run(config), None)
+    maps = np.arange(2.0 * rows * bins).reshape(2, rows, bins)
+    example = examples_of(looked, np.array([3, 1]), (maps, maps), pictures=True)[1]
+    assert example.inputs[0].shape == example.maps[0].shape == (bins, rows)
+    # The first frame of the lowest band is at the left, at the bottom.
+    assert example.maps[0][-1, 0] == maps[1, 0, 0]
+    assert example.maps[0][-1, 1] == maps[1, 1, 0]
