@@ -108,8 +108,7 @@ def noise_votes(
     """
     check_victim(victim)
     check_smoothing(sigma, checked_count("samples", samples))
-    check_smoothing(sigma, checked_count("selection", selection), "selection")
-    if max(selection, samples) > MOST_DRAWS:
+    if max(checked_count("selection", selection), samples) > MOST_DRAWS:
         raise UsageError(f"there can be {MOST_DRAWS:,} draws of the noise at most; ask for fewer.")
     bounds = None
     if isinstance(victim, Victim):
@@ -162,8 +161,10 @@ class _Stream:
         self._machine, self._source = machine, source
         self._group = min(_GROUP, len(source))
         self._rows, self._batches = rows, batches
-        known = isinstance(victim, Victim)
-        function = VictimFunction(victim.apply if known else victim, known, randomised=False)
+        if isinstance(victim, Victim):
+            function = VictimFunction(victim.apply, takes_variables=True, randomised=False)
+        else:
+            function = VictimFunction(victim, takes_variables=False, randomised=False)
         self._count = _program(
             function, mesh, _structure(machine, source), self._group, rows, batches,
             machine.victim.num_classes,

@@ -239,8 +239,8 @@ def _checked_out(asked: Path | None, default: Path, facts: Mapping[str, Any]) ->
     if asked.exists() and not asked.is_dir():
         raise UsageError(f"{asked} is a file; give another --out.")
     # Smoothed victims have another fingerprint, and older rows nothing else.
-    passed_over = ("device", "victim", "threat", "notes", "epsilon_unit")
-    passed_over += ("smoothing", "smoothing_samples")
+    passed_over = {"device", "victim", "threat", "notes", "epsilon_unit"}
+    passed_over |= {"smoothing", "smoothing_samples"}
     if any(asked.glob("rows-*.parquet")):
         first = read_rows(asked).slice(0, 1).to_pylist()[0]
         for name in facts:

@@ -89,8 +89,9 @@ def curve_cells(
     table: pa.Table, lines: Sequence[Empirical] = (), over: Over = "utterance"
 ) -> Cells:
     """The points of :func:`certificate_figure`, the header first."""
-    radii = _curve_radii(table)
-    curves = [("certified", radii, certified_accuracy(table, radii, over), len(table))]
+    radii = tuple(_curve_radii(table))
+    certified = tuple(certified_accuracy(table, radii, over))
+    curves = [("certified", radii, certified, len(table))]
     curves += [(line.label, line.epsilons, line.accuracies, line.utterances) for line in lines]
     return [
         ["curve", "l2", "accuracy", "low", "high", "utterances"],
@@ -103,7 +104,7 @@ def curve_cells(
 
 
 def certificate_sections(folders: Sequence[Path], over: Over = "utterance") -> Iterator[Section]:
-    """A section for each set of certificates in some folders.
+    """A table of all sets of certificates in some folders, and the curve of each.
 
     Raises:
       InputError: files that are damaged.
@@ -111,25 +112,54 @@ def certificate_sections(folders: Sequence[Path], over: Over = "utterance") -> I
     found = [read_certificates(folder) for folder in folders if has_certificates(folder)]
     if not found:
         return
-    for table in certified_sets(pa.concat_tables(found)):
-        said = "; ".join(
-            f"{each.value:.0%} at {radius:.3g}"
-            for radius, each in zip(
-                _radii(table), certified_accuracy(table, _radii(table)), strict=True
-            )
-        )
+    sets = certified_sets(pa.concat_tables(found))
+    group = "Certified accuracy"
+    said = dict.fromkeys(sentence for table in sets for sentence in _meaning(table))
+    yield Section(
+        "Certified accuracy, by L2 radius in multiples of σ",
+        "certified",
+        cells=[_HEADER, *(_line(table, over) for table in sets)],
+        text=f"{'. '.join([policy(over), *said])}.",
+        group=group,
+    )
+    for table in sets:
         figures = "; ".join(": ".join(cells) for cells in _accuracy_cells(table, over)[1:])
+        words = "; ".join(": ".join(cells) for cells in _cells(table, over)[1:])
         yield Section(
             _title(table),
-            "certified",
-            cells=_cells(table, over),
-            text=f"{figures}. {'. '.join([policy(over), *_meaning(table)])}.",
+            "",
+            text=f"{figures}.",
             png=(
                 figure_png(certificate_figure(table, (), over)),
-                f"Certified accuracy over the L2 radius: {said}.",
+                f"Certified accuracy over the L2 radius: {words}.",
             ),
-            group="Certified accuracy",
+            group=group,
         )
+
+
+_HEADER = [
+    *("victim", "speech", "σ", "draws", "α", "utterances", "without noise", "smoothed"),
+    *("abstains", *(f"{each:g} σ" for each in _MULTIPLES)),
+]
+
+
+def _line(table: pa.Table, over: Over) -> list[str]:
+    """A set in the table of all."""
+    first = table.slice(0, 1).to_pylist()[0]
+    radii = _radii(table)
+    reached = [interval(each) for each in certified_accuracy(table, radii, over)]
+    domain = "" if first["domain"] == "waveform" else f", {first['domain']}"
+    return [
+        first["victim"],
+        f"{first['corpus']}, {first['split']}{domain}",
+        f"{first['sigma']:g}",
+        f"{first['samples']:,}",
+        f"{first['alpha']:g}",
+        str(len(table)),
+        *(interval(each(table, over)) for each in (plain_accuracy, clean_accuracy, abstained)),
+        *reached,
+        *["–"] * (len(_MULTIPLES) - len(reached)),
+    ]
 
 
 def _title(table: pa.Table) -> str:

@@ -101,7 +101,7 @@ def certified_columns(
     radius = certified_radius(sigma, p_lower)
     return {
         "prediction": names[vote(counts, alpha)].tolist(),
-        "certified": np.where(np.isnan(radius), None, names[chosen]).tolist(),
+        "certified": names[np.where(np.isnan(radius), len(classes), chosen)].tolist(),
         "p_lower": p_lower,
         "radius": radius,
         "selection_counts": list(selection),
@@ -180,7 +180,7 @@ def plain_accuracy(table: pa.Table, over: Over = "utterance") -> Estimate:
 
 def abstained(table: pa.Table, over: Over = "utterance") -> Estimate:
     """The share of clean utterances to which the smoothed victim gives no answer."""
-    return share(_objects(table, "prediction") == None, _units(table, over))  # noqa: E711
+    return share(table["prediction"].is_null().to_numpy(), _units(table, over))
 
 
 def _same(table: pa.Table, column: str) -> Bool[np.ndarray, " rows"]:

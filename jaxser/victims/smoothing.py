@@ -58,7 +58,7 @@ def smoothed(victim: Victim, sigma: float, samples: int = 16) -> Victim:
     )
 
 
-def check_smoothing(sigma: float, samples: int, what: str = "samples") -> None:
+def check_smoothing(sigma: float, samples: int) -> None:
     """Refuse noise of no size, and no draws of it.
 
     Raises:
@@ -70,7 +70,7 @@ def check_smoothing(sigma: float, samples: int, what: str = "samples") -> None:
             "give one such as 0.01."
         )
     if samples < 1:
-        raise UsageError(f"a smoothed victim needs at least 1 draw, and {what} is {samples}.")
+        raise UsageError(f"a smoothed victim needs at least 1 draw, and samples is {samples}.")
 
 
 def smoothed_fingerprint(fingerprint: str, sigma: float, samples: int) -> str:

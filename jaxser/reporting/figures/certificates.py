@@ -55,7 +55,7 @@ def certified_figure(
     axes.set_ylim(0, 1)
     axes.set_xlabel("L2 norm of the perturbation")
     axes.set_ylabel("accuracy")
-    axes.set_title(shortened(title), fontsize=9)
+    axes.set_title("\n".join(map(shortened, title.split("; "))), fontsize=9)
     axes.grid(alpha=0.3)
     handles, names = axes.get_legend_handles_labels()
     figure.legend(
