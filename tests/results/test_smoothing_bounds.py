@@ -14,9 +14,7 @@ from jaxser.results.smoothing_bounds import certified_radius, largest_radius, lo
 def test_the_bound_is_that_of_scipys_exact_test(trials: int, alpha: float) -> None:
     successes = np.unique(np.linspace(0, trials, 9).astype(int))
     expected = [
-        stats.binomtest(int(k), trials, alternative="greater")
-        .proportion_ci(1 - alpha, "exact")
-        .low
+        stats.binomtest(int(k), trials, alternative="greater").proportion_ci(1 - alpha, "exact").low
         for k in successes
     ]
     found = lower_bound(successes, np.full(len(successes), trials), alpha)
