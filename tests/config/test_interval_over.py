@@ -7,6 +7,7 @@ import pytest
 
 from jaxser.__main__ import COMMANDS
 from jaxser.config import AttackCommandConfig, TrainConfig, parse_command
+from jaxser.config.certify import CertifyConfig
 from jaxser.config.evaluate import parse_evaluate
 from jaxser.config.report import parse_report
 from jaxser.config.transfer import parse_transfer
@@ -15,6 +16,7 @@ from jaxser.runtime.errors import UsageError
 PARSERS: dict[str, tuple[Callable[[Sequence[str]], Any], list[str]]] = {
     "train": (lambda argv: parse_command(TrainConfig, "train", "", argv), []),
     "attack": (lambda argv: parse_command(AttackCommandConfig, "attack", "", argv), []),
+    "certify": (lambda argv: parse_command(CertifyConfig, "certify", "", argv), []),
     "report": (parse_report, ["runs"]),
     "evaluate": (parse_evaluate, ["t.yaml", "--victim", "v"]),
     "transfer": (parse_transfer, ["t.yaml", "--threat", "v", "--victim", "v"]),
