@@ -104,7 +104,7 @@ def test_figures_by_hand() -> None:
     found = certified_accuracy(made, radii)
     assert [each.value * 6 for each in found] == pytest.approx([3, 3, 2, 1, 0])
     assert (found[0].low, found[0].high) == pytest.approx(wilson(3, 6))
-    assert plain_accuracy(made).value == pytest.approx(3 / 6)
+    assert plain_accuracy(made).value == pytest.approx(4 / 6)
     assert clean_accuracy(made).value == pytest.approx(3 / 6)
     assert abstained(made).value == pytest.approx(2 / 6)
     # Over speakers, who have two utterances each.
