@@ -14,6 +14,7 @@ from jaxser.reporting.rows import Rows
 from jaxser.reporting.section import Section
 from jaxser.reporting.speed import speed_sections
 from jaxser.results.certificates import has_certificates
+from jaxser.results.reading import has_rows
 
 __all__ = ["report_sections", "row_groups"]
 
@@ -22,9 +23,7 @@ def row_groups(config: ReportConfig) -> list[list[Path]]:
     """Folders that are one thing, as ``config.groups``, less those that hold certificates alone."""
     if config.compare:
         return config.groups
-    with_rows = [
-        run for run in config.run if any(run.rglob("rows-*.parquet")) or not has_certificates(run)
-    ]
+    with_rows = [run for run in config.run if has_rows(run) or not has_certificates(run)]
     return [with_rows] if with_rows else []
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from matplotlib.figure import Figure
 
-from jaxser.reporting.empirical import Empirical
+from jaxser.reporting.empirical import Empirical, empirical_lines, l2_rows, read_l2
 from jaxser.reporting.figures.canvas import figure_png
 from jaxser.reporting.figures.certificates import certified_figure
 from jaxser.reporting.grouping import grouped
@@ -28,6 +28,7 @@ from jaxser.results.certificates import (
     read_certificates,
 )
 from jaxser.results.intervals import policy
+from jaxser.results.reading import has_rows
 from jaxser.results.smoothing_bounds import largest_radius
 from jaxser.results.units import Over
 
@@ -104,7 +105,8 @@ def curve_cells(
 
 
 def certificate_sections(folders: Sequence[Path], over: Over = "utterance") -> Iterator[Section]:
-    """A table of all sets of certificates in some folders, and the curve of each.
+    """A table of all sets of certificates in some folders, and the curve of each, beside those of
+    L2 attacks on the same victims that the folders have rows of.
 
     Raises:
       InputError: files that are damaged.
@@ -122,7 +124,16 @@ def certificate_sections(folders: Sequence[Path], over: Over = "utterance") -> I
         text=f"{'. '.join([policy(over), *said])}.",
         group=group,
     )
+    attacked = [read_l2(folder) for folder in folders if has_rows(folder)]
     for table in sets:
+        facts = table.slice(0, 1).to_pylist()[0]
+        rows = [l2_rows(each, facts) for each in attacked]
+        lines = empirical_lines(pa.concat_tables(rows), table, over) if rows else []
+        heard = [
+            f"{line.label}: {line.utterances} of {len(table)} utterances, accuracy "
+            f"{line.accuracies[0].value:.0%} to {line.accuracies[-1].value:.0%}"
+            for line in lines
+        ]
         figures = "; ".join(": ".join(cells) for cells in _accuracy_cells(table, over)[1:])
         words = "; ".join(": ".join(cells) for cells in _cells(table, over)[1:])
         yield Section(
@@ -130,8 +141,8 @@ def certificate_sections(folders: Sequence[Path], over: Over = "utterance") -> I
             "",
             text=f"{figures}.",
             png=(
-                figure_png(certificate_figure(table, (), over)),
-                f"Certified accuracy over the L2 radius: {words}.",
+                figure_png(certificate_figure(table, lines, over)),
+                f"Certified accuracy over the L2 radius: {'; '.join([words, *heard])}.",
             ),
             group=group,
         )

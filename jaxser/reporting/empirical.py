@@ -9,7 +9,7 @@ smoothed victim from below. Rows of the victim without noise are lines of their 
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from jaxser.results.units import Over, Units
 from jaxser.runtime.errors import InputError, UsageError
 from jaxser.victims.smoothing import smoothed_fingerprint
 
-__all__ = ["Empirical", "check_rows", "empirical_lines"]
+__all__ = ["Empirical", "check_rows", "empirical_lines", "l2_rows", "read_l2"]
 
 _COLUMNS = (
     *("victim", "victim_fingerprint", "threat", "corpus", "split", "domain"),
@@ -55,51 +55,83 @@ class Empirical:
     utterances: int
 
 
-def check_rows(folder: Path, facts: dict[str, Any]) -> pa.Table:
-    """The rows of L2 attacks in ``folder`` on the victim of a certificate.
+def l2_rows(table: pa.Table, facts: Mapping[str, Any]) -> pa.Table:
+    """The rows of untargeted L2 attacks on the victim of a certificate; there may be none.
+
+    Args:
+      table: rows.
+      facts: ``victim_fingerprint``, ``domain``, ``corpus`` and ``split``.
+    """
+    table = _on_victim(table, facts)
+    for name in _SAME:
+        table = table.filter(pc.equal(table[name], facts[name]))
+    for name, value in (("epsilon_norm", "l2"), ("epsilon_unit", "amplitude"), ("targeted", False)):
+        table = table.filter(pc.equal(table[name], value))
+    return table.filter(pc.equal(table["threat"], table["victim"]))
+
+
+def check_rows(folder: Path, facts: Mapping[str, Any]) -> pa.Table:
+    """:func:`l2_rows` in a folder.
 
     Args:
       folder: of rows.
-      facts: ``victim``, ``victim_fingerprint``, ``domain``, ``corpus`` and ``split``.
+      facts: as there, and ``victim``.
 
     Raises:
       InputError: none is of this victim, domain, corpus and part; files that are damaged.
       UsageError: none is of an L2 attack.
     """
-    table = read_rows(folder, _COLUMNS)
-    own = np.array([_is_of(row, facts) for row in _identities(table)], bool)
-    if not own.any():
+    table = read_l2(folder)
+    found = l2_rows(table, facts)
+    if len(found):
+        return found
+    own = _on_victim(table, facts)
+    if not len(own):
         others = sorted(set(table["victim"].to_pylist()))
         raise InputError(
             f"the rows in {folder} are of {', '.join(others)} and none is of {facts['victim']} as "
             "it is now; give --rows of attacks on this run."
         )
-    table = table.filter(pa.array(own))
     for name, form in _SAME.items():
-        found = sorted(set(table[name].to_pylist()))
-        table = table.filter(pc.equal(table[name], facts[name]))
-        if not len(table):
+        there = sorted(set(own[name].to_pylist()))
+        own = own.filter(pc.equal(own[name], facts[name]))
+        if not len(own):
             raise InputError(
-                f"the rows in {folder} are of {form.format(', '.join(found))}, and the certificate "
+                f"the rows in {folder} are of {form.format(', '.join(there))}, and the certificate "
                 f"is of {form.format(facts[name])}; give --rows of attacks on that."
             )
-    norms = sorted(set(table["epsilon_norm"].to_pylist()))
-    table = table.filter(
-        pc.and_(
-            pc.and_(pc.equal(table["epsilon_norm"], "l2"), pc.invert(table["targeted"])),
-            pc.and_(
-                pc.equal(table["epsilon_unit"], "amplitude"),
-                pc.equal(table["threat"], table["victim"]),
-            ),
+    norms = sorted(set(own["epsilon_norm"].to_pylist()))
+    raise UsageError(
+        f"the rows in {folder} bound perturbations by {', '.join(norms)}, and a certificate is of "
+        "their L2 norm; give --rows of an untargeted L2 attack with an epsilon in amplitude, such "
+        "as pgd --params norm=l2."
+    )
+
+
+def read_l2(folder: Path) -> pa.Table:
+    """Rows with the columns that are needed here."""
+    return read_rows(folder, _COLUMNS)
+
+
+def _on_victim(table: pa.Table, facts: Mapping[str, Any]) -> pa.Table:
+    """The rows of the certified variables, with noise or without."""
+    own = facts["victim_fingerprint"]
+    noise = table.select(["smoothing", "smoothing_samples"]).group_by(
+        ["smoothing", "smoothing_samples"]
+    )
+    smoothed = [
+        smoothed_fingerprint(own, each["smoothing"], each["smoothing_samples"])
+        for each in noise.aggregate([]).to_pylist()
+        if not _is_plain(each)
+    ]
+    plain = pc.fill_null(pc.is_nan(table["smoothing"]), True)
+    fingerprint = table["victim_fingerprint"]
+    return table.filter(
+        pc.or_(
+            pc.and_(plain, pc.equal(fingerprint, own)),
+            pc.is_in(fingerprint, pa.array(smoothed, pa.string())),
         )
     )
-    if not len(table):
-        raise UsageError(
-            f"the rows in {folder} bound perturbations by {', '.join(norms)}, and a certificate "
-            "is of their L2 norm; give --rows of an untargeted L2 attack with an epsilon in "
-            "amplitude, such as pgd --params norm=l2."
-        )
-    return table
 
 
 def empirical_lines(
@@ -108,7 +140,7 @@ def empirical_lines(
     """A line for every attack, on the utterances that are certified too.
 
     Args:
-      rows: of :func:`check_rows`.
+      rows: of :func:`l2_rows`.
       certificates: of one set of settings.
       over: what intervals are over.
     """
@@ -160,22 +192,9 @@ def _units(rows: list[dict[str, Any]], over: Over) -> Units:
 
 def _line(row: dict[str, Any]) -> tuple[Any, ...]:
     """What makes rows one line."""
-    smoothing = row["smoothing"]
-    plain = smoothing is None or math.isnan(smoothing)
-    noise = (None, None) if plain else (smoothing, row["smoothing_samples"])
+    noise = (None, None) if _is_plain(row) else (row["smoothing"], row["smoothing_samples"])
     return (row["attack"], row["parameters_hash"], *noise)
 
 
-def _identities(table: pa.Table) -> list[dict[str, Any]]:
-    return table.select(
-        ["victim_fingerprint", "smoothing", "smoothing_samples", "attack", "parameters_hash"]
-    ).to_pylist()
-
-
-def _is_of(row: dict[str, Any], facts: dict[str, Any]) -> bool:
-    """Whether a row is of the certified variables, with noise or without."""
-    own = facts["victim_fingerprint"]
-    _, _, sigma, samples = _line(row)
-    if sigma is not None:
-        own = smoothed_fingerprint(own, sigma, samples)
-    return bool(row["victim_fingerprint"] == own)
+def _is_plain(row: Mapping[str, Any]) -> bool:
+    return row["smoothing"] is None or math.isnan(row["smoothing"])

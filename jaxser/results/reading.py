@@ -19,7 +19,7 @@ from jaxser.results.schema import LATER, SCHEMA, SOURCE_KEY, row_digest
 from jaxser.runtime.errors import InputError
 from jaxser.runtime.text import one_line, shown_value
 
-__all__ = ["check_digest", "read_rows", "read_sources", "row_files"]
+__all__ = ["check_digest", "has_rows", "read_rows", "read_sources", "row_files"]
 
 # What every row has, whatever the victim, the attack and the corpus.
 _ALWAYS = (
@@ -136,6 +136,11 @@ def read_sources(folder: Path | str) -> list[dict[str, Any]]:
         if text is not None and text not in found:
             found[text] = _source(path, text)
     return list(found.values())
+
+
+def has_rows(folder: Path | str) -> bool:
+    """Whether there are files of rows in a folder or inside it."""
+    return any(Path(folder).rglob("rows-*.parquet"))
 
 
 def _paths(folder: Path | str) -> list[Path]:

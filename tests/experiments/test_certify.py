@@ -1,6 +1,7 @@
 """``python -m jaxser.certify``: certificates, going on, the empirical curve, and its mistakes."""
 
 import csv
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -219,6 +220,8 @@ def test_the_empirical_curve_and_the_report(
         assert table[0]["σ"] == "0.3"
         assert "says nothing of the victim without noise" in page.read_text()
     assert "[σ=0.3,n=4]" in page.read_text()
+    (curve,) = re.findall(r'alt="(Certified accuracy over[^"]*)"', page.read_text())
+    assert "pgd, victim without noise: 5 of 5 utterances" in curve
 
 
 @pytest.mark.parametrize(
