@@ -50,7 +50,7 @@ def test_the_bound_is_wrong_no_more_often_than_it_says(trials: int) -> None:
 
 def test_the_radius() -> None:
     assert certified_radius(0.5, stats.norm.cdf(1.7)) == pytest.approx(0.85)
-    assert np.isnan(certified_radius(0.5, [0.5, 0.2, 0.0])).all()
+    assert np.isnan(certified_radius(0.5, np.array([0.5, 0.2, 0.0]))).all()
     assert certified_radius(1.0, 0.5 + 1e-9) > 0
     # Cohen et al., section 3.2.2: with 100,000 draws and α 0.001 all of which agree, about 4 σ.
     assert largest_radius(0.25, 100_000, 0.001) == pytest.approx(0.25 * 3.81, rel=0.01)
