@@ -151,7 +151,7 @@ def attacks(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patched:
         use_tiny_networks(patched)
         common = ["--victim", str(made), "--epsilon"]
-        l2 = [*common, "0.1", "2", "--params", "steps=2", "norm=l2"]
+        l2 = [*common, "0.1", "2", "--params", "steps=1", "norm=l2"]
         noise = ["--smoothing", "0.3", "--smoothing_samples", "4"]
         assert attack.main(["--attack", "pgd", *l2, "--out", str(out / "l2" / "plain")]) == 0
         assert attack.main(["--attack", "pgd", *l2, *noise, "--out", str(out / "l2/noise")]) == 0
@@ -175,7 +175,7 @@ def test_smoothed_rows_are_never_taken_for_plain_ones(
     assert all("randomised victim" in row["flags"] for row in noise)
     # The folder of the one is refused for the other.
     out = attacks / "l2" / "plain"
-    argv = ("--victim", victim, "--attack", "pgd", "--params", "steps=2", "norm=l2", "--epsilon", 3)
+    argv = ("--victim", victim, "--attack", "pgd", "--params", "steps=1", "norm=l2", "--epsilon", 3)
     status, _, err = run(attack, capsys, *argv, "--smoothing", 0.3, "--out", out)
     assert status == 2
     assert "holds rows with victim_fingerprint" in err

@@ -23,15 +23,14 @@ DEVICES = jax.devices()
 
 
 def test_logits_are_the_logarithm_of_the_mean_softmax() -> None:
-    plain, x = small_victims.small_victim("conv"), jnp.asarray(small_victims.waveforms(3))
-    keys = jax.random.split(jax.random.key(0), 3)
-    found = np.asarray(smoothed(plain, 0.1, samples=5).logits(x, keys))
-    for row in range(3):
-        shares = []
-        for key in jax.random.split(keys[row], 5):
-            noise = jax.random.normal(key, x.shape[1:])
-            shares.append(jax.nn.softmax(plain.logits((x[row] + 0.1 * noise)[None])[0]))
-        np.testing.assert_allclose(found[row], np.log(np.mean(shares, axis=0)), rtol=1e-4)
+    plain, x = small_victims.small_victim("conv"), small_victims.waveforms(2)
+    keys = jax.random.split(jax.random.key(0), 2)
+    found = np.asarray(smoothed(plain, 0.1, samples=5).logits(jnp.asarray(x), keys))
+    for row in range(2):
+        noise = [np.asarray(jax.random.normal(k, (64,))) for k in jax.random.split(keys[row], 5)]
+        logits = np.asarray(plain.logits(x[row] + np.float32(0.1) * np.stack(noise)))
+        shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(found[row], np.log(shares.mean(axis=0)), rtol=1e-3, atol=1e-5)
 
 
 def test_a_confident_victim_votes_as_the_normal_distribution_says() -> None:
@@ -58,7 +57,7 @@ def attacked(**options: Any) -> AttackResult:
     return jaxser.run_attack(DEFENDED, x, y, PGD(steps=4, norm="l2"), [0.05, 0.6], **settings)
 
 
-def test_attacks_run_on_it_and_a_row_is_its_own() -> None:
+def test_attacks_run_on_it() -> None:
     base = attacked()
     assert (base.flags & RANDOMISED).all()
     robust = [(base.prediction[e] == base.labels).mean() for e in range(2)]
@@ -67,16 +66,15 @@ def test_attacks_run_on_it_and_a_row_is_its_own() -> None:
     norms = np.sqrt(np.square(base.x_adv - small_victims.waveforms(8)[None]).sum(axis=2))
     assert (norms <= np.array([[0.05], [0.6]]) * (1 + 1e-4)).all()
     assert (attacked(seed=2).x_adv != base.x_adv).any()
-    other = attacked(devices=DEVICES[:2])
-    np.testing.assert_allclose(other.x_adv, base.x_adv, atol=1e-5)
-    np.testing.assert_array_equal(other.success_share, base.success_share)
 
 
 @pytest.mark.long
-def test_a_row_does_not_depend_on_its_batch() -> None:
-    base, other = attacked(), attacked(batch_size=6)
-    np.testing.assert_allclose(other.x_adv, base.x_adv, atol=1e-5)
-    np.testing.assert_array_equal(other.success_share, base.success_share)
+def test_a_row_depends_neither_on_its_batch_nor_on_the_devices() -> None:
+    base = attacked()
+    for options in ({"batch_size": 6}, {"devices": DEVICES[:2]}):
+        other = attacked(**options)
+        np.testing.assert_allclose(other.x_adv, base.x_adv, atol=1e-5)
+        np.testing.assert_array_equal(other.success_share, base.success_share)
 
 
 def test_a_batch_has_as_many_rows_as_the_network_can_read() -> None:
