@@ -25,6 +25,7 @@ COMMANDS = {
     "sweep": "attack victims at many epsilon: victims x attacks x epsilon x corpora x seeds",
     "report": "make one page, and tables, from the rows of attacks and sweeps",
     "evaluate": "run a paper's grid of attacks beside what the paper printed",
+    "certify": "certify the L2 radius in which a smoothed victim's answers stay",
     "explain": "show what a victim's last layer makes of speech, clean and attacked",
     "transfer": "score what was made against one victim on others",
     "export": "write a victim as a folder that transformers loads",

@@ -7,7 +7,8 @@
     python -m jaxser.report runs/sweep --table configs/tables/staa_net_table4.yaml --audio 2
     python -m jaxser.report --speed benchmarks/results --markdown tables
 
-A run is a folder that holds rows, at any depth: a sweep's, a victim's, or that of one attack. The
+A run is a folder that holds rows, at any depth: a sweep's, a victim's, or that of one attack, or
+certificates of python -m jaxser.certify, whose curves come at the end. The
 page is one file without any other, needs no network, and its tables sort. No accelerator is used,
 but by --audio, which attacks a few utterances again.
 """
@@ -26,13 +27,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = parse_report(argv)
 
     # Rows are read with pyarrow: after --help and after a mistyped flag.
-    from jaxser.experiments.report import report_sections
+    from jaxser.experiments.report import report_sections, row_groups
     from jaxser.reporting.document import html_document
     from jaxser.reporting.loading import load
     from jaxser.reporting.table_files import write_tables
     from jaxser.runtime.files import write_text
 
-    loaded = [(runs, load(runs, config.interval_over)) for runs in config.groups]
+    loaded = [(runs, load(runs, config.interval_over)) for runs in row_groups(config)]
     made = list(report_sections(config, [rows for _, rows in loaded]))
     write_text(config.out, html_document(loaded, made))
     of = f" of {sum(len(rows) for _, rows in loaded):,} rows" if loaded else ""

@@ -18,6 +18,7 @@ __all__ = [
     "features_table",
     "images_table",
     "sides_table",
+    "smoothing_table",
     "summary_table",
     "systematic_table",
     "training_table",
@@ -124,6 +125,20 @@ def images_table(reports: Sequence[Report]) -> Table:
         for own, peer in pairs_of_sides(report["measured"]):
             names = [own["model"], own["task"], peer["side"]]
             table.append([*names, *_figures_of_sides(own, peer)])
+    return table
+
+
+def smoothing_table(reports: Sequence[Report]) -> Table:
+    """Of benchmarks.smoothing: passes under noise, and the drawing of the noise alone."""
+    table = [["victim", "speech", "work", "peer", "batch", "rows/s (peer's)", _RATIO]]
+    table[0].append("first call, s (peer's)")
+    for report in reports:
+        for own, peer in pairs_of_sides(report["measured"]):
+            rates = [digits(statistics.median(each["rows_per_s"])) for each in (own, peer)]
+            found = ratios(own["rows_per_s"], peer["rows_per_s"])
+            line = [own["model"], f"{own['seconds']:g} s", own["task"], peer["side"]]
+            line += [str(own["batch"]), either(*rates), reach(statistics.median(found), found)]
+            table.append([*line, either(*(digits(each["first_s"]) for each in (own, peer)))])
     return table
 
 

@@ -127,6 +127,17 @@ def _features(report: Report) -> Flags:
     yield "turns", len(report["measured"][0]["utterances_per_s"])
 
 
+def _smoothing(report: Report) -> Flags:
+    measured = report["measured"]
+    yield "models", _each(each["model"] for each in measured)
+    yield "tasks", _each(each["task"] for each in measured)
+    yield "sizes", _each(each["batch"] for each in measured)
+    yield "seconds", _each([measured[0]["seconds"]])
+    yield "passes", report["passes"]
+    yield "clock", report["clock"]
+    yield "pairs", report["pairs"]
+
+
 def _refilling(report: Report) -> Flags:
     measured = report["measured"]
     yield "attacks", _each(each["attack"] for each in measured)
@@ -166,6 +177,7 @@ _TELLERS: dict[str, Callable[[Report], Flags]] = {
     "generator": _generator,
     "images": _images,
     "features": _features,
+    "smoothing": _smoothing,
     "refilling": _refilling,
     "rows": _rows,
     "bookkeeping": _bookkeeping,

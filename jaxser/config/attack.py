@@ -21,7 +21,10 @@ __all__ = [
 ATTACK_FLAGS: FlagGroups = {
     "most used": ("victim", "attack", "epsilon", "params", "target", "limit", "out"),
     "what is measured and shown": ("by", "interval_over", "stoi", "show", "save_wav"),
-    "what is attacked": ("split", "y", "domain", "epsilon_unit"),
+    "what is attacked": (
+        *("split", "y", "domain", "epsilon_unit"),
+        *("smoothing", "smoothing_samples"),
+    ),
     "how it runs": ("batch_size", "seed", "draws"),
 }
 
@@ -83,6 +86,17 @@ class AttackCommandConfig:
             "images the spectrogram before it is coloured, or the image"
         ),
     ] = "waveform"
+    smoothing: Annotated[
+        float | None,
+        Positive,
+        Field(
+            description="attack the victim smoothed by Gaussian noise of this standard deviation "
+            "in the domain, as python -m jaxser.certify certifies it"
+        ),
+    ] = None
+    smoothing_samples: Annotated[
+        int, Positive, Field(description="draws of that noise in every pass of the smoothed victim")
+    ] = 16
     split: Annotated[
         Literal["train", "val", "test"], Field(description="part of the corpus to attack")
     ] = "test"

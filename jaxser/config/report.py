@@ -66,7 +66,9 @@ def _parser() -> CommandParser:
         usage="%(prog)s RUN [RUN ...] [--flag VALUE ...]",
         description="Make a report from the rows of attacks and sweeps.",
     )
-    parser.add_argument("run", type=Path, nargs="*", metavar="RUN", help="folders that hold rows")
+    parser.add_argument(
+        "run", type=Path, nargs="*", metavar="RUN", help="folders that hold rows, or certificates"
+    )
     used = parser.add_argument_group("most used")
     used.add_argument("--out", type=Path, default=Path("report.html"), help="HTML page to write")
     used.add_argument("--csv", type=Path, metavar="FOLDER", help="all tables as CSV files")

@@ -62,6 +62,10 @@ class SweepConfig:
     y: Literal["truth", "prediction"] = "truth"
     target: str | None = None
     domain: Domain = "waveform"
+    smoothing: Annotated[
+        float | None, Field(gt=0, description="σ of the noise that all victims are smoothed by")
+    ] = None
+    smoothing_samples: Annotated[int, Field(gt=0)] = 16
     draws: Annotated[int, Field(gt=0)] = 5
     batch_size: Annotated[int | None, Field(gt=0)] = None
     transfer: Annotated[
@@ -118,6 +122,10 @@ def load_sweep(path: Path, changes: Mapping[str, Any] | None = None) -> SweepCon
             f"transfer in {path} is of speech, which victims have in common; leave it out with "
             f"domain {config.domain}."
         )
+    if config.transfer and config.smoothing is not None:
+        raise UsageError(
+            f"transfer in {path} is heard by victims without noise; leave it out with smoothing."
+        )
     for entry in config.attacks:
         grid_of(config.epsilon if entry.epsilon is None else entry.epsilon, where)
     return config
@@ -137,6 +145,8 @@ def cells(config: SweepConfig) -> Iterator[Cell]:
                 epsilon_unit=config.epsilon_unit if entry.epsilon is None else "amplitude",
                 params=as_params(entry.parameters),
                 domain=config.domain,
+                smoothing=config.smoothing,
+                smoothing_samples=config.smoothing_samples,
                 split=config.split,
                 limit=config.limit,
                 y=config.y,

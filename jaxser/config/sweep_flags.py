@@ -18,6 +18,8 @@ class SweepFlags:
     out: Path | None
     limit: int | None
     draws: int | None
+    smoothing: float | None
+    smoothing_samples: int | None
     dry_run: bool
     coordinator: str | None
     processes: int | None
@@ -27,7 +29,8 @@ class SweepFlags:
 
     def changes(self) -> dict[str, Any]:
         """What takes the place of the same key of the file."""
-        given = {"out": self.out, "limit": self.limit, "draws": self.draws}
+        names = ("out", "limit", "draws", "smoothing", "smoothing_samples")
+        given = {name: getattr(self, name) for name in names}
         return {name: value for name, value in given.items() if value is not None}
 
 
@@ -52,6 +55,15 @@ def parse_sweep(argv: Sequence[str] | None = None) -> SweepFlags:
         "--draws",
         type=int,
         help="of a randomised victim's noise that a finished row must withstand",
+    )
+    used.add_argument(
+        "--smoothing",
+        type=float,
+        metavar="SIGMA",
+        help="attack the victims smoothed by Gaussian noise of this standard deviation",
+    )
+    used.add_argument(
+        "--smoothing_samples", type=int, metavar="N", help="draws of it in every pass"
     )
     several = parser.add_argument_group("several processes")
     several.add_argument(

@@ -56,9 +56,15 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
 
 
-def choose_score_rows(utterances: int, mesh: Mesh) -> int:
-    """Rows of a batch that is only looked at, over all devices; a multiple of the devices."""
-    each = _CPU_ROWS if _on_cpu(mesh) else _SCORE_ROWS
+def choose_score_rows(utterances: int, mesh: Mesh, passes: int = 1) -> int:
+    """Rows of a batch that is only looked at, over all devices; a multiple of the devices.
+
+    Args:
+      utterances: that are looked at.
+      mesh: the devices.
+      passes: inputs that the victim's network reads for a row.
+    """
+    each = max(1, (_CPU_ROWS if _on_cpu(mesh) else _SCORE_ROWS) // passes)
     return round_up(min(utterances, each * mesh.size), mesh)
 
 
@@ -82,7 +88,8 @@ def choose_slots(
       loop: as in :func:`jaxser.driver.machine.make_machine`.
     """
     most = _CPU_ROWS if _on_cpu(mesh) else _ACCELERATOR_ROWS
-    slots = max(1, most // attack.forward_rows) * mesh.size
+    passes = victim.passes if isinstance(victim, Victim) else 1
+    slots = max(1, most // (attack.forward_rows * passes)) * mesh.size
     if attack.finishes_early:
         # A slot per core keeps the cores busy.
         least = available_cores() if _on_cpu(mesh) else _LEAST_ACCELERATOR_SLOTS

@@ -6,6 +6,7 @@ attack_missing_rows(run)
 
 import dataclasses
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,8 @@ def _facts(
         "language": corpus.language,
         "synthetic": corpus.synthetic,
         "split": config.split,
+        "smoothing": math.nan if config.smoothing is None else config.smoothing,
+        "smoothing_samples": None if config.smoothing is None else config.smoothing_samples,
         "domain": config.domain,
         "label_source": "target" if config.target is not None else config.y,
         "targeted": config.target is not None,
@@ -235,13 +238,13 @@ def _checked_out(asked: Path | None, default: Path, facts: Mapping[str, Any]) ->
         return default
     if asked.exists() and not asked.is_dir():
         raise UsageError(f"{asked} is a file; give another --out.")
+    # Smoothed victims have another fingerprint, and older rows nothing else.
+    passed_over = {"device", "victim", "threat", "notes", "epsilon_unit"}
+    passed_over |= {"smoothing", "smoothing_samples"}
     if any(asked.glob("rows-*.parquet")):
         first = read_rows(asked).slice(0, 1).to_pylist()[0]
         for name in facts:
-            if (
-                name not in ("device", "victim", "threat", "notes", "epsilon_unit")
-                and first[name] != facts[name]
-            ):
+            if name not in passed_over and first[name] != facts[name]:
                 raise UsageError(
                     f"{asked} holds rows with {name} {first[name]}, not {facts[name]}; give "
                     "another --out."

@@ -1,18 +1,30 @@
 """What a report shows of rows: which sections were asked for, and speech that is made again.
 
-made = list(report_sections(config, [load(runs) for runs in config.groups]))
+made = list(report_sections(config, [load(runs) for runs in row_groups(config)]))
 """
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from jaxser.config.report import ReportConfig
+from jaxser.reporting.certificates import certificate_sections
 from jaxser.reporting.compare import comparison
 from jaxser.reporting.page import sections
 from jaxser.reporting.rows import Rows
 from jaxser.reporting.section import Section
 from jaxser.reporting.speed import speed_sections
+from jaxser.results.certificates import has_certificates
+from jaxser.results.reading import has_rows
 
-__all__ = ["report_sections"]
+__all__ = ["report_sections", "row_groups"]
+
+
+def row_groups(config: ReportConfig) -> list[list[Path]]:
+    """Folders that are one thing, as ``config.groups``, less those that hold certificates alone."""
+    if config.compare:
+        return config.groups
+    with_rows = [run for run in config.run if has_rows(run) or not has_certificates(run)]
+    return [with_rows] if with_rows else []
 
 
 def report_sections(config: ReportConfig, loaded: Sequence[Rows]) -> Iterator[Section]:
@@ -20,7 +32,7 @@ def report_sections(config: ReportConfig, loaded: Sequence[Rows]) -> Iterator[Se
 
     Args:
       config: what is asked for.
-      loaded: the rows of each of ``config.groups``.
+      loaded: the rows of each of :func:`row_groups`.
 
     Raises:
       InputError: rows, tables or victims that do not go together; see the message.
@@ -49,5 +61,6 @@ def report_sections(config: ReportConfig, loaded: Sequence[Rows]) -> Iterator[Se
         if config.table:
             for paper in papers:
                 yield from paper_sections(rows, paper)
+    yield from certificate_sections(config.run, config.interval_over)
     if config.speed:
         yield from speed_sections(config.speed, seconds)

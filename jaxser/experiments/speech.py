@@ -25,6 +25,7 @@ from jaxser.runtime.provenance import fingerprint_of
 from jaxser.runtime.sharding import WHOLE, Share
 from jaxser.victims.loading import is_pretrained, load_victim
 from jaxser.victims.run_folder import read_run
+from jaxser.victims.smoothing import smoothed, smoothed_fingerprint
 from jaxser.victims.victim import Victim
 
 __all__ = ["check_victim_folder", "load_speech", "target_of", "victim_of"]
@@ -33,13 +34,25 @@ _log = logging.getLogger(__name__)
 
 
 def victim_of(config: AttackCommandConfig) -> Victim:
-    """The victim of ``config``, in the domain that is attacked.
+    """The victim of ``config``, in the domain that is attacked, smoothed where that is asked for.
 
     Raises:
       InputError: there is no run in its folder.
+      UsageError: the victim has no such domain.
     """
     check_victim_folder(config.victim)
-    return load_victim(config.victim, config.domain)
+    victim = load_victim(config.victim, config.domain)
+    if config.smoothing is None:
+        return victim
+    return smoothed(victim, config.smoothing, config.smoothing_samples)
+
+
+def _fingerprint(config: AttackCommandConfig, victim: Victim) -> str:
+    """Of the variables, and of the noise that they are smoothed by."""
+    own = fingerprint_of(victim.variables)
+    if config.smoothing is None:
+        return own
+    return smoothed_fingerprint(own, config.smoothing, config.smoothing_samples)
 
 
 def check_victim_folder(folder: Path) -> None:
@@ -103,7 +116,7 @@ def load_speech(
         inputs = Images(victim, prepared.waveforms)
     return Speech(
         victim=victim,
-        fingerprint=fingerprint_of(victim.variables),
+        fingerprint=_fingerprint(config, victim),
         scheme=(corpus_config.split, corpus_config.split_seed, corpus_config.fold),
         prepared=prepared,
         positions=positions,

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from jaxser.attacks import StaaNet
+from jaxser.config import AttackCommandConfig
 from jaxser.config.sweep import Cell, SweepConfig, cells
 from jaxser.driver.named_attack import attack_of
 from jaxser.driver.run import predict
@@ -26,7 +27,7 @@ from jaxser.driver.speech import Speech
 from jaxser.experiments.attack import attack_missing_rows
 from jaxser.experiments.preparation import prepare_run
 from jaxser.experiments.run import Listener, Run
-from jaxser.experiments.speech import check_victim_folder, load_speech
+from jaxser.experiments.speech import check_victim_folder, load_speech, victim_of
 from jaxser.results.outcomes import Outcome, note_outcomes
 from jaxser.results.summary import summarise
 from jaxser.results.summary_table import format_table
@@ -34,7 +35,6 @@ from jaxser.runtime.devices import check_devices
 from jaxser.runtime.errors import InputError, UsageError
 from jaxser.runtime.provenance import fingerprint_of
 from jaxser.runtime.sharding import WHOLE, Share
-from jaxser.victims.loading import load_victim
 from jaxser.victims.victim import Victim
 
 __all__ = ["CALIBRATION_UTTERANCES", "CellRunner", "check_sweep", "run_sweep"]
@@ -166,7 +166,15 @@ class CellRunner:
 
     def _victim(self, folder: Path) -> Victim:
         if folder not in self._victims:
-            self._victims[folder] = load_victim(folder, self._config.domain)
+            sweep = self._config
+            self._victims[folder] = victim_of(
+                AttackCommandConfig(
+                    victim=folder,
+                    domain=sweep.domain,
+                    smoothing=sweep.smoothing,
+                    smoothing_samples=sweep.smoothing_samples,
+                )
+            )
         return self._victims[folder]
 
     def _all_listeners(self, threat: Path, speech: Speech) -> tuple[Listener, ...]:

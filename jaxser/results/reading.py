@@ -19,7 +19,7 @@ from jaxser.results.schema import LATER, SCHEMA, SOURCE_KEY, row_digest
 from jaxser.runtime.errors import InputError
 from jaxser.runtime.text import one_line, shown_value
 
-__all__ = ["read_rows", "read_sources", "row_files"]
+__all__ = ["check_digest", "has_rows", "read_rows", "read_sources", "row_files"]
 
 # What every row has, whatever the victim, the attack and the corpus.
 _ALWAYS = (
@@ -83,7 +83,7 @@ def row_files(
         # Arrow opens no path that is not UTF-8, and what cannot be read is not damaged.
         content = path.read_bytes()
         with _of_rows(path):
-            _check_digest(path, content)
+            check_digest(path, content)
             # The layout is checked before any column is read, from a footer that is read once.
             metadata = pq.read_metadata(pa.BufferReader(content))
             there = metadata.schema.to_arrow_schema().names
@@ -130,12 +130,17 @@ def read_sources(folder: Path | str) -> list[dict[str, Any]]:
     for path in paths:
         content = path.read_bytes()
         with _of_rows(path):
-            _check_digest(path, content)
+            check_digest(path, content)
             metadata = pq.read_schema(pa.BufferReader(content)).metadata or {}
         text = metadata.get(SOURCE_KEY)
         if text is not None and text not in found:
             found[text] = _source(path, text)
     return list(found.values())
+
+
+def has_rows(folder: Path | str) -> bool:
+    """Whether there are files of rows in a folder or inside it."""
+    return any(Path(folder).rglob("rows-*.parquet"))
 
 
 def _paths(folder: Path | str) -> list[Path]:
@@ -157,8 +162,12 @@ def _of_rows(path: Path) -> Iterator[None]:
         raise _damaged(path, one_line(error)) from None
 
 
-def _check_digest(path: Path, content: bytes) -> None:
-    """Compare a file with the digest in its name; files of older versions have none."""
+def check_digest(path: Path, content: bytes) -> None:
+    """Compare a file with the digest in its name; files of older versions have none.
+
+    Raises:
+      ValueError: it is another one.
+    """
     written = _DIGEST.search(path.stem)
     if written and row_digest(content) != written[1]:
         raise ValueError("it has changed since it was written")

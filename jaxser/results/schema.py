@@ -34,6 +34,8 @@ SCHEMA = pa.schema(
         ("synthetic", pa.bool_()),
         ("notes", pa.list_(pa.string())),
         ("split", pa.string()),
+        ("smoothing", pa.float64()),  # σ of a smoothed victim's noise; NaN of others
+        ("smoothing_samples", pa.int64()),  # draws in each of its passes; null likewise
         ("domain", pa.string()),  # that was changed: "waveform", "features" or another
         ("utterance", pa.string()),
         ("source", pa.string()),  # the whole one that it is a chunk of: itself, as a rule
@@ -87,6 +89,7 @@ LATER = {
     "source": "utterance",
     **dict.fromkeys(("success_share", "clean_logits", "logits")),
     **dict.fromkeys(("colour_distance", "decibel_change", "dead_gradients")),
+    **dict.fromkeys(("smoothing", "smoothing_samples")),
 }
 
 # By what a table can be split, and the column that says it.

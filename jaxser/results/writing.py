@@ -34,10 +34,19 @@ class RowWriter:
       folder: made where it is missing; files that are there stay.
       source: what makes the rows (config, corpus, versions), ready for JSON; every file carries it
         in its metadata.
+      schema: of the rows; that of attacks by default.
+      kind: what names of the files begin with.
     """
 
-    def __init__(self, folder: Path | str, source: Mapping[str, Any] | None = None) -> None:
-        self._folder = Path(folder)
+    def __init__(
+        self,
+        folder: Path | str,
+        source: Mapping[str, Any] | None = None,
+        *,
+        schema: pa.Schema = SCHEMA,
+        kind: str = "rows",
+    ) -> None:
+        self._folder, self._schema, self._kind = Path(folder), schema, kind
         self._metadata = {} if source is None else {SOURCE_KEY: json.dumps(source)}
         self._waiting: list[pa.Table] = []
         self._flushed_at = time.monotonic()
@@ -56,11 +65,11 @@ class RowWriter:
             self.flush()
 
     def add(self, *parts: Mapping[str, Sequence[Any] | np.ndarray]) -> None:
-        """Take rows, all columns of the SCHEMA; they are written now or with the next ones.
+        """Take rows, all columns of the schema; they are written now or with the next ones.
 
         What is given together comes into one file: all of it is there after a crash, or nothing.
         """
-        self._waiting += [pa.table(dict(columns), schema=SCHEMA) for columns in parts]
+        self._waiting += [pa.table(dict(columns), schema=self._schema) for columns in parts]
         waiting = sum(len(table) for table in self._waiting)
         if waiting >= _FLUSH_ROWS or time.monotonic() - self._flushed_at > _FLUSH_SECONDS:
             self.flush()
@@ -78,7 +87,7 @@ class RowWriter:
         pq.write_table(table, buffer, compression="zstd")
         # Sorted by time, and never another process' name: many processes write into one folder.
         # The digest tells readers whether the file is what was written.
-        name = f"rows-{time.time_ns():020d}-{row_digest(buffer.getbuffer())}.parquet"
+        name = f"{self._kind}-{time.time_ns():020d}-{row_digest(buffer.getbuffer())}.parquet"
         with atomic_file(self._folder / name) as temporary:
             temporary.write_bytes(buffer.getbuffer())
         self._waiting = []

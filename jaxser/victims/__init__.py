@@ -17,10 +17,16 @@ from jaxser.runtime.faces import face
 if TYPE_CHECKING:
     from jaxser.victims.generator import load_generator as load_generator
     from jaxser.victims.loading import load_victim as load_victim
+    from jaxser.victims.smoothing import smoothed as smoothed
     from jaxser.victims.victim import Victim as Victim
 
-__all__ = ["Victim", "load_generator", "load_victim"]
+__all__ = ["Victim", "load_generator", "load_victim", "smoothed"]
 
-_DEFINED_IN = {"Victim": "victim", "load_generator": "generator", "load_victim": "loading"}
+_DEFINED_IN = {
+    "Victim": "victim",
+    "load_generator": "generator",
+    "load_victim": "loading",
+    "smoothed": "smoothing",
+}
 
 __getattr__, __dir__ = face(__name__, _DEFINED_IN)

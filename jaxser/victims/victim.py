@@ -59,6 +59,7 @@ class Victim:
       notes: remarks that must travel into every result (synthetic corpus, leaky split ...).
       randomised: it has noise of its own (dropout, a smoothing defence); ``apply`` then takes a
         third argument, keys ``[batch]``, and row i's noise depends on ``keys[i]`` alone.
+      passes: inputs that its network reads for one of its own; a smoothed victim has many.
       front_end: of a victim that reads a spectrogram, else None.
       embed: ``(variables, x) -> what the last linear layer reads [batch, features]``; None where
         the network does not tell.
@@ -74,6 +75,7 @@ class Victim:
     name: str = "victim"
     notes: tuple[str, ...] = ()
     randomised: bool = False
+    passes: int = 1
     front_end: FrontEnd | None = None
     embed: Callable[..., Float[Array, "batch features"]] | None = None
     feature_map: FeatureMap | None = None

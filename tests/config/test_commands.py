@@ -13,6 +13,7 @@ import pytest
 from jaxser import __main__ as entry
 from jaxser.config import AttackCommandConfig, TrainConfig, parse_command
 from jaxser.config.attack import ATTACK_FLAGS
+from jaxser.config.certify import CERTIFY_FLAGS, CertifyConfig
 from jaxser.config.command_line import FlagGroups
 from jaxser.config.evaluate import parse_evaluate
 from jaxser.config.parser import CommandParser, command_name
@@ -28,6 +29,7 @@ CONFIGS = [
     (AttackCommandConfig, ATTACK_FLAGS),
     (TrainConfig, TRAIN_FLAGS),
     (TuneConfig, TUNE_FLAGS),
+    (CertifyConfig, CERTIFY_FLAGS),
 ]
 
 
@@ -122,7 +124,7 @@ def test_an_unknown_flag_is_one_sentence_with_the_nearest_name(
         (["corpora", "check", "csv"], "required: ROOT; see jaxser corpora check --help."),
         (["train", "a.yaml", "b.yaml"], "unexpected argument 'b.yaml'; see jaxser train --help."),
         (["atack"], "there is no command 'atack'; did you mean 'attack'?"),
-        (["x"], "there is no command 'x'; valid names are attack, corpora, evaluate, explain, "),
+        (["x"], "there is no command 'x'; valid names are attack, certify, corpora, "),
     ],
 )
 def test_a_wrong_command_line_is_one_sentence_and_status_2(
@@ -211,6 +213,7 @@ def test_help_names_the_command_as_it_was_typed(
             "attack",
             "most used:, what is measured and shown:, what is attacked:, how it runs:, corpus:",
         ),
+        ("certify", "most used:, what is certified:, how it runs:, corpus:"),
         ("tune", "the search:, what every trial trains:"),
         ("sweep", "most used:, several processes:, Ray:"),
         ("report", "most used:, beside papers and peers:, to listen to:"),

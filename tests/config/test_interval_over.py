@@ -7,6 +7,7 @@ import pytest
 
 from jaxser.__main__ import COMMANDS
 from jaxser.config import AttackCommandConfig, TrainConfig, parse_command
+from jaxser.config.certify import CertifyConfig
 from jaxser.config.evaluate import parse_evaluate
 from jaxser.config.explain import ExplainConfig
 from jaxser.config.report import parse_report
@@ -17,6 +18,7 @@ PARSERS: dict[str, tuple[Callable[[Sequence[str]], Any], list[str]]] = {
     "train": (lambda argv: parse_command(TrainConfig, "train", "", argv), []),
     "attack": (lambda argv: parse_command(AttackCommandConfig, "attack", "", argv), []),
     "explain": (lambda argv: parse_command(ExplainConfig, "explain", "", argv), []),
+    "certify": (lambda argv: parse_command(CertifyConfig, "certify", "", argv), []),
     "report": (parse_report, ["runs"]),
     "evaluate": (parse_evaluate, ["t.yaml", "--victim", "v"]),
     "transfer": (parse_transfer, ["t.yaml", "--threat", "v", "--victim", "v"]),

@@ -8,7 +8,8 @@ import yaml
 from image_runs import FLAGS, use_shallow_network, write_speech
 from short_and_long import short_and_long
 
-from jaxser import attack, evaluate, explain, train
+from jaxser import attack, certify, evaluate, explain, train
+from jaxser.results.certificates import read_certificates
 from jaxser.results.reading import read_rows
 from jaxser.runtime.errors import InputError, UsageError
 from jaxser.victims.loading import load_victim
@@ -50,6 +51,27 @@ def test_a_run_tells_of_windows_and_of_whole_utterances(run):
     config, _ = read_run(run)
     # What was left open is written down as what it came to.
     assert (config.features.n_fft, config.features.n_bins) == (30, 84)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("domain", ["image", "spectrogram"])
+def test_images_are_certified_and_attacked_under_noise(run, domain, tmp_path, capsys):
+    argv = ["--victim", str(run), "--domain", domain, "--limit", "3"]
+    noise = ["--sigma", "0.3", "--samples0", "5", "--samples", "30", "--alpha", "0.05"]
+    assert certify.main([*argv, *noise, "--out", str(tmp_path / "c")]) == 0
+    printed = capsys.readouterr().out
+    assert f"randomised smoothing of the {domain} of shallow" in printed
+    assert "nor of speech: it is no certificate of waveforms" in printed
+    assert "SNR" not in printed
+    rows = read_certificates(tmp_path / "c").to_pylist()
+    assert {row["domain"] for row in rows} == {domain}
+    assert all(np.isnan(row["radius_snr"]) and sum(row["counts"]) == 30 for row in rows)
+    smoothing = ["--smoothing", "0.3", "--smoothing_samples", "2"]
+    l2 = ["--params", "norm=l2", "steps=2", "--epsilon", "0.5", "--out", str(tmp_path / "a")]
+    assert attack.main([*argv, *smoothing, "--attack", "pgd", *l2]) == 0
+    (first, *_) = read_rows(tmp_path / "a").to_pylist()
+    assert (first["smoothing"], first["domain"]) == (0.3, domain)
+    assert first["victim"].startswith("shallow[σ=0.3,n=2] ")
 
 
 def test_the_range_of_db_is_that_of_the_training_part(run):

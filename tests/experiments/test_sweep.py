@@ -219,6 +219,12 @@ def test_what_fails_is_noted_and_the_rest_goes_on(
         ({"seeds": []}, "seeds"),
         ({"limit": 0}, "limit"),
         ({"transfer": True, "domain": "features"}, "leave it out with domain features"),
+        (
+            {"transfer": True, "smoothing": 0.1},
+            "by victims without noise; leave it out with smooth",
+        ),
+        ({"smoothing": 0}, "smoothing"),
+        ({"smoothing": 0.1, "smoothing_samples": 0}, "smoothing_samples"),
     ],
 )
 def test_mistakes_are_one_sentence(
@@ -234,6 +240,21 @@ def test_mistakes_are_one_sentence(
     assert words in error
     assert "Traceback" not in error
     assert not (tmp_path / "rows").exists()
+
+
+def test_smoothed_victims_are_swept(victim: Path, tmp_path: Path) -> None:
+    """By the file or by the flags; beside the plain victim's rows in one folder."""
+    path = sweep_file(tmp_path / "s.yaml", [victim], attacks=["fgsm"], limit=2)
+    flags = ["--smoothing", "0.2", "--smoothing_samples", "3"]
+    assert sweep.main([str(path)]) == sweep.main([str(path), *flags]) == 0
+    rows = read_rows(tmp_path / "rows").to_pylist()
+    smoothed = [row for row in rows if row["smoothing"] == 0.2]
+    assert len(rows) == 2 * len(smoothed) == 2 * 2 * len(EPSILONS)
+    assert {row["smoothing_samples"] for row in smoothed} == {3}
+    assert len({(row["victim"], row["victim_fingerprint"]) for row in rows}) == 2
+    asked = {"smoothing": 0.2, "smoothing_samples": 3}
+    (cell,) = cells(load_sweep(path, asked))
+    assert (cell.config.smoothing, cell.config.smoothing_samples) == (0.2, 3)
 
 
 @pytest.mark.parametrize("flag", ["limit", "draws"])

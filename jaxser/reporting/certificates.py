@@ -1,0 +1,255 @@
+"""What certificates say, as text, tables, a curve and sections of a report.
+
+for table in certified_sets(read_certificates(folder)):
+    print(certificate_text(table))
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from matplotlib.figure import Figure
+
+from jaxser.reporting.empirical import Empirical, empirical_lines, l2_rows, read_l2
+from jaxser.reporting.figures.canvas import figure_png
+from jaxser.reporting.figures.certificates import certified_figure
+from jaxser.reporting.grouping import grouped
+from jaxser.reporting.section import Section
+from jaxser.results.cells import Cells, aligned, interval, number
+from jaxser.results.certificates import (
+    abstained,
+    certified_accuracy,
+    clean_accuracy,
+    has_certificates,
+    plain_accuracy,
+    power_snr,
+    read_certificates,
+)
+from jaxser.results.intervals import policy
+from jaxser.results.reading import has_rows
+from jaxser.results.smoothing_bounds import largest_radius
+from jaxser.results.units import Over
+
+__all__ = [
+    "certificate_figure",
+    "certificate_sections",
+    "certificate_text",
+    "certified_sets",
+    "curve_cells",
+]
+
+# What makes certificates one set.
+_SET = (
+    *("victim", "victim_fingerprint", "corpus", "split", "domain"),
+    *("sigma", "samples0", "samples", "alpha", "seed"),
+)
+
+# Radii of the table, as multiples of σ, and of how many points a curve has.
+_MULTIPLES = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5)
+_POINTS = 121
+
+
+def certified_sets(table: pa.Table) -> list[pa.Table]:
+    """Certificates of one victim, speech and noise together, each utterance once."""
+    named = table.select(["utterance", *_SET]).to_pylist()
+    places = grouped(range(len(named)), lambda i: tuple(named[i][name] for name in _SET))
+    return [
+        table.take(list({named[i]["utterance"]: i for i in reversed(where)}.values())[::-1])
+        for where in places.values()
+    ]
+
+
+def certificate_text(table: pa.Table, over: Over = "utterance") -> str:
+    """What one set says, and what it does not, for a terminal."""
+    notes = dict.fromkeys(note for each in table["notes"].to_pylist() for note in each)
+    return "\n".join(
+        [
+            _title(table),
+            *(f"note: {note}" for note in notes),
+            aligned(_accuracy_cells(table, over), left=1),
+            "",
+            aligned(_cells(table, over)),
+            policy(over),
+            *_meaning(table),
+        ]
+    )
+
+
+def certificate_figure(
+    table: pa.Table, lines: Sequence[Empirical] = (), over: Over = "utterance"
+) -> Figure:
+    """The curve of one set, below those of attacks."""
+    radii = _curve_radii(table)
+    certified = certified_accuracy(table, radii, over)
+    return certified_figure(_title(table), radii, certified, lines, plain_accuracy(table, over))
+
+
+def curve_cells(
+    table: pa.Table, lines: Sequence[Empirical] = (), over: Over = "utterance"
+) -> Cells:
+    """The points of :func:`certificate_figure`, the header first."""
+    radii = tuple(_curve_radii(table))
+    certified = tuple(certified_accuracy(table, radii, over))
+    curves = [("certified", radii, certified, len(table))]
+    curves += [(line.label, line.epsilons, line.accuracies, line.utterances) for line in lines]
+    return [
+        ["curve", "l2", "accuracy", "low", "high", "utterances"],
+        *(
+            [name, f"{x:.6g}", *(f"{y:.6g}" for y in (at.value, at.low, at.high)), str(count)]
+            for name, xs, ys, count in curves
+            for x, at in zip(xs, ys, strict=True)
+        ),
+    ]
+
+
+def certificate_sections(folders: Sequence[Path], over: Over = "utterance") -> Iterator[Section]:
+    """A table of all sets of certificates in some folders, and the curve of each, beside those of
+    L2 attacks on the same victims that the folders have rows of.
+
+    Raises:
+      InputError: files that are damaged.
+    """
+    found = [read_certificates(folder) for folder in folders if has_certificates(folder)]
+    if not found:
+        return
+    sets = certified_sets(pa.concat_tables(found))
+    group = "Certified accuracy"
+    said = dict.fromkeys(sentence for table in sets for sentence in _meaning(table))
+    yield Section(
+        "Certified accuracy, by L2 radius in multiples of σ",
+        "certified",
+        cells=[_HEADER, *(_line(table, over) for table in sets)],
+        text=f"{'. '.join([policy(over), *said])}.",
+        group=group,
+    )
+    attacked = [read_l2(folder) for folder in folders if has_rows(folder)]
+    for table in sets:
+        facts = table.slice(0, 1).to_pylist()[0]
+        rows = [l2_rows(each, facts) for each in attacked]
+        lines = empirical_lines(pa.concat_tables(rows), table, over) if rows else []
+        heard = [
+            f"{line.label}: {line.utterances} of {len(table)} utterances, accuracy "
+            f"{line.accuracies[0].value:.0%} to {line.accuracies[-1].value:.0%}"
+            for line in lines
+        ]
+        figures = "; ".join(": ".join(cells) for cells in _accuracy_cells(table, over)[1:])
+        words = "; ".join(": ".join(cells) for cells in _cells(table, over)[1:])
+        yield Section(
+            _title(table),
+            "",
+            text=f"{figures}.",
+            png=(
+                figure_png(certificate_figure(table, lines, over)),
+                f"Certified accuracy over the L2 radius: {'; '.join([words, *heard])}.",
+            ),
+            group=group,
+        )
+
+
+_HEADER = [
+    *("victim", "speech", "σ", "draws", "α", "utterances", "without noise", "smoothed"),
+    *("abstains", *(f"{each:g} σ" for each in _MULTIPLES)),
+]
+
+
+def _line(table: pa.Table, over: Over) -> list[str]:
+    """A set in the table of all."""
+    first = table.slice(0, 1).to_pylist()[0]
+    radii = _radii(table)
+    reached = [interval(each) for each in certified_accuracy(table, radii, over)]
+    domain = "" if first["domain"] == "waveform" else f", {first['domain']}"
+    return [
+        first["victim"],
+        f"{first['corpus']}, {first['split']}{domain}",
+        f"{first['sigma']:g}",
+        f"{first['samples']:,}",
+        f"{first['alpha']:g}",
+        str(len(table)),
+        *(interval(each(table, over)) for each in (plain_accuracy, clean_accuracy, abstained)),
+        *reached,
+        *["–"] * (len(_MULTIPLES) - len(reached)),
+    ]
+
+
+def _title(table: pa.Table) -> str:
+    first = table.slice(0, 1).to_pylist()[0]
+    speakers = len(set(table["speaker"].to_pylist()))
+    of = "" if first["domain"] == "waveform" else f"the {first['domain']} of "
+    return (
+        f"randomised smoothing of {of}{first['victim']}; {first['corpus']}, {first['split']}: "
+        f"{len(table)} utterances, {speakers} speakers; σ {first['sigma']:g}, "
+        f"{first['samples0']:,} + {first['samples']:,} draws, α {first['alpha']:g}"
+    )
+
+
+def _accuracy_cells(table: pa.Table, over: Over) -> Cells:
+    return [
+        ["clean speech", "of utterances"],
+        ["accuracy without noise", interval(plain_accuracy(table, over))],
+        ["accuracy, smoothed", interval(clean_accuracy(table, over))],
+        ["smoothed, abstains", interval(abstained(table, over))],
+    ]
+
+
+def _cells(table: pa.Table, over: Over) -> Cells:
+    """Certified accuracy by radius."""
+    radii = _radii(table)
+    heard = table["domain"][0].as_py() == "waveform"
+    header = ["L2 radius", *(["SNR in dB"] if heard else []), "certified accuracy"]
+    lines = []
+    for radius, found in zip(radii, certified_accuracy(table, radii, over), strict=True):
+        snr = [_snr(table, radius)] if heard else []
+        lines.append([f"{radius:.4g}", *snr, interval(found)])
+    return [header, *lines]
+
+
+def _snr(table: pa.Table, radius: float) -> str:
+    """Of the utterance in the middle: how loud a perturbation of this norm is."""
+    if radius == 0:
+        return "–"
+    each = power_snr(np.full(len(table), radius), table["input_norm"].to_numpy())
+    return number(float(np.nanmedian(each)) if np.isfinite(each).any() else math.nan, ".1f")
+
+
+def _largest(table: pa.Table) -> float:
+    first = table.slice(0, 1).to_pylist()[0]
+    return largest_radius(first["sigma"], first["samples"], first["alpha"])
+
+
+def _radii(table: pa.Table) -> list[float]:
+    sigma, largest = table["sigma"][0].as_py(), _largest(table)
+    return [0.0, *(each * sigma for each in _MULTIPLES[1:] if each * sigma <= largest)]
+
+
+def _curve_radii(table: pa.Table) -> list[float]:
+    """From 0 to a little over what so many draws can certify."""
+    largest = _largest(table)
+    furthest = 1.05 * largest if math.isfinite(largest) else table["sigma"][0].as_py()
+    return np.linspace(0, furthest, _POINTS).tolist()
+
+
+def _meaning(table: pa.Table) -> list[str]:
+    """What the figures say, as sentences."""
+    first = table.slice(0, 1).to_pylist()[0]
+    domain, samples, alpha = first["domain"], first["samples"], first["alpha"]
+    largest = _largest(table)
+    others = "" if domain == "waveform" else ", nor of speech: it is no certificate of waveforms"
+    reach = (
+        f"no radius over {largest:.4g} can be certified with {samples:,} draws"
+        if math.isfinite(largest)
+        else f"{samples:,} draws are too few to certify any radius"
+    )
+    said = [
+        f"certified: no perturbation of the {domain} with an L2 norm below the radius changes the "
+        "smoothed victim's answer, which is the label",
+        f"the certificate is of the smoothed victim, and says nothing of the victim without noise"
+        f"{others}",
+        f"each utterance's radius holds with a probability of at least {1 - alpha:.6g} over the "
+        f"draws of the noise; {reach}",
+        "noisy inputs are not clipped to the bounds of an input",
+    ]
+    if domain == "waveform":
+        said.append("SNR: power SNR of a perturbation of that norm, of the median utterance")
+    return said
