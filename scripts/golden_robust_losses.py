@@ -64,4 +64,4 @@ def golden() -> dict[str, np.ndarray]:
 
 
 if __name__ == "__main__":
-    np.savez_compressed(OUT, **golden())
+    np.savez_compressed(OUT, **golden())  # type: ignore[arg-type]

@@ -1,7 +1,6 @@
 """Runs that train against an attack: what they leave, how they go on, and what is refused."""
 
 import csv
-import dataclasses
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ from tiny_networks import Tiny, use_tiny_networks
 from jaxser import load_victim, train
 from jaxser.attacks import PGD
 from jaxser.config import TrainConfig, from_mapping, load_yaml, parse_command, to_mapping
-from jaxser.runtime.errors import InputError, UsageError
+from jaxser.runtime.errors import UsageError
 from jaxser.training.defence import budget_of, defence_of, domain_of
 from jaxser.training.run import train_victim
 from jaxser.training.watching import RobustWatch, collapsed
@@ -145,18 +144,6 @@ def test_what_counts_as_a_collapse() -> None:
     assert not collapsed([{"robust_accuracy": 0.4}, {"robust_accuracy": 0.0}])
 
 
-def test_training_that_diverges_names_the_last_good_checkpoint(
-    tiny_corpus: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "run"
-    config = config_of(tiny_corpus, out, "--training.epochs", "1")
-    assert train_victim(config).finished
-    huge = dataclasses.replace(config.training, learning_rate=1e38, epochs=3)
-    other = dataclasses.replace(config, training=huge, out=tmp_path / "other")
-    with pytest.raises(InputError, match=r"loss became .* in epoch .*smaller training.learning_r"):
-        train_victim(other)
-
-
 def test_the_attack_of_a_file_is_written_down(tiny_corpus: Path, tmp_path: Path) -> None:
     file, out = tmp_path / "attack.yaml", tmp_path / "run"
     file.write_text("name: PGD\nparameters: {steps: 2, step_size: 0.003, random_start: false}\n")
@@ -172,13 +159,14 @@ def test_the_attack_of_a_file_is_written_down(tiny_corpus: Path, tmp_path: Path)
     # The same file is the same run; with other numbers it is another.
     assert train_victim(config).finished
     file.write_text("name: pgd\nparameters: {steps: 3}\n")
-    with pytest.raises(UsageError, match="holds a run with training.adversarial.params"):
+    with pytest.raises(UsageError, match=r"holds a run with training.adversarial.params"):
         train_victim(config)
 
 
 def test_sections_of_before_still_read(tmp_path: Path) -> None:
     old = to_mapping(TrainConfig())
-    assert old["training"].pop("adversarial") and old["training"].pop("noise") == 0
+    assert old["training"].pop("adversarial")
+    assert old["training"].pop("noise") == 0
     assert from_mapping(TrainConfig, old, "old") == TrainConfig()
     file = tmp_path / "one.yaml"
     file.write_text("training: {adversarial: {attack: pgd, epsilon: 0.002}}\n")
@@ -253,14 +241,16 @@ def test_what_cannot_work_is_refused(more: list[str], sentence: str, tmp_path: P
 def test_settings_that_contradict_each_other(
     more: list[str], sentence: str, tmp_path: Path
 ) -> None:
-    flags = [f"--training.{m}" if m[0].isalpha() and m not in ("robust", "none") else m for m in more]
+    flags = [
+        f"--training.{m}" if m[0].isalpha() and m not in ("robust", "none") else m for m in more
+    ]
     with pytest.raises(UsageError, match=sentence):
         defence_of(config_of(tmp_path, tmp_path, *flags), Tiny(3), 10)
 
 
 def test_without_an_attack_nothing_is_robust(tmp_path: Path) -> None:
     argv = ["--out", str(tmp_path), "--training.monitor", "robust"]
-    with pytest.raises(UsageError, match="monitor robust needs training.adversarial.attack"):
+    with pytest.raises(UsageError, match=r"monitor robust needs training.adversarial.attack"):
         defence_of(parse_command(TrainConfig, "p", "d", argv), Tiny(3), 10)
 
 
@@ -268,7 +258,7 @@ def test_a_defended_run_is_no_generators_folder(tiny_corpus: Path, tmp_path: Pat
     out = tmp_path / "run"
     assert train_victim(config_of(tiny_corpus, out, "--training.epochs", "1")).finished
     argv = tiny(tiny_corpus, out, "--threat", str(out), "--training.monitor", "asr")
-    with pytest.raises(UsageError, match="training.adversarial is for victims; leave it out"):
+    with pytest.raises(UsageError, match=r"training.adversarial is for victims; leave it out"):
         train.main(argv)
     plain = [*tiny(tiny_corpus, out)[:12], "--threat", str(out), "--training.monitor", "asr"]
     with pytest.raises(UsageError, match="holds the run of a victim; give another --out"):
