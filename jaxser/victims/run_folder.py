@@ -88,7 +88,10 @@ def _whole_config(path: Path, facts: Mapping[str, Any]) -> TrainConfig:
 
 
 def _ends_as_written(path: Path, values: Mapping[str, Any]) -> bool:
-    """Whether a config without a digest has its end: all sections, and all of the last one."""
+    """Whether a config without a digest has its end: all sections, and the end of the last one.
+
+    Fields before that may be newer than the config.
+    """
     wanted = to_mapping(TrainConfig())
     if not wanted.keys() <= values.keys() or not path.read_bytes().endswith(b"\n"):
         return False
@@ -96,7 +99,7 @@ def _ends_as_written(path: Path, values: Mapping[str, Any]) -> bool:
     section = wanted.get(last)
     if not isinstance(section, dict):
         return True
-    return isinstance(values[last], dict) and section.keys() <= values[last].keys()
+    return isinstance(values[last], dict) and list(section)[-1] in values[last]
 
 
 def load_module(folder: Path | str) -> tuple[nn.Module, Any, TrainConfig, dict[str, Any]]:
