@@ -42,11 +42,7 @@ def matrix_sections(
             for title in ("none", *(entry.title for entry in table.lines))
             if (found := _trained_against(title, paper, group))
         }
-        columns = [
-            entry
-            for entry in table.attacks
-            if any(of_entry(paper, entry, s) for s in lines.values())
-        ]
+        columns = [e for e in attacks if any(of_entry(paper, e, s) for s in lines.values())]
         cells = [[_least(of_entry(paper, e, s)) for e in columns] for s in lines.values()]
         clean = [_before(found) for found in lines.values()]
         header = ["trained against", "no attack", *(entry.title for entry in columns), "worst"]
