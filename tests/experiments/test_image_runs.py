@@ -202,7 +202,8 @@ def test_the_matrix_has_every_defence_under_every_attack(tables, speech, capsys)
     assert [line[0] for line in lines] == ["none", "FGSM"]
     for _, clean, fgsm, auto, worst in lines:
         clean, fgsm, auto, worst = (float(x.split("%")[0]) for x in (clean, fgsm, auto, worst))
-        assert worst == min(fgsm, auto)
+        # Right under all attacks is rarer than right under the worst of them.
+        assert worst <= min(fgsm, auto)
         assert auto <= clean
     assert (tables / "matrix" / "two_matrix_1.png").stat().st_size > 1000
 

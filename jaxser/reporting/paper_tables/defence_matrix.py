@@ -16,6 +16,7 @@ from jaxser.reporting.section import Section
 from jaxser.reporting.settings import Setting
 from jaxser.results.cells import interval
 from jaxser.results.estimate import Estimate
+from jaxser.results.intervals import share
 
 __all__ = ["matrix_sections"]
 
@@ -46,13 +47,17 @@ def matrix_sections(
         cells = [[_least(of_entry(paper, e, s)) for e in columns] for s in lines.values()]
         clean = [_before(found) for found in lines.values()]
         header = ["trained against", "no attack", *(entry.title for entry in columns), "worst"]
-        shown = [[before, *line, _worst(line)] for before, line in zip(clean, cells, strict=True)]
+        worst = [
+            _worst_case(rows, [s for e in columns for s in of_entry(paper, e, found)])
+            for found in lines.values()
+        ]
+        shown = [[a, *line, z] for a, line, z in zip(clean, cells, worst, strict=True)]
         figure = matrix_figure(
             np.array([[each.value for each in line] for line in shown]),
             list(lines),
             header[1:],
             f"{model}, {corpus}",
-            "accuracy of the test part",
+            "accuracy",
         )
         yield Section(
             f"Defences by attacks: {model}, {corpus}",
@@ -61,8 +66,8 @@ def matrix_sections(
                 header,
                 *([title, *map(interval, line)] for title, line in zip(lines, shown, strict=True)),
             ],
-            "Accuracy of the test part, with 95 % intervals. Worst: the attack of the line that "
-            "leaves the least, which is all that a defence is worth.",
+            "Accuracy of the test part, with 95 % intervals. Worst: the share that "
+            "is right under all attacks of the line, which is all that a defence is worth.",
             png=(figure_png(figure), "accuracy of every defence under every attack"),
             group=GROUP,
         )
@@ -80,9 +85,19 @@ def _before(found: Sequence[Setting]) -> Estimate:
 
 def _least(found: Sequence[Setting]) -> Estimate:
     """Of several settings of one attack, the accuracy that the strongest leaves."""
-    return _worst([setting.robust_accuracy for setting in found])
+    estimates = [setting.robust_accuracy for setting in found]
+    return min(estimates, key=lambda each: each.value, default=_NOTHING)
 
 
-def _worst(estimates: Sequence[Estimate]) -> Estimate:
-    known = [each for each in estimates if np.isfinite(each.value)]
-    return min(known, key=lambda each: each.value, default=_NOTHING)
+def _worst_case(rows: Rows, found: Sequence[Setting]) -> Estimate:
+    """The share of utterances that are right after every attack."""
+    if not found:
+        return _NOTHING
+    where = np.concatenate([setting.where for setting in found])
+    label, prediction = (rows.words(name, where) for name in ("label", "prediction"))
+    places, which = np.unique(
+        rows.texts["utterance"][where], return_index=True, return_inverse=True
+    )[1:]
+    right = np.ones(len(places), bool)
+    np.logical_and.at(right, which, label == prediction)
+    return share(right, rows.units(where[places]))
