@@ -10,7 +10,7 @@ from image_runs import FLAGS, use_shallow_network, write_speech
 import jaxser
 from jaxser import train
 from jaxser.attacks import PGD
-from jaxser.corpora.selection import label_indices, select, spread_rows, split_rows
+from jaxser.corpora.selection import label_indices, select, split_rows, spread_rows
 from jaxser.victims.run_folder import read_run
 
 pytestmark = pytest.mark.long
