@@ -60,7 +60,7 @@ def losses_of(kind: Any, x: np.ndarray) -> list[str]:
     unclipped = np.concatenate([unclipped_of(batch, low, high) for batch in batches])
     levels = np.clip(unclipped, 0, 1)
     colours = np.asarray(jet(jnp.asarray(levels[..., 0])))
-    signs = np.random.default_rng(0).choice(np.float32([-1, 1]), colours.shape)
+    signs = np.random.default_rng(0).choice(np.array([-1, 1], np.float32), colours.shape)
     nearest, distance = nearest_level(jnp.asarray(np.clip(colours + signs * CHANGE, 0, 1)))
     moved = np.abs(np.asarray(nearest) - levels[..., 0]).mean() * (high - low)
     return [
