@@ -175,6 +175,8 @@ def test_sections_of_before_still_read(tmp_path: Path) -> None:
     assert old["training"].pop("adversarial")
     assert old["training"].pop("noise") == 0
     assert from_mapping(TrainConfig, old, "old") == TrainConfig()
+    nothing = from_mapping(TrainConfig, {"training": {"adversarial": None}}, "nothing")
+    assert nothing == TrainConfig()
     file = tmp_path / "one.yaml"
     file.write_text("training: {adversarial: {attack: pgd, epsilon: 0.002}}\n")
     config = from_mapping(TrainConfig, load_yaml(file), "one")
