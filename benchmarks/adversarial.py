@@ -46,32 +46,31 @@ Step = Callable[[], float]
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """One task of one victim; lists have one value per round."""
+    """Steps of one victim on one side; lists have one value per round."""
 
-    victim: str
+    model: str
     task: str
+    side: str
     batch: int
-    jaxser_s: list[float]
-    torch_s: list[float]
-    ratios: list[float]  # torch's seconds over ours
-    cost: list[float]  # of ours, over our clean step
-    torch_cost: list[float]
-    compile_s: float
-    apart: float  # of the losses, relative
+    rows_per_s: list[float]
+    ratios: list[float]  # of jaxser to this side
+    cost: list[float]  # seconds over those of the side's clean step in the same round
+    first_s: float  # to compile; 0 where nothing is
+    apart: float  # of the losses of two steps, relative
 
     def line(self) -> str:
         return (
-            f"{self.victim:10} {self.task:6} {self.batch:3} "
-            f"{statistics.median(self.jaxser_s):8.3f} {statistics.median(self.torch_s):8.3f}  "
-            f"{spread(self.ratios):20} {spread(self.cost):20} {spread(self.torch_cost):20} "
-            f"{self.compile_s:6.1f}  {self.apart:.1e}"
+            f"{self.model:10} {self.task:11} {self.side:20} {self.batch:3} "
+            f"{statistics.median(self.rows_per_s):8.2f}  {spread(self.ratios):20} "
+            f"{spread(self.cost):20} {self.first_s:6.1f}  {self.apart:.1e}"
         )
 
 
 HEADER = (
-    f"{'victim':10} {'task':6} {'':3} {'jaxser s':>8} {'torch s':>8}  {'torch ÷ jaxser':20} "
-    f"{'cost ÷ clean':20} {'torch’s cost':20} compile, s  apart"
+    f"{'victim':10} {'task':11} {'side':20} {'':3} {'rows/s':>8}  {'jaxser ÷ side':20} "
+    f"{'step ÷ clean step':20} compile, s  apart"
 )
+PEER = "torch, torchattacks"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,8 +230,8 @@ def measure(victim: str, tasks: list[str], batch: int, pairs: int, clock: str) -
     compiled, apart = {}, {}
     for task in tasks:
         sides["jaxser", task], compiled[task] = jaxser_step(twins, task, EPSILON[victim])
-        sides["torch", task] = torch_step(twins, task, EPSILON[victim])
-        pairs_of_losses = [(sides["jaxser", task](), sides["torch", task]()) for _ in range(2)]
+        sides[PEER, task] = torch_step(twins, task, EPSILON[victim])
+        pairs_of_losses = [(sides["jaxser", task](), sides[PEER, task]()) for _ in range(2)]
         apart[task] = max(abs(ours - its) / its for ours, its in pairs_of_losses)
         if not apart[task] <= APART:
             raise RuntimeError(
@@ -245,18 +244,18 @@ def measure(victim: str, tasks: list[str], batch: int, pairs: int, clock: str) -
     seconds = {side: [spent for spent, _ in its] for side, its in rounds.items()}
     return [
         Measured(
-            victim=victim,
-            task=task,
+            model=victim,
+            task=f"step, {task}",
+            side=side,
             batch=batch,
-            jaxser_s=seconds["jaxser", task],
-            torch_s=seconds["torch", task],
-            ratios=ratios(seconds["torch", task], seconds["jaxser", task]),
-            cost=ratios(seconds["jaxser", task], seconds["jaxser", tasks[0]]),
-            torch_cost=ratios(seconds["torch", task], seconds["torch", tasks[0]]),
-            compile_s=compiled[task],
+            rows_per_s=[batch / spent for spent in seconds[side, task]],
+            ratios=ratios(seconds[side, task], seconds["jaxser", task]),
+            cost=ratios(seconds[side, task], seconds[side, tasks[0]]),
+            first_s=compiled[task] if side == "jaxser" else 0.0,
             apart=apart[task],
         )
         for task in tasks
+        for side in ("jaxser", PEER)
     ]
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from jaxser.config.ranges import Domain, NotNegative, Positive
 
@@ -113,3 +113,9 @@ class AdversarialConfig:
             "(catastrophic overfitting)"
         ),
     ] = "warn"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_nothing(cls, values: Any) -> Any:
+        """``adversarial:`` without anything below it is no attack."""
+        return {} if values is None else values

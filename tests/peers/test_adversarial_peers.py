@@ -124,3 +124,16 @@ def test_golden_losses_are_those_of_this_torch() -> None:
     with np.load(script.OUT) as file:
         for name, value in script.golden().items():
             np.testing.assert_allclose(value, file[name], rtol=1e-6, atol=1e-7)
+
+
+def test_the_benchmark_compares_the_same_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks import adversarial
+
+    monkeypatch.setattr(adversarial, "SAMPLES", 2_000)
+    tasks = ["clean", "fgsm", "pgd2"]
+    found = adversarial.measure("emo18", tasks, batch=3, pairs=1, clock="wall")
+    assert [(each.task, each.side) for each in found] == [
+        (f"step, {task}", side) for task in tasks for side in ("jaxser", adversarial.PEER)
+    ]
+    assert max(each.apart for each in found) < 1e-3
+    assert [each.cost for each in found[:2]] == [[1.0], [1.0]]

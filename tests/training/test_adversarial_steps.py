@@ -14,7 +14,7 @@ from scipy.special import expit
 
 from jaxser.attacks import FGSM, PGD
 from jaxser.runtime.sharding import batch_sharding, make_mesh, put_batch, replicated
-from jaxser.training.adversarial import Defence, make_adversarial_step
+from jaxser.training.adversarial import Defence, _budgets, make_adversarial_step
 from jaxser.training.robust_losses import divergence, mart_loss, trades_loss
 from jaxser.training.victim import TrainState, init_state, make_train_step, with_noise
 
@@ -111,25 +111,17 @@ def test_the_update_is_that_of_the_attacked_rows() -> None:
 
 
 def test_every_row_draws_its_budget_from_the_range() -> None:
-    """With one class in one direction, a row's loss says its ε."""
-    optimizer, model = optax.sgd(0.0), Linear()
-    state = start(model, optimizer)
-    step = make_adversarial_step(model, optimizer, jax.random.key(1), fgsm())
-    epsilons = set()
-    for row in range(ROWS):
-        of = batch()
-        # Weighed so that the loss is this row's alone.
-        weights = jnp.full((ROWS, 1), 0.0).at[row].set(1.0)
-        of["x"] = of["x"] * weights
-        margin, norm = margins(state, of)
-        seen = float(step(state, of, jnp.array([0.1, 0.5])).metrics.loss) * ROWS
-        epsilons.add(round(seen, 4))
-        low, high = (np.logaddexp(0, -(margin - e * norm)).sum() for e in (0.1, 0.5))
-        assert low < seen < high
-    first, again = (step(state, batch(), jnp.array([0.1, 0.5])).metrics.loss for _ in range(2))
-    assert float(first) == float(again)
-    later = step(state.replace(step=jnp.int32(1)), batch(), jnp.array([0.1, 0.5])).metrics.loss
-    assert float(first) != float(later)
+    def drawn(step: int, rows: int) -> np.ndarray:
+        key = jax.random.fold_in(jax.random.key(1), step)
+        return np.asarray(_budgets(fgsm(), key, jnp.int32(step), jnp.array([0.1, 0.5]), rows))
+
+    many = drawn(0, 400)
+    assert len(set(many)) == 400
+    assert (many.min(), many.max()) == pytest.approx((0.1, 0.5), abs=0.01)
+    assert many.mean() == pytest.approx(0.3, abs=0.02)
+    # Of the row and the step, whatever the batch.
+    np.testing.assert_array_equal(drawn(0, 7), many[:7])
+    assert not set(drawn(1, 7)) & set(many)
 
 
 @pytest.mark.parametrize("name", ["trades", "mart"])
