@@ -121,7 +121,8 @@ def jax_turns(
     from benchmarks.torch_twins import table_of
     from jaxser import models
     from jaxser.config import TrainingConfig
-    from jaxser.training.victim import init_state, make_optimizer, make_train_step
+    from jaxser.training.optimizer import make_optimizer
+    from jaxser.training.victim import init_state, make_train_step
     from jaxser.victims.key_tables.entries import from_torch
 
     without = {"dropout": 0.0, "lstm_dropout": 0.0} if name == "cnn_lstm" else {}

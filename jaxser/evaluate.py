@@ -29,7 +29,7 @@ from jaxser.runtime.errors import UsageError, nearest_name, report_errors
 __all__ = ["main"]
 
 # Layouts of tables whose victims are trained where they are missing.
-TRAINING = ("trained", "defended")
+TRAINING = ("trained", "defended", "epsilon")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -19,6 +19,7 @@ from typing import Any
 from benchmarks.command import command_parser
 from benchmarks.page.alone import bookkeeping_table, refilling_table, rows_table, scaling_table
 from benchmarks.page.beside_peers import (
+    adversarial_table,
     attacks_table,
     features_table,
     images_table,
@@ -49,6 +50,7 @@ TABLES: dict[str, tuple[str, Callable[[Sequence[Any]], Table]]] = {
     "whole_attacks": ("generator", whole_attacks_table),
     "images": ("images", images_table),
     "smoothing": ("smoothing", smoothing_table),
+    "adversarial": ("adversarial", adversarial_table),
     "features": ("features", features_table),
     "refilling": ("refilling", refilling_table),
     "rows": ("rows", rows_table),

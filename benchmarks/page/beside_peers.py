@@ -14,6 +14,7 @@ from benchmarks.turns import ratios
 from jaxser.reporting.benchmarks import Comparison, comparisons_of, pairs_of_sides
 
 __all__ = [
+    "adversarial_table",
     "attacks_table",
     "features_table",
     "images_table",
@@ -139,6 +140,22 @@ def smoothing_table(reports: Sequence[Report]) -> Table:
             line = [own["model"], f"{own['seconds']:g} s", own["task"], peer["side"]]
             line += [str(own["batch"]), either(*rates), reach(statistics.median(found), found)]
             table.append([*line, either(*(digits(each["first_s"]) for each in (own, peer)))])
+    return table
+
+
+def adversarial_table(reports: Sequence[Report]) -> Table:
+    """Of benchmarks.adversarial: steps of each victim against each attack."""
+    table = [["victim", "step", "batch", "rows/s (peer's)", _RATIO]]
+    table[0] += ["cost in clean steps (peer's)", "compilation"]
+    for report in reports:
+        for own, peer in pairs_of_sides(report["measured"]):
+            both = own, peer
+            rates = [statistics.median(each["rows_per_s"]) for each in both]
+            costs = [statistics.median(each["cost"]) for each in both]
+            found = ratios(own["rows_per_s"], peer["rows_per_s"])
+            line = [own["model"], own["task"], str(own["batch"]), either(*map(digits, rates))]
+            line += [reach(statistics.median(found), found), either(*map(digits, costs))]
+            table.append([*line, f"{digits(own['first_s'])} s"])
     return table
 
 

@@ -120,6 +120,15 @@ def _images(report: Report) -> Flags:
     yield "pairs", report["pairs"]
 
 
+def _adversarial(report: Report) -> Flags:
+    measured = report["measured"]
+    yield "victims", _each(each["model"] for each in measured)
+    yield "tasks", _each(each["task"].split(", ")[1] for each in measured)
+    yield "batch", measured[0]["batch"]
+    yield "clock", report["clock"]
+    yield "pairs", report["pairs"]
+
+
 def _features(report: Report) -> Flags:
     yield "kind", _each(each["kind"] for each in report["measured"])
     yield "batch", report["batch"]
@@ -176,6 +185,7 @@ _TELLERS: dict[str, Callable[[Report], Flags]] = {
     "foundation": _foundation,
     "generator": _generator,
     "images": _images,
+    "adversarial": _adversarial,
     "features": _features,
     "smoothing": _smoothing,
     "refilling": _refilling,

@@ -6,6 +6,7 @@
 One file for each command, and one for each section that a file may have.
 """
 
+from jaxser.config.adversarial import AdversarialConfig as AdversarialConfig
 from jaxser.config.attack import AttackCommandConfig as AttackCommandConfig
 from jaxser.config.attack import AttackedCorpusConfig as AttackedCorpusConfig
 from jaxser.config.attack import NamedAttack as NamedAttack

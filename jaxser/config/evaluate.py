@@ -4,7 +4,7 @@ how to train those that are missing."""
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
 from jaxser.config.parser import (
     CommandParser,
@@ -15,7 +15,9 @@ from jaxser.config.parser import (
 )
 from jaxser.config.ranges import Domain, IntervalOver
 
-__all__ = ["EvaluateConfig", "parse_evaluate"]
+__all__ = ["Defended", "EvaluateConfig", "parse_evaluate"]
+
+Defended = Literal["none", "own", "all"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +30,7 @@ class EvaluateConfig:
       seeds: how many runs of every cell.
       runs: folder of the run folders.
       set: "KEY=VALUE" each: changes of the configs that train.
+      defended: of tables of defences: which runs are trained against attacks, and attacked.
       domain, epsilon: what attacks change, and how far, in the place of what the table says.
     """
 
@@ -39,6 +42,7 @@ class EvaluateConfig:
     seeds: int | None
     runs: Path
     set: list[str]
+    defended: Defended
     domain: Domain | None
     epsilon: list[float] | None
     attacks: list[str] | None
@@ -98,6 +102,14 @@ def _parser() -> CommandParser:
         default=[],
         metavar="KEY=VALUE",
         help="change the configs that train, such as corpus.stride_ms=500 training.epochs=5",
+    )
+    trained.add_argument(
+        "--defended",
+        choices=get_args(Defended),
+        default="own",
+        help="of tables of defences: none: attack victims as training left them; own: also train "
+        "them against each attack, and attack them with that, as the paper (default); all: attack "
+        "every one of them with all attacks and AutoAttack",
     )
     trained.add_argument(
         "--domain", choices=get_args(Domain), help="what attacks change; as the table says"

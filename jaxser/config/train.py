@@ -21,6 +21,10 @@ TRAIN_FLAGS: FlagGroups = {
         *("training.epochs", "training.batch_size", "training.learning_rate", "seed"),
         "interval_over",
     ),
+    "training against an attack": (
+        *("training.adversarial.attack", "training.adversarial.params"),
+        *("training.adversarial.epsilon", "training.adversarial.loss", "training.noise"),
+    ),
     "a generator instead of a victim": ("threat",),
 }
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from jaxser.config.adversarial import AdversarialConfig
 from jaxser.config.ranges import NotNegative, Positive
 
 __all__ = ["ModelConfig", "TrainingConfig"]
@@ -104,19 +105,29 @@ class TrainingConfig:
         bool,
         Field(description="stretch images in time and mask a little of them, at random"),
     ] = False
+    noise: Annotated[
+        float,
+        NotNegative,
+        Field(
+            description="standard deviation of Gaussian noise on every training input, drawn anew "
+            "in every step: the waveform, or the features of a victim that reads them"
+        ),
+    ] = 0.0
     report_train: Annotated[
         bool, Field(description="in the end also evaluate the part that it was trained on")
     ] = False
     monitor: Annotated[
-        Literal["uar", "loss", "asr", "last"],
+        Literal["uar", "loss", "robust", "asr", "last"],
         Field(
-            description="validation figure that picks the best epoch: uar of a victim, asr (attack "
-            "success rate) of a generator, the loss of both; last: none does"
+            description="validation figure that picks the best epoch: uar of a victim, robust (UAR "
+            "under PGD) of one with training.adversarial, asr (attack success rate) of a "
+            "generator, the loss of both; last: none does"
         ),
     ] = "uar"
     patience: Annotated[
         int, NotNegative, Field(description="epochs without a better one before stopping; 0: never")
     ] = 0
+    adversarial: AdversarialConfig = dataclasses.field(default_factory=AdversarialConfig)
     checkpoint_minutes: Annotated[
         float, Positive, Field(description="also save within an epoch this often")
     ] = 5.0

@@ -12,7 +12,7 @@ from jaxser.driver.sequence import AttackSequence
 from jaxser.runtime.errors import UsageError, nearest_name
 from jaxser.victims.generator import load_generator
 
-__all__ = ["attack_and_bounds", "attack_of"]
+__all__ = ["attack_and_bounds", "attack_of", "named_attack"]
 
 
 def attack_of(config: AttackCommandConfig) -> Attack | AttackSequence:
@@ -26,14 +26,14 @@ def attack_of(config: AttackCommandConfig) -> Attack | AttackSequence:
 
 def attack_and_bounds(config: AttackCommandConfig) -> tuple[Any, bool]:
     """The attack, and whether it was given bounds of its own."""
-    name, values = _named_attack(config.attack)
+    name, values = named_attack(config.attack)
     values |= _parameters(config)
     if isinstance(values.get("generator"), str):
         values["generator"] = load_generator(values["generator"])
     return from_parameters(name, values), "bounds" in values
 
 
-def _named_attack(attack: str) -> tuple[str, dict[str, Any]]:
+def named_attack(attack: str) -> tuple[str, dict[str, Any]]:
     """Name and hyper-parameters: of a YAML file, or the name alone."""
     if not attack.endswith((".yaml", ".yml")):
         return attack, {}

@@ -4,31 +4,33 @@ print(make_attacked_table(Path("configs/tables/benchmark_table2a.yaml"), config,
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jaxser.config import AttackCommandConfig, AttackedCorpusConfig, as_params
 from jaxser.config.evaluate import EvaluateConfig
 from jaxser.corpora.table import Split
 from jaxser.experiments.attack import attack_missing_rows
-from jaxser.experiments.paper_training import (
-    chosen,
-    config_of,
-    corpora_of,
-    limit_of,
-    trained,
-    training_config,
+from jaxser.experiments.hardened import (
+    AUTO_ATTACK,
+    HardenedRun,
+    attacks_of,
+    check_defended,
+    runs_of,
 )
+from jaxser.experiments.paper_training import chosen, config_of, corpora_of, limit_of, trained
 from jaxser.experiments.preparation import prepare_run
 from jaxser.experiments.speech import load_speech
 from jaxser.papers.defence import DefenceTable, load_defence_table
 from jaxser.reporting.loading import load
 from jaxser.reporting.paper_tables.defence import defence_sections
+from jaxser.reporting.paper_tables.defence_matrix import matrix_sections
 from jaxser.reporting.paper_tables.paper import Paper
+from jaxser.reporting.section import Section
 from jaxser.results.cells import aligned, csv_text, markdown_table
 from jaxser.results.intervals import policy
 from jaxser.runtime.errors import UsageError
-from jaxser.runtime.files import write_text
+from jaxser.runtime.files import atomic_file, write_text
 
 __all__ = ["make_attacked_table"]
 
@@ -56,29 +58,50 @@ def make_attacked_table(path: Path, config: EvaluateConfig, say: Callable[[str],
         )
     table = _in_domain(table, config)
     # Before anything is trained for them.
-    chosen("--attacks", config.attacks, [entry.title for entry in table.lines])
+    titles = chosen("--attacks", config.attacks, [entry.title for entry in table.lines])
     limit_of(config.limit)
-    folders = []
+    check_defended(table, config)
+    folders: list[Path] = []
+    against: dict[str, tuple[str, ...]] = {}
     for corpus, root in corpora_of(table, config.corpus).items():
         for victim in chosen("--lines", config.lines, list(table.victims)):
             file = config_of(table.victims[victim], corpus)
-            run = training_config(file, config, table.kind, root, config.seed)
-            say(f"{run.out}: {victim}, {table.kind}, {corpus}")
-            trained(run)
-            folders += _attacked(table, config, run.out, root, say)
+            for run in runs_of(table, config, file, root, titles):
+                out, line = run.config.out, run.against
+                beside = f", against {line}" if line else ""
+                say(f"{out}: {victim}, {table.kind}, {corpus}{beside}")
+                trained(run.config)
+                if line:
+                    against[line] = (*against.get(line, ()), str(out))
+                folders += _attacked(table, config, run, root, say)
     rows = load(folders, config.interval_over)
-    sections = list(defence_sections(rows, Paper(path.stem, table, {}), table))
+    paper = Paper(path.stem, table, against)
+    sections = list(defence_sections(rows, paper, table))
+    if config.defended == "all":
+        sections += matrix_sections(rows, paper, table, attacks_of(table, config, titles))
     text = [f"note: {note}" for note in rows.notes]
     text.append(policy(config.interval_over))
     if config.out is not None:
-        config.out.mkdir(parents=True, exist_ok=True)
-        parts = [f"# {table.title}", *text]
-        for section in sections:
-            parts += [f"## {section.title}", markdown_table(section.cells), section.text]
-            write_text(config.out / f"{section.name}.csv", csv_text(section.cells))
-        write_text(config.out / f"{path.stem}.md", "\n\n".join(parts) + "\n")
+        _write(config.out, path.stem, table, sections, text)
     shown = [f"{each.title}\n{aligned(each.cells, left=2)}\n{each.text}" for each in sections]
     return "\n\n".join([*shown, "\n".join(text)])
+
+
+def _write(
+    out: Path, name: str, table: DefenceTable, sections: Sequence[Section], text: Sequence[str]
+) -> None:
+    """One page of all tables, each as CSV, and the pictures."""
+    out.mkdir(parents=True, exist_ok=True)
+    parts = [f"# {table.title}", *text]
+    for section in sections:
+        parts += [f"## {section.title}", markdown_table(section.cells), section.text]
+        write_text(out / f"{section.name}.csv", csv_text(section.cells))
+        if section.png is not None:
+            picture, shows = section.png
+            with atomic_file(out / f"{section.name}.png") as temporary:
+                temporary.write_bytes(picture)
+            parts.append(f"![{shows}]({section.name}.png)")
+    write_text(out / f"{name}.md", "\n\n".join(parts) + "\n")
 
 
 def _in_domain(table: DefenceTable, config: EvaluateConfig) -> DefenceTable:
@@ -101,16 +124,15 @@ def _in_domain(table: DefenceTable, config: EvaluateConfig) -> DefenceTable:
 def _attacked(
     table: DefenceTable,
     config: EvaluateConfig,
-    victim: Path,
+    run: HardenedRun,
     root: Path,
     say: Callable[[str], object],
 ) -> list[Path]:
     """Folders with the rows of all attacks on both parts."""
-    titles = chosen("--attacks", config.attacks, [entry.title for entry in table.lines])
     folders = []
     for part in _PARTS:
         common = AttackCommandConfig(
-            victim=victim,
+            victim=run.config.out,
             domain=table.domain,
             y=table.y,
             split=part,
@@ -120,17 +142,17 @@ def _attacked(
             corpus=AttackedCorpusConfig(root=root),
         )
         speech = load_speech(common)
-        for entry in table.lines:
-            if entry.title not in titles:
-                continue
-            say(f"{victim}: {entry.title}, {part} part")
+        for entry in run.attacks:
+            if entry.title == AUTO_ATTACK and part != "test":
+                continue  # which is shown of the test part alone, and costs more than all others
+            say(f"{run.config.out}: {entry.title}, {part} part")
             attacked = dataclasses.replace(
                 common,
                 attack=entry.attack,
                 epsilon=tuple(entry.epsilon),
                 params=as_params(entry.parameters),
             )
-            run = prepare_run(attacked, speech)
-            attack_missing_rows(run)
-            folders.append(run.out)
+            prepared = prepare_run(attacked, speech)
+            attack_missing_rows(prepared)
+            folders.append(prepared.out)
     return folders

@@ -132,6 +132,7 @@ def training_config(
     root: Path,
     seed: int,
     flags: Mapping[str, str] = types.MappingProxyType({}),
+    suffix: str = "",
 ) -> TrainConfig:
     """The run that a config file describes, in a folder of the command's.
 
@@ -142,11 +143,12 @@ def training_config(
       root: folder of the corpus.
       seed: of the run.
       flags: dotted names and values that take the place of what the file says.
+      suffix: of the folder's name.
 
     Raises:
       UsageError: what is not known or impossible.
     """
-    name = f"{path.stem}_{kind}" + (f"_seed{seed}" if seed else "")
+    name = f"{path.stem}_{kind}" + (f"_seed{seed}" if seed else "") + suffix
     flags = {
         "out": str(config.runs / name),
         "corpus.root": str(root),

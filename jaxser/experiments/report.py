@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jaxser.config.report import ReportConfig
 from jaxser.reporting.certificates import certificate_sections
-from jaxser.reporting.compare import comparison
+from jaxser.reporting.compare import comparison, comparison_by
 from jaxser.reporting.page import sections
 from jaxser.reporting.rows import Rows
 from jaxser.reporting.section import Section
@@ -39,7 +39,9 @@ def report_sections(config: ReportConfig, loaded: Sequence[Rows]) -> Iterator[Se
     """
     if config.compare:
         first, second = loaded
-        yield comparison(first, second, *map(str, config.compare))
+        name, other = map(str, config.compare)
+        yield comparison(first, second, name, other)
+        yield from comparison_by(first, second, name, other)
         return
     seconds: dict[str, str] = {}
     if config.table:

@@ -5,7 +5,8 @@
     step, state, record = checkpoints.restore_last(like=state, iterator=iterator)
 
 A run folder holds two: ``last``, from which training goes on (state, position in the data,
-host-side record), and ``best``, which a victim is loaded from (variables alone). Each is written
+host-side record), and ``best``, which a victim is loaded from (variables alone); a run against an
+attack also ``best_robust``, in the form of ``best``. Each is written
 under a temporary name, with the digests of its files, and renamed when whole, so a kill or a full
 disk never harms the one before. The digests are looked at before it is read; one from before there
 were digests has none.
@@ -69,10 +70,16 @@ class Checkpoints:
         )
         self._save("last", step, items, state)
 
-    def save_best(self, step: int, variables: Any) -> None:
-        """Save the variables of the best epoch so far; same errors as :meth:`save_last`."""
+    def save_best(self, step: int, variables: Any, name: str = "best") -> None:
+        """Save the variables of the best epoch so far; same errors as :meth:`save_last`.
+
+        Args:
+          step: update number.
+          variables: pytree of arrays.
+          name: "best", which victims are loaded from, or "best_robust".
+        """
         items = ocp.args.Composite(variables=ocp.args.StandardSave(variables))
-        self._save("best", step, items, variables)
+        self._save(name, step, items, variables)
 
     def restore_last(self, like: Tree, data: Iterator[Any]) -> tuple[int, Tree, dict[str, Any]]:
         """Read what :meth:`save_last` wrote, and move ``data`` to its position.

@@ -36,11 +36,15 @@ _EVALUATION_ROWS = 32
 
 
 class Evaluation:
-    """Predictions over whole parts, through one compiled program."""
+    """Predictions over whole parts, through one compiled program.
+
+    Attributes:
+      num_classes: of the victim.
+    """
 
     def __init__(self, model: nn.Module, num_classes: int) -> None:
         self._step = jax.jit(make_evaluation_step(model))
-        self._num_classes = num_classes
+        self.num_classes = num_classes
 
     def predict(
         self, source: WaveformSource, variables: Any
@@ -57,7 +61,7 @@ class Evaluation:
         """Validation figures of an epoch."""
         losses, logits = self.predict(source, variables)
         predictions = logits.argmax(axis=1)
-        matrix = confusion_matrix(source.labels[source.rows], predictions, self._num_classes)
+        matrix = confusion_matrix(source.labels[source.rows], predictions, self.num_classes)
         return {
             "val_loss": float(losses.mean()),
             **{f"val_{name}": float(metric(matrix)) for name, metric in _METRICS.items()},

@@ -23,6 +23,7 @@ from jaxser.runtime.errors import InputError, UsageError
 from jaxser.runtime.files import atomic_folder, remove_strays, write_text
 from jaxser.runtime.locks import held
 from jaxser.runtime.provenance import environment
+from jaxser.training.defence import resolved_attack
 from jaxser.victims.hugging_face.layout import copy_architecture
 from jaxser.victims.module import resolved_features
 from jaxser.victims.run_folder import ARCHITECTURE, CONFIG_DIGEST, read_run
@@ -197,7 +198,7 @@ def check_same_settings(config: TrainConfig) -> dict[str, Any]:
       UsageError: it is of another one.
       InputError: there is no run, or it is damaged.
     """
-    config = dataclasses.replace(config, features=resolved_features(config))
+    config = dataclasses.replace(resolved_attack(config), features=resolved_features(config))
     before, recorded = read_run(config.out)
     if bool(before.threat) != bool(config.threat):
         kind = "generator" if before.threat else "victim"

@@ -23,7 +23,7 @@ import numpy as np
 
 from jaxser.attacks.generator import ALL_TARGETS, Generator
 from jaxser.attacks.projections import clip_to_bounds
-from jaxser.config import TrainConfig, to_mapping
+from jaxser.config import AdversarialConfig, TrainConfig, to_mapping
 from jaxser.corpora import Prepared
 from jaxser.corpora.selection import select, split_rows
 from jaxser.driver.run import predict
@@ -48,8 +48,8 @@ from jaxser.training.generator import (
 )
 from jaxser.training.input_pipeline import WaveformSource, evaluation_batches
 from jaxser.training.loop import LoopSettings, train_in_folder
+from jaxser.training.optimizer import learning_rate_at, make_optimizer
 from jaxser.training.run import TrainingOutcome
-from jaxser.training.victim import learning_rate_at, make_optimizer
 from jaxser.training.writer import RunWriter
 from jaxser.victims.generator import (
     build_generator,
@@ -92,12 +92,17 @@ def _check_settings(config: TrainConfig) -> None:
         "training.class_weights": training.class_weights,
         "training.layer_decay": training.layer_decay < 1,
         "training.schedule plateau": training.schedule == "plateau",
+        "training.noise": training.noise > 0,
+        "training.adversarial": training.adversarial != AdversarialConfig(),
     }
     for name, given in refused.items():
         if given:
             raise UsageError(f"{name} is for victims; leave it out where --threat is given.")
-    if training.monitor == "uar":
-        raise UsageError("a generator has no UAR; set training.monitor to asr, loss or last.")
+    if training.monitor in ("uar", "robust"):
+        raise UsageError(
+            f"a generator has no {'UAR' if training.monitor == 'uar' else 'robustness'}; set "
+            "training.monitor to asr, loss or last."
+        )
     if generator.keep_sparsity is not None and not generator.factorised:
         raise UsageError(
             "generator.keep_sparsity needs locations; leave generator.factorised true."

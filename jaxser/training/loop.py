@@ -8,6 +8,7 @@ anywhere goes on from its last checkpoint to the same end: everything that decid
 
 import contextlib
 import dataclasses
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -24,9 +25,12 @@ from jaxser.runtime.errors import InputError
 from jaxser.runtime.sharding import replicated
 from jaxser.runtime.signals import requested
 from jaxser.training.input_pipeline import WaveformSource, training_batches
+from jaxser.training.watching import best_robust_so_far, collapsed
 from jaxser.training.writer import RunWriter
 
 __all__ = ["LoopSettings", "Record", "run_loop", "train_in_folder"]
+
+_LOG = logging.getLogger(__name__)
 
 Record = dict[str, Any]
 History = Sequence[Mapping[str, float]]
@@ -73,10 +77,12 @@ class LoopSettings:
       epochs: at most.
       steps_per_epoch: updates.
       batch_size: rows of an update, for the progress figures.
-      monitor: "uar" or "asr" (higher is better) or "loss" (lower) of the validation part; "last"
-        keeps the last epoch.
+      monitor: "uar", "robust" or "asr" (higher is better) or "loss" (lower) of the validation
+        part; "last" keeps the last epoch.
       patience: epochs without a better one before stopping; 0 never stops.
       checkpoint_seconds: also save within an epoch this often.
+      stop_collapsed: end with an epoch that overfitted catastrophically, see
+        :func:`jaxser.training.watching.collapsed`.
     """
 
     epochs: int
@@ -85,6 +91,7 @@ class LoopSettings:
     monitor: str
     patience: int
     checkpoint_seconds: float
+    stop_collapsed: bool = False
 
     @classmethod
     def of(cls, config: TrainingConfig, rows: int) -> "LoopSettings":
@@ -96,7 +103,13 @@ class LoopSettings:
             monitor=config.monitor,
             patience=config.patience,
             checkpoint_seconds=60 * config.checkpoint_minutes,
+            stop_collapsed=config.adversarial.on_overfitting == "stop",
         )
+
+    @property
+    def monitored(self) -> str:
+        """Name of the figure that picks the best epoch."""
+        return "val_robust_uar" if self.monitor == "robust" else f"val_{self.monitor}"
 
     @property
     def total_steps(self) -> int:
@@ -158,8 +171,9 @@ def run_loop(
       update: jitted, donating its state.
       state: fresh; replaced by the last checkpoint where there is one.
       batches: endless and checkpointable.
-      evaluate: variables -> {"val_loss", "val_uar", ...} or None without a validation part; then
-        the last epoch is also the best, as nothing else could choose.
+      evaluate: variables -> {"val_loss", "val_uar", ...} or None where there is nothing to look
+        at. Without the figure that is monitored, as there is no validation part, the last epoch is
+        also the best.
       checkpoints: of the run.
       writer: of the run.
       settings: see :class:`LoopSettings`.
@@ -250,11 +264,11 @@ def _end_epoch(
     if evaluate is not None:
         figures |= evaluate(state.variables)
     record["history"].append(figures)
-    last = epoch == settings.epochs
-    if evaluate is None or settings.monitor == "last":
+    last = epoch == settings.epochs or _ends_collapsed(epoch, record["history"], settings)
+    if settings.monitor == "last" or settings.monitored not in figures:
         better = last
     else:
-        value = figures[f"val_{settings.monitor}"]
+        value = figures[settings.monitored]
         better = record["best_value"] is None or (
             value < record["best_value"]
             if settings.monitor == "loss"
@@ -267,11 +281,31 @@ def _end_epoch(
     if better:
         record["best_epoch"] = epoch
         checkpoints.save_best(step, state.variables)
+    if best_robust_so_far(record["history"]):
+        checkpoints.save_best(step, state.variables, "best_robust")
     record["finished"] = last
     writer.epoch(figures, record["history"], settings.epochs)
     # Put like the old ones, so that the next update finds the compiled program of the last.
     zeros = jax.tree.map(_zeros_like, state.metrics)
     return dataclasses.replace(state, metrics=zeros)  # type: ignore[type-var]
+
+
+def _ends_collapsed(epoch: int, history: History, settings: LoopSettings) -> bool:
+    """Say that the epoch overfitted catastrophically, where it did; whether that ends the run."""
+    if not collapsed(history):
+        return False
+    before, now = history[-2], history[-1]
+    _LOG.warning(
+        "catastrophic overfitting in epoch %d: accuracy under the training attack is %.1f %%, but "
+        "under PGD it fell from %.1f %% to %.1f %%; checkpoints/best_robust keeps an epoch before. "
+        "Train against more steps or a smaller epsilon.%s",
+        epoch,
+        100 * now["attack_accuracy"],
+        100 * before["robust_accuracy"],
+        100 * now["robust_accuracy"],
+        " The training ends here." if settings.stop_collapsed else "",
+    )
+    return settings.stop_collapsed
 
 
 def _zeros_like(array: jax.Array) -> jax.Array:

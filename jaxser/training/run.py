@@ -15,7 +15,9 @@ from typing import Any, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from flax import linen as nn
+from jax.sharding import Mesh
 
 from jaxser import models
 from jaxser.config import TrainConfig, TrainingConfig
@@ -30,20 +32,22 @@ from jaxser.runtime.errors import UsageError
 from jaxser.runtime.numerics import seed_key
 from jaxser.runtime.sharding import batch_sharding, make_mesh, replicated
 from jaxser.speech.augmentation import ImageAugmentation
+from jaxser.training.adversarial import Defence, make_adversarial_step
+from jaxser.training.defence import budget_of, defence_of, resolved_attack
 from jaxser.training.evaluation import Evaluation, final_results
 from jaxser.training.folder import begun, describe_run, run_folder
 from jaxser.training.input_pipeline import WaveformSource
 from jaxser.training.loop import LoopSettings, train_in_folder
+from jaxser.training.optimizer import learning_rate_at, make_optimizer, with_plateau_rate
 from jaxser.training.victim import (
     Augmentation,
+    Batch,
     TrainState,
     class_weights,
     init_state,
-    learning_rate_at,
-    make_optimizer,
     make_train_step,
-    with_plateau_rate,
 )
+from jaxser.training.watching import RobustWatch
 from jaxser.training.writer import RunWriter
 from jaxser.victims.hugging_face.reading import read_pretrained
 from jaxser.victims.image_checkpoints.reading import read_image_checkpoint
@@ -93,6 +97,7 @@ def train_victim(config: TrainConfig, watch: Watch | None = None) -> TrainingOut
       InputError: see :func:`jaxser.corpora.selection.select`; or the corpus has changed since the
         run began; or the run is being trained by another process.
     """
+    config = resolved_attack(config)
     prepared = _with_start_noted(config, select(config.corpus))
     with run_folder(config.out):
         describe_run(config, prepared)
@@ -116,14 +121,15 @@ def _train(config: TrainConfig, prepared: Prepared, watch: Watch | None) -> Trai
     # A run that goes on needs the checkpoint that it began with no more.
     resumed = begun(config.out)
     model = build_module(config, len(corpus.labels), config.out / ARCHITECTURE if resumed else None)
+    train_rows = split_rows(corpus, "train")
+    steps_per_epoch = LoopSettings.of(config.training, len(train_rows)).steps_per_epoch
+    defence = defence_of(config, model, steps_per_epoch)
     statistics, inputs = _inputs(config, model, prepared)
     source = functools.partial(WaveformSource, inputs, label_indices(corpus))
-    train = source(split_rows(corpus, "train"))
-    validation = source(split_rows(corpus, "val"))
+    train, validation = source(train_rows), source(split_rows(corpus, "val"))
     _check_settings(config, len(validation))
     evaluate = Evaluation(model, len(corpus.labels))
     blocks = _blocks(config, model)
-    steps_per_epoch = LoopSettings.of(config.training, len(train)).steps_per_epoch
     optimizer = make_optimizer(config.training, steps_per_epoch, blocks)
     init_key, step_key = jax.random.split(seed_key(config.seed))
     shape = (config.corpus.num_samples,)
@@ -142,14 +148,7 @@ def _train(config: TrainConfig, prepared: Prepared, watch: Watch | None) -> Trai
         if config.training.class_weights
         else None
     )
-    update = jax.jit(
-        make_train_step(
-            model, optimizer, step_key, weights, config.training.mixup, _augmentation(config, model)
-        ),
-        in_shardings=(replicated(mesh), batch_sharding(mesh)),
-        out_shardings=replicated(mesh),
-        donate_argnums=0,
-    )
+    update = _update(config, model, optimizer, step_key, weights, defence, mesh)
     rate = functools.partial(learning_rate_at, config.training, steps_per_epoch)
     with RunWriter(config.out, jax.process_index() == 0, rate) as writer:
         state, record, signal = train_in_folder(
@@ -158,7 +157,7 @@ def _train(config: TrainConfig, prepared: Prepared, watch: Watch | None) -> Trai
             state,
             train,
             mesh,
-            functools.partial(evaluate.figures, validation) if len(validation) else None,
+            _looks(config, model, defence, evaluate, train, validation, mesh),
             writer,
             functools.partial(_after_epoch, config.training, watch),
         )
@@ -178,6 +177,65 @@ def _train(config: TrainConfig, prepared: Prepared, watch: Watch | None) -> Trai
         title=corpus.title,
         notes=corpus.notes,
     )
+
+
+def _update(
+    config: TrainConfig,
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    key: jax.Array,
+    weights: np.ndarray | None,
+    defence: Defence | None,
+    mesh: Mesh,
+) -> Callable[[TrainState, Batch], TrainState]:
+    """The compiled update, which donates its state."""
+    augmentation, noise = _augmentation(config, model), config.training.noise
+    if defence is None:
+        mixup = config.training.mixup
+        step: Callable[..., TrainState] = make_train_step(
+            model, optimizer, key, weights, mixup, augmentation, noise
+        )
+        traced: tuple[Any, ...] = ()
+    else:
+        step = make_adversarial_step(model, optimizer, key, defence, weights, augmentation, noise)
+        traced = (jax.device_put(budget_of(config), replicated(mesh)),)
+    program = jax.jit(
+        step,
+        in_shardings=(replicated(mesh), batch_sharding(mesh), *[replicated(mesh) for _ in traced]),
+        out_shardings=replicated(mesh),
+        donate_argnums=0,
+    )
+    return lambda state, batch: program(state, batch, *traced)
+
+
+def _looks(
+    config: TrainConfig,
+    model: nn.Module,
+    defence: Defence | None,
+    evaluate: Evaluation,
+    train: WaveformSource,
+    validation: WaveformSource,
+    mesh: Mesh,
+) -> Callable[[Any], dict[str, float]] | None:
+    """What is looked at after every epoch: variables -> figures."""
+    looks: list[Callable[[Any], dict[str, float]]] = []
+    if len(validation):
+        looks.append(functools.partial(evaluate.figures, validation))
+    rows = config.training.adversarial.watch_rows
+    if defence is not None and rows:
+        watch = RobustWatch(
+            model,
+            defence,
+            float(budget_of(config)[1]),
+            {"": train, "val_": validation},
+            rows=rows,
+            num_classes=evaluate.num_classes,
+            mesh=mesh,
+        )
+        looks.append(watch.figures)
+    if not looks:
+        return None
+    return lambda variables: {name: v for look in looks for name, v in look(variables).items()}
 
 
 def _check_settings(config: TrainConfig, validation_rows: int) -> None:
@@ -260,9 +318,10 @@ def _inputs(
 ) -> tuple[dict[str, np.ndarray] | None, Any]:
     """Statistics of the front end, and what the network reads of every utterance.
 
-    A victim that reads spectrograms is trained on its features, found once; the front end has
-    nothing to learn. Utterances that are in no part are left as they happen to be. Images are made
-    anew in every step: those of all windows of a corpus would fill the disk.
+    A victim that reads spectrograms is trained on its features, found once, as the front end has
+    nothing to learn; where waveforms are attacked, on those. Utterances that are in no part are
+    left as they happen to be. Images are made anew in every step: those of all windows of a corpus
+    would fill the disk.
     """
     if not isinstance(model, WithFrontEnd | WithImage):
         return None, prepared.waveforms
@@ -274,6 +333,8 @@ def _inputs(
         spread = fitted_on[spread_rows(len(fitted_on), _RANGE_ROWS)]
         return fit_range(model, RowBatches(prepared.waveforms, spread)), prepared.waveforms
     statistics = fit_statistics(model, RowBatches(prepared.waveforms, fitted_on))
+    if config.training.adversarial.domain == "waveform":
+        return statistics, prepared.waveforms
     features = jax.jit(features_of(model))
     shape = (len(prepared.waveforms), model.frames, model.front_end.bins)
     inputs = np.empty(shape, np.float32)

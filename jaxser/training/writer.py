@@ -35,7 +35,13 @@ _LOG = logging.getLogger(__name__)
 _SECONDS_BETWEEN_READINGS = 1.0
 
 # Shares on the bar and in the line of an epoch, by their names among the figures.
-_SHOWN = {"uar": "UAR", "asr": "ASR", "mask_rate": "mask", "sparsity": "changed"}
+_SHOWN = {
+    "uar": "UAR",
+    "robust_accuracy": "robust",
+    "asr": "ASR",
+    "mask_rate": "mask",
+    "sparsity": "changed",
+}
 
 _BAR = "{desc} {percentage:3.0f}%|{bar:20}| {postfix}, {rate_fmt}, {elapsed} gone, {remaining} left"
 

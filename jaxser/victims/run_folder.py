@@ -43,6 +43,9 @@ __all__ = [
 # Folder of a run with what says how its fine-tuned model is built.
 ARCHITECTURE = "pretrained"
 
+# Fields of training that no config without a digest has had.
+_NEWER = {"adversarial", "noise"}
+
 # Key of run.json with the SHA-256 of config.yaml.
 CONFIG_DIGEST = "config_sha256"
 
@@ -97,7 +100,7 @@ def _ends_as_written(path: Path, values: Mapping[str, Any]) -> bool:
     section = wanted.get(last)
     if not isinstance(section, dict):
         return True
-    return isinstance(values[last], dict) and section.keys() <= values[last].keys()
+    return isinstance(values[last], dict) and section.keys() - _NEWER <= values[last].keys()
 
 
 def load_module(folder: Path | str) -> tuple[nn.Module, Any, TrainConfig, dict[str, Any]]:

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from jaxser.attacks import ATTACKS, from_parameters, parameters
-from jaxser.driver.named_attack import _named_attack
+from jaxser.driver.named_attack import named_attack
 from jaxser.runtime.errors import UsageError
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs" / "attacks").glob("*.yaml"))
@@ -23,7 +23,7 @@ def test_every_attack_is_made_by_name_and_gives_its_parameters_back(name: str) -
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_the_papers_settings_are_valid(path: Path) -> None:
-    name, values = _named_attack(str(path))
+    name, values = named_attack(str(path))
     attack = from_parameters(name, values)
     assert attack.name == name
     assert yaml.safe_load(path.read_text(encoding="utf-8"))["paper"]
@@ -33,10 +33,10 @@ def test_a_wrong_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_text("name: pgd\nparameter: {}\n")
     with pytest.raises(UsageError, match=r"unknown key 'parameter'.*parameters"):
-        _named_attack(str(path))
+        named_attack(str(path))
     path.write_text("parameters: {}\n")
     with pytest.raises(UsageError, match="must have a name"):
-        _named_attack(str(path))
+        named_attack(str(path))
     with pytest.raises(UsageError, match="no attack 'pdg'; did you mean 'pgd'"):
         from_parameters("pdg", {})
 

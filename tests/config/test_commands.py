@@ -206,8 +206,8 @@ def test_help_names_the_command_as_it_was_typed(
     [
         (
             "train",
-            "most used:, a generator instead of a victim:, corpus:, features:, model:, generator:, "
-            "training:",
+            "most used:, training against an attack:, a generator instead of a victim:, corpus:, "
+            "features:, model:, generator:, training:",
         ),
         (
             "attack",

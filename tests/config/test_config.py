@@ -111,7 +111,10 @@ def test_empty_file_is_the_defaults(tmp_path: Path) -> None:
     assert load_yaml(tmp_path / "c.yaml") == {}
 
 
-@pytest.mark.parametrize("config", sorted((Path(__file__).parents[2] / "configs").glob("*.yaml")))
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+@pytest.mark.parametrize("config", sorted([*CONFIGS.glob("*.yaml"), *CONFIGS.glob("adv*/*.yaml")]))
 def test_shipped_configs_are_valid(config: Path) -> None:
     parse_command(TrainConfig, "p", "d", [str(config)])
 

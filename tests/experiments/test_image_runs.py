@@ -1,5 +1,6 @@
 """Victims that read images, by the commands: trained, attacked in three domains, explained."""
 
+import csv
 import json
 
 import numpy as np
@@ -208,14 +209,52 @@ def test_a_table_trains_what_is_missing_and_shows_the_papers_figures(tables, spe
 
     # The undefended half of the second table, on the same victims.
     argv[0] = str(tables / "two.yaml")
-    assert evaluate.main([*argv[:5], *argv[9:], "--limit", "6"]) == 0
+    argv = [*argv[:5], *argv[9:], "--limit", "6"]
+    assert evaluate.main([*argv, "--defended", "none"]) == 0
     printed = capsys.readouterr().out
     assert "Shallow (read otherwise)" in printed
     assert "A misprint." in printed
     (line,) = (line for line in printed.splitlines() if line.strip().startswith("speech"))
     assert line.split()[1:3] == ["shallow", "FGSM"]
+    assert line.split()[-1] == "–"
     with pytest.raises(UsageError, match="in the units of the waveform"):
-        evaluate.main([*argv[:5], *argv[9:], "--domain", "waveform"])
+        evaluate.main([*argv, "--domain", "waveform"])
+
+    # The defended half: one more victim, trained against the attack of the line.
+    assert evaluate.main([*argv, "--out", str(tables / "own")]) == 0
+    printed = capsys.readouterr().out
+    (line,) = (line for line in printed.splitlines() if line.strip().startswith("speech"))
+    assert line.split()[-1] != "–"
+    hardened = runs / "victim_csv_linear_against_fgsm_0.1255"
+    section = yaml.safe_load((hardened / "config.yaml").read_text())["training"]["adversarial"]
+    assert (section["attack"], section["domain"]) == ("fgsm", "image")
+    assert section["epsilon"] == [0.1254901961]
+
+
+@pytest.mark.long
+def test_the_matrix_has_every_defence_under_every_attack(tables, speech, capsys):
+    argv = [str(tables / "two.yaml"), "--corpus", f"csv={speech}", "--limit", "4"]
+    argv += ["--runs", str(tables / "matrix_runs"), "--out", str(tables / "matrix")]
+    assert evaluate.main([*argv, "--defended", "all", "--set", "training.epochs=2"]) == 0
+    with (tables / "matrix" / "two_matrix_1.csv").open() as file:
+        header, *lines = list(csv.reader(file))
+    assert header == ["trained against", "no attack", "FGSM", "AutoAttack", "worst"]
+    assert [line[0] for line in lines] == ["none", "FGSM"]
+    for _, clean, fgsm, auto, worst in lines:
+        clean, fgsm, auto, worst = (float(x.split("%")[0]) for x in (clean, fgsm, auto, worst))
+        # Right under all attacks is rarer than right under the worst of them.
+        assert worst <= min(fgsm, auto)
+        assert auto <= clean
+    assert (tables / "matrix" / "two_matrix_1.png").stat().st_size > 1000
+
+
+def test_a_table_over_epsilon_is_of_defences(tables):
+    epsilon = yaml.safe_load((tables / "two.yaml").read_text())
+    epsilon |= {"layout": "epsilon", "published": [], "readings": []}
+    (tables / "epsilon.yaml").write_text(yaml.safe_dump(epsilon))
+    argv = [str(tables / "epsilon.yaml"), "--corpus", "csv=x", "--defended", "none"]
+    with pytest.raises(UsageError, match="leave out --defended none"):
+        evaluate.main(argv)
 
 
 @pytest.mark.parametrize(

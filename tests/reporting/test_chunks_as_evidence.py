@@ -20,7 +20,7 @@ from scipy.stats import binomtest
 from jaxser.corpora import Utterance
 from jaxser.experiments import transfer as experiment
 from jaxser.papers.transfer import line_cells
-from jaxser.reporting.compare import comparison
+from jaxser.reporting.compare import comparison, comparison_by
 from jaxser.reporting.evaluation.differences import genders
 from jaxser.reporting.evaluation.outcomes import Line, outcomes_of
 from jaxser.reporting.evaluation.tables import strongest
@@ -105,8 +105,10 @@ def evaluate(table: pa.Table, over: Over, at: Path) -> Any:
 def compare(table: pa.Table, over: Over, at: Path) -> Any:
     chunks = CHUNKS if len(table) > UTTERANCES else 1
     other = load([folder(made(chunks, shift=2), at / "other")], over)
-    section = comparison(load([folder(table, at / "one")], over), other, "a", "b")
-    return [[*line[:3], *line[4:]] for line in section.cells]
+    rows = load([folder(table, at / "one")], over)
+    section = comparison(rows, other, "a", "b")
+    parts = [part.cells for part in comparison_by(rows, other, "a", "b")]
+    return [[*line[:3], *line[4:]] for line in section.cells], parts
 
 
 def utterances_of(table: pa.Table) -> list[Utterance]:

@@ -10,6 +10,11 @@ from made_rows import BY_HAND, columns
 
 from jaxser import report
 from jaxser.attacks import from_parameters, parameters
+from jaxser.papers.defence import load_defence_table
+from jaxser.papers.table import Attacked
+from jaxser.reporting.loading import load
+from jaxser.reporting.paper_tables.defence_matrix import matrix_sections
+from jaxser.reporting.paper_tables.paper import Paper
 from jaxser.results.writing import RowWriter
 from jaxser.runtime.errors import report_errors
 
@@ -229,3 +234,25 @@ def test_every_table_can_be_asked_for(
         writer.add(columns())
     write_report(tmp_path, path)
     assert "No rows are of the attacks of this table" in (tmp_path / "r.html").read_text()
+
+
+def test_the_worst_case_of_a_defence_is_of_utterances(defended: Path) -> None:
+    # FGSM leaves two of the undefended right and Pixle another two, one of which is the same.
+    wrong = {"anger": "joy", "joy": "sad", "sad": "anger"}
+    others = [row[0] if i in (1, 4) else wrong[row[0]] for i, row in enumerate(BY_HAND)]
+    with RowWriter(defended / "run") as writer:
+        rows = made(
+            "sparsepgd", {}, domain="image", victim="cnn runs/plain", threat="cnn runs/plain"
+        )
+        rows |= {"victim_fingerprint": ["cnn runs/plain"] * len(BY_HAND)}
+        rows["utterance"] = [f"test{u}" for u in rows["utterance"]]
+        writer.add({**rows, "epsilon": [0.1254901961] * len(BY_HAND), "prediction": others})
+    table = load_defence_table(TABLES / "benchmark_table2a.yaml")
+    attacks = [table.lines[0], Attacked(name="Sparse", attack="sparsepgd")]
+    paper = Paper("two", table, {"FGSM": ("runs/hard",)})
+    (section,) = matrix_sections(load([defended / "run"]), paper, table, attacks)
+    header, plain, hard = section.cells
+    assert header == ["trained against", "no attack", "FGSM", "Sparse", "worst"]
+    right = [cell.split()[0] for cell in plain[1:]]
+    assert right == [f"{4 / 7:.1%}", f"{2 / 7:.1%}", f"{2 / 7:.1%}", f"{1 / 7:.1%}"]
+    assert [cell.split()[0] for cell in hard[1:]] == [f"{4 / 7:.1%}", "100.0%", "–", "100.0%"]

@@ -375,6 +375,18 @@ def test_two_runs_side_by_side(tmp_path: Path) -> None:
     bound = binomtest(0, 6).proportion_ci(method="wilson").high
     told = f"+0.0% ({-bound:+.1%} to {bound:+.1%})"
     assert line["difference in accuracy before"] == told
+    # Both rows that it put right are of women, and of anger.
+    gained = {}
+    for part in ("class", "gender", "speaker"):
+        text = (tmp_path / "t" / f"comparison_by_{part}.csv").read_text()
+        for each in csv.DictReader(text.splitlines()):
+            cell = each["difference in robust accuracy"].split()[0]
+            gained[each[part]] = (each["utterances"], cell)
+    assert gained["female"] == gained["anger"] == ("2", "+100.0%")
+    assert gained["male"] == ("4", "+0.0%")
+    assert gained["joy"] == gained["sad"] == ("2", "+0.0%")
+    # Utterances 1 and 2 are of two speakers; of the first the second run lacks the other one.
+    assert (gained["s0"], gained["s1"]) == (("1", "+100.0%"), ("2", "+50.0%"))
 
 
 @pytest.mark.parametrize(

@@ -18,12 +18,10 @@ from jaxser.config import TrainingConfig
 from jaxser.corpora.selection import select, split_rows
 from jaxser.results.reading import read_rows
 from jaxser.runtime.errors import report_errors
+from jaxser.training.optimizer import make_optimizer, plateau_rate, with_plateau_rate
 from jaxser.training.victim import (
     EpochMetrics,
     TrainState,
-    make_optimizer,
-    plateau_rate,
-    with_plateau_rate,
 )
 from jaxser.victims.run_folder import read_run
 

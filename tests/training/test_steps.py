@@ -9,11 +9,11 @@ from flax import linen as nn
 from sklearn.utils.class_weight import compute_class_weight
 
 from jaxser.config import TrainingConfig
+from jaxser.training.optimizer import make_optimizer
 from jaxser.training.victim import (
     class_weights,
     init_state,
     make_evaluation_step,
-    make_optimizer,
     make_train_step,
     mean_cross_entropy,
     mix_pairs,

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
 from jaxser.config import TrainingConfig
-from jaxser.training.victim import learning_rate_at
+from jaxser.training.optimizer import learning_rate_at
 from jaxser.training.writer import RunWriter
 
 

@@ -16,14 +16,14 @@ from jaxser.reporting.section import Section
 from jaxser.reporting.settings import Setting, by
 from jaxser.results.cells import number, percent
 
-__all__ = ["defence_sections"]
+__all__ = ["by_model", "defence_sections", "hardened"]
 
 
 def defence_sections(rows: Rows, paper: Paper, table: DefenceTable) -> Iterator[Section]:
     """A line per model and attack, or per model, defence and ε; and the paper's."""
     own = [s for s in candidates_of(rows, table.domain, table.y) if not s.transferred]
     cells = [["corpus", *table.header]]
-    for (corpus, model), group in _by_model(own).items():
+    for (corpus, model), group in by_model(own).items():
         make = _over_epsilon if table.layout == "epsilon" else _beside_undefended
         cells += [[corpus, model, *line] for line in make(paper, table, group)]
     yield Section(
@@ -44,7 +44,7 @@ def defence_sections(rows: Rows, paper: Paper, table: DefenceTable) -> Iterator[
         yield published_section(paper, table.title, table.corpus, [table.header, *printed], text)
 
 
-def _by_model(own: Sequence[Setting]) -> dict[tuple[str, str], list[Setting]]:
+def by_model(own: Sequence[Setting]) -> dict[tuple[str, str], list[Setting]]:
     """By corpus and architecture, which victims' names begin with."""
     return grouped(
         own,
@@ -57,8 +57,8 @@ def _beside_undefended(
 ) -> Iterator[list[str]]:
     for entry in table.lines:
         found = of_entry(paper, entry, group)
-        plain = _Outcome.of([s for s in found if not _hardened(s, paper.runs)])
-        hard = _Outcome.of([s for s in found if _hardened(s, paper.runs, entry.title)])
+        plain = _Outcome.of([s for s in found if not hardened(s, paper.runs)])
+        hard = _Outcome.of([s for s in found if hardened(s, paper.runs, entry.title)])
         if not (plain.parts or hard.parts):
             continue
         before = [hard.accuracy(0, "test"), hard.accuracy(0)]
@@ -71,8 +71,8 @@ def _over_epsilon(
 ) -> Iterator[list[str]]:
     columns = [entry for entry in table.attacks if entry.title in table.columns]
     for entry in table.lines:
-        hardened = [s for s in group if _hardened(s, paper.runs, entry.title)]
-        candidates = hardened or [s for s in group if not _hardened(s, paper.runs)]
+        against = [s for s in group if hardened(s, paper.runs, entry.title)]
+        candidates = against or [s for s in group if not hardened(s, paper.runs)]
         found = of_entry(paper, entry, candidates)
         for (epsilon,), settings_ in by(found, "epsilon").items():
             outcome = _Outcome.of(settings_)
@@ -82,11 +82,11 @@ def _over_epsilon(
                 # An attack that has no such ε is the same at all.
                 same = [s for s in others if s.facts["epsilon"] == epsilon] or others
                 shares.append(_Outcome.of(same).taken())
-            defence = entry.title if hardened else "none"
+            defence = entry.title if against else "none"
             yield [defence, f"{epsilon:.4g}", *map(percent, shares)]
 
 
-def _hardened(
+def hardened(
     setting: Setting, runs: Mapping[str, tuple[str, ...]], title: str | None = None
 ) -> bool:
     """Whether a victim was trained against the attack of a line, or of any."""

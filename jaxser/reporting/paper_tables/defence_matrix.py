@@ -1,0 +1,103 @@
+"""Every defence against every attack: what a victim is worth that was trained against one."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from jaxser.papers.defence import DefenceTable
+from jaxser.papers.table import Attacked
+from jaxser.reporting.figures.canvas import figure_png
+from jaxser.reporting.figures.matrix import matrix_figure
+from jaxser.reporting.paper_tables.defence import by_model, hardened
+from jaxser.reporting.paper_tables.matching import candidates_of, of_entry
+from jaxser.reporting.paper_tables.paper import GROUP, Paper
+from jaxser.reporting.rows import Rows
+from jaxser.reporting.section import Section
+from jaxser.reporting.settings import Setting
+from jaxser.results.cells import interval
+from jaxser.results.estimate import Estimate
+from jaxser.results.intervals import share
+
+__all__ = ["matrix_sections"]
+
+_NOTHING = Estimate(float("nan"), float("nan"), float("nan"))
+
+
+def matrix_sections(
+    rows: Rows, paper: Paper, table: DefenceTable, attacks: Sequence[Attacked]
+) -> Iterator[Section]:
+    """A table and a picture for each corpus, model and ε: defences by attacks, accuracy of the test
+    part.
+
+    Args:
+      rows: of the victims.
+      paper: which runs are trained against the attack of a line.
+      table: whose lines are the defences.
+      attacks: the columns.
+    """
+    own = [s for s in candidates_of(rows, table.domain, table.y) if not s.transferred]
+    tested = [s for s in own if s.facts["split"] == "test"]
+    for number, ((corpus, model), group) in enumerate(by_model(tested).items(), 1):
+        lines = {
+            title: found
+            for title in ("none", *(entry.title for entry in table.lines))
+            if (found := _trained_against(title, paper, group))
+        }
+        columns = [e for e in attacks if any(of_entry(paper, e, s) for s in lines.values())]
+        cells = [[_least(of_entry(paper, e, s)) for e in columns] for s in lines.values()]
+        clean = [_before(found) for found in lines.values()]
+        header = ["trained against", "no attack", *(entry.title for entry in columns), "worst"]
+        worst = [
+            _worst_case(rows, [s for e in columns for s in of_entry(paper, e, found)])
+            for found in lines.values()
+        ]
+        shown = [[a, *line, z] for a, line, z in zip(clean, cells, worst, strict=True)]
+        figure = matrix_figure(
+            np.array([[each.value for each in line] for line in shown]),
+            list(lines),
+            header[1:],
+            f"{model}, {corpus}",
+            "accuracy",
+        )
+        yield Section(
+            f"Defences by attacks: {model}, {corpus}",
+            f"{paper.name}_matrix_{number}",
+            [
+                header,
+                *([title, *map(interval, line)] for title, line in zip(lines, shown, strict=True)),
+            ],
+            "Accuracy of the test part, with 95 % intervals. Worst: the share that "
+            "is right under all attacks of the line, which is all that a defence is worth.",
+            png=(figure_png(figure), "accuracy of every defence under every attack"),
+            group=GROUP,
+        )
+
+
+def _trained_against(title: str, paper: Paper, group: Sequence[Setting]) -> list[Setting]:
+    if title == "none":
+        return [s for s in group if not hardened(s, paper.runs)]
+    return [s for s in group if hardened(s, paper.runs, title)]
+
+
+def _before(found: Sequence[Setting]) -> Estimate:
+    return found[0].outcomes.before["accuracy"]
+
+
+def _least(found: Sequence[Setting]) -> Estimate:
+    """Of several settings of one attack, the accuracy that the strongest leaves."""
+    estimates = [setting.robust_accuracy for setting in found]
+    return min(estimates, key=lambda each: each.value, default=_NOTHING)
+
+
+def _worst_case(rows: Rows, found: Sequence[Setting]) -> Estimate:
+    """The share of utterances that are right after every attack."""
+    if not found:
+        return _NOTHING
+    where = np.concatenate([setting.where for setting in found])
+    label, prediction = (rows.words(name, where) for name in ("label", "prediction"))
+    places, which = np.unique(
+        rows.texts["utterance"][where], return_index=True, return_inverse=True
+    )[1:]
+    right = np.ones(len(places), bool)
+    np.logical_and.at(right, which, label == prediction)
+    return share(right, rows.units(where[places]))

@@ -1,0 +1,263 @@
+"""The step that trains a victim against an attack: the attack and the update in one program.
+
+    defence = Defence(PGD(steps=10), inputs=lambda variables, x: x)
+    step = jax.jit(make_adversarial_step(model, optimizer, key, defence))
+    state = step(state, batch, jnp.array([0.002, 0.002]))      # lowest and highest ε
+
+The attack runs on the parameters as they are, in evaluation mode unless asked otherwise. ε, labels
+and keys are traced. A row's randomness is of the seed, the step and the row, so that a run which
+was interrupted ends as one in a piece.
+
+Sources: Madry et al., ICLR 2018; TRADES and MART, see :mod:`jaxser.training.robust_losses`; weights
+that are perturbed: Wu et al., NeurIPS 2020; free training: Shafahi et al., NeurIPS 2019, here from
+a random start in every batch.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+from jaxtyping import Array, Float, Int, Key, Shaped
+
+from jaxser.attacks import Attack
+from jaxser.attacks.base import LogitsFn, row_keys
+from jaxser.attacks.projections import clip_to_bounds, per_row, project_linf, random_linf
+from jaxser.models.layers.backend import on_cpu
+from jaxser.training.robust_losses import divergence_logits, mart_loss, trades_loss
+from jaxser.training.victim import (
+    AUGMENTATION,
+    NOISE,
+    Augmentation,
+    Batch,
+    TrainState,
+    mean_cross_entropy,
+    training_logits,
+    updated,
+    weighted_mean,
+    with_noise,
+)
+
+__all__ = ["Defence", "attacked_rows", "make_adversarial_step"]
+
+# What a step's key is folded with; smaller numbers are those of usual training.
+_BUDGET, _ATTACK, _VICTIM, _ATTACKED_PASS, _REPLAY = 4, 5, 6, 7, 8
+
+# Steps beyond which a program with each of them written out takes too long to compile.
+_MOST_UNROLLED = 20
+
+_LOSSES = {"trades": trades_loss, "mart": mart_loss}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Defence:
+    """What a victim is trained against, and how.
+
+    Attributes:
+      attack: with ε in the units of what ``inputs`` returns.
+      inputs: ``(variables, x) -> x`` in the domain that is attacked, of the batch's inputs.
+      share: of the rows of a batch that are attacked; TRADES and MART take all.
+      warmup_steps: batches over which ε grows from 0.
+      loss: cross-entropy of attacked and other rows, or one that compares a row with itself.
+      beta: weight of the robust term of TRADES and MART.
+      awp: size of the perturbation of the weights, relative to theirs.
+      batch_norm: mode of the victim while it is attacked.
+      replays: updates on every batch; more than 1 is free training.
+    """
+
+    attack: Attack
+    inputs: Callable[[Any, Array], Array]
+    share: float = 1.0
+    warmup_steps: int = 0
+    loss: Literal["adversarial", "trades", "mart"] = "adversarial"
+    beta: float = 6.0
+    awp: float = 0.0
+    batch_norm: Literal["evaluation", "training"] = "evaluation"
+    replays: int = 1
+
+
+def attacked_rows(batch: int, share: float) -> int:
+    """How many rows of a batch are attacked, at least one."""
+    return max(1, round(share * batch))
+
+
+def make_adversarial_step(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    key: jax.Array,
+    defence: Defence,
+    weights: Float[np.ndarray, " classes"] | None = None,
+    augmentation: Augmentation | None = None,
+    noise: float = 0.0,
+) -> Callable[[TrainState, Batch, Float[Array, "2"]], TrainState]:
+    """``(state, {"x": [batch, ...], "y": [batch]}, lowest and highest ε) -> state``; jit, donate.
+
+    Args are those of :func:`jaxser.training.victim.make_train_step`, and ``defence``. What an
+    augmentation returns is attacked as it is.
+    """
+
+    def step(state: TrainState, batch: Batch, epsilon: Float[Array, "2"]) -> TrainState:
+        step_key = jax.random.fold_in(key, state.step)
+        x, y = batch["x"], batch["y"]
+        if noise > 0:
+            x = with_noise(jax.random.fold_in(step_key, NOISE), x, noise)
+        if augmentation is not None:
+            x = augmentation(jax.random.fold_in(step_key, AUGMENTATION), state.batch_stats, x)
+        else:
+            x = defence.inputs(state.variables, x)
+        chosen, others = _split(x, defence.share)
+        labels, _ = _split(y, defence.share)
+        budget = _budgets(defence, step_key, state.step, epsilon, len(labels))
+        keys = row_keys(jax.random.fold_in(step_key, _ATTACK), jnp.arange(len(labels)))
+
+        def loss_of(
+            params: Any, x_adv: Array, state: TrainState, dropout: jax.Array
+        ) -> tuple[Array, tuple[Array, Any]]:
+            if defence.loss == "adversarial":
+                logits, stats = training_logits(model, state, params, _join(x_adv, others), dropout)
+                return mean_cross_entropy(logits, y, weights), (logits, stats)
+            clean, stats = training_logits(model, state, params, x, dropout)
+            between = state.replace(batch_stats=stats)  # type: ignore[attr-defined]
+            other = jax.random.fold_in(dropout, _ATTACKED_PASS)
+            logits, stats = training_logits(model, between, params, x_adv, other)
+            rows = _LOSSES[defence.loss](clean, logits, y, defence.beta)
+            return weighted_mean(rows, y, weights), (logits, stats)
+
+        if defence.replays > 1:
+            return _replayed(
+                defence, optimizer, loss_of, state, step_key, (chosen, y, keys, budget)
+            )
+        x_adv = _attacked(model, defence, state, step_key, keys, chosen, labels, budget)
+        params = state.params
+        if defence.awp > 0:
+            ascent, _ = jax.grad(loss_of, has_aux=True)(params, x_adv, state, step_key)
+            params = _worse(params, ascent, defence.awp)
+        gradient_of = jax.value_and_grad(loss_of, has_aux=True)
+        (loss, (logits, stats)), gradients = gradient_of(params, x_adv, state, step_key)
+        return updated(optimizer, state, gradients, loss, logits, y, stats)
+
+    return step
+
+
+def _split(values: Shaped[Array, "batch ..."], share: float) -> tuple[Array, Array]:
+    """Rows that are attacked, and the others.
+
+    They take turns in groups of equal length, so that devices which share a batch have as many of
+    each and need not exchange any.
+    """
+    count = attacked_rows(len(values), share)
+    groups = math.gcd(count, len(values))
+    grouped = values.reshape(groups, -1, *values.shape[1:])
+    chosen, others = jnp.split(grouped, [count // groups], axis=1)
+    return chosen.reshape(-1, *values.shape[1:]), others.reshape(-1, *values.shape[1:])
+
+
+def _join(chosen: Shaped[Array, "chosen ..."], others: Shaped[Array, "others ..."]) -> Array:
+    """The batch again, in its order."""
+    groups = math.gcd(len(chosen), len(others))
+    parts = [part.reshape(groups, -1, *part.shape[1:]) for part in (chosen, others) if len(part)]
+    return jnp.concatenate(parts, axis=1).reshape(-1, *chosen.shape[1:])
+
+
+def _budgets(
+    defence: Defence,
+    step_key: jax.Array,
+    step: Int[Array, ""],
+    epsilon: Float[Array, "2"],
+    rows: int,
+) -> Float[Array, " rows"]:
+    """ε of each row: drawn between the two, smaller while it grows."""
+    keys = row_keys(jax.random.fold_in(step_key, _BUDGET), jnp.arange(rows))
+    drawn = epsilon[0] + jax.vmap(jax.random.uniform)(keys) * (epsilon[1] - epsilon[0])
+    if not defence.warmup_steps:
+        return drawn
+    return drawn * jnp.minimum(step.astype(jnp.float32) / defence.warmup_steps, 1.0)
+
+
+def _attacked(
+    model: nn.Module,
+    defence: Defence,
+    state: TrainState,
+    step_key: jax.Array,
+    keys: Key[Array, " rows"],
+    x: Float[Array, "rows ..."],
+    y: Int[Array, " rows"],
+    epsilon: Float[Array, " rows"],
+) -> Float[Array, "rows ..."]:
+    """``x`` as the attack leaves it; a constant to the update."""
+    variables = jax.lax.stop_gradient(state.variables)
+    victim_key = jax.random.fold_in(step_key, _VICTIM)
+
+    def plain(step: int | Int[Array, ""]) -> LogitsFn:
+        """The victim's logits in a step of the attack."""
+
+        def logits(x: Array) -> Any:
+            if defence.batch_norm == "evaluation":
+                return model.apply(variables, x, train=False)
+            dropout = {"dropout": jax.random.fold_in(victim_key, step)}
+            return model.apply(variables, x, train=True, mutable=["batch_stats"], rngs=dropout)[0]
+
+        return logits
+
+    logits_of = plain
+    if defence.loss == "trades":
+        log_p = jax.nn.log_softmax(plain(0)(x).astype(jnp.float32))
+        y = jnp.zeros_like(y)
+
+        def logits_of(step: int | Int[Array, ""]) -> LogitsFn:
+            return divergence_logits(plain(step), log_p)
+
+    attack = defence.attack
+    start = attack.init(logits_of(0), keys, x, y, epsilon)
+
+    def advance(step: int | Int[Array, ""], at: Any) -> Any:
+        return attack.step(logits_of(step + 1), at)
+
+    if on_cpu() and attack.max_steps <= _MOST_UNROLLED:
+        # Gradients of convolutions take a CPU many times as long inside a compiled loop.
+        for step in range(attack.max_steps):
+            start = advance(step, start)
+        return jax.lax.stop_gradient(start.x_adv)
+    end = jax.lax.fori_loop(0, attack.max_steps, advance, start)
+    return jax.lax.stop_gradient(end.x_adv)
+
+
+def _worse(params: Any, ascent: Any, size: float) -> Any:
+    """Parameters moved along the gradient, each matrix or kernel by a share of its own norm."""
+
+    def moved(weight: Array, gradient: Array) -> Array:
+        if weight.ndim < 2:
+            return weight
+        norm = jnp.linalg.norm(gradient)
+        return weight + size * jnp.linalg.norm(weight) * gradient / jnp.where(norm > 0, norm, 1.0)
+
+    return jax.tree.map(moved, params, ascent)
+
+
+def _replayed(
+    defence: Defence,
+    optimizer: optax.GradientTransformation,
+    loss_of: Callable[..., Any],
+    state: TrainState,
+    step_key: jax.Array,
+    rows: tuple[Array, Array, Array, Array],
+) -> TrainState:
+    """Updates on one batch; each backward pass moves the parameters and the perturbation."""
+    x, y, keys, epsilon = rows
+    delta, after = random_linf(keys, epsilon, x), state
+    gradient_of = jax.value_and_grad(loss_of, argnums=(0, 1), has_aux=True)
+    for replay in range(defence.replays):
+        x_adv = clip_to_bounds(x + delta, x, defence.attack.bounds)
+        dropout = jax.random.fold_in(step_key, _REPLAY + replay)
+        (loss, (logits, stats)), (gradients, ascent) = gradient_of(
+            after.params, x_adv, after, dropout
+        )
+        after = updated(optimizer, after, gradients, loss, logits, y, stats)
+        delta = project_linf(delta + per_row(epsilon, x) * jnp.sign(ascent), epsilon)
+    # Counted in batches: a run finds its place in the data by it.
+    return after.replace(step=state.step + 1)  # type: ignore[attr-defined]
