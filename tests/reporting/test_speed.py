@@ -16,7 +16,7 @@ def test_all_benchmarks_are_read() -> None:
     comparisons, others = read_comparisons(RESULTS)
     assert "refilling_0.5s.json" in others
     assert {each.peer for each in comparisons} == {
-        *("art", "foolbox", "scipy", "torchattacks"),
+        *("art", "foolbox", "scipy", "torchattacks", "torch, torchattacks"),
         *("torch", "torch eager", "torch sdpa", "torch compiled"),
         *("librosa", "librosa, one at a time", "librosa, matplotlib, torch", "torch.stft"),
     }
