@@ -18,6 +18,7 @@ from jaxser.config import TrainConfig, to_mapping
 from jaxser.corpora import Corpus, Utterance
 from jaxser.reporting.figures.canvas import save_figure
 from jaxser.reporting.figures.confusion import confusion_figure
+from jaxser.reporting.figures.training import robust_training_figure
 from jaxser.results.intervals import estimates
 from jaxser.results.metrics import accuracy, confusion_matrix, macro_f1, uar
 from jaxser.results.units import Over, Units
@@ -107,6 +108,11 @@ def final_results(
         if part == "test":
             figures = {name: results[part][name]["value"] for name in _METRICS}
             writer.scalars("test", {"loss": results[part]["loss"], **figures}, step)
+    if "robust_accuracy" in record["history"][-1]:
+        title = f"{config.model.name}, {corpus.title}, against {config.training.adversarial.attack}"
+        figure = robust_training_figure(record["history"], record["best_epoch"], title)
+        save_figure(figure, config.out / "robustness.png")
+        writer.figure("robustness", figure, step)
     told = "test" if "test" in results else "val"
     writer.hyperparameters(to_mapping(config), [f"{told}/{name}" for name in ("loss", *_METRICS)])
     write_text(config.out / "results.json", json.dumps(results, indent=1) + "\n")

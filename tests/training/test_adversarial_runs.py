@@ -17,6 +17,7 @@ from tiny_networks import Tiny, use_tiny_networks
 from jaxser import load_victim, train
 from jaxser.attacks import PGD
 from jaxser.config import TrainConfig, from_mapping, load_yaml, parse_command, to_mapping
+from jaxser.reporting.figures.training import robust_training_figure
 from jaxser.runtime.errors import UsageError
 from jaxser.training.defence import budget_of, defence_of, domain_of
 from jaxser.training.run import train_victim
@@ -87,6 +88,20 @@ def test_a_run_that_was_interrupted_ends_as_one_in_a_piece(
     robust = [float(row["val_robust_uar"]) for row in rows]
     kept = [path.name for path in (whole / "checkpoints" / "best_robust").iterdir()]
     assert kept == [rows[int(np.argmax(robust))]["step"]]
+    assert (whole / "robustness.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_curve_of_a_training_has_what_was_watched() -> None:
+    watched = {"watched_accuracy": 0.9, "robust_accuracy": 0.5, "val_robust_accuracy": 0.25}
+    history = [{"epoch": epoch, **watched} for epoch in (1, 2, 3)]
+    (axes,) = robust_training_figure(history, 2, "a title").axes
+    drawn = {line.get_label(): list(line.get_ydata()) for line in axes.lines}
+    assert drawn.pop("best epoch (2)") == [0, 1]
+    assert drawn == {
+        "training, clean": [0.9] * 3,
+        "training, under PGD": [0.5] * 3,
+        "validation, under PGD": [0.25] * 3,
+    }
 
 
 def scripted(monkeypatch: pytest.MonkeyPatch, robust: list[float], attack: list[float]) -> None:
