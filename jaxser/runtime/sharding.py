@@ -66,7 +66,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def placed_like(values: Tree, arrays: Tree) -> Tree:
-    """Put each of ``values`` where its array of ``arrays`` is: programs for those take it as well."""
+    """``values`` where their ``arrays`` are, so that programs compiled for those take them too."""
     return jax.tree.map(lambda value, to: jax.device_put(value, to.sharding), values, arrays)
 
 
