@@ -1,6 +1,7 @@
 """Test settings: strict JAX, two virtual CPU devices, and the real corpora where present."""
 
 import gc
+import itertools
 import os
 import signal
 
@@ -26,6 +27,7 @@ from collections.abc import Iterator
 
 import jax
 import pytest
+from jax._src.interpreters import mlir
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -41,6 +43,24 @@ def pytest_configure(config: pytest.Config) -> None:
     # jaxlib 0.11 has the newer ones alone, and ends the process at a flag that it does not know.
     elif "not long" in config.option.markexpr and jax.__version_info__ < (0, 11):
         os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """JAX loads all of MLIR's dialects anew for each program, which takes longer than small ones.
+
+    Programs of tests share contexts; a new one for every hundred gives back what the last held.
+    """
+    make = getattr(mlir, "make_ir_context", None)
+    if make is None:  # a JAX that has another way
+        return
+    made, latest = itertools.count(1), [make()]
+
+    def shared() -> mlir.ir.Context:
+        if next(made) % 100 == 0:
+            latest[0] = make()
+        return latest[0]
+
+    mlir.make_ir_context = shared
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

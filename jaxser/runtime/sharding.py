@@ -37,6 +37,7 @@ __all__ = [
     "join_processes",
     "leave_processes",
     "make_mesh",
+    "placed_like",
     "put_batch",
     "replicated",
     "same_everywhere",
@@ -62,6 +63,11 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 def replicated(mesh: Mesh) -> NamedSharding:
     """The same array on every device."""
     return NamedSharding(mesh, PartitionSpec())
+
+
+def placed_like(values: Tree, arrays: Tree) -> Tree:
+    """``values`` where their ``arrays`` are, so that programs compiled for those take them too."""
+    return jax.tree.map(lambda value, to: jax.device_put(value, to.sharding), values, arrays)
 
 
 def put_batch(batch: Tree, mesh: Mesh) -> Tree:

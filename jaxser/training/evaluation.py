@@ -24,6 +24,7 @@ from jaxser.results.metrics import accuracy, confusion_matrix, macro_f1, uar
 from jaxser.results.units import Over, Units
 from jaxser.runtime.checkpoint import load_variables
 from jaxser.runtime.files import write_text
+from jaxser.runtime.sharding import placed_like
 from jaxser.training.input_pipeline import WaveformSource, evaluation_batches
 from jaxser.training.victim import make_evaluation_step
 from jaxser.training.writer import RunWriter
@@ -79,7 +80,8 @@ def final_results(
     writer: RunWriter,
 ) -> dict[str, Any]:
     """Evaluate the best checkpoint on ``parts``; write and return the figures."""
-    variables = load_variables(config.out / "checkpoints", like)
+    # Where the validation of each epoch found them, so that its program serves here.
+    variables = placed_like(load_variables(config.out / "checkpoints", like), like)
     results: dict[str, Any] = {
         "corpus": corpus.title,
         "synthetic": corpus.synthetic,

@@ -36,7 +36,7 @@ from jaxser.runtime.errors import InputError, UsageError
 from jaxser.runtime.files import write_text
 from jaxser.runtime.numerics import seed_key
 from jaxser.runtime.provenance import fingerprint_of
-from jaxser.runtime.sharding import batch_sharding, make_mesh, replicated
+from jaxser.runtime.sharding import batch_sharding, make_mesh, placed_like, replicated
 from jaxser.training.evaluation import units_of_each
 from jaxser.training.folder import begun, describe_run, run_folder
 from jaxser.training.generator import (
@@ -153,6 +153,8 @@ class _Run:
         self._evaluate = jax.jit(
             make_generator_evaluation(self.generator, threats, config.generator)
         )
+        # One program for the examples of all epochs.
+        self._perturb = jax.jit(self._perturbation)
         self.source = functools.partial(
             WaveformSource, prepared.waveforms, _clean_predictions(config, prepared, threats)
         )
@@ -242,10 +244,12 @@ class _Run:
         epsilon = jnp.full(1, _middle(self.generator))
         target = self._asked(source.labels[source.rows[:1], 0], 0).get("target")
         asked = None if self.generator.target != ALL_TARGETS else jnp.asarray(target)
-        ready = dataclasses.replace(self.generator, variables=variables)
-        delta = jax.jit(ready.perturbation)(x, epsilon, asked)
+        delta = self._perturb(variables, x, epsilon, asked)
         x_adv = clip_to_bounds(x + delta, x, BOUNDS)
         return utterance.id, np.asarray(x[0]), np.asarray(x_adv[0])
+
+    def _perturbation(self, variables: Any, *inputs: Any) -> Any:
+        return dataclasses.replace(self.generator, variables=variables).perturbation(*inputs)
 
     def _show_example(
         self,
@@ -264,7 +268,9 @@ class _Run:
     def _results(self, record: dict[str, Any], state: GeneratorState) -> dict[str, Any]:
         """Evaluate the best checkpoint on the held-out parts; write and return the figures."""
         config, corpus = self.config, self.prepared.corpus
-        variables = load_variables(config.out / "checkpoints", state.variables)
+        # Where the validation of each epoch found them, so that its program serves here.
+        best = load_variables(config.out / "checkpoints", state.variables)
+        variables = placed_like(best, state.variables)
         results: dict[str, Any] = {
             "corpus": corpus.title,
             "synthetic": corpus.synthetic,

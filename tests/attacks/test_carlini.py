@@ -74,7 +74,7 @@ def smallest(gain: np.ndarray, room: np.ndarray, margin: float, norm: str) -> fl
     return float(np.linalg.norm(delta) if norm == "l2" else delta.max())
 
 
-@pytest.mark.parametrize("bounds", ["far", "near", "none"])
+@pytest.mark.parametrize("bounds", short_and_long(["far", "near", "none"], ["near", "none"]))
 def test_l2_reaches_the_distance_to_a_hyperplane(bounds: str) -> None:
     """With bounds of the quadrants around x, a fifth of the samples cannot go where it pays."""
     victim, x, margin, gain = two_classes(12)
@@ -97,7 +97,7 @@ def test_l2_reaches_the_distance_to_a_hyperplane(bounds: str) -> None:
         assert np.abs(result.x_adv).max() <= 0.5
 
 
-@pytest.mark.parametrize("bounds", ["far", "near"])
+@pytest.mark.parametrize("bounds", short_and_long(["far", "near"], ["near"]))
 def test_linf_reaches_the_distance_to_a_hyperplane(bounds: str) -> None:
     victim, x, margin, gain = two_classes(12)
     low, high = box = {"far": (-1.0, 1.0), "near": (-0.5, 0.5)}[bounds]
@@ -122,7 +122,7 @@ def test_linf_reaches_the_distance_to_a_hyperplane(bounds: str) -> None:
         assert (best > 1.05 * (margin + confidence) / np.abs(gain).sum(axis=1)).any()
 
 
-@pytest.mark.parametrize("confidence", [0.0, 25.0])
+@pytest.mark.parametrize("confidence", short_and_long([0.0, 25.0], [25.0]))
 def test_l0_needs_hardly_more_than_the_shortest_prefix(confidence: float) -> None:
     """Samples in order of |gain| times room; the fewest whose sum passes the margin."""
     victim, x, margin, gain = two_classes(12)

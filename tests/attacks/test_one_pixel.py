@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import small_victims
+from short_and_long import short_and_long
 
 from jaxser import models, run_attack
 from jaxser.attacks.base import NON_FINITE, LocalFunction, LocalLogits
@@ -186,7 +187,7 @@ def spectrogram_victim() -> Victim:
     )
 
 
-@pytest.mark.parametrize("compat", [None, "art"])
+@pytest.mark.parametrize("compat", short_and_long([None, "art"], ["art"]))
 def test_what_a_victim_knows_of_few_cells_changes_no_row(compat: Any) -> None:
     """The same rows as from forward passes, and rows that do not see each other."""
     victim = spectrogram_victim()

@@ -1,6 +1,7 @@
 """Victims with noise of their own: it belongs to the row, and the rows say that it is there."""
 
 import dataclasses
+import itertools
 from typing import Any, ClassVar
 
 import jax
@@ -205,7 +206,7 @@ TOGETHER = [(name, rows) for name in DEPENDENT for rows in (2, 9)]
 
 
 @pytest.mark.parametrize(
-    ("name", "rows"), short_and_long([*ALONE, *TOGETHER], [*ALONE[-3:], *TOGETHER])
+    ("name", "rows"), short_and_long([*ALONE, *TOGETHER], [*ALONE[-3:], *TOGETHER[::2]])
 )
 def test_victims_whose_rows_depend_on_the_batch_are_noticed(name: str, rows: int) -> None:
     mix, x = DEPENDENT[name], small_victims.waveforms(rows)
@@ -222,8 +223,13 @@ def test_victims_whose_rows_depend_on_the_batch_are_noticed(name: str, rows: int
     assert not (flags & RANDOMISED).any()
 
 
-@pytest.mark.parametrize("kind", ["linear", "conv", "spectrogram", "front_end"])
-@pytest.mark.parametrize("rows", [1, 2, 9])
+@pytest.mark.parametrize(
+    ("kind", "rows"),
+    short_and_long(
+        itertools.product(("linear", "conv", "spectrogram", "front_end"), (1, 2, 9)),
+        [("conv", 1), ("spectrogram", 2), ("front_end", 2), ("front_end", 9)],
+    ),
+)
 def test_victims_whose_rows_are_their_own_are_not_accused(kind: str, rows: int) -> None:
     victim, x = small_victims.small_victim(kind), small_victims.inputs(kind, rows)
     for devices in (DEVICES[:1], DEVICES[:2]):

@@ -143,6 +143,7 @@ def test_dropout_masks_the_same_features_at_every_step_of_the_lstm():
     x = jnp.tile(jax.random.normal(jax.random.key(0), (1, 29, 128)), (1, 2, 1))
     variables = drawn(model, x)
 
+    @jax.jit
     def read(seed):
         _, intermediates = model.apply(
             variables,

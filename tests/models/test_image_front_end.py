@@ -1,5 +1,7 @@
 """A network behind an image: one function of speech, entered from any of three sides."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,7 +35,7 @@ def speech(rows=10):
 
 
 def fitted(model, x):
-    variables = model.init(jax.random.key(0), x[:1], train=False)
+    variables = jax.jit(functools.partial(model.init, train=False))(jax.random.key(0), x[:1])
     found = fit_range(model, [x[:7], x[7:]])
     assert set(found) == set(variables.get("batch_stats", {}))
     return {**variables, "batch_stats": found}
@@ -67,17 +69,22 @@ def test_all_three_sides_have_the_same_logits_and_gradients(fixed):
     assert levels.shape == (10, SIZE, SIZE, 1)
     assert images.shape == (10, SIZE, SIZE, 3)
     lowest, highest = fixed or (variables["batch_stats"][n] for n in ("lowest", "highest"))
-    np.testing.assert_allclose(images, FRONT_END(x, lowest, highest), atol=1e-5)
+    np.testing.assert_allclose(images, jax.jit(FRONT_END)(x, lowest, highest), atol=1e-5)
     np.testing.assert_allclose(logits(levels), logits(images), atol=1e-5)
     np.testing.assert_allclose(logits(x), logits(images), atol=1e-5)
 
     def through(x):
         return logits(x)[:, 0].sum()
 
-    _, pull_back = jax.vjp(lambda x: parts(x)[0], x)
-    by_levels = jax.grad(through)(levels)
+    by_levels = jax.jit(jax.grad(through))(levels)
     assert np.abs(by_levels).max() > 0
-    np.testing.assert_allclose(jax.grad(through)(x), pull_back(by_levels)[0], atol=1e-4)
+
+    @jax.jit
+    def both_ways(x):
+        _, pull_back = jax.vjp(lambda x: parts(x)[0], x)
+        return jax.grad(through)(x), pull_back(by_levels)[0]
+
+    np.testing.assert_allclose(*both_ways(x), atol=1e-4)
 
 
 def test_levels_and_decibels_are_each_others_inverse():

@@ -1,5 +1,7 @@
 """The colour map against matplotlib's, its slopes, and the way back from colours."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import matplotlib
@@ -33,15 +35,17 @@ def test_the_continuous_form_passes_through_the_table_and_stays_near_it() -> Non
 def test_the_slopes_are_those_of_the_continuous_form(colour_map: str) -> None:
     with jax.enable_x64():
         x = jnp.asarray(np.random.default_rng(0).uniform(-0.2, 1.2, 500))
-        _, found = jax.jvp(lambda x: jet(x, colour_map), (x,), (jnp.ones_like(x),))
+        drawn = functools.partial(jet, colour_map=colour_map)
+        _, found = jax.jit(lambda x: jax.jvp(drawn, (x,), (jnp.ones_like(x),)))(x)
         step = 1e-7
-        rise = jet(x + step, "continuous") - jet(x - step, "continuous")
+        drawn_on = jax.jit(functools.partial(jet, colour_map="continuous"))
+        rise = drawn_on(x + step) - drawn_on(x - step)
         np.testing.assert_allclose(found, rise / (2 * step), atol=1e-6)
         # An attack on levels that starts at an end of the range must be able to leave it.
-        ends = jax.jacobian(lambda x: jet(x, colour_map))(jnp.asarray([0.0, 1.0]))
+        ends = jax.jit(jax.jacobian(drawn))(jnp.asarray([0.0, 1.0]))
         np.testing.assert_allclose(ends[0, :, 0], [0, 0, 0.5 / 0.11])
         np.testing.assert_allclose(ends[1, :, 1], [-0.5 / 0.11, 0, 0])
-        pulled = jax.grad(lambda x: jet(x, colour_map).sum())(x)
+        pulled = jax.jit(jax.grad(lambda x: drawn(x).sum()))(x)
         np.testing.assert_allclose(pulled, found.sum(axis=1), atol=1e-12)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -55,33 +56,61 @@ def tiny(root: Path, out: Path, checkpoint: Path, *more: str) -> list[str]:
     ]
 
 
-def test_a_checkpoint_is_fine_tuned_attacked_and_exported(
-    tiny_corpus: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out, given = tmp_path / "run", tmp_path / "exported"
-    command = tiny(tiny_corpus, out, checkpoint, "--training.layer_decay", "0.9")
-    command += ["--training.accumulate", "2"]
-    assert train.main(command) == 0
-    victim = load_victim(out)
+@pytest.fixture(scope="module")
+def command(
+    tiny_corpus: Path, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+) -> list[str]:
+    """The command by which ``tuned`` was made."""
+    out = tmp_path_factory.mktemp("tuned") / "run"
+    argv = tiny(tiny_corpus, out, checkpoint, "--training.layer_decay", "0.9")
+    return [*argv, "--training.accumulate", "2"]
+
+
+@pytest.fixture(scope="module")
+def tuned(command: list[str]) -> Path:
+    out = Path(command[command.index("--out") + 1])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAXSER_CACHE", str(out.parent / "cache"))
+        assert train.main(command) == 0
+    return out
+
+
+@pytest.fixture
+def without_checkpoint(tuned: Path, checkpoint: Path) -> Iterator[None]:
+    """The run folder stands by itself, the checkpoint may go."""
+    checkpoint.rename(checkpoint.with_name("moved"))
+    yield
+    checkpoint.with_name("moved").rename(checkpoint)
+
+
+def test_a_checkpoint_is_fine_tuned(tuned: Path, checkpoint: Path) -> None:
+    victim = load_victim(tuned)
     before = read_pretrained(checkpoint).variables["params"]
     after = victim.variables["params"]
     jax.tree.map(np.testing.assert_array_equal, after["feature_encoder"], before["feature_encoder"])
     kernel = ("encoder", "layer1", "output", "kernel")
     assert np.abs(_at(after, kernel) - _at(before, kernel)).max() > 1e-5
 
-    # The run folder stands by itself, the checkpoint may go.
-    checkpoint.rename(checkpoint.with_name("moved"))
-    try:
-        argv = ["--victim", str(out), "--attack", "fgsm", "--epsilon", "0.01"]
-        assert attack.main(argv) == 0
-        assert train.main(command) == 0
-        export.export(out, given)
-    finally:
-        checkpoint.with_name("moved").rename(checkpoint)
-    again = load_victim(given)
+
+@pytest.mark.usefixtures("without_checkpoint")
+def test_what_was_fine_tuned_is_exported(tuned: Path, tmp_path: Path) -> None:
+    victim = load_victim(tuned)
+    export.export(tuned, tmp_path / "exported")
+    again = load_victim(tmp_path / "exported")
     assert again.labels == victim.labels
     x = np.random.default_rng(0).normal(0, 0.1, (3, 800)).astype(np.float32)
-    np.testing.assert_allclose(again.logits(x), victim.logits(x), atol=1e-6)
+    found, expected = (jax.jit(each.logits)(x) for each in (again, victim))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("without_checkpoint")
+def test_what_was_fine_tuned_is_attacked_and_shown_again(
+    tuned: Path, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["--victim", str(tuned), "--attack", "fgsm", "--epsilon", "0.01"]
+    assert attack.main(argv) == 0
+    assert train.main(command) == 0
     assert "wav2vec2-base" in capsys.readouterr().out
 
 

@@ -66,7 +66,8 @@ def features_of_part(run: Path, part: str) -> np.ndarray:
     victim = load_victim(run)
     assert victim.front_end is not None
     rows = split_rows(prepared.corpus, part)
-    return np.asarray(victim.front_end.features(victim.variables, prepared.waveforms[rows]))
+    features = jax.jit(victim.front_end.features)
+    return np.asarray(features(victim.variables, prepared.waveforms[rows]))
 
 
 def test_statistics_are_those_of_the_training_part(trained: Path) -> None:
@@ -153,9 +154,8 @@ def test_features_stay_within_their_bounds(trained: Path) -> None:
     victim = load_victim(trained, "features")
     assert (victim.input_shape, victim.bounds) == ((51, 26), (-4.0, 4.0))
     features = features_of_part(trained, "test")
-    np.testing.assert_allclose(
-        victim.logits(features), load_victim(trained).logits(features), atol=1e-6
-    )
+    logits, same = (jax.jit(each.logits)(features) for each in (victim, load_victim(trained)))
+    np.testing.assert_allclose(logits, same, atol=1e-6)
 
 
 @pytest.mark.parametrize("flag", [["--stoi"], ["--show", "u1"]])
@@ -177,13 +177,14 @@ def test_attacked_features_can_be_heard(trained: Path, tmp_path: Path) -> None:
     prepared = select(config.corpus)
     victim = load_victim(trained)
     assert victim.front_end is not None
+    features = jax.jit(victim.front_end.features)
     for path in paths:
         x, rate = soundfile.read(path, dtype="float32")
         assert rate == 8000
         place = [u.id for u in prepared.corpus.utterances].index(path.stem)
         # What is heard has the features that were asked for, as far as a waveform can.
         heard, asked = (
-            np.asarray(victim.front_end.features(victim.variables, each[None, :800]))
+            np.asarray(features(victim.variables, each[None, :800]))
             for each in (np.resize(x, 800), prepared.waveforms[place])
         )
         assert np.corrcoef(heard.ravel(), asked.ravel())[0, 1] > 0.5

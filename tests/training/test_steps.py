@@ -105,7 +105,7 @@ def test_frozen_groups_stay_and_an_update_is_made_of_several_batches() -> None:
     frozen = ("feature_encoder",)
     start = init_state(model, optimizer, jax.random.key(0), (5,), 3, frozen=frozen)
     assert set(start.params) == {"head"}
-    step = make_train_step(model, optimizer, jax.random.key(1))
+    step = jax.jit(make_train_step(model, optimizer, jax.random.key(1)))
     first = step(start, batches[0])
     jax.tree.map(np.testing.assert_array_equal, first.params, start.params)
     second = step(first, batches[1])
@@ -119,7 +119,8 @@ def test_frozen_groups_stay_and_an_update_is_made_of_several_batches() -> None:
         return sum(losses) / 2
 
     adam = optax.adam(0.1)
-    expected, _ = adam.update(jax.grad(loss)(start.params), adam.init(start.params))
+    gradient = jax.jit(jax.grad(loss))(start.params)
+    expected, _ = adam.update(gradient, adam.init(start.params))
     moved = jax.tree.map(lambda a, b: a - b, second.params, start.params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), moved, expected)
 
@@ -174,7 +175,7 @@ def test_mixup_trains_on_both_labels() -> None:
 
     victim = Victim()
     state = init_state(victim, optimizer, jax.random.key(0), (5,), 3)
-    after = make_train_step(victim, optimizer, key, mixup=0.4)(state, {"x": x, "y": y})
+    after = jax.jit(make_train_step(victim, optimizer, key, mixup=0.4))(state, {"x": x, "y": y})
     step_key = jax.random.fold_in(jax.random.fold_in(key, 0), 1)
     mixed, partner, share = mix_pairs(step_key, x, 0.4)
 
@@ -183,6 +184,6 @@ def test_mixup_trains_on_both_labels() -> None:
         rows = jnp.arange(6)
         return -(share * log_p[rows, y] + (1 - share) * log_p[rows, y[partner]]).mean()
 
-    gradient = jax.grad(expected_loss)(state.params)
+    gradient = jax.jit(jax.grad(expected_loss))(state.params)
     moved = jax.tree.map(lambda a, b: a - b, state.params, after.params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), moved, gradient)
