@@ -34,6 +34,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 def pytest_configure(config: pytest.Config) -> None:
     """Beside peers, programs are as users get them: searches branch by how sums are rounded.
+    (Small networks are not, see ``tests/peers/conftest.py``.)
 
     In the short suite XLA's older emitters compile, in two thirds of the time. The flag is read
     when the first program is compiled, and processes that tests start inherit it.
