@@ -1,4 +1,4 @@
-"""Seconds that this process and those it started had a core for: a busy machine changes them little."""
+"""Seconds that this process and its children had a core for: a busy machine changes them little."""
 
 import resource
 
