@@ -189,7 +189,7 @@ def _summary(part: _Part) -> list[str]:
     return [
         f"{part.title}: {len(labels)} inputs, accuracy {percent(right)}, after {part.attack} "
         f"{percent(after)}",
-        *(f"note: {note}" for note in looked.speech.notes),
+        *(f"note: {note}" for note in [*looked.speech.notes, *looked.speech.oddities()]),
     ]
 
 
