@@ -36,6 +36,7 @@ from jaxser.experiments.explanations import (
     examples_of,
     explained_classes,
     likeliest_others,
+    progress_bar,
     spectrogram_of,
 )
 from jaxser.experiments.last_layer import check_perplexity, embeddings, points_table, tsne
@@ -270,18 +271,20 @@ def _attributed(
 ) -> Attributions:
     if not methods:
         return Attributions({})
-    return attributions(
-        looked.speech.victim,
-        x[rows],
-        classes[rows],
-        methods,
-        baseline=baselines(looked, config.baseline, rows, config.seed)
-        if "integrated" in methods
-        else None,
-        steps=config.steps,
-        compat=config.compat,
-        batch_size=config.batch_size,
-    )
+    with progress_bar(methods, len(rows)) as bar:
+        return attributions(
+            looked.speech.victim,
+            x[rows],
+            classes[rows],
+            methods,
+            baseline=baselines(looked, config.baseline, rows, config.seed)
+            if "integrated" in methods
+            else None,
+            steps=config.steps,
+            compat=config.compat,
+            batch_size=config.batch_size,
+            watch=lambda done: bar.update(done - bar.n),
+        )
 
 
 def _maps_figure(
