@@ -8,6 +8,7 @@ attributions(looked.speech.victim, looked.x, before, ("saliency",))
 import dataclasses
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -121,7 +122,7 @@ def likeliest_others(looked: Looked, classes: Int[np.ndarray, " rows"]) -> Int[n
     return logits.argmax(axis=1)
 
 
-def progress_bar(methods: Sequence[str], rows: int) -> "tqdm[int]":
+def progress_bar(methods: Sequence[str], rows: int) -> "tqdm[Any]":
     """Of attributions, each of which is a minute or many on a CPU."""
     return tqdm(
         total=rows,
