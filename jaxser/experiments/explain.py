@@ -223,7 +223,9 @@ def _attribute(
     of_all = _both(config, looked, everything, measured)
     # Before the others are drawn, as the programs for batches of this size are still at hand.
     rivals = likeliest_others(looked, explained_classes(looked, config.explained)[0])
-    of_next = _attributed(config, looked, looked.x, everything, rivals, measured)
+    of_next = _attributed(
+        config, looked, looked.x, everything, rivals, measured, "clean, another class"
+    )
     of_some = _both(config, looked, rows, [method for method in drawn if method not in measured])
     told = []
     for method in drawn:
@@ -257,8 +259,9 @@ def _both(
 ) -> tuple[Attributions, Attributions]:
     """Attributions of some of the inputs, clean and attacked."""
     clean, attacked = explained_classes(looked, config.explained)
-    before = _attributed(config, looked, looked.x, rows, clean, methods)
-    return before, _attributed(config, looked, looked.x_adv, rows, attacked, methods)
+    before = _attributed(config, looked, looked.x, rows, clean, methods, "clean")
+    after = _attributed(config, looked, looked.x_adv, rows, attacked, methods, "attacked")
+    return before, after
 
 
 def _attributed(
@@ -268,10 +271,11 @@ def _attributed(
     rows: np.ndarray,
     classes: np.ndarray,
     methods: Sequence[Method],
+    what: str,
 ) -> Attributions:
     if not methods:
         return Attributions({})
-    with progress_bar(methods, len(rows)) as bar:
+    with progress_bar(f"{', '.join(methods)}, {what}", len(rows)) as bar:
         return attributions(
             looked.speech.victim,
             x[rows],

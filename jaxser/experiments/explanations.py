@@ -7,7 +7,6 @@ attributions(looked.speech.victim, looked.x, before, ("saliency",))
 
 import dataclasses
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -122,12 +121,12 @@ def likeliest_others(looked: Looked, classes: Int[np.ndarray, " rows"]) -> Int[n
     return logits.argmax(axis=1)
 
 
-def progress_bar(methods: Sequence[str], rows: int) -> "tqdm[Any]":
+def progress_bar(what: str, rows: int) -> "tqdm[Any]":
     """Of attributions, each of which is a minute or many on a CPU."""
     return tqdm(
         total=rows,
-        desc=", ".join(methods),
-        unit=" rows",
+        desc=what,
+        unit="rows",
         mininterval=_SECONDS_BETWEEN_BARS if sys.stderr.isatty() else _SECONDS_BETWEEN_LINES,
         dynamic_ncols=True,
     )
