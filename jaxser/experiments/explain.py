@@ -66,9 +66,9 @@ _WORDS: dict[Method, str] = {
 }
 _SHORT = {"saliency": "saliency", "gradcam": "Grad-CAM++", "integrated": "integrated gradients"}
 _EXPLAINED = {
-    "prediction": "what each is taken for",
-    "clean": "what the clean one is taken for",
-    "truth": "the label",
+    "prediction": "for the class that each is taken for",
+    "clean": "for the class that the clean one is taken for",
+    "truth": "for the true class",
 }
 
 # Attributions that add up to the difference of logits within this share are told without advice.
@@ -301,7 +301,7 @@ def _maps_figure(
     looked = part.looked
     of_waveforms = config.domain == "waveform" and method != "gradcam"
     examples = examples_of(looked, rows, maps, pictures=not of_waveforms)
-    title = f"{part.title}: {_WORDS[method]}, of {_EXPLAINED[config.explained]}\n{part.attack}"
+    title = f"{part.title}: {_WORDS[method]}, {_EXPLAINED[config.explained]}\n{part.attack}"
     rate, signed = looked.speech.victim.sample_rate, method == "integrated"
     if of_waveforms:
         return waveform_maps_figure(title, examples, rate, signed)

@@ -107,7 +107,7 @@ class RunWriter:
     def compiling(self) -> None:
         """Say, in a file, that the first update is to come: it takes the longest of all."""
         if self._bar is not None and self._bar.disable:
-            self._say(f"training on {self._total - self._done:,} samples, compiling")
+            self._say(f"training: {self._total - self._done:,} samples to go, compiling")
 
     def advance(self, samples: int, figures: Callable[[], dict[str, float]]) -> None:
         """Count ``samples``; ``figures`` are read about once a second."""

@@ -105,7 +105,7 @@ def test_a_file_says_that_a_long_epoch_is_alive(
         for clock[0] in (150.0, 180.0, 200.0):
             writer.advance(1_000, dict)
     assert capsys.readouterr().out.splitlines() == [
-        "training on 4,000 samples, compiling",
+        "training: 4,000 samples to go, compiling",
         "2,000 of 4,000 samples, 25 samples/s, 80 s left",
     ]
 
