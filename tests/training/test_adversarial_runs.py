@@ -1,6 +1,7 @@
 """Runs that train against an attack: what they leave, how they go on, and what is refused."""
 
 import csv
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -61,9 +62,13 @@ def test_a_run_that_was_interrupted_ends_as_one_in_a_piece(
     more += ["--training.adversarial.random_start", "--training.adversarial.warmup_epochs", "2"]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert train.main(tiny(tiny_corpus, whole, *more)) == 0
-    assert "robust " in next(
-        line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch 4/4")
-    )
+    printed = capsys.readouterr().out
+    assert "robust " in next(line for line in printed.splitlines() if line.startswith("epoch 4/4"))
+    results = json.loads((whole / "results.json").read_text())
+    best = history(whole)[results["best_epoch"] - 1]
+    assert results["watched"] == {name: float(best[name]) for name in results["watched"]}
+    right, left = (float(best[f"val_{name}_accuracy"]) for name in ("watched", "robust"))
+    assert f"{right:.1%} of the validation rows right, {left:.1%} under PGD" in printed
 
     def kill(figures: Sequence[Mapping[str, float]]) -> None:
         if len(figures) == 3:
