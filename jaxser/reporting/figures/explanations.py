@@ -133,8 +133,8 @@ def waveform_maps_figure(
                 signed,
             )
         grid[2 * number, 0].set_ylabel(shortened(example.name), fontsize=8)
-        words = "for (red)\nagainst (blue)" if signed else "magnitude"
-        grid[2 * number + 1, 0].set_ylabel(words, fontsize=7)
+        words = "red: for\nblue: against" if signed else "magnitude"
+        grid[2 * number + 1, 0].set_ylabel(words, fontsize=6)
     for place in grid[-1]:
         place.set_xlabel("s")
     figure.suptitle(title)
@@ -152,7 +152,9 @@ def _draw_waveform(
     pieces = np.array_split(found, min(_PIECES, len(found)))
     ends = np.cumsum([0, *map(len, pieces)]) / sample_rate
     values = np.array([each.sum() if signed else each.max() for each in pieces])
-    below.stairs(np.maximum(values, 0), ends, fill=True, color="tab:red")
+    # Red speaks for the class; a magnitude does not say for what.
+    above_zero = "tab:red" if signed else "0.35"
+    below.stairs(np.maximum(values, 0), ends, fill=True, color=above_zero)
     below.stairs(np.minimum(values, 0), ends, fill=True, color="tab:blue")
     below.set_yticks([])
     if signed:
