@@ -241,7 +241,10 @@ def test_what_cannot_work_is_refused(more: list[str], sentence: str, tmp_path: P
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
-        (["mixup", "0.2"], "mixup mixes utterances that training.adversarial attacks one by one"),
+        (
+            ["mixup", "0.2"],
+            "attacks one by one; set it to 0, or leave training.adversarial.attack out",
+        ),
         (["image_augmentation"], "changes images, after the waveform that is attacked"),
         (["monitor", "robust", "adversarial.watch_rows", "0"], "robust needs rows to watch"),
         (["accumulate", "2", "adversarial.replays", "3"], "several updates of a batch"),
