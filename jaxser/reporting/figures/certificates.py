@@ -70,7 +70,7 @@ def certified_figure(
 
 
 def _round_numbers(low: float, high: float) -> list[float]:
-    """1, 2 and 5 times the powers of ten from ``low`` to ``high``; of a long way the powers alone."""
+    """1, 2 and 5 times the powers of ten between; of a long way the powers alone."""
     digits = (1, 2, 5) if high < 1e3 * low else (1,)
     powers = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1)
     numbers = [float(f"{digit}e{power}") for power in powers for digit in digits]
