@@ -1,7 +1,8 @@
-"""Show what victims make of speech: ``python -m jaxser.explain --victim RUN [--flag value ...]``.
+r"""Show what victims make of speech: ``python -m jaxser.explain --victim RUN [--flag value ...]``.
 
     python -m jaxser.explain --victim runs/alexnet_emodb --domain image --attack pgd --epsilon 0.03
-    python -m jaxser.explain --victim runs/alexnet runs/levit --show agreement --out compared
+    python -m jaxser.explain --victim runs/alexnet_emodb runs/levit_256_emodb \
+        --domain image --show agreement --out compared
 
 Clean and attacked side by side: what the last linear layer reads, placed in a plane by t-SNE; which
 parts of an utterance a logit depends on, by the gradient, Grad-CAM++ and integrated gradients;

@@ -43,7 +43,8 @@ def export(folder: Path | str, out: Path | str) -> None:
     network = getattr(module, "network", module)
     if is_image_network(network):
         if network is not module:
-            variables = {kind: tree["network"] for kind, tree in variables.items()}
+            # A network without statistics of its own has none beside those of the front end.
+            variables = {k: tree["network"] for k, tree in variables.items() if "network" in tree}
         write_image_checkpoint(network, variables, facts["labels"], out)
         return
     if not isinstance(module, SpeechTransformer):

@@ -31,7 +31,7 @@ ATTACK_FLAGS: FlagGroups = {
 
 @dataclasses.dataclass(frozen=True)
 class AttackedCorpusConfig:
-    """Where the attacked speech lies; whatever is not said is as in the victim's own run."""
+    """Where the speech lies; whatever is not said is as in the victim's own run."""
 
     name: Annotated[str | None, Field(description="another corpus than the victim's own")] = None
     root: Annotated[Path | None, Field(description="folder of the corpus")] = None

@@ -40,7 +40,12 @@ class CertifyConfig:
     ] = 0.01
     samples0: Annotated[int, _DRAWS, Field(description="draws that choose a class")] = 100
     samples: Annotated[
-        int, _DRAWS, Field(description="draws that the class is counted in: radii grow with them")
+        int,
+        _DRAWS,
+        Field(
+            description="draws that the class is counted in: radii grow with them; so many are "
+            "seconds an utterance on an accelerator and many minutes on a CPU, 1000 are seconds"
+        ),
     ] = 100_000
     alpha: Annotated[
         float, Field(gt=0, lt=1, description="how often the radius of an utterance may be wrong")

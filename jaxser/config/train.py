@@ -23,7 +23,12 @@ TRAIN_FLAGS: FlagGroups = {
     ),
     "training against an attack": (
         *("training.adversarial.attack", "training.adversarial.params"),
-        *("training.adversarial.epsilon", "training.adversarial.loss", "training.noise"),
+        *("training.adversarial.epsilon", "training.adversarial.domain"),
+        *("training.adversarial.share", "training.adversarial.warmup_epochs"),
+        *("training.adversarial.loss", "training.adversarial.beta", "training.adversarial.awp"),
+        *("training.adversarial.batch_norm", "training.adversarial.random_start"),
+        *("training.adversarial.replays", "training.adversarial.watch_rows"),
+        *("training.adversarial.on_overfitting", "training.noise"),
     ),
     "a generator instead of a victim": ("threat",),
 }

@@ -6,7 +6,7 @@ found.maps["saliency"]                      # [rows, *cells] float32, on the hos
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 import jax
@@ -79,6 +79,7 @@ def attributions(
     compat: GradCamCompat | None = None,
     batch_size: int | None = None,
     devices: Sequence[jax.Device] | None = None,
+    watch: Callable[[int], object] | None = None,
 ) -> Attributions:
     """What parts of inputs do for the logit of a class, by one or several methods.
 
@@ -94,6 +95,8 @@ def attributions(
       compat: of "gradcam", see :func:`jaxser.victims.attributions.grad_cam_plus_plus`.
       batch_size: rows of a batch over all devices, by the devices by default.
       devices: to run on; all local ones by default.
+      watch: is called with the number of rows that are done, after every batch; it begins again
+        where memory ended and batches become smaller.
 
     Raises:
       UsageError: an unknown method, one that the victim does not admit, or no baseline.
@@ -106,7 +109,9 @@ def attributions(
     size = choose_score_rows(len(x), mesh) if batch_size is None else round_up(batch_size, mesh)
     while True:
         try:
-            return _in_batches(victim, x, classes, methods, baseline, steps, compat, mesh, size)
+            return _in_batches(
+                victim, x, classes, methods, baseline, steps, compat, watch, mesh, size
+            )
         except Exception as raised:
             if not is_out_of_memory(raised):
                 raise
@@ -147,6 +152,7 @@ def _in_batches(
     baseline: Float[np.ndarray, "rows ..."] | None,
     steps: int,
     compat: GradCamCompat | None,
+    watch: Callable[[int], object] | None,
     mesh: Mesh,
     size: int,
 ) -> Attributions:
@@ -175,6 +181,8 @@ def _in_batches(
             sums.append(attribution.reshape(size, -1).sum(axis=1))
             ends.append(difference)
             maps["integrated"].append(np.asarray(cells(attribution, signed=True), np.float32))
+        if watch is not None:
+            watch(min(start + size, len(x)))
     count = len(x)
     whole = {method: np.concatenate(each)[:count] for method, each in maps.items()}
     if "integrated" not in methods:

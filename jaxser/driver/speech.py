@@ -9,6 +9,7 @@ import numpy as np
 from jaxser.corpora import Prepared, Utterance
 from jaxser.corpora.selection import spread_rows
 from jaxser.driver.work import CleanPass
+from jaxser.results.metrics import one_answer, told_apart
 from jaxser.victims.victim import Victim
 
 __all__ = ["Speech"]
@@ -48,6 +49,13 @@ class Speech:
     def notes(self) -> list[str]:
         """Remarks on the victim and the corpus that results must carry."""
         return list(dict.fromkeys([*self.victim.notes, *self.prepared.corpus.notes]))
+
+    def oddities(self) -> list[str]:
+        """What the clean predictions say of all figures of these utterances."""
+        answer = one_answer(self.labels.tolist(), self.clean.prediction.tolist())
+        if answer is None or answer < 0:
+            return []
+        return [told_apart(self.victim.name, self.victim.labels[answer], len(self.labels))]
 
     def spread(self, limit: int | None) -> "Speech":
         """At most so many of the utterances, spread over all."""

@@ -98,7 +98,7 @@ class Agreement:
 
 def agreement_cells(agreements: Sequence[Agreement]) -> Cells:
     """A line for each victim, kind of explanation and group."""
-    cells = [["victim", "explanation", "rows", "number", *MEASURES.values(), "undefined"]]
+    cells = [["victim", "explanation", "compared", "rows", *MEASURES.values(), "undefined"]]
     for each in agreements:
         for group in GROUPS:
             found = [each.figures[group][name] for name in MEASURES]
@@ -115,7 +115,7 @@ def agreement_cells(agreements: Sequence[Agreement]) -> Cells:
 def agreement_csv(agreements: Sequence[Agreement]) -> Cells:
     """The same for spreadsheets, with the ends of the intervals in columns of their own."""
     ends = [f"{name}{end}" for name in MEASURES for end in ("", "_low", "_high")]
-    cells = [["victim", "explanation", "rows", "number", "undefined", *ends]]
+    cells = [["victim", "explanation", "compared", "rows", "undefined", *ends]]
     for each in agreements:
         for group in GROUPS:
             found = [each.figures[group][name] for name in MEASURES]

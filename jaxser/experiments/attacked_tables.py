@@ -27,6 +27,7 @@ from jaxser.reporting.paper_tables.defence import defence_sections
 from jaxser.reporting.paper_tables.defence_matrix import matrix_sections
 from jaxser.reporting.paper_tables.paper import Paper
 from jaxser.reporting.section import Section
+from jaxser.reporting.warnings import one_answers
 from jaxser.results.cells import aligned, csv_text, markdown_table
 from jaxser.results.intervals import policy
 from jaxser.runtime.errors import UsageError
@@ -79,7 +80,7 @@ def make_attacked_table(path: Path, config: EvaluateConfig, say: Callable[[str],
     sections = list(defence_sections(rows, paper, table))
     if config.defended == "all":
         sections += matrix_sections(rows, paper, table, attacks_of(table, config, titles))
-    text = [f"note: {note}" for note in rows.notes]
+    text = [f"note: {note}" for note in [*rows.notes, *one_answers(rows.settings)]]
     text.append(policy(config.interval_over))
     if config.out is not None:
         _write(config.out, path.stem, table, sections, text)

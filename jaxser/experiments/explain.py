@@ -36,6 +36,7 @@ from jaxser.experiments.explanations import (
     examples_of,
     explained_classes,
     likeliest_others,
+    progress_bar,
     spectrogram_of,
 )
 from jaxser.experiments.last_layer import check_perplexity, embeddings, points_table, tsne
@@ -65,9 +66,9 @@ _WORDS: dict[Method, str] = {
 }
 _SHORT = {"saliency": "saliency", "gradcam": "Grad-CAM++", "integrated": "integrated gradients"}
 _EXPLAINED = {
-    "prediction": "what each is taken for",
-    "clean": "what the clean one is taken for",
-    "truth": "the label",
+    "prediction": "for the class that each is taken for",
+    "clean": "for the class that the clean one is taken for",
+    "truth": "for the true class",
 }
 
 # Attributions that add up to the difference of logits within this share are told without advice.
@@ -189,7 +190,7 @@ def _summary(part: _Part) -> list[str]:
     return [
         f"{part.title}: {len(labels)} inputs, accuracy {percent(right)}, after {part.attack} "
         f"{percent(after)}",
-        *(f"note: {note}" for note in looked.speech.notes),
+        *(f"note: {note}" for note in [*looked.speech.notes, *looked.speech.oddities()]),
     ]
 
 
@@ -222,7 +223,9 @@ def _attribute(
     of_all = _both(config, looked, everything, measured)
     # Before the others are drawn, as the programs for batches of this size are still at hand.
     rivals = likeliest_others(looked, explained_classes(looked, config.explained)[0])
-    of_next = _attributed(config, looked, looked.x, everything, rivals, measured)
+    of_next = _attributed(
+        config, looked, looked.x, everything, rivals, measured, "clean, another class"
+    )
     of_some = _both(config, looked, rows, [method for method in drawn if method not in measured])
     told = []
     for method in drawn:
@@ -256,8 +259,9 @@ def _both(
 ) -> tuple[Attributions, Attributions]:
     """Attributions of some of the inputs, clean and attacked."""
     clean, attacked = explained_classes(looked, config.explained)
-    before = _attributed(config, looked, looked.x, rows, clean, methods)
-    return before, _attributed(config, looked, looked.x_adv, rows, attacked, methods)
+    before = _attributed(config, looked, looked.x, rows, clean, methods, "clean")
+    after = _attributed(config, looked, looked.x_adv, rows, attacked, methods, "attacked")
+    return before, after
 
 
 def _attributed(
@@ -267,21 +271,24 @@ def _attributed(
     rows: np.ndarray,
     classes: np.ndarray,
     methods: Sequence[Method],
+    what: str,
 ) -> Attributions:
     if not methods:
         return Attributions({})
-    return attributions(
-        looked.speech.victim,
-        x[rows],
-        classes[rows],
-        methods,
-        baseline=baselines(looked, config.baseline, rows, config.seed)
-        if "integrated" in methods
-        else None,
-        steps=config.steps,
-        compat=config.compat,
-        batch_size=config.batch_size,
-    )
+    with progress_bar(f"{', '.join(methods)}, {what}", len(rows)) as bar:
+        return attributions(
+            looked.speech.victim,
+            x[rows],
+            classes[rows],
+            methods,
+            baseline=baselines(looked, config.baseline, rows, config.seed)
+            if "integrated" in methods
+            else None,
+            steps=config.steps,
+            compat=config.compat,
+            batch_size=config.batch_size,
+            watch=lambda done: bar.update(done - bar.n),
+        )
 
 
 def _maps_figure(
@@ -294,7 +301,7 @@ def _maps_figure(
     looked = part.looked
     of_waveforms = config.domain == "waveform" and method != "gradcam"
     examples = examples_of(looked, rows, maps, pictures=not of_waveforms)
-    title = f"{part.title}: {_WORDS[method]}, of {_EXPLAINED[config.explained]}\n{part.attack}"
+    title = f"{part.title}: {_WORDS[method]}, {_EXPLAINED[config.explained]}\n{part.attack}"
     rate, signed = looked.speech.victim.sample_rate, method == "integrated"
     if of_waveforms:
         return waveform_maps_figure(title, examples, rate, signed)

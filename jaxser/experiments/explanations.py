@@ -6,10 +6,13 @@ attributions(looked.speech.victim, looked.x, before, ("saliency",))
 """
 
 import dataclasses
+import sys
+from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import Float, Int
+from tqdm import tqdm
 
 from jaxser.config.explain import Baseline, Explained
 from jaxser.config.ranges import Domain
@@ -31,11 +34,16 @@ __all__ = [
     "examples_of",
     "explained_classes",
     "likeliest_others",
+    "progress_bar",
     "spectrogram_of",
 ]
 
 # Classes of which an utterance is drawn.
 _MOST_EXAMPLES = 8
+
+# A terminal sees that the run is alive; a file gets a line now and then.
+_SECONDS_BETWEEN_BARS = 1.0
+_SECONDS_BETWEEN_LINES = 30.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -111,6 +119,17 @@ def likeliest_others(looked: Looked, classes: Int[np.ndarray, " rows"]) -> Int[n
     logits = looked.speech.clean.logits.copy()
     logits[np.arange(len(logits)), classes] = -np.inf
     return logits.argmax(axis=1)
+
+
+def progress_bar(what: str, rows: int) -> "tqdm[Any]":
+    """Of attributions, each of which is a minute or many on a CPU."""
+    return tqdm(
+        total=rows,
+        desc=what,
+        unit="rows",
+        mininterval=_SECONDS_BETWEEN_BARS if sys.stderr.isatty() else _SECONDS_BETWEEN_LINES,
+        dynamic_ncols=True,
+    )
 
 
 def baselines(

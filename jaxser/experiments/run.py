@@ -121,7 +121,7 @@ class Run:
 
     def _oddities(self) -> list[str]:
         """What the clean pass found that makes attacks mean something else."""
-        notes = []
+        notes = self.speech.oddities()
         flags = self.speech.clean.flags
         if (flags & RANDOMISED).any():
             notes.append(

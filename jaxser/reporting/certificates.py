@@ -28,6 +28,7 @@ from jaxser.results.certificates import (
     read_certificates,
 )
 from jaxser.results.intervals import policy
+from jaxser.results.metrics import one_answer, told_apart
 from jaxser.results.reading import has_rows
 from jaxser.results.smoothing_bounds import largest_radius
 from jaxser.results.units import Over
@@ -64,6 +65,7 @@ def certified_sets(table: pa.Table) -> list[pa.Table]:
 def certificate_text(table: pa.Table, over: Over = "utterance") -> str:
     """What one set says, and what it does not, for a terminal."""
     notes = dict.fromkeys(note for each in table["notes"].to_pylist() for note in each)
+    notes |= dict.fromkeys(_oddities(table))
     return "\n".join(
         [
             _title(table),
@@ -116,7 +118,9 @@ def certificate_sections(folders: Sequence[Path], over: Over = "utterance") -> I
         return
     sets = certified_sets(pa.concat_tables(found))
     group = "Certified accuracy"
-    said = dict.fromkeys(sentence for table in sets for sentence in _meaning(table))
+    said = dict.fromkeys(
+        sentence for table in sets for sentence in [*_oddities(table), *_meaning(table)]
+    )
     yield Section(
         "Certified accuracy, by L2 radius in multiples of σ",
         "certified",
@@ -211,6 +215,16 @@ def _snr(table: pa.Table, radius: float) -> str:
         return "–"
     each = power_snr(np.full(len(table), radius), table["input_norm"].to_numpy())
     return number(float(np.nanmedian(each)) if np.isfinite(each).any() else math.nan, ".1f")
+
+
+def _oddities(table: pa.Table) -> list[str]:
+    """A vote that is the same for all has the largest radii, and they are worth nothing."""
+    labels, answers = (table[name].to_pylist() for name in ("label", "prediction"))
+    given = [each for each in answers if each is not None]
+    answer = one_answer(labels, given)
+    if answer is None:
+        return []
+    return [told_apart(f"smoothed, {table['victim'][0].as_py()}", answer, len(given))]
 
 
 def _largest(table: pa.Table) -> float:

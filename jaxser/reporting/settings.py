@@ -39,13 +39,13 @@ __all__ = [
 # What a goal begins with that is a label to reach.
 TARGET = "→"
 
-# What a line of a table or a curve is of, beside the attack.
 # Columns whose means a setting has, over the rows that changed to what the attack wanted.
 MEANS = (
     *("snr_peak", "snr_power", "sparsity", "stoi"),
     *("colour_distance", "decibel_change", "dead_gradients"),
 )
 
+# What a line of a table or a curve is of, beside the attack.
 LINE = ("victim", "corpus", "split", "domain")
 
 # What makes rows comparable: one setting each.

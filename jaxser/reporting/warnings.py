@@ -12,9 +12,10 @@ import numpy as np
 from jaxser.reporting.rows import Rows
 from jaxser.reporting.settings import Setting, by, epsilon_text, speech
 from jaxser.results.cells import percent
+from jaxser.results.metrics import one_answer, told_apart
 from jaxser.results.outcomes import read_outcomes
 
-__all__ = ["failures", "warnings_of"]
+__all__ = ["failures", "one_answers", "warnings_of"]
 
 # Euclidean, of colours in [0, 1]: ten times what rounding to 256 colours moves one.
 _OFF_COLOUR = 0.02
@@ -30,6 +31,7 @@ def warnings_of(rows: Rows) -> list[str]:
     """Sentences about the speech, the victims and the attacks, the gravest first."""
     found = ["The speech is synthetic: these figures say nothing about people."] * rows.synthetic
     found += rows.notes
+    found += one_answers(rows.settings)
     found += _no_speech(rows.settings)
     found += _masked_gradients([setting for setting in rows.settings if not setting.transferred])
     for name, count in sorted(rows.flags.items()):
@@ -47,6 +49,17 @@ def failures(runs: Sequence[Path]) -> list[str]:
     """
     outcomes = [outcome for run in runs for outcome in read_outcomes(run)]
     return [f"Failed: {each.cell}: {each.reason}" for each in outcomes if each.reason]
+
+
+def one_answers(settings: Sequence[Setting]) -> Iterator[str]:
+    """Victims that say the same of all clean speech, so that attacks cannot take much away."""
+    for group in by(settings, "victim", "corpus", "split", "domain").values():
+        first = group[0]
+        labels, answers = (np.flatnonzero(first.before.sum(axis)).tolist() for axis in (1, 0))
+        answer = one_answer(labels, answers)
+        if answer is not None:
+            rows = int(first.before.sum())
+            yield f"{told_apart(_subject(first), first.classes[answer], rows)}."
 
 
 def _no_speech(settings: Sequence[Setting]) -> Iterator[str]:

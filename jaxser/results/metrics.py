@@ -8,7 +8,8 @@ that they lower no mean over classes by being one. Everything is host-side NumPy
 leading axes, so that the draws of a bootstrap (:mod:`jaxser.results.intervals`) are one call.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
@@ -22,8 +23,10 @@ __all__ = [
     "macro_f1",
     "mean_of_defined",
     "median_of_defined",
+    "one_answer",
     "ratio",
     "recalls",
+    "told_apart",
     "uar",
 ]
 
@@ -61,6 +64,9 @@ def macro_f1(matrix: Matrix) -> Float[np.ndarray, "..."]:
     return _mean_over(ratio(2 * _diagonal(matrix), support), support > 0)
 
 
+# Classes of rows that all have the same answer.
+_TOO_MANY_FOR_CHANCE = 3
+
 # By the names that tables and reports give them.
 METRICS: Mapping[str, Metric] = {"accuracy": accuracy, "UAR": uar, "macro F1": macro_f1}
 
@@ -75,6 +81,23 @@ def median_of_defined(values: np.ndarray) -> float:
     """Median of the defined values; NaN where there is none."""
     defined = values[~np.isnan(values)]
     return float(np.median(defined)) if len(defined) else float("nan")
+
+
+def one_answer(labels: Sequence[Any], answers: Sequence[Any]) -> Any | None:
+    """The one answer to all rows, though these are of three classes or more; None if there is none.
+
+    Of two classes and few rows, one answer to all can be chance.
+    """
+    given = set(answers)
+    return given.pop() if len(given) == 1 and len(set(labels)) >= _TOO_MANY_FOR_CHANCE else None
+
+
+def told_apart(victim: str, answer: str, rows: int) -> str:
+    """What to say of a victim with :func:`one_answer`."""
+    return (
+        f"{victim} answers {answer} to all {rows:,} clean inputs: it does not tell them apart, so "
+        "that its answers stay is no robustness"
+    )
 
 
 def _diagonal(matrix: Matrix) -> Shaped[np.ndarray, "... classes"]:

@@ -170,8 +170,8 @@ def _check_run(config: TrainConfig, domain: Domain) -> None:
     training, adversarial = config.training, config.training.adversarial
     if training.mixup > 0:
         raise UsageError(
-            f"training.mixup mixes utterances that {_WHERE} attacks one by one; set one of the two "
-            "to nothing."
+            f"training.mixup mixes utterances that {_WHERE} attacks one by one; set it to 0, or "
+            f"leave {_WHERE}.attack out."
         )
     if training.image_augmentation and domain != "image":
         raise UsageError(

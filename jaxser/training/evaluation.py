@@ -33,6 +33,12 @@ __all__ = ["Evaluation", "final_results", "metrics_with_intervals", "units_of_ea
 
 _METRICS = {"accuracy": accuracy, "uar": uar, "macro_f1": macro_f1}
 
+# Of the best epoch of a run that was trained against an attack.
+_WATCHED = (
+    *("watched_accuracy", "robust_accuracy"),
+    *("val_watched_accuracy", "val_robust_accuracy", "val_robust_uar"),
+)
+
 # Rows of an evaluation batch: enough to keep two cores busy, little memory.
 _EVALUATION_ROWS = 32
 
@@ -89,6 +95,10 @@ def final_results(
         "best_epoch": record["best_epoch"],
         "epochs": len(record["history"]),
     }
+    best = record["history"][record["best_epoch"] - 1]
+    watched = {name: best[name] for name in _WATCHED if name in best}
+    if watched:
+        results["watched"] = watched
     step = record["history"][-1]["step"]
     for part, source in parts.items():
         if len(source) == 0:

@@ -189,6 +189,8 @@ def run_loop(
     record = _checked(step, record, checkpoints, settings) if step else _new_record()
     saved_at = time.monotonic()
     writer.start(settings.total_steps * settings.batch_size, step * settings.batch_size, step)
+    if not record["finished"]:
+        writer.compiling()
     while not record["finished"]:
         state = update(state, next(batches))
         step += 1

@@ -1,6 +1,7 @@
 """The table that ends a training run: figures of each part with their 95% intervals."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from jaxser.config import TrainConfig
@@ -19,6 +20,7 @@ def format_outcome(outcome: TrainingOutcome, config: TrainConfig) -> str:
         f"{config.model.name} on {outcome.title}, split {config.corpus.split}, "
         f"epoch {outcome.results['best_epoch']} of {outcome.results['epochs']}"
     ]
+    lines += _defended(outcome, config)
     lines += [f"note: {note}" for note in outcome.notes]
     lines.append(
         f"{'part':6} {'utterances':>10} {'speakers':>8}  {'UAR':22} {'accuracy':22} macro F1"
@@ -75,6 +77,24 @@ def format_generator(outcome: TrainingOutcome, config: TrainConfig) -> str:
         f"those that are fooled; everything is in {config.out}"
     )
     return "\n".join(lines)
+
+
+def _defended(outcome: TrainingOutcome, config: TrainConfig) -> Iterator[str]:
+    """What a victim was trained against, and what was left of the rows that were watched."""
+    defence, watched = config.training.adversarial, outcome.results.get("watched", {})
+    if defence.attack is None:
+        return
+    budget = " to ".join(f"{epsilon:g}" for epsilon in defence.epsilon)
+    left = [
+        f"{watched[f'{prefix}watched_accuracy']:.1%} of the {part} rows right, "
+        f"{watched[f'{prefix}robust_accuracy']:.1%} under PGD"
+        for prefix, part in (("", "training"), ("val_", "validation"))
+        if f"{prefix}robust_accuracy" in watched
+    ]
+    yield (
+        f"trained against {Path(defence.attack).stem}, ε {budget}"
+        + (f"; watched in that epoch: {'; '.join(left)}" if left else "")
+    )
 
 
 def _cells(figures: Mapping[str, Any], over: Over) -> str:

@@ -5,9 +5,9 @@
         writer.epoch(figures, history, of=20)
         writer.scalars("test", {"uar": 0.7}, step=500)
 
-On a terminal there is one bar over the whole run; otherwise one line an epoch. Only process 0
-writes. What TensorBoard shows is of use, but no result: where its file cannot be written, a warning
-says so and the run goes on.
+On a terminal there is one bar over the whole run; otherwise a line when it begins, one an epoch,
+and one a minute in long epochs. Only process 0 writes. What TensorBoard shows is of use, but no
+result: where its file cannot be written, a warning says so and the run goes on.
 """
 
 import csv
@@ -33,6 +33,9 @@ _LOG = logging.getLogger(__name__)
 
 # Reading figures off the device makes the host wait for it, so not at every step.
 _SECONDS_BETWEEN_READINGS = 1.0
+
+# Of an epoch in a file, so that whoever looks there sees that the run is alive.
+_SECONDS_BETWEEN_LINES = 60.0
 
 # Shares on the bar and in the line of an epoch, by their names among the figures.
 _SHOWN = {
@@ -68,7 +71,7 @@ class RunWriter:
         self._bar: tqdm | None = None
         self._events: SummaryWriter | None = None
         self._event_file = _EventFile()
-        self._read_at = 0.0
+        self._read_at, self._said_at = 0.0, 0.0
         self._validation = ""
         self._started, self._done_before, self._done, self._total = 0.0, 0, 0, 0
 
@@ -101,6 +104,11 @@ class RunWriter:
         )
         self._bar.set_postfix_str("compiling")
 
+    def compiling(self) -> None:
+        """Say, in a file, that the first update is to come: it takes the longest of all."""
+        if self._bar is not None and self._bar.disable:
+            self._say(f"training: {self._total - self._done:,} samples to go, compiling")
+
     def advance(self, samples: int, figures: Callable[[], dict[str, float]]) -> None:
         """Count ``samples``; ``figures`` are read about once a second."""
         if self._bar is None:
@@ -111,6 +119,8 @@ class RunWriter:
             self._read_at = now
             read = figures()
             self._bar.set_postfix_str(f"{_shown(read)}{self._validation}", refresh=False)
+        if self._bar.disable and now - self._said_at > _SECONDS_BETWEEN_LINES:
+            self._say(f"{self._done:,} of {self._total:,} samples, {self._pace()}")
         self._bar.update(samples)
 
     def epoch(self, figures: dict[str, float], history: list[dict[str, float]], of: int) -> None:
@@ -186,15 +196,19 @@ class RunWriter:
             self._bar.close()
 
     def _print_epoch(self, figures: dict[str, float], of: int) -> None:
-        elapsed = time.monotonic() - self._started
-        rate = (self._done - self._done_before) / elapsed
-        left = (self._total - self._done) / rate
-        print(
+        self._say(
             f"epoch {int(figures['epoch'])}/{of}: {_shown(figures)}{self._validation}, "
-            f"{rate:.3g} samples/s, "
-            f"{left:.0f} s left",
-            flush=True,
+            f"{self._pace()}"
         )
+
+    def _pace(self) -> str:
+        """Since the start, compilation and evaluation included."""
+        rate = (self._done - self._done_before) / (time.monotonic() - self._started)
+        return f"{rate:.3g} samples/s, {(self._total - self._done) / rate:.0f} s left"
+
+    def _say(self, line: str) -> None:
+        print(line, flush=True)
+        self._said_at = time.monotonic()
 
     def _tensorboard(self) -> "SummaryWriter":
         if self._events is None:

@@ -62,8 +62,11 @@ def test_rows_are_alike_in_every_batch_and_a_smaller_one_is_taken_where_memory_e
         return in_batches(*arguments)
 
     monkeypatch.setattr(driver, "_in_batches", without_memory)
-    few = attributions(victim, x, CLASSES, ("saliency",), batch_size=8).maps["saliency"]
+    done: list[int] = []
+    found = attributions(victim, x, CLASSES, ("saliency",), batch_size=8, watch=done.append)
+    few = found.maps["saliency"]
     assert sizes == [8, 4, 2]
+    assert done == [2, 4, 5]
     np.testing.assert_allclose(few, whole, rtol=1e-5, atol=1e-6)
 
 

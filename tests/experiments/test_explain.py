@@ -108,12 +108,14 @@ def test_agreement_is_that_of_gradients_before_and_after(compared, looked):
     ):
         held = [scipy.stats.spearmanr(a, b).statistic for a, b in zip(maps[0], theirs, strict=True)]
         np.testing.assert_allclose([float(row[column]) for row in rows], held, atol=2e-3)
-    table = {(r["victim"].split("/")[-2], r["rows"]): r for r in lines_of(out / "agreement.csv")}
+    table = {
+        (r["victim"].split("/")[-2], r["compared"]): r for r in lines_of(out / "agreement.csv")
+    }
     assert len(table) == 2 * 5
     for group, chosen in (("all", changed | True), ("prediction changed", changed)):
         mean = np.mean(np.array(found)[chosen])
         assert float(table["a", group]["rank"]) == pytest.approx(mean, abs=2e-3)
-        assert int(table["a", group]["number"]) == chosen.sum()
+        assert int(table["a", group]["rows"]) == chosen.sum()
         assert table["a", group]["rank"] == table["b", group]["rank"]
 
 

@@ -214,7 +214,8 @@ def test_a_table_trains_what_is_missing_and_shows_the_papers_figures(tables, spe
     printed = capsys.readouterr().out
     assert "Shallow (read otherwise)" in printed
     assert "A misprint." in printed
-    (line,) = (line for line in printed.splitlines() if line.strip().startswith("speech"))
+    clean, line = (line for line in printed.splitlines() if line.strip().startswith("speech"))
+    assert clean.split()[1:3] == ["shallow", "none"]
     assert line.split()[1:3] == ["shallow", "FGSM"]
     assert line.split()[-1] == "–"
     with pytest.raises(UsageError, match="in the units of the waveform"):
@@ -223,7 +224,8 @@ def test_a_table_trains_what_is_missing_and_shows_the_papers_figures(tables, spe
     # The defended half: one more victim, trained against the attack of the line.
     assert evaluate.main([*argv, "--out", str(tables / "own")]) == 0
     printed = capsys.readouterr().out
-    (line,) = (line for line in printed.splitlines() if line.strip().startswith("speech"))
+    clean, line = (line for line in printed.splitlines() if line.strip().startswith("speech"))
+    assert clean.split()[1:3] == ["shallow", "none"]
     assert line.split()[-1] != "–"
     hardened = runs / "victim_csv_linear_against_fgsm_0.1255"
     section = yaml.safe_load((hardened / "config.yaml").read_text())["training"]["adversarial"]

@@ -29,7 +29,7 @@ def test_pictures_and_maps_stand_clean_beside_attacked(tmp_path: Path) -> None:
     places = [place for place in figure.axes if place.images]
     assert len(places) == 8
     said = [place.get_title() for place in places[:4]]
-    assert said[0::2] == ["clean: anger", "attacked: joy"]
+    assert said[0::2] == ["clean, taken for anger", "attacked, taken for joy"]
     assert said[1] == said[3] == "red for it, blue against it"
     assert "anger\nu0" in places[0].get_ylabel()
     for place, drawn in zip(
@@ -63,7 +63,10 @@ def test_under_a_waveform_is_the_sum_of_each_piece_of_its_map(tmp_path: Path) ->
         figure = figures.waveform_maps_figure("u", [each], 300, signed)
         figures.save_figure(figure, tmp_path / "maps.png")
         above, other, below, against = figure.axes
-        assert [above.get_title(), other.get_title()] == ["clean: anger", "attacked: joy"]
+        assert [above.get_title(), other.get_title()] == [
+            "clean, taken for anger",
+            "attacked, taken for joy",
+        ]
         np.testing.assert_array_equal(above.lines[0].get_ydata(), each.inputs[0])
         assert above.lines[0].get_xdata()[-1] == pytest.approx(599 / 300)
         values, edges, _ = below.patches[0].get_data()
@@ -82,8 +85,8 @@ def test_bars_of_agreement_have_their_intervals_and_gaps_where_nothing_was_measu
         "after pgd",
         {"rank": "rank correlation", "top": "overlap"},
         {
-            "saliency": {"levit runs/a": found, "emo18 runs/b": found},
-            "Grad-CAM++": {"levit runs/a": found},
+            "saliency": {"levit /data/some_runs/levit_256": found, "emo18 runs/b": found},
+            "Grad-CAM++": {"levit /data/some_runs/levit_256": found},
         },
         ["changed", "kept"],
     )
@@ -100,7 +103,7 @@ def test_bars_of_agreement_have_their_intervals_and_gaps_where_nothing_was_measu
     segments = first.collections[0].get_segments()
     assert sorted(end for _, end in segments[0]) == pytest.approx([0.4, 0.7])
     assert [text.get_text() for text in third.get_xticklabels()] == [
-        "levit\nruns/a",
+        "levit\n/data/some_runs/\nlevit_256",  # where a folder ends
         "emo18\nruns/b",
     ]
 

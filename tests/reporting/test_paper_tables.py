@@ -171,7 +171,10 @@ def defended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_undefended_beside_defended(defended: Path) -> None:
     more = ["--line", "FGSM=runs/hard"]
     folder = write_report(defended, TABLES / "benchmark_table2a.yaml", *more)
-    (line,) = lines_of(folder / "benchmark_table2a.csv")
+    clean, line = lines_of(folder / "benchmark_table2a.csv")
+    assert (clean["model"], clean["attack"]) == ("cnn", "none")
+    assert clean["accuracy"] == clean["average accuracy"] == f"{4 / 7:.1%}"
+    assert clean["accuracy taken"] == clean["defended: accuracy"] == "–"
     assert (line["model"], line["attack"]) == ("cnn", "FGSM")
     # 4 of 7 right before and 2 after, in both parts alike.
     assert line["accuracy"] == line["average accuracy"] == f"{2 / 7:.1%}"

@@ -253,6 +253,16 @@ def test_a_row_that_is_there_twice_counts_once(tmp_path: Path) -> None:
     assert "7 rows were there more than once, and are counted once." in warnings_of(rows)
 
 
+def test_a_victim_that_says_the_same_of_all_speech_is_named_once(tmp_path: Path) -> None:
+    rows = [(label, "fear", "fear", *row[3:]) for label, row in zip("abcd", BY_HAND, strict=False)]
+    with RowWriter(tmp_path) as writer:
+        for epsilon in (0.1, 0.01):
+            writer.add(columns(rows, epsilon=epsilon))
+        writer.add(columns(victim="other"))
+    (found,) = (text for text in warnings_of(load([tmp_path])) if "does not tell" in text)
+    assert "answers fear to all 4 clean inputs" in found
+
+
 def test_signs_of_gradient_masking(tmp_path: Path) -> None:
     """Noise fools all and PGD none; PGD does better with less."""
     nothing, everything = (

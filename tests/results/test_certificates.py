@@ -136,6 +136,16 @@ def test_text_and_curve() -> None:
     assert values == sorted(values, reverse=True)
 
 
+def test_a_vote_that_is_the_same_for_all_is_no_robustness() -> None:
+    assert "does not tell" not in certificate_text(table())
+    made = table().to_pylist()
+    for row, label in zip(made, [*NAMES, *NAMES], strict=True):
+        row |= {"label": label, "prediction": "joy"}
+    made[1]["prediction"] = None  # it abstains
+    text = certificate_text(pa.Table.from_pylist(made, CERTIFICATES))
+    assert "note: smoothed, emo18 runs/x answers joy to all 5 clean inputs" in text
+
+
 def test_sets_are_of_one_victim_and_noise_and_have_each_utterance_once() -> None:
     both = pa.concat_tables([table(), table(sigma=0.1), table()])
     sets = certified_sets(both)

@@ -5,7 +5,14 @@ import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 from sklearn.metrics import confusion_matrix as sklearn_confusion
 
-from jaxser.results.metrics import accuracy, confusion_matrix, macro_f1, recalls, uar
+from jaxser.results.metrics import (
+    accuracy,
+    confusion_matrix,
+    macro_f1,
+    one_answer,
+    recalls,
+    uar,
+)
 
 
 @pytest.fixture
@@ -34,3 +41,11 @@ def test_absent_classes_do_not_count_as_zero() -> None:
 def test_no_rows_is_undefined_not_zero() -> None:
     empty = np.zeros((3, 3), int)
     assert np.isnan([accuracy(empty), uar(empty), macro_f1(empty)]).all()
+
+
+def test_one_answer_to_three_classes_is_named_and_that_to_two_may_be_chance() -> None:
+    assert one_answer(["anger", "fear", "joy"], ["fear"] * 3) == "fear"
+    assert one_answer([0, 1, 2, 0], [0, 0, 0, 0]) == 0  # a class like any other
+    assert one_answer(["anger", "fear", "joy"], ["fear", "fear", "joy"]) is None
+    assert one_answer(["anger", "fear", "fear"], ["fear"] * 3) is None
+    assert one_answer([], []) is None

@@ -1,6 +1,7 @@
 """Runs that train against an attack: what they leave, how they go on, and what is refused."""
 
 import csv
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -62,9 +63,13 @@ def test_a_run_that_was_interrupted_ends_as_one_in_a_piece(
     more += ["--training.adversarial.random_start", "--training.adversarial.warmup_epochs", "2"]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert train.main(tiny(tiny_corpus, whole, *more)) == 0
-    assert "robust " in next(
-        line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch 4/4")
-    )
+    printed = capsys.readouterr().out
+    assert "robust " in next(line for line in printed.splitlines() if line.startswith("epoch 4/4"))
+    results = json.loads((whole / "results.json").read_text())
+    best = history(whole)[results["best_epoch"] - 1]
+    assert results["watched"] == {name: float(best[name]) for name in results["watched"]}
+    right, left = (float(best[f"val_{name}_accuracy"]) for name in ("watched", "robust"))
+    assert f"{right:.1%} of the validation rows right, {left:.1%} under PGD" in printed
 
     def kill(figures: Sequence[Mapping[str, float]]) -> None:
         if len(figures) == 3:
@@ -251,7 +256,10 @@ def test_what_cannot_work_is_refused(more: list[str], sentence: str, tmp_path: P
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
-        (["mixup", "0.2"], "mixup mixes utterances that training.adversarial attacks one by one"),
+        (
+            ["mixup", "0.2"],
+            "attacks one by one; set it to 0, or leave training.adversarial.attack out",
+        ),
         (["image_augmentation"], "changes images, after the waveform that is attacked"),
         (["monitor", "robust", "adversarial.watch_rows", "0"], "robust needs rows to watch"),
         (["accumulate", "2", "adversarial.replays", "3"], "several updates of a batch"),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import rows_by_hand as hand
 
-from jaxser.config import TrainConfig
+from jaxser.config import TrainConfig, from_mapping
 from jaxser.corpora import Utterance
 from jaxser.results.intervals import policy
 from jaxser.results.units import Over
@@ -75,6 +75,20 @@ def test_a_victims_table(over: Over) -> None:
             assert cells[1][1:] == pytest.approx(hand.wilson(right, len(its)), abs=6e-4)
     assert policy(over) in text
     assert "epoch 3 of 5" in text
+
+
+def test_a_defended_victim_says_against_what() -> None:
+    watched = {"watched_accuracy": 0.5, "robust_accuracy": 0.25}
+    flags = {"attack": "configs/attacks/benchmark_pgd.yaml", "epsilon": [0.001, 0.002]}
+    config = from_mapping(TrainConfig, {"training": {"adversarial": flags}}, "flags")
+    text = format_outcome(outcome({"watched": watched}), config)
+    assert (
+        "\ntrained against benchmark_pgd, ε 0.001 to 0.002; watched in that epoch: 50.0% of the "
+        "training rows right, 25.0% under PGD\n"
+    ) in text
+    # Without rows to watch nothing is known of them.
+    assert "ε 0.001 to 0.002\n" in format_outcome(outcome({}), config)
+    assert "trained against" not in format_outcome(outcome({}), TrainConfig())
 
 
 @pytest.mark.parametrize("over", ["utterance", "speaker"])

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
 from jaxser.config import TrainingConfig
+from jaxser.training import writer as writer_module
 from jaxser.training.optimizer import learning_rate_at
 from jaxser.training.writer import RunWriter
 
@@ -93,9 +94,26 @@ def test_runs_can_be_compared_by_their_hyperparameters(tmp_path: Path) -> None:
     assert metrics == ["test/macro_f1"]
 
 
+def test_a_file_says_that_a_long_epoch_is_alive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(writer_module.time, "monotonic", lambda: clock[0])
+    with RunWriter(tmp_path) as writer:
+        writer.start(total=4_000, done=0, step=0)
+        writer.compiling()
+        for clock[0] in (150.0, 180.0, 200.0):
+            writer.advance(1_000, dict)
+    assert capsys.readouterr().out.splitlines() == [
+        "training: 4,000 samples to go, compiling",
+        "2,000 of 4,000 samples, 25 samples/s, 80 s left",
+    ]
+
+
 def test_other_processes_write_nothing(tmp_path: Path) -> None:
     with RunWriter(tmp_path, enabled=False) as writer:
         writer.start(10, 0, 0)
+        writer.compiling()
         writer.epoch(figures(1), [figures(1)], of=1)
         writer.scalars("test", {"uar": 1.0}, 1)
         writer.hyperparameters({}, [])

@@ -375,10 +375,13 @@ class Behind(nn.Module):
     network: nn.Module
 
 
-def test_export_writes_the_network_behind_a_front_end(tmp_path, monkeypatch):
-    module = small("cvt")
+@pytest.mark.parametrize("name", ["cvt", "vgg16"])
+def test_export_writes_the_network_behind_a_front_end(name, tmp_path, monkeypatch):
+    module = small(name)
     variables = drawn(module)
-    wrapped = {kind: {"network": tree, "mean": 0} for kind, tree in variables.items()}
+    assert ("batch_stats" in variables) == (name == "cvt")
+    wrapped = {kind: {"network": tree} for kind, tree in variables.items()}
+    wrapped.setdefault("batch_stats", {})["lowest"] = 0
     loaded = (Behind(module), wrapped, TrainConfig(), {"labels": LABELS})
     monkeypatch.setattr(run_folder, "load_module", lambda folder: loaded)
     export.export(tmp_path / "run", tmp_path / "out")

@@ -3,6 +3,7 @@
 save_figure(certified_figure("emo18, EmoDB, test", certified, lines), "certified.png")
 """
 
+import math
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure
@@ -51,6 +52,9 @@ def certified_figure(
     if furthest > 2 * radii[-1]:
         # Attacks are drawn far beyond what can be certified.
         axes.set_xscale("symlog", linthresh=radii[-1])
+        ticks = [0.0, *_round_numbers(radii[-1] / 2, furthest)]
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.set_xticks([], minor=True)
     axes.set_xlim(0, max(radii[-1], furthest))
     axes.set_ylim(0, 1)
     axes.set_xlabel("L2 norm of the perturbation")
@@ -63,3 +67,11 @@ def certified_figure(
         frameon=False,
     )  # fmt: skip
     return figure
+
+
+def _round_numbers(low: float, high: float) -> list[float]:
+    """1, 2 and 5 times the powers of ten between; of a long way the powers alone."""
+    digits = (1, 2, 5) if high < 1e3 * low else (1,)
+    powers = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1)
+    numbers = [float(f"{digit}e{power}") for power in powers for digit in digits]
+    return [number for number in numbers if low <= number <= high]

@@ -33,19 +33,27 @@ def embedding_figure(
     """
     figure = new_figure((11, 5.2), dpi=110)
     axes = figure.subplots(1, 2, sharex=True, sharey=True)
+    # Of few inputs larger points, and of many none that hide each other.
+    size = float(np.clip(2400 / len(labels), 12, 40)) if len(labels) else 12.0
     colours = colormaps["tab10" if len(names) <= 10 else "tab20"]
     for place, points, other, name in (
         (axes[0], clean, attacked, "clean"),
         (axes[1], attacked, clean, attack),
     ):
-        place.scatter(*other.T, s=6, color="0.88", linewidths=0)
+        grey = place.scatter(*other.T, s=size / 2, color="0.85", linewidths=0)
         for index, label in enumerate(names):
             own = points[labels == index]
             colour, shown = colours(index % colours.N), in_legend(label)
-            place.scatter(*own.T, s=12, color=colour, label=shown, linewidths=0)
+            place.scatter(*own.T, s=size, color=colour, label=shown, linewidths=0)
         place.set_title(shortened(name))
         place.set_xticks([])
         place.set_yticks([])
     figure.suptitle(shortened(title))
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
+    handles, shown_names = axes[0].get_legend_handles_labels()
+    figure.legend(
+        [*handles, grey],
+        [*shown_names, "the other side's"],
+        loc="outside right center",
+        title="true class",
+    )
     return figure

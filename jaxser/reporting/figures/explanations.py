@@ -1,6 +1,7 @@
 """What victims look at, before and after an attack, and how much of it stays the same."""
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,9 @@ __all__ = [
 # Of a map's magnitudes: brighter cells than this share are drawn alike, so that a few of them do
 # not leave all else dark.
 _BRIGHTEST = 99.5
+
+# Letters of a path in a line below a bar.
+_WIDEST = 18
 
 # Pieces of a waveform for which one value of its map is drawn.
 _PIECES = 300
@@ -80,7 +84,8 @@ def spectrogram_maps_figure(
             colours = {"cmap": "gray_r"} if picture.ndim == 2 else {}
             place.imshow(picture, **shown, **colours)
             place.set_title(
-                f"{('clean', 'attacked')[side]}: {shortened(example.said[side])}", fontsize=9
+                _above(example, side),
+                fontsize=9,
             )
             reach = _reach(found)
             scale = {"cmap": "RdBu_r", "vmin": -reach} if signed else {"cmap": "magma_r", "vmin": 0}
@@ -128,8 +133,8 @@ def waveform_maps_figure(
                 signed,
             )
         grid[2 * number, 0].set_ylabel(shortened(example.name), fontsize=8)
-        words = "for (red)\nagainst (blue)" if signed else "magnitude"
-        grid[2 * number + 1, 0].set_ylabel(words, fontsize=7)
+        words = "red: for\nblue: against" if signed else "magnitude"
+        grid[2 * number + 1, 0].set_ylabel(words, fontsize=6)
     for place in grid[-1]:
         place.set_xlabel("s")
     figure.suptitle(title)
@@ -143,15 +148,21 @@ def _draw_waveform(
     above.plot(np.arange(len(x)) / sample_rate, x, linewidth=0.4, color="0.25")
     reach = max(float(np.abs(each).max()) for each in example.inputs) * 1.05 + 1e-9
     above.set_ylim(-reach, reach)
-    above.set_title(f"{('clean', 'attacked')[side]}: {shortened(example.said[side])}", fontsize=9)
+    above.set_title(_above(example, side), fontsize=9)
     pieces = np.array_split(found, min(_PIECES, len(found)))
     ends = np.cumsum([0, *map(len, pieces)]) / sample_rate
     values = np.array([each.sum() if signed else each.max() for each in pieces])
-    below.stairs(np.maximum(values, 0), ends, fill=True, color="tab:red")
+    # Red speaks for the class; a magnitude does not say for what.
+    above_zero = "tab:red" if signed else "0.35"
+    below.stairs(np.maximum(values, 0), ends, fill=True, color=above_zero)
     below.stairs(np.minimum(values, 0), ends, fill=True, color="tab:blue")
     below.set_yticks([])
     if signed:
         below.axhline(0, color="0.6", linewidth=0.5)
+
+
+def _above(example: Example, side: int) -> str:
+    return f"{('clean', 'attacked')[side]}, taken for {shortened(example.said[side])}"
 
 
 def _reach(found: np.ndarray) -> float:
@@ -220,8 +231,16 @@ def agreement_figure(
 def _on_lines(name: str) -> str:
     """Architecture and folder, of whose path the end tells most, in short lines."""
     first, _, rest = name.partition(" ")
-    shown = rest if len(rest) <= 36 else f"…{rest[-35:]}"
-    return "\n".join([first, *(shown[start : start + 18] for start in range(0, len(shown), 18))])
+    shown = rest if len(rest) <= 2 * _WIDEST else f"…{rest[1 - 2 * _WIDEST :]}"
+    lines = [first, ""]
+    # Between folders, where their names are short enough.
+    for piece in re.findall(r"[^/]*/|[^/]+", shown):
+        pieces = [piece[start : start + _WIDEST] for start in range(0, len(piece), _WIDEST)]
+        if len(lines[-1]) + len(pieces[0]) > _WIDEST:
+            lines.append("")
+        lines[-1] += pieces[0]
+        lines += pieces[1:]
+    return "\n".join(line for line in lines if line)
 
 
 def confusions_figure(

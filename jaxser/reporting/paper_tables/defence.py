@@ -55,6 +55,12 @@ def by_model(own: Sequence[Setting]) -> dict[tuple[str, str], list[Setting]]:
 def _beside_undefended(
     paper: Paper, table: DefenceTable, group: Sequence[Setting]
 ) -> Iterator[list[str]]:
+    undefended = [s for s in group if not hardened(s, paper.runs)]
+    if undefended:
+        # As the paper's line: what there is to take, of every attack the same.
+        clean = _Outcome.of(undefended)
+        shares = [clean.accuracy(0, "test"), clean.accuracy(0)]
+        yield ["none", *map(percent, shares), *[percent(math.nan)] * 8]
     for entry in table.lines:
         found = of_entry(paper, entry, group)
         plain = _Outcome.of([s for s in found if not hardened(s, paper.runs)])
