@@ -140,6 +140,10 @@ def _check_absent(config: TrainConfig) -> None:
 def _attack(config: TrainConfig, adversarial: AdversarialConfig, bounds: Bounds) -> Attack:
     """The attack within ``bounds``, unless it was given others."""
     assert adversarial.attack is not None
+    if any(text.partition("=")[0].strip() == "targeted" for text in adversarial.params):
+        raise UsageError(
+            f"{_WHERE} makes each row leave its own label; leave targeted out of {_WHERE}.params."
+        )
     asked = AttackCommandConfig(attack=adversarial.attack, params=adversarial.params)
     attack, bounded = attack_and_bounds(asked)
     names = ", ".join(kind.name for kind in _TAKEN)
@@ -181,8 +185,12 @@ def _check_run(config: TrainConfig, domain: Domain) -> None:
     if training.monitor == "robust" and not adversarial.watch_rows:
         raise UsageError(f"training.monitor robust needs rows to watch; give {_WHERE}.watch_rows.")
     if adversarial.replays > 1:
+        if adversarial.attack != "fgsm":
+            raise UsageError(
+                f"{_WHERE}.replays is of fgsm, not of {adversarial.attack}; set {_WHERE}.attack to "
+                "fgsm, or replays to 1."
+            )
         refused = {
-            "attack": adversarial.attack != "fgsm",
             "random_start": adversarial.random_start,
             "loss": adversarial.loss != "adversarial",
             "awp": adversarial.awp > 0,

@@ -17,7 +17,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from jaxser.config import TrainConfig, from_mapping, load_yaml, to_mapping
+from jaxser.config import TrainConfig, from_mapping, load_yaml
 from jaxser.config.ranges import Domain
 from jaxser.models.front_end import WithFrontEnd
 from jaxser.models.image_front_end import WithImage
@@ -43,8 +43,8 @@ __all__ = [
 # Folder of a run with what says how its fine-tuned model is built.
 ARCHITECTURE = "pretrained"
 
-# The last section of every config without a digest, and the fields that end it: in the order in which
-# they are declared, and by the alphabet. Fields that came later are in none.
+# The last section of every config without a digest, and the fields that end it: in the order in
+# which they are declared, and by the alphabet. Fields that came later are in none.
 _LAST_SECTION, _LAST_FIELDS = "training", {"checkpoint_minutes", "weight_decay"}
 
 # Key of run.json with the SHA-256 of config.yaml.
