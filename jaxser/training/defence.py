@@ -27,7 +27,7 @@ from jaxser.runtime.text import listed
 from jaxser.training.adversarial import Defence
 from jaxser.victims.module import ordered_pair
 
-__all__ = ["budget_of", "defence_of", "domain_of", "resolved_attack"]
+__all__ = ["budget_of", "check_defence", "defence_of", "domain_of", "resolved_attack"]
 
 # Attacks with a gradient that end after a known number of steps within ε.
 _TAKEN = (FGSM, BIM, MIFGSM, PGD, EOTPGD, SparsePGD, APGD)
@@ -120,6 +120,16 @@ def defence_of(config: TrainConfig, model: nn.Module, steps_per_epoch: int) -> D
         batch_norm=adversarial.batch_norm,
         replays=adversarial.replays,
     )
+
+
+def check_defence(config: TrainConfig) -> None:
+    """Refuse what can be refused of a run's defence before there is a victim; UsageError."""
+    adversarial = resolved_attack(config).training.adversarial
+    if adversarial.attack is None:
+        _check_absent(config)
+        return
+    budget_of(config)
+    _check_loss(adversarial, _attack(config, adversarial, (-1.0, 1.0)))
 
 
 def _check_absent(config: TrainConfig) -> None:
