@@ -56,7 +56,7 @@ class AdversarialConfig:
         ),
     ] = None
     warmup_epochs: Annotated[
-        float, NotNegative, Field(description="epochs over which epsilon grows from 0")
+        float, Field(ge=0, le=1e6, description="epochs over which epsilon grows from 0")
     ] = 0.0
     loss: Annotated[
         Literal["adversarial", "trades", "mart"],

@@ -33,7 +33,6 @@ class CertifyConfig:
         float,
         Positive,
         Field(
-            allow_inf_nan=False,
             description="standard deviation of the noise, in the units of the domain: of a "
             "waveform the share of full scale",
         ),

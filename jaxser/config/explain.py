@@ -31,7 +31,12 @@ class ExplainConfig:
     ] = (Path("runs/demo"),)
     attack: Annotated[str, Field(description="name, or a YAML file of name and parameters")] = "pgd"
     epsilon: Annotated[
-        float, Positive, Field(description="of the attack, in the units of the domain")
+        float,
+        Field(
+            gt=0,
+            description="of the attack, in the units of the domain; inf (no limit) where it looks "
+            "for the smallest perturbation",
+        ),
     ] = 0.005
     params: Annotated[
         tuple[str, ...], Field(description="the attack's hyper-parameters, such as steps=40")

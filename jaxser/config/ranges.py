@@ -14,8 +14,9 @@ __all__ = [
     "Seed",
 ]
 
-Positive = Field(gt=0)
-NotNegative = Field(ge=0)
+# Infinities are no numbers to train or to measure with.
+Positive = Field(gt=0, allow_inf_nan=False)
+NotNegative = Field(ge=0, allow_inf_nan=False)
 
 # What an attack changes: the speech, through whatever the victim makes of it; the standardised
 # spectrogram of a victim that reads one; or, of one that reads images, the levels of the

@@ -129,5 +129,5 @@ class TrainingConfig:
     ] = 0
     adversarial: AdversarialConfig = dataclasses.field(default_factory=AdversarialConfig)
     checkpoint_minutes: Annotated[
-        float, Positive, Field(description="also save within an epoch this often")
+        float, Field(gt=0, description="also save within an epoch this often; inf: never")
     ] = 5.0

@@ -58,7 +58,9 @@ def _parameters(config: AttackCommandConfig) -> dict[str, Any]:
             raise UsageError(f"--params {text!r} is not of the form name=value, such as steps=40.")
         values[name.strip()] = _parameter_value(value.strip())
     if "targeted" in values:
-        raise UsageError("--params cannot set targeted; give --target LABEL.")
+        raise UsageError(
+            "parameters cannot set targeted; give python -m jaxser.attack a --target LABEL."
+        )
     return values | ({"targeted": True} if config.target is not None else {})
 
 

@@ -4,6 +4,7 @@ print(make_attacked_table(Path("configs/tables/benchmark_table2a.yaml"), config,
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -18,7 +19,14 @@ from jaxser.experiments.hardened import (
     check_defended,
     runs_of,
 )
-from jaxser.experiments.paper_training import chosen, config_of, corpora_of, limit_of, trained
+from jaxser.experiments.paper_training import (
+    check_runs,
+    chosen,
+    config_of,
+    corpora_of,
+    limit_of,
+    trained,
+)
 from jaxser.experiments.preparation import prepare_run
 from jaxser.experiments.speech import load_speech
 from jaxser.papers.defence import DefenceTable, load_defence_table
@@ -62,19 +70,23 @@ def make_attacked_table(path: Path, config: EvaluateConfig, say: Callable[[str],
     titles = chosen("--attacks", config.attacks, [entry.title for entry in table.lines])
     limit_of(config.limit)
     check_defended(table, config)
+    planned = [
+        (corpus, root, victim, run)
+        for corpus, root in corpora_of(table, config.corpus).items()
+        for victim in chosen("--lines", config.lines, list(table.victims))
+        for run in runs_of(table, config, config_of(table.victims[victim], corpus), root, titles)
+    ]
+    check_runs([run.config for *_, run in planned])
     folders: list[Path] = []
     against: dict[str, tuple[str, ...]] = {}
-    for corpus, root in corpora_of(table, config.corpus).items():
-        for victim in chosen("--lines", config.lines, list(table.victims)):
-            file = config_of(table.victims[victim], corpus)
-            for run in runs_of(table, config, file, root, titles):
-                out, line = run.config.out, run.against
-                beside = f", against {line}" if line else ""
-                say(f"{out}: {victim}, {table.kind}, {corpus}{beside}")
-                trained(run.config)
-                if line:
-                    against[line] = (*against.get(line, ()), str(out))
-                folders += _attacked(table, config, run, root, say)
+    for corpus, root, victim, run in planned:
+        out, line = run.config.out, run.against
+        beside = f", against {line}" if line else ""
+        say(f"{out}: {victim}, {table.kind}, {corpus}{beside}")
+        trained(run.config)
+        if line:
+            against[line] = (*against.get(line, ()), str(out))
+        folders += _attacked(table, config, run, root, say)
     rows = load(folders, config.interval_over)
     paper = Paper(path.stem, table, against)
     sections = list(defence_sections(rows, paper, table))
@@ -109,7 +121,7 @@ def _in_domain(table: DefenceTable, config: EvaluateConfig) -> DefenceTable:
     """The table with the domain and the budgets that the command asks for.
 
     Raises:
-      UsageError: another domain without budgets, since ε is in its units.
+      UsageError: another domain without budgets, since ε is in its units; or none that are any.
     """
     if config.domain in (None, table.domain) and config.epsilon is None:
         return table
@@ -118,6 +130,11 @@ def _in_domain(table: DefenceTable, config: EvaluateConfig) -> DefenceTable:
             f"the budgets of {table.title} are of the domain {table.domain}; give --epsilon in the "
             f"units of the {config.domain}."
         )
+    if len(set(config.epsilon)) < len(config.epsilon):
+        raise UsageError("--epsilon has the same budget twice; give each once.")
+    if not all(0 < epsilon < math.inf for epsilon in config.epsilon):
+        given = " ".join(f"{epsilon:g}" for epsilon in config.epsilon)
+        raise UsageError(f"--epsilon must be positive and finite, not {given}.")
     entries = [dataclasses.replace(e, epsilon=tuple(config.epsilon)) for e in table.attacks]
     return dataclasses.replace(table, domain=config.domain or table.domain, attacks=entries)
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxser.config import AttackCommandConfig
 from jaxser.config.explain import ExplainConfig, Picture
+from jaxser.config.parser import check_folder
 from jaxser.driver.attributions import (
     Attributions,
     Method,
@@ -41,6 +42,7 @@ from jaxser.experiments.explanations import (
 )
 from jaxser.experiments.last_layer import check_perplexity, embeddings, points_table, tsne
 from jaxser.experiments.preparation import prepare_run
+from jaxser.experiments.speech import check_victim_folder
 from jaxser.reporting.figures.canvas import save_figure
 from jaxser.reporting.figures.embedding import embedding_figure
 from jaxser.reporting.figures.explanations import (
@@ -92,7 +94,11 @@ def explain(config: ExplainConfig) -> str:
     Raises:
       UsageError, InputError: see the message.
     """
+    check_folder(config.out)
     root, folders = _folders(config)
+    # Before the first is attacked.
+    for victim, _ in folders:
+        check_victim_folder(victim)
     told: list[str] = []
     agreements: list[Agreement] = []
     matrices: list[tuple[str, dict[str, np.ndarray], tuple[str, ...]]] = []

@@ -19,12 +19,14 @@ from jaxser.papers.trained import TrainedTable
 from jaxser.runtime.errors import UsageError, nearest_name
 from jaxser.runtime.files import read_json
 from jaxser.runtime.signals import Stopped
-from jaxser.training.folder import check_same_settings
+from jaxser.training.defence import check_defence
+from jaxser.training.folder import begun, check_same_settings
 from jaxser.training.run import train_victim
 
 __all__ = [
     "Cell",
     "cells",
+    "check_runs",
     "chosen",
     "config_of",
     "corpora_of",
@@ -122,7 +124,7 @@ def chosen(flag: str, names: Sequence[str] | None, known: Sequence[str]) -> Sequ
     for name in names or ():
         if name not in known:
             raise UsageError(f"{flag}: the table has no {name!r}; {nearest_name(name, known)}")
-    return names or known
+    return list(dict.fromkeys(names)) if names else known
 
 
 def training_config(
@@ -165,6 +167,26 @@ def training_config(
     return parse_command(TrainConfig, "python -m jaxser.train", "", argv, TRAIN_FLAGS)
 
 
+def check_runs(configs: Sequence[TrainConfig]) -> None:
+    """Refuse, before the first of some runs is trained, what would stop a later one.
+
+    Raises:
+      UsageError: two are of one folder, one is of an attack that cannot be trained against, or a
+        folder holds a run with other settings.
+    """
+    places: dict[Path, TrainConfig] = {}
+    for config in configs:
+        if config.out in places:
+            raise UsageError(
+                f"two runs would share the folder {config.out}: names hold four digits of epsilon; "
+                "give budgets that differ more."
+            )
+        places[config.out] = config
+        check_defence(config)
+        if begun(config.out):
+            check_same_settings(config, "--runs")
+
+
 def trained(config: TrainConfig) -> dict[str, Any]:
     """Figures of a run, as in its ``results.json``; it is trained where it is missing.
 
@@ -174,7 +196,7 @@ def trained(config: TrainConfig) -> dict[str, Any]:
     """
     results = config.out / "results.json"
     if results.is_file():
-        check_same_settings(config)
+        check_same_settings(config, "--runs")
         found: dict[str, Any] = read_json(
             results, "delete it, and the same command makes it again."
         )

@@ -11,7 +11,7 @@ from typing import Any
 from jaxser.config import load_yaml
 from jaxser.config.evaluate import EvaluateConfig
 from jaxser.experiments.attacked_tables import make_attacked_table
-from jaxser.experiments.paper_training import cells, trained
+from jaxser.experiments.paper_training import cells, check_runs, trained
 from jaxser.papers.trained import load_trained_table
 from jaxser.reporting.paper_tables.trained import trained_table
 from jaxser.results.cells import aligned, csv_text, markdown_table
@@ -46,7 +46,9 @@ def make_table(path: Path, config: EvaluateConfig, say: Callable[[str], object])
     table = load_trained_table(path)
     made: dict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
     notes: dict[str, None] = {}
-    for cell in cells(table, config):
+    planned = list(cells(table, config))
+    check_runs([cell.config for cell in planned])
+    for cell in planned:
         say(f"{cell.config.out}: {cell.victim}, {cell.kind}, {cell.corpus}, seed {cell.seed}")
         found = trained(cell.config)
         made[cell.kind, cell.victim, cell.corpus].append(found)

@@ -146,7 +146,9 @@ def read_certificates(folder: Path | str) -> pa.Table:
 
 
 def _check_values(table: pa.Table) -> None:
-    """Refuse rows without what every row has."""
+    """Refuse a file without rows, which no run writes, and rows without what every row has."""
+    if not len(table):
+        raise ValueError("it has no rows")
     for name in ("victim", "victim_fingerprint", "utterance", "label", "sigma", "samples", "alpha"):
         if table[name].null_count:
             raise ValueError(f"{table[name].null_count} of its rows have no {name}")

@@ -200,7 +200,10 @@ def _source(path: Path, text: bytes) -> dict[str, Any]:
 
 
 def _check_values(path: Path, table: pa.Table) -> None:
-    """Refuse rows without what every row has, and hyper-parameters that are not JSON."""
+    """Refuse a file without rows, which no run writes, rows without what every row has, and
+    hyper-parameters that are not JSON."""
+    if not len(table):
+        raise _damaged(path, "it has no rows")
     for name in _ALWAYS:
         if name in table.column_names and table[name].null_count:
             raise _damaged(path, f"{table[name].null_count} of its rows have no {name}")

@@ -176,7 +176,8 @@ def _budgets(
     drawn = epsilon[0] + jax.vmap(jax.random.uniform)(keys) * (epsilon[1] - epsilon[0])
     if not defence.warmup_steps:
         return drawn
-    return drawn * jnp.minimum(step.astype(jnp.float32) / defence.warmup_steps, 1.0)
+    # As a float: more steps than an int32 counts are none too many to never reach.
+    return drawn * jnp.minimum(step.astype(jnp.float32) / float(defence.warmup_steps), 1.0)
 
 
 def _attacked(

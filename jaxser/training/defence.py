@@ -27,7 +27,7 @@ from jaxser.runtime.text import listed
 from jaxser.training.adversarial import Defence
 from jaxser.victims.module import ordered_pair
 
-__all__ = ["budget_of", "defence_of", "domain_of", "resolved_attack"]
+__all__ = ["budget_of", "check_defence", "defence_of", "domain_of", "resolved_attack"]
 
 # Attacks with a gradient that end after a known number of steps within ε.
 _TAKEN = (FGSM, BIM, MIFGSM, PGD, EOTPGD, SparsePGD, APGD)
@@ -122,6 +122,16 @@ def defence_of(config: TrainConfig, model: nn.Module, steps_per_epoch: int) -> D
     )
 
 
+def check_defence(config: TrainConfig) -> None:
+    """Refuse what can be refused of a run's defence before there is a victim; UsageError."""
+    adversarial = resolved_attack(config).training.adversarial
+    if adversarial.attack is None:
+        _check_absent(config)
+        return
+    budget_of(config)
+    _check_loss(adversarial, _attack(config, adversarial, (-1.0, 1.0)))
+
+
 def _check_absent(config: TrainConfig) -> None:
     """Refuse settings of an attack that is not named: they would be passed over."""
     given, default = config.training.adversarial, AdversarialConfig()
@@ -140,6 +150,10 @@ def _check_absent(config: TrainConfig) -> None:
 def _attack(config: TrainConfig, adversarial: AdversarialConfig, bounds: Bounds) -> Attack:
     """The attack within ``bounds``, unless it was given others."""
     assert adversarial.attack is not None
+    if any(text.partition("=")[0].strip() == "targeted" for text in adversarial.params):
+        raise UsageError(
+            f"{_WHERE} makes each row leave its own label; leave targeted out of {_WHERE}.params."
+        )
     asked = AttackCommandConfig(attack=adversarial.attack, params=adversarial.params)
     attack, bounded = attack_and_bounds(asked)
     names = ", ".join(kind.name for kind in _TAKEN)
@@ -181,8 +195,12 @@ def _check_run(config: TrainConfig, domain: Domain) -> None:
     if training.monitor == "robust" and not adversarial.watch_rows:
         raise UsageError(f"training.monitor robust needs rows to watch; give {_WHERE}.watch_rows.")
     if adversarial.replays > 1:
+        if adversarial.attack != "fgsm":
+            raise UsageError(
+                f"{_WHERE}.replays is of fgsm, not of {adversarial.attack}; set {_WHERE}.attack to "
+                "fgsm, or replays to 1."
+            )
         refused = {
-            "attack": adversarial.attack != "fgsm",
             "random_start": adversarial.random_start,
             "loss": adversarial.loss != "adversarial",
             "awp": adversarial.awp > 0,

@@ -191,8 +191,12 @@ def describe_run(
     _put_in_place(config.out)
 
 
-def check_same_settings(config: TrainConfig) -> dict[str, Any]:
+def check_same_settings(config: TrainConfig, flag: str = "--out") -> dict[str, Any]:
     """Check that the run in ``config.out`` is of this config; returns what its run.json recorded.
+
+    Args:
+      config: of the run.
+      flag: by which the command that asks is given another folder.
 
     Raises:
       UsageError: it is of another one.
@@ -202,13 +206,13 @@ def check_same_settings(config: TrainConfig) -> dict[str, Any]:
     before, recorded = read_run(config.out)
     if bool(before.threat) != bool(config.threat):
         kind = "generator" if before.threat else "victim"
-        raise UsageError(f"{config.out} holds the run of a {kind}; give another --out.")
+        raise UsageError(f"{config.out} holds the run of a {kind}; give another {flag}.")
     old, new = _flat(to_mapping(before)), _flat(to_mapping(config))
     differing = [key for key in new if key not in _FREE_KEYS and new[key] != old[key]]
     if differing:
         key = differing[0]
         raise UsageError(
-            f"{config.out} holds a run with {key} {old[key]}, not {new[key]}; give another --out, "
+            f"{config.out} holds a run with {key} {old[key]}, not {new[key]}; give another {flag}, "
             "or the run's own config to go on with it."
         )
     return recorded

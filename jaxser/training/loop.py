@@ -242,13 +242,35 @@ def _checked(step: int, record: Any, checkpoints: Checkpoints, settings: LoopSet
 def _check_finite(
     step: int, state: State, checkpoints: Checkpoints, settings: LoopSettings
 ) -> None:
-    """Stop what has diverged before it is saved."""
+    """Stop what has diverged before it is saved.
+
+    The loss is of what the last update began with, so that alone would let pass what it made.
+    """
     loss = state.metrics.figures()["loss"]
-    if not np.isfinite(loss):
-        raise InputError(
-            f"the training loss became {loss} in epoch {(step - 1) // settings.steps_per_epoch + 1}"
-            f"; use a smaller training.learning_rate ({checkpoints.kept()})."
-        )
+    problem = "" if np.isfinite(loss) else f"the training loss became {loss}"
+    if not problem and not _all_finite(state.variables):
+        problem = "parameters became infinite or NaN"
+    if problem:
+        raise _diverged(problem, step, checkpoints, settings)
+
+
+def _diverged(
+    problem: str, step: int, checkpoints: Checkpoints, settings: LoopSettings
+) -> InputError:
+    return InputError(
+        f"{problem} in epoch {(step - 1) // settings.steps_per_epoch + 1}; use a smaller "
+        f"training.learning_rate ({checkpoints.kept()})."
+    )
+
+
+@jax.jit
+def _finite(tree: Any) -> jax.Array:
+    floats = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    return jnp.array([jnp.isfinite(leaf).all() for leaf in floats]).all()
+
+
+def _all_finite(tree: Any) -> bool:
+    return bool(np.asarray(_finite(tree)))
 
 
 def _end_epoch(
@@ -265,6 +287,9 @@ def _end_epoch(
     figures: dict[str, float] = {"epoch": epoch, "step": step, **state.metrics.figures()}
     if evaluate is not None:
         figures |= evaluate(state.variables)
+    loss = figures.get("val_loss", 0.0)
+    if not np.isfinite(loss):
+        raise _diverged(f"the validation loss became {loss}", step, checkpoints, settings)
     record["history"].append(figures)
     last = epoch == settings.epochs or _ends_collapsed(epoch, record["history"], settings)
     if settings.monitor == "last" or settings.monitored not in figures:

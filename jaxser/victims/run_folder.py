@@ -17,7 +17,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from jaxser.config import TrainConfig, from_mapping, load_yaml, to_mapping
+from jaxser.config import TrainConfig, from_mapping, load_yaml
 from jaxser.config.ranges import Domain
 from jaxser.models.front_end import WithFrontEnd
 from jaxser.models.image_front_end import WithImage
@@ -43,8 +43,9 @@ __all__ = [
 # Folder of a run with what says how its fine-tuned model is built.
 ARCHITECTURE = "pretrained"
 
-# Fields of training that no config without a digest has had.
-_NEWER = {"adversarial", "noise"}
+# The last section of every config without a digest, and the fields that end it: in the order in
+# which they are declared, and by the alphabet. Fields that came later are in none.
+_LAST_SECTION, _LAST_FIELDS = "training", {"checkpoint_minutes", "weight_decay"}
 
 # Key of run.json with the SHA-256 of config.yaml.
 CONFIG_DIGEST = "config_sha256"
@@ -92,15 +93,11 @@ def _whole_config(path: Path, facts: Mapping[str, Any]) -> TrainConfig:
 
 
 def _ends_as_written(path: Path, values: Mapping[str, Any]) -> bool:
-    """Whether a config without a digest has its end: all sections, and all of the last one."""
-    wanted = to_mapping(TrainConfig())
-    if not wanted.keys() <= values.keys() or not path.read_bytes().endswith(b"\n"):
+    """Whether a config without a digest has its end: what was cut off its file has no other."""
+    if list(values)[-1:] != [_LAST_SECTION] or not path.read_bytes().endswith(b"\n"):
         return False
-    last = list(values)[-1]
-    section = wanted.get(last)
-    if not isinstance(section, dict):
-        return True
-    return isinstance(values[last], dict) and section.keys() - _NEWER <= values[last].keys()
+    section = values[_LAST_SECTION]
+    return isinstance(section, dict) and section.keys() >= _LAST_FIELDS
 
 
 def load_module(folder: Path | str) -> tuple[nn.Module, Any, TrainConfig, dict[str, Any]]:

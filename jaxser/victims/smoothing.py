@@ -69,6 +69,9 @@ def check_smoothing(sigma: float, samples: int) -> None:
             f"the noise of a smoothed victim needs a standard deviation over 0, not {sigma:g}; "
             "give one such as 0.01."
         )
+    limits = jnp.finfo(jnp.float32)
+    if not float(limits.tiny) <= sigma <= float(limits.max):
+        raise UsageError(f"noise of standard deviation {sigma:g} is none that float32 can hold.")
     if samples < 1:
         raise UsageError(f"a smoothed victim needs at least 1 draw, and samples is {samples}.")
 

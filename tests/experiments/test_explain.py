@@ -22,7 +22,7 @@ from jaxser.experiments.explanations import (
     likeliest_others,
 )
 from jaxser.experiments.preparation import prepare_run
-from jaxser.runtime.errors import UsageError
+from jaxser.runtime.errors import InputError, UsageError
 from jaxser.victims.loading import load_victim
 
 EPSILON = 0.05
@@ -156,6 +156,8 @@ def test_what_cannot_be_shown_is_one_sentence(runs, tmp_path):
         ([*one, "--show", "gradcan"], "show.0 = 'gradcan' in the command line is not valid: inp"),
         ([*one, "--limit", "3"], "limit = '3' in the command line is not valid: input should be"),
         ([*one, "--steps", "0"], "steps = '0' in the command line is not valid"),
+        ([*one, "--params", "targeted=true"], "give python -m jaxser.attack a --target LABEL"),
+        ([*one, "--out", str(runs[0] / "run.json")], "run.json is a file; give --out a folder"),
         (both, "several victims are compared in one table; give its folder as --out"),
         (
             ["--victim", str(runs[0]), str(runs[0]), *FLAGS, "--out", str(tmp_path)],
@@ -164,6 +166,17 @@ def test_what_cannot_be_shown_is_one_sentence(runs, tmp_path):
     ):
         with pytest.raises(UsageError, match=said):
             explain.main(argv)
+    argv = [
+        "--victim",
+        str(runs[0]),
+        str(tmp_path / "none"),
+        *FLAGS,
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    with pytest.raises(InputError, match="none is not a run folder"):
+        explain.main(argv)
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_explained_class_is_chosen_by_name(looked):

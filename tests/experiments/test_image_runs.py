@@ -204,7 +204,9 @@ def test_a_table_trains_what_is_missing_and_shows_the_papers_figures(tables, spe
     before = (runs / "victim_csv_linear" / "results.json").stat().st_mtime_ns
     assert evaluate.main(argv) == 0
     assert (runs / "victim_csv_linear" / "results.json").stat().st_mtime_ns == before
-    with pytest.raises(UsageError, match=r"holds a run with training\.epochs 2, not 1"):
+    with pytest.raises(
+        UsageError, match=r"a run with training\.epochs 2, not 1; give another --runs"
+    ):
         evaluate.main([*argv, "training.epochs=1"])
 
     # The undefended half of the second table, on the same victims.
@@ -279,8 +281,26 @@ def test_what_a_table_cannot_train_is_one_sentence(tables, changes, said):
         evaluate.main([str(tables / "one.yaml"), *changes])
 
 
-def test_an_attack_that_the_table_lacks_is_named_before_anything_is_trained(tables, tmp_path):
-    argv = [str(tables / "two.yaml"), "--corpus", "csv=x", "--runs", str(tmp_path / "runs")]
-    with pytest.raises(UsageError, match="has no 'Foo'"):
-        evaluate.main([*argv, "--attacks", "Foo"])
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (["--attacks", "Foo"], "has no 'Foo'"),
+        (["--epsilon", "0"], "--epsilon must be positive and finite, not 0"),
+        (["--epsilon", "0.1", "nan"], "--epsilon must be positive and finite, not 0.1 nan"),
+        (["--epsilon", "0.1", "0.1"], "the same budget twice"),
+        (["--epsilon", "0.100001", "0.100002"], "would share the folder .*_0.1: names hold four"),
+        (["--set", "training.adversarial.replays=0"], "training.adversarial.replays"),
+        (["--set", "training.adversarial.beta=1"], "beta is of t"),
+        (["--attacks", "Square"], "square is no attack to train against"),
+    ],
+)
+def test_what_a_later_run_cannot_do_is_said_before_any_is_trained(tables, tmp_path, changes, said):
+    content = yaml.safe_load((tables / "two.yaml").read_text())
+    content["attacks"].append({"name": "Square", "attack": "square", "epsilon": [0.1]})
+    (tmp_path / "table.yaml").write_text(yaml.safe_dump(content))
+    argv = [str(tmp_path / "table.yaml"), "--corpus", "csv=x", "--runs", str(tmp_path / "runs")]
+    if "--attacks" not in changes:
+        argv += ["--attacks", "FGSM"]
+    with pytest.raises(UsageError, match=said):
+        evaluate.main([*argv, *changes])
     assert not (tmp_path / "runs").exists()

@@ -161,6 +161,9 @@ def test_files_are_whole_or_refused(tmp_path: Path) -> None:
     pq.write_table(nulls, tmp_path / f"{KIND}-1.parquet")
     with pytest.raises(InputError, match="6 of its rows have no victim"):
         read_certificates(tmp_path)
+    pq.write_table(CERTIFICATES.empty_table(), tmp_path / f"{KIND}-1.parquet")
+    with pytest.raises(InputError, match=r"is not a file of certificates \(it has no rows"):
+        read_certificates(tmp_path)
     (tmp_path / f"{KIND}-1.parquet").write_bytes(b"PAR1")
     with pytest.raises(InputError, match="is not a file of certificates"):
         read_certificates(tmp_path)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from made_rows import BY_HAND, NAN, columns, table
 
@@ -84,6 +85,9 @@ def test_no_rows_and_damaged_rows_get_one_sentence(tmp_path: Path) -> None:
         read_rows(tmp_path)
     (tmp_path / "rows-1.parquet").write_text("not Parquet")
     with pytest.raises(InputError, match="is not a file of attack rows"):
+        read_rows(tmp_path)
+    pq.write_table(SCHEMA.empty_table(), tmp_path / "rows-1.parquet")
+    with pytest.raises(InputError, match="it has no rows"):
         read_rows(tmp_path)
 
 

@@ -1,6 +1,7 @@
 """Runs that train against an attack: what they leave, how they go on, and what is refused."""
 
 import csv
+import functools
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import yaml
@@ -19,7 +21,8 @@ from jaxser import load_victim, train
 from jaxser.attacks import PGD
 from jaxser.config import TrainConfig, from_mapping, load_yaml, parse_command, to_mapping
 from jaxser.reporting.figures.training import robust_training_figure
-from jaxser.runtime.errors import UsageError
+from jaxser.runtime.errors import InputError, UsageError
+from jaxser.training.adversarial import _budgets
 from jaxser.training.defence import budget_of, defence_of, domain_of
 from jaxser.training.run import train_victim
 from jaxser.training.watching import RobustWatch, collapsed
@@ -149,6 +152,32 @@ def test_catastrophic_overfitting_is_named(
     assert outcome.results["best_epoch"] == 2
 
 
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast:RuntimeWarning")
+@pytest.mark.parametrize(
+    ("rate", "problem"),
+    [("1e39", "parameters became infinite or NaN"), ("1e38", "the validation loss became nan")],
+)
+def test_what_the_last_update_of_an_epoch_spoils_is_not_kept(
+    rate: str, problem: str, tiny_corpus: Path, tmp_path: Path
+) -> None:
+    """The loss of that update is of the parameters before it, and was finite."""
+    out = tmp_path / "run"
+    more = ["--training.batch_size", "30", "--training.learning_rate", rate]
+    with pytest.raises(InputError, match=rf"{problem} in epoch 1; .*there is no checkpoint yet"):
+        train_victim(config_of(tiny_corpus, out, *more))
+    assert not list(out.glob("checkpoints/*/*"))
+
+
+def test_warm_up_may_be_longer_than_steps_are_counted(tiny_corpus: Path, tmp_path: Path) -> None:
+    more = ["--training.adversarial.warmup_epochs", "1e6"]
+    config = config_of(tiny_corpus, tmp_path, *more)
+    defence = defence_of(config, Tiny(3), 10_000)
+    assert defence is not None
+    budget = jax.jit(functools.partial(_budgets, defence), static_argnums=3)
+    epsilon = budget(jax.random.key(0), jnp.int32(10), budget_of(config), 2)
+    np.testing.assert_allclose(epsilon, 0.01 * 10 / 1e10, rtol=1e-6)
+
+
 def test_what_counts_as_a_collapse() -> None:
     def after(before: float, now: float, attack: float) -> bool:
         epochs = [{"robust_accuracy": before}, {"robust_accuracy": now, "attack_accuracy": attack}]
@@ -243,7 +272,8 @@ def test_defences_are_what_the_config_says(tiny_corpus: Path, tmp_path: Path) ->
             "projects onto an L∞ or an L2 ball, not l1",
         ),
         (["replays", "4", "awp", "0.01"], "set training.adversarial.awp back"),
-        (["replays", "4", "attack", "pgd"], "set training.adversarial.attack back"),
+        (["replays", "4", "attack", "pgd"], "replays is of fgsm, not of pgd; .*attack to fgsm"),
+        (["params", "targeted=true"], r"leave targeted out of training\.adversarial\.params"),
     ],
 )
 def test_what_cannot_work_is_refused(more: list[str], sentence: str, tmp_path: Path) -> None:
@@ -267,6 +297,10 @@ def test_what_cannot_work_is_refused(more: list[str], sentence: str, tmp_path: P
         (["adversarial.share", "0"], "training.adversarial.share = '0' .*greater than 0"),
         (["adversarial.epsilon", "1", "2", "3"], "training.adversarial.epsilon"),
         (["noise", "-1"], "training.noise = '-1'"),
+        (["noise", "inf"], "training.noise = 'inf' .*finite"),
+        (["learning_rate", "inf"], "training.learning_rate = 'inf' .*finite"),
+        (["adversarial.awp", "inf"], "training.adversarial.awp = 'inf' .*finite"),
+        (["adversarial.warmup_epochs", "1e300"], "training.adversarial.warmup_epochs = '1e300'"),
         (["adversarial.attack", "none"], "epsilon is of training against an attack; give"),
     ],
 )
@@ -274,7 +308,8 @@ def test_settings_that_contradict_each_other(
     more: list[str], sentence: str, tmp_path: Path
 ) -> None:
     flags = [
-        f"--training.{m}" if m[0].isalpha() and m not in ("robust", "none") else m for m in more
+        f"--training.{m}" if m[0].isalpha() and m not in ("robust", "none", "inf") else m
+        for m in more
     ]
     with pytest.raises(UsageError, match=sentence):
         defence_of(config_of(tmp_path, tmp_path, *flags), Tiny(3), 10)

@@ -100,6 +100,8 @@ def test_its_name_and_fingerprint_tell_it_from_others() -> None:
         (0.0, 4, "a standard deviation over 0, not 0"),
         (-0.1, 4, "a standard deviation over 0, not -0.1"),
         (float("inf"), 4, "a standard deviation over 0, not inf"),
+        (1e39, 4, r"1e\+39 is none that float32 can hold"),
+        (1e-50, 4, "1e-50 is none that float32 can hold"),
         (0.1, 0, "at least 1 draw, and samples is 0"),
     ],
 )
