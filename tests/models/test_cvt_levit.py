@@ -73,8 +73,14 @@ def test_parameter_count(name):
     assert params["head"]["kernel"].shape == (1000, 7)
 
 
-@pytest.mark.parametrize("kind", ["eval", "train"])
-@pytest.mark.parametrize("source", CASES)
+@pytest.mark.parametrize(
+    ("source", "kind"),
+    short_and_long(
+        itertools.product(CASES, ["eval", "train"]),
+        # In training CvT's parts are LeViT's: batch norms, and branches that are left out.
+        [*((source, "eval") for source in CASES), ("hugging_face_levit", "train")],
+    ),
+)
 def test_golden_outputs(source, kind):
     module, expected = module_of(source), golden(f"{source}/{kind}")
     x, y = map(jnp.asarray, seeded_images(module.image_size))
@@ -91,6 +97,7 @@ def test_golden_outputs(source, kind):
         np.testing.assert_allclose(moved, expected["state"], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.long
 def test_embedding_is_what_the_last_layer_reads():
     for source in ("hugging_face_cvt", "hugging_face_levit"):
         module, variables = module_of(source), seeded(source)
@@ -156,6 +163,7 @@ def test_places_of_biases(side, stride):
         assert table[q, k] == rows * side + columns
 
 
+@pytest.mark.long
 def test_a_dropped_path_leaves_the_residual():
     """With its branches left out, the last of three blocks is none; the first two are never."""
     whole = module_of("hugging_face_cvt", depths=(1, 1, 2))

@@ -83,6 +83,7 @@ def without_checkpoint(tuned: Path, checkpoint: Path) -> Iterator[None]:
     checkpoint.with_name("moved").rename(checkpoint)
 
 
+@pytest.mark.long
 def test_a_checkpoint_is_fine_tuned(tuned: Path, checkpoint: Path) -> None:
     victim = load_victim(tuned)
     before = read_pretrained(checkpoint).variables["params"]
@@ -92,6 +93,7 @@ def test_a_checkpoint_is_fine_tuned(tuned: Path, checkpoint: Path) -> None:
     assert np.abs(_at(after, kernel) - _at(before, kernel)).max() > 1e-5
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("without_checkpoint")
 def test_what_was_fine_tuned_is_exported(tuned: Path, tmp_path: Path) -> None:
     victim = load_victim(tuned)

@@ -175,6 +175,7 @@ def test_locations_beyond_tanhs_slope_are_pulled_back(raw: float) -> None:
     assert abs(float(state.params["locations"]["bias"][0])) < 11.99
 
 
+@pytest.mark.long
 def test_sparsity_comes_down_slowly_where_it_is_asked_to() -> None:
     """Even in logarithms from the first step to the last of the epochs, and then it stays."""
     config = GeneratorConfig(

@@ -107,6 +107,7 @@ def test_both_domains_are_attacked(trained: Path, capsys: pytest.CaptureFixture[
     assert clean[0] == clean[1]
 
 
+@pytest.mark.long
 def test_a_report_sets_the_domains_side_by_side(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
