@@ -56,8 +56,6 @@ def load(folders: Sequence[Path], interval_over: Over = "utterance") -> Rows:
         tables.append(read_rows(folder, [*_TEXTS, *_NUMBERS, *_OTHERS], coded=True))
         sources += [source for source in read_sources(folder) if source not in sources]
     table = pa.concat_tables(tables).unify_dictionaries()
-    if not len(table):
-        raise InputError(f"{', '.join(map(str, folders))}: all files of rows are empty.")
     coded = {name: codes_of(table[name]) for name in (*_TEXTS, *_OTHERS[:3])}
     targeted = table["targeted"].to_numpy()
     goal, attacked = coded.pop("label_source"), coded.pop("attacked_label")

@@ -187,7 +187,8 @@ def spectrogram_victim() -> Victim:
     )
 
 
-@pytest.mark.parametrize("compat", short_and_long([None, "art"], ["art"]))
+@pytest.mark.long
+@pytest.mark.parametrize("compat", [None, "art"])
 def test_what_a_victim_knows_of_few_cells_changes_no_row(compat: Any) -> None:
     """The same rows as from forward passes, and rows that do not see each other."""
     victim = spectrogram_victim()

@@ -144,6 +144,7 @@ def test_a_folder_in_use_is_refused_to_all(made: Path) -> None:
     assert not list((made / "busy").rglob("*.parquet"))
 
 
+@pytest.mark.long
 def test_those_that_share_a_folder_keep_out_one_that_wants_it_alone(tmp_path: Path) -> None:
     with (
         held(tmp_path, "swept", shared=True),

@@ -183,6 +183,7 @@ def test_a_dropped_path_leaves_the_residual():
     np.testing.assert_array_equal(logits_of(dropping, variables), logits_of(whole, variables))
 
 
+@pytest.mark.long
 def test_levit_drops_residual_branches_and_nothing_else():
     module = module_of("timm_levit", drop_path=1 - 1e-7)
     x = jnp.asarray(seeded_images(module.image_size)[0])

@@ -411,7 +411,7 @@ def test_two_runs_side_by_side(tmp_path: Path) -> None:
         (["whole", "--compare", "whole", "whole"], "give folders that hold rows"),
         (["whole", "older"], "is of another version of jaxser: it lacks stoi, threat"),
         (["whole", "newer"], "is of another version of jaxser: it also has loudness"),
-        (["nothing"], "all files of rows are empty"),
+        (["nothing"], "it has no rows"),
         (["whole", "--table", "none.yaml"], "there is no config file none.yaml"),
         (["whole", "--line", "a=b"], "give --table too"),
         (["--audio", "1", "--compare", "whole", "other"], "are for one report"),

@@ -105,7 +105,6 @@ def test_it_learns_to_fool() -> None:
     [
         ("random", 0.2),
         pytest.param("random", 0.6, marks=pytest.mark.long),
-        # The short suite has one that comes down slowly.
         pytest.param("straight_through", 0.2, marks=pytest.mark.long),
         pytest.param("straight_through", 0.6, marks=pytest.mark.long),
     ],
