@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import small_victims
-from short_and_long import short_and_long
 
 from jaxser import models, run_attack
 from jaxser.attacks.base import NON_FINITE, LocalFunction, LocalLogits
