@@ -1,4 +1,4 @@
-"""How programs are compiled beside peers."""
+"""How programs are compiled beside peers, and on how many threads those run."""
 
 import jax
 import pytest
@@ -17,6 +17,13 @@ TWINS = {
 # Of what runs long, LLVM's optimisations win back what they take.
 FULL_SIZE = {"test_base_size", "test_full_size", "test_published_size_and_keys"}
 FULL_SIZE |= {"test_same_logits_in_full_size", "test_sides_of_the_benchmark_do_the_same"}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Small victims, and other tests beside them: more threads of PyTorch wait for each other."""
+    torch = pytest.importorskip("torch")
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

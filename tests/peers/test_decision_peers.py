@@ -25,9 +25,7 @@ SEEDS = (1, 2, 3)
 
 @pytest.fixture(scope="module")
 def oracle() -> ModuleType:
-    module = load_script("golden_decision")
-    module.torch.set_num_threads(1)
-    return module
+    return load_script("golden_decision")
 
 
 @pytest.mark.parametrize("targeted", [False, True])

@@ -33,10 +33,7 @@ ROWS = 150
 
 @pytest.fixture(scope="module")
 def oracle() -> ModuleType:
-    module = load_script("golden_query")
-    # Passes of one small input at a time only lose by threads.
-    module.torch.set_num_threads(1)
-    return module
+    return load_script("golden_query")
 
 
 def inputs() -> tuple[Any, np.ndarray, np.ndarray]:

@@ -25,11 +25,9 @@ CLASSES, FRAMES, MELS, ROWS = 5, 58, 34, 10
 @pytest.fixture(scope="module")
 def table() -> Table:
     """An untrained CNN-LSTM whose classes all come up, on noise within −5 … 7."""
-    torch = pytest.importorskip("torch")
+    pytest.importorskip("torch")
     from benchmarks.torch_twins import twin_of
 
-    # A small victim: more threads only wait for each other.
-    torch.set_num_threads(1)
     model = models.build("cnn_lstm", CLASSES, units=16)
     shape = jax.ShapeDtypeStruct((1, FRAMES, MELS), jnp.float32)
     shapes = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), shape)
