@@ -244,7 +244,7 @@ class _Block(nn.Module):
 
     def _attention(
         self, x: Float[Array, "batch tokens width"], train: bool
-    ) -> Float[Array, "batch tokens width"]:
+    ) -> Float[Array, "batch places width"]:
         batch, _, width = x.shape
         strides = {"query": 1, "key": self.key_stride, "value": self.key_stride}
         # Heads in front: the two products of a head then read rows that lie together.
