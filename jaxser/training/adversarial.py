@@ -113,7 +113,9 @@ def make_adversarial_step(
         chosen, others = _split(x, defence.share)
         labels, _ = _split(y, defence.share)
         budget = _budgets(defence, step_key, state.step, epsilon, len(labels))
-        keys = row_keys(jax.random.fold_in(step_key, _ATTACK), jnp.arange(len(labels)))
+        keys = row_keys(
+            jax.random.fold_in(step_key, _ATTACK), jnp.arange(len(labels), dtype=jnp.uint32)
+        )
 
         def loss_of(
             params: Any, x_adv: Array, state: TrainState, dropout: jax.Array
@@ -172,7 +174,7 @@ def _budgets(
     rows: int,
 ) -> Float[Array, " rows"]:
     """ε of each row: drawn between the two, smaller while it grows."""
-    keys = row_keys(jax.random.fold_in(step_key, _BUDGET), jnp.arange(rows))
+    keys = row_keys(jax.random.fold_in(step_key, _BUDGET), jnp.arange(rows, dtype=jnp.uint32))
     drawn = epsilon[0] + jax.vmap(jax.random.uniform)(keys) * (epsilon[1] - epsilon[0])
     if not defence.warmup_steps:
         return drawn
