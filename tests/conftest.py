@@ -64,6 +64,11 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     mlir.make_ir_context = shared
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes minutes comes first, so that no worker is left alone with it in the end."""
+    items.sort(key=lambda item: "test_every_failure" not in item.nodeid)
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Python's collector otherwise walks through JAX's many objects in a tenth of all time."""
     gc.collect()
