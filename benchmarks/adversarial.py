@@ -19,10 +19,17 @@ import statistics
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.command import add_threads_and_out, add_turns, command_parser, write_report
-from benchmarks.images import CLOCKS, images
+from benchmarks.command import (
+    add_clock,
+    add_threads_and_out,
+    add_turns,
+    check_clock,
+    command_parser,
+    write_measured,
+)
+from benchmarks.images import images
 from benchmarks.machine import on_equal_terms
-from benchmarks.turns import ratios, spread, take_turns, timed
+from benchmarks.turns import CLOCKS, ratios, spread, take_turns, timed
 from jaxser.runtime.errors import UsageError, report_errors
 
 if TYPE_CHECKING:
@@ -225,7 +232,7 @@ def measure(victim: str, tasks: list[str], batch: int, pairs: int, clock: str) -
     Raises:
       RuntimeError: the losses of the first two steps are apart.
     """
-    twins, read = twins_of(victim, batch), CLOCKS[clock][0]
+    twins, read = twins_of(victim, batch), CLOCKS[clock]
     sides: dict[tuple[str, str], Step] = {}
     compiled, apart = {}, {}
     for task in tasks:
@@ -264,12 +271,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--victims", nargs="+", default=list(VICTIMS), choices=VICTIMS)
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=TASKS)
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--clock", default="wall", choices=list(CLOCKS))
+    add_clock(parser)
     add_turns(parser, 5)
     add_threads_and_out(parser)
     args = parser.parse_args(argv)
-    if args.clock == "processor" and args.threads > 1:
-        raise UsageError("--clock processor adds up all threads; give --threads 1.")
+    check_clock(args.clock, args.threads)
     if args.tasks[0] != "clean":
         raise UsageError("costs are over a clean step; give clean as the first of --tasks.")
     busy = on_equal_terms("cpu", args.threads)
@@ -282,14 +288,7 @@ def main(argv: list[str] | None = None) -> int:
         for measured in measure(victim, args.tasks, args.batch, args.pairs, args.clock):
             print(measured.line(), flush=True)
             everything.append(measured)
-        write_report(
-            args.out,
-            busy,
-            args.threads,
-            clock=args.clock,
-            pairs=args.pairs,
-            measured=[dataclasses.asdict(each) for each in everything],
-        )
+        write_measured(args, busy, everything)
     return 0
 
 

@@ -1,13 +1,27 @@
 """What the benchmarks' commands share: how they are called, and the JSON that they write."""
 
 import argparse
+import dataclasses
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["add_threads_and_out", "add_turns", "command_parser", "write_json", "write_report"]
+from benchmarks.turns import CLOCKS
+from jaxser.runtime.errors import UsageError
+
+__all__ = [
+    "add_clock",
+    "add_threads_and_out",
+    "add_turns",
+    "check_clock",
+    "command_parser",
+    "write_json",
+    "write_measured",
+    "write_report",
+]
 
 
 def command_parser(name: str, doc: str | None) -> argparse.ArgumentParser:
@@ -20,6 +34,23 @@ def command_parser(name: str, doc: str | None) -> argparse.ArgumentParser:
 def add_turns(parser: argparse.ArgumentParser, default: int, flag: str = "--pairs") -> None:
     """The flag for how often each side has its turn."""
     parser.add_argument(flag, type=int, default=default, help="counted turns of each side")
+
+
+def add_clock(parser: argparse.ArgumentParser) -> None:
+    """The flag for what time is taken by; see :func:`check_clock`."""
+    parser.add_argument(
+        "--clock",
+        default="wall",
+        choices=list(CLOCKS),
+        help="what time is taken by; the processor's with one thread on a CPU",
+    )
+
+
+def check_clock(clock: str, threads: int, device: str = "cpu") -> None:
+    """UsageError where the processor's clock would count more than a side's own seconds."""
+    if clock == "processor" and (threads > 1 or device != "cpu"):
+        more = "" if device == "cpu" else " --device cpu"
+        raise UsageError(f"--clock processor adds up all threads; give --threads 1{more}.")
 
 
 def add_threads_and_out(parser: argparse.ArgumentParser) -> None:
@@ -50,6 +81,28 @@ def write_report(out: Path | None, busy: float, threads: int, **content: Any) ->
         **content,
     }
     write_json(out, report)
+
+
+def write_measured(
+    args: argparse.Namespace, busy: float, measured: Sequence[Any], **content: Any
+) -> None:
+    """:func:`write_report` of dataclasses of one task on one side each.
+
+    Args:
+      args: with the flags of turns, clock, threads and file.
+      busy: as there.
+      measured: what was measured.
+      **content: what else was asked for.
+    """
+    write_report(
+        args.out,
+        busy,
+        args.threads,
+        clock=args.clock,
+        pairs=args.pairs,
+        **content,
+        measured=[dataclasses.asdict(each) for each in measured],
+    )
 
 
 def write_json(out: Path, report: dict[str, Any]) -> None:

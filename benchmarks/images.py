@@ -20,14 +20,20 @@ seconds that this process had a core for.
 import dataclasses
 import functools
 import statistics
-import time
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.command import add_threads_and_out, add_turns, command_parser, write_report
+from benchmarks.command import (
+    add_clock,
+    add_threads_and_out,
+    add_turns,
+    check_clock,
+    command_parser,
+    write_measured,
+)
 from benchmarks.image_pipeline import KINDS, pipeline_sides, waveforms
 from benchmarks.image_sides import VICTIMS, Setting, draw, sides_of
 from benchmarks.machine import on_equal_terms
-from benchmarks.turns import ratios, rows_per_second, spread, take_turns, timed
+from benchmarks.turns import CLOCKS, ratios, rows_per_second, spread, take_turns, timed
 from jaxser.runtime.errors import UsageError, report_errors
 
 if TYPE_CHECKING:
@@ -41,9 +47,8 @@ SIZES = [1, 8, 32]
 LARGE = ("vgg16", "vit-b16", "cvt-21")
 LARGE_SIZES = [1, 8]
 PIPELINE_VICTIMS = ["alexnet", "levit-256"]
-# What time is taken by, and the seconds that a turn goes on for at least, as a short call's time is
-# a matter of luck.
-CLOCKS = {"wall": (time.perf_counter, 1.0), "processor": (time.process_time, 0.3)}
+# Seconds by a clock that a turn goes on for at least, as a short call's time is a matter of luck.
+AT_LEAST = {"wall": 1.0, "processor": 0.3}
 
 # How far logits may be apart, relative to the largest. In a pipeline a level that is rounded two
 # ways has a colour that is one of 256 further.
@@ -105,7 +110,7 @@ def measure(
       RuntimeError: logits are apart by more than ``limit``.
     """
     placed = {name: side.place(x) for name, side in sides.items()}
-    read, at_least = CLOCKS[clock]
+    read, at_least = CLOCKS[clock], AT_LEAST[clock]
     first = {
         name: timed(functools.partial(side.runs[task], placed[name]), read)
         for name, side in sides.items()
@@ -193,17 +198,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--channels_last", action="store_true", help="also PyTorch with that memory format"
     )
-    parser.add_argument(
-        "--clock",
-        default="wall",
-        choices=list(CLOCKS),
-        help="what time is taken by; the processor's with one thread on a CPU",
-    )
+    add_clock(parser)
     add_turns(parser, 5)
     add_threads_and_out(parser)
     args = parser.parse_args(argv)
-    if args.clock == "processor" and (args.threads > 1 or args.device != "cpu"):
-        raise UsageError("--clock processor adds up all threads; give --threads 1 --device cpu.")
+    check_clock(args.clock, args.threads, args.device)
     busy = on_equal_terms(args.device, args.threads)
     _run(args, busy)
     return 0
@@ -226,15 +225,7 @@ def _run(args: Any, busy: float) -> None:
             print(measured.line(), flush=True)
             everything.append(measured)
         # After every size, as the next one can run out of memory or of time.
-        write_report(
-            args.out,
-            busy,
-            args.threads,
-            dtype=args.dtype,
-            clock=args.clock,
-            pairs=args.pairs,
-            measured=[dataclasses.asdict(each) for each in everything],
-        )
+        write_measured(args, busy, everything, dtype=args.dtype)
 
     for name in args.victims or list(VICTIMS):
         piped = "pipeline" in args.tasks and name in (args.victims or PIPELINE_VICTIMS)

@@ -17,13 +17,19 @@ for.
 import dataclasses
 import functools
 import statistics
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.command import add_threads_and_out, add_turns, command_parser, write_report
+from benchmarks.command import (
+    add_clock,
+    add_threads_and_out,
+    add_turns,
+    check_clock,
+    command_parser,
+    write_measured,
+)
 from benchmarks.machine import hold_to_threads
-from benchmarks.turns import ratios, spread, take_turns, timed
+from benchmarks.turns import CLOCKS, ratios, spread, take_turns, timed
 from jaxser.runtime.errors import UsageError, report_errors
 
 if TYPE_CHECKING:
@@ -32,7 +38,6 @@ if TYPE_CHECKING:
 CLASSES, SAMPLE_RATE, SIGMA = 7, 16_000, 0.01
 MODELS = ("emo18", "zhao19")
 TASKS = ("passes", "noise")
-CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "processor": time.process_time}
 
 # How far logits may be apart, relative to the largest.
 APART = 1e-3
@@ -210,12 +215,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--sizes", nargs="+", type=int, default=[16], help="batch sizes")
     parser.add_argument("--seconds", type=float, default=2.0, help="of speech")
     parser.add_argument("--passes", type=int, default=192, help="of a turn")
-    parser.add_argument("--clock", default="wall", choices=list(CLOCKS))
+    add_clock(parser)
     add_turns(parser, 5)
     add_threads_and_out(parser)
     args = parser.parse_args(argv)
-    if args.clock == "processor" and args.threads > 1:
-        raise UsageError("--clock processor adds up all threads; give --threads 1.")
+    check_clock(args.clock, args.threads)
     if any(size < 1 or args.passes % size for size in args.sizes):
         raise UsageError(f"--passes {args.passes} must be a multiple of every one of --sizes.")
     busy = hold_to_threads(args.threads)
@@ -235,15 +239,7 @@ def main(argv: list[str] | None = None) -> int:
             for measured in found:
                 print(measured.line(), flush=True)
             everything += found
-            write_report(
-                args.out,
-                busy,
-                args.threads,
-                clock=args.clock,
-                pairs=args.pairs,
-                passes=args.passes,
-                measured=[dataclasses.asdict(each) for each in everything],
-            )
+            write_measured(args, busy, everything, passes=args.passes)
     return 0
 
 

@@ -13,13 +13,25 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-__all__ = ["best_batch", "ratios", "rows_per_second", "seconds_of", "spread", "take_turns", "timed"]
+__all__ = [
+    "CLOCKS",
+    "best_batch",
+    "ratios",
+    "rows_per_second",
+    "seconds_of",
+    "spread",
+    "take_turns",
+    "timed",
+]
 
 Side = TypeVar("Side")
 Result = TypeVar("Result")
 
 
 Clock = Callable[[], float]
+
+# What time is taken by.
+CLOCKS: Mapping[str, Clock] = {"wall": time.perf_counter, "processor": time.process_time}
 
 
 def timed(run: Callable[[], Result], clock: Clock = time.perf_counter) -> tuple[float, Result]:
