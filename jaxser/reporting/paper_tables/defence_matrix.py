@@ -94,10 +94,6 @@ def _worst_case(rows: Rows, found: Sequence[Setting]) -> Estimate:
     if not found:
         return _NOTHING
     where = np.concatenate([setting.where for setting in found])
+    units = rows.units(where)
     label, prediction = (rows.words(name, where) for name in ("label", "prediction"))
-    places, which = np.unique(
-        rows.texts["utterance"][where], return_index=True, return_inverse=True
-    )[1:]
-    right = np.ones(len(places), bool)
-    np.logical_and.at(right, which, label == prediction)
-    return share(right, rows.units(where[places]))
+    return share(units.means(label == prediction) == 1, units.each_once())
