@@ -17,12 +17,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxser.driver.ahead_of_time import Program
 from jaxser.driver.arguments import checked_devices
-from jaxser.driver.memory import (
-    choose_score_rows,
-    is_out_of_memory,
-    round_up,
-    smaller_batch,
-)
+from jaxser.driver.memory import choose_score_rows, in_fitting_batches, round_up
 from jaxser.driver.programs import per_device
 from jaxser.runtime.errors import UsageError, nearest_name
 from jaxser.runtime.sharding import batch_sharding, make_mesh, replicated
@@ -107,17 +102,10 @@ def attributions(
         raise UsageError("integrated gradients need a baseline; give one for every input.")
     mesh = make_mesh(checked_devices(devices))
     size = choose_score_rows(len(x), mesh) if batch_size is None else round_up(batch_size, mesh)
-    while True:
-        try:
-            return _in_batches(
-                victim, x, classes, methods, baseline, steps, compat, watch, mesh, size
-            )
-        except Exception as raised:
-            if not is_out_of_memory(raised):
-                raise
-            error = str(raised)
-        # Only here has the error let go of the arrays that filled the memory.
-        size = smaller_batch(size, mesh, error)
+    run = functools.partial(
+        _in_batches, victim, x, classes, methods, baseline, steps, compat, watch, mesh
+    )
+    return in_fitting_batches(run, size, mesh)
 
 
 def check_methods(victim: Victim, methods: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Key, UInt
 
 from jaxser.attacks.base import BATCH_DEPENDENT, PROBABILITIES, RANDOMISED, LogitsFn
 from jaxser.driver.machine import Machine, make_machine
-from jaxser.driver.memory import is_out_of_memory, smaller_batch
+from jaxser.driver.memory import in_fitting_batches
 from jaxser.driver.programs import CLEAN, CLEAN_AGAIN
 from jaxser.driver.work import CleanPass, Source
 from jaxser.runtime.numerics import seed_key
@@ -64,19 +64,14 @@ def look(
       oddities: look for what takes more passes than one.
     """
     key = run_key(seed, mesh)
-    while True:
-        error = None
-        try:
-            machine = make_machine(
-                victim, source.input_shape, attack=None, mesh=mesh, slots=size, score_rows=size
-            )
-            return _looked_at(machine, source, key, oddities)
-        except Exception as raised:
-            if not is_out_of_memory(raised):
-                raise
-            error = str(raised)
-        # Only here has the error let go of the arrays that filled the memory.
-        size = smaller_batch(size, mesh, error)
+
+    def look_in_batches(rows: int) -> CleanPass:
+        machine = make_machine(
+            victim, source.input_shape, attack=None, mesh=mesh, slots=rows, score_rows=rows
+        )
+        return _looked_at(machine, source, key, oddities)
+
+    return in_fitting_batches(look_in_batches, size, mesh)
 
 
 def _looked_at(machine: Machine, source: Source, key: Key[Array, ""], oddities: bool) -> CleanPass:

@@ -9,6 +9,8 @@ memory says how many rows fit. On CPU memory is not what limits, and bigger batc
 
 import logging
 import math
+from collections.abc import Callable
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +26,7 @@ from jaxser.victims.victim import Victim
 __all__ = [
     "choose_score_rows",
     "choose_slots",
+    "in_fitting_batches",
     "is_out_of_memory",
     "round_up",
     "rows_in_memory",
@@ -31,6 +34,8 @@ __all__ = [
 ]
 
 _log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 _CPU_ROWS = 16
 _ACCELERATOR_ROWS = 256
@@ -127,6 +132,23 @@ def smaller_batch(rows: int, mesh: Mesh, error: str) -> int:
     smaller = max(mesh.size, round_up(rows // 2, mesh))
     _log.warning("out of memory with %d rows at a time: going on with %d", rows, smaller)
     return smaller
+
+
+def in_fitting_batches(run: Callable[[int], Result], rows: int, mesh: Mesh) -> Result:
+    """``run(rows)``, begun again with smaller batches where memory runs out.
+
+    Raises:
+      InputError: there is no memory for a single row.
+    """
+    while True:
+        try:
+            return run(rows)
+        except Exception as raised:
+            if not is_out_of_memory(raised):
+                raise
+            error = str(raised)
+        # Only here has the error let go of the arrays that filled the memory.
+        rows = smaller_batch(rows, mesh, error)
 
 
 def rows_in_memory(probe: Machine, input_shape: tuple[int, ...], free: int) -> int:

@@ -13,6 +13,7 @@ from jaxser.experiments.paper_training import training_config
 from jaxser.papers.defence import DefenceTable
 from jaxser.papers.table import Attacked
 from jaxser.runtime.errors import UsageError
+from jaxser.runtime.text import file_stem
 
 __all__ = ["AUTO_ATTACK", "HardenedRun", "attacks_of", "check_defended", "runs_of"]
 
@@ -90,12 +91,7 @@ def runs_of(
             }
             if entry.parameters:
                 flags["training.adversarial.params"] = " ".join(as_params(entry.parameters))
-            suffix = f"_against_{_in_names(entry.title)}_{epsilon:.4g}"
+            suffix = f"_against_{file_stem(entry.title)}_{epsilon:.4g}"
             run = training_config(path, config, table.kind, root, config.seed, flags, suffix)
             attacks = everything if config.defended == "all" else (own, *same)
             yield HardenedRun(entry.title, run, attacks)
-
-
-def _in_names(title: str) -> str:
-    """A title as a part of a folder's name."""
-    return "".join(letter if letter.isalnum() else "_" for letter in title.lower())

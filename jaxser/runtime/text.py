@@ -8,13 +8,23 @@ visible("a\\u202eb")              # 'a[U+202E]b': what cannot be seen is named
 
 import codecs
 import io
+import re
 import reprlib
 import sys
 import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["accept_all_text", "code_point", "cut", "listed", "one_line", "shown_value", "visible"]
+__all__ = [
+    "accept_all_text",
+    "code_point",
+    "cut",
+    "file_stem",
+    "listed",
+    "one_line",
+    "shown_value",
+    "visible",
+]
 
 # What terminals and code pages without it are given instead of a sign that tables use.
 _PLAIN = {
@@ -83,6 +93,11 @@ _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 3, 80, 80, 
 def code_point(character: str) -> str:
     """How a character is named where it cannot be shown."""
     return f"U+{ord(character):04X}"
+
+
+def file_stem(title: str) -> str:
+    """A title as a part of a file's name: small letters, digits and ``_``."""
+    return re.sub(r"[^a-z0-9]+", "_", title.lower()).strip("_")
 
 
 def visible(text: str) -> str:

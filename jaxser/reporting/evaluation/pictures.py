@@ -1,7 +1,6 @@
 """Pictures of evaluated victims: bars of all attacks, and spectrograms of one utterance."""
 
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from jaxser.reporting.figures.bars import bars_figure
 from jaxser.reporting.figures.canvas import save_figure
 from jaxser.reporting.figures.spectrograms import spectrograms_figure
 from jaxser.runtime.errors import InputError
+from jaxser.runtime.text import file_stem
 
 __all__ = ["pictures"]
 
@@ -21,9 +21,9 @@ def pictures(folder: Path, evaluations: Sequence[Evaluation]) -> Iterator[str]:
     """Bars over all victims of a table, and spectrograms of one utterance of each."""
     for number, alike in enumerate(_of_same_utterances(evaluations), 1):
         yield from _bars(folder, evaluations, alike, f"_{number}" if number > 1 else "")
-    stem = _file_name(evaluations[0].table.title)
+    stem = file_stem(evaluations[0].table.title)
     for each in evaluations:
-        drawn = _draw_example(folder / f"{stem}_spectrograms_{_file_name(each.title)}.png", each)
+        drawn = _draw_example(folder / f"{stem}_spectrograms_{file_stem(each.title)}.png", each)
         if drawn is not None:
             yield drawn
 
@@ -45,7 +45,7 @@ def _bars(
 ) -> Iterator[str]:
     """Bars of some attacks: over all victims, and by gender for each."""
     table = evaluations[0].table
-    stem = _file_name(table.title)
+    stem = file_stem(table.title)
     names = [name for name in table.titles if any(name in its for its in lines)]
     every = list(zip(evaluations, lines, strict=True))
     titles = {id(each): f"{each.title}{_told(each, its)}" for each, its in every}
@@ -70,7 +70,7 @@ def _bars(
                 group: _paper_heights(each, names, figure_of, index)
                 for index, group in enumerate(GROUPS[1:], 1)
             }
-            path = folder / f"{stem}_{kind}_{_file_name(each.title)}{end}.png"
+            path = folder / f"{stem}_{kind}_{file_stem(each.title)}{end}.png"
             yield _save_bars(path, titles[id(each)], axis, names, by_gender, paper, log)
     seconds = {titles[id(each)]: _heights(its, names, "seconds", "all") for each, its in every}
     path = folder / f"{stem}_seconds{end}.png"
@@ -149,7 +149,3 @@ def _read_example(path: Path) -> np.ndarray:
         raise InputError(
             f"{path} is damaged ({error}); delete it, and the same command makes it again."
         ) from error
-
-
-def _file_name(title: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "_", title.lower()).strip("_")
