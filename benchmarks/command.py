@@ -46,10 +46,16 @@ def add_clock(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def check_clock(clock: str, threads: int, device: str = "cpu") -> None:
-    """UsageError where the processor's clock would count more than a side's own seconds."""
-    if clock == "processor" and (threads > 1 or device != "cpu"):
-        more = "" if device == "cpu" else " --device cpu"
+def check_clock(clock: str, threads: int, device: str | None = None) -> None:
+    """UsageError where the processor's clock would not count a side's own seconds.
+
+    Args:
+      clock: one of ``CLOCKS``.
+      threads: of each side.
+      device: of a command that has this flag.
+    """
+    if clock == "processor" and (threads > 1 or device not in (None, "cpu")):
+        more = "" if device is None else " --device cpu"
         raise UsageError(f"--clock processor adds up all threads; give --threads 1{more}.")
 
 
