@@ -28,7 +28,7 @@ from jaxtyping import Array, Float, Int, Key, Shaped
 from jaxser.attacks import Attack
 from jaxser.attacks.base import LogitsFn, row_keys
 from jaxser.attacks.projections import clip_to_bounds, per_row, project_linf, random_linf
-from jaxser.models.layers.backend import on_cpu
+from jaxser.runtime.forms import on_cpu
 from jaxser.training.robust_losses import divergence_logits, mart_loss, trades_loss
 from jaxser.training.victim import (
     AUGMENTATION,
