@@ -135,8 +135,8 @@ def cudnn_assumed() -> Iterator[None]:
     names = ("check_cudnn_version", "check_compute_capability")
     before = {name: getattr(attention, name) for name in names}
     try:
-        attention.check_cudnn_version = lambda: 91300  # type: ignore[assignment]
-        attention.check_compute_capability = lambda _: True  # type: ignore[assignment]
+        attention.check_cudnn_version = lambda: 91300
+        attention.check_compute_capability = lambda _: True
         yield
     finally:
         for name, function in before.items():

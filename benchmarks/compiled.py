@@ -2,7 +2,7 @@
 
     pip install 'jaxser[aot]'
     python -m benchmarks.compiled --device h200 --out benchmarks/results/compiled_h200.json
-    python -m benchmarks.compiled emo18:pgd:steps=20@32 zhao19:training@32
+    python -m benchmarks.compiled --programs emo18:pgd:steps=20@32 zhao19:training@32
 
 The driver's programs of attacks on victims, and steps of training: seconds to compile, bytes of
 memory beside arguments and results, collectives; on the GPU also kernels launched and bytes moved
@@ -97,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = _parse(argv)
     rows: list[Mapping[str, Any]] = []
     for name in args.device:
-        for row in compiled_rows(args.programs or PROGRAMS, name, DEVICES[name]):
+        for row in compiled_rows(args.programs, name, DEVICES[name]):
             rows.append(row)
             print(_line(row), flush=True)
             if args.out:
@@ -117,7 +117,13 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     from pathlib import Path
 
     parser = command_parser("compiled", __doc__)
-    parser.add_argument("programs", nargs="*", metavar="VICTIM:ATTACK[@ROWS]", help="by default 13")
+    parser.add_argument(
+        "--programs",
+        nargs="+",
+        default=PROGRAMS,
+        metavar="VICTIM:ATTACK[@ROWS]",
+        help="attacks, or training; rows of each device",
+    )
     parser.add_argument("--device", nargs="+", choices=list(DEVICES), default=["h200"])
     parser.add_argument("--out", type=Path, help="JSON file to write, after every program")
     return parser.parse_args(argv)

@@ -144,7 +144,8 @@ def _conv_max_pool_jvp(
     if dx is None and dkernel is None:
         return out, jnp.zeros_like(out)
     place = _first_argmax(_positions(_samples(x, size, padding, pool), kernel, pool))
-    cut, form = _frames, _in_pieces
+    cut: Any = _frames
+    form: Any = _in_pieces
     if on_gpu():
         cut, form = _samples, _at_once
         # With the maximum: else the place is found in the gradient, from the whole convolution.

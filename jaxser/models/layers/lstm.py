@@ -267,5 +267,5 @@ def _block_kernel(lower: Weights, upper: Weights) -> Float[Array, "both_hidden a
     nothing = jnp.zeros((from_upper.shape[0], 4, lower.recurrent_kernel.shape[0]), from_upper.dtype)
     from_lower = [by_gate(lower.recurrent_kernel), by_gate(upper.input_kernel)]
     rows = [jnp.concatenate(from_lower, axis=-1), jnp.concatenate([nothing, from_upper], axis=-1)]
-    rows = jnp.concatenate(rows)
-    return rows.reshape(rows.shape[0], -1)
+    kernel = jnp.concatenate(rows)
+    return kernel.reshape(kernel.shape[0], -1)
