@@ -107,7 +107,8 @@ class Device:
 
     def compile(self, lowered: Any) -> Any:
         """A program compiled for it, from ``jax.jit(...).lower(...)``."""
-        return lowered.compile(compiler_options=dict(self.options))
+        with _without_cache():
+            return lowered.compile(compiler_options=dict(self.options))
 
 
 DEVICES: Mapping[str, Device] = {
@@ -125,6 +126,22 @@ DEVICES: Mapping[str, Device] = {
     ),
     "v5e-8": Device("tpu", "libtpu", {"topology_name": "v5e:2x4", "platform": "tpu"}, {}),
 }
+
+
+@contextlib.contextmanager
+def _without_cache() -> Iterator[None]:
+    """What was compiled for a device that is not there can be kept on disk, but not read again."""
+    import jax
+    from jax.experimental.compilation_cache import compilation_cache
+
+    folder = jax.config.jax_compilation_cache_dir
+    try:
+        jax.config.update("jax_compilation_cache_dir", None)
+        compilation_cache.reset_cache()
+        yield
+    finally:
+        jax.config.update("jax_compilation_cache_dir", folder)
+        compilation_cache.reset_cache()
 
 
 @contextlib.contextmanager

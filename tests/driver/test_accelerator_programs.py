@@ -1,4 +1,4 @@
-"""Programs for accelerators on a machine without one: what is lowered, compiled and counted."""
+"""Programs for accelerators on a machine without one: what is lowered, and how it is counted."""
 
 import functools
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 from small_victims import small_victim
 
-from benchmarks.aot import DEVICES, Device, cudnn_assumed
+from benchmarks.aot import Device, cudnn_assumed
 from benchmarks.compiled import compiled_rows
 from benchmarks.compiled_programs import CLASSES, Spec, attack_parts, victim_shapes
 from benchmarks.hlo import counted, counted_step
@@ -86,9 +86,6 @@ def test_specs():
             Spec.read(text)
 
 
-# --- lowering, which needs no compiler ---
-
-
 def lower_for_both(function, *shapes):
     """Trace and lower with the forms of each platform; what has no form there is an error."""
     for platform, forms in PLATFORMS.items():
@@ -146,27 +143,3 @@ def test_gradients_of_victims_lower_for_gpu_and_tpu(victim):
 
     x = jax.ShapeDtypeStruct((2, *shape), jnp.float32)
     lower_for_both(run, variables["params"], others, x)
-
-
-# --- compiling ---
-
-
-def compiled(device, *texts):
-    if not DEVICES[device].is_installed():
-        pytest.skip("the compilers of the extra aot are not installed")
-    return list(compiled_rows(texts, device, DEVICES[device]))
-
-
-@pytest.mark.long
-def test_pgd_on_emo18_is_a_thousand_launches_a_step():
-    (row,) = compiled("h200", "emo18:pgd:steps=20@32")
-    assert row["launches"] <= 1000
-    assert row["step_gb"] <= 1.6
-    assert row["collectives"] == {}
-
-
-@pytest.mark.long
-def test_only_training_talks_between_devices():
-    attack, training = compiled("v5e-8", "cnn_lstm:pgd:steps=20@2", "cnn_lstm:training@2")
-    assert attack["collectives"] == {}
-    assert set(training["collectives"]) == {"all-reduce"}
