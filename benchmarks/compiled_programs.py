@@ -23,9 +23,12 @@ from jaxser.training.optimizer import make_optimizer
 from jaxser.training.victim import init_state, make_train_step
 from jaxser.victims.victim import evaluation_logits
 
-__all__ = ["CLASSES", "Spec", "attack_parts", "lowered_programs", "victim_shapes"]
+__all__ = ["CLASSES", "STEP", "Spec", "attack_parts", "lowered_programs", "victim_shapes"]
 
 CLASSES = 7
+
+# Name of the program of a step of training; others are loops over steps of an attack.
+STEP = "step"
 
 # Of one input, by what a network reads: six seconds of speech.
 _SHAPES = {"waveform": (96_000,), "spectrogram": (261, 128), "image": (224, 224, 3)}
@@ -95,7 +98,7 @@ class Spec:
 def lowered_programs(spec: Spec, mesh: Any) -> Iterator[tuple[str, Any]]:
     """(name, what ``jax.jit(...).lower(...)`` gives) of a spec's programs."""
     if spec.attack == "training":
-        yield "step", _training_step(spec, mesh)
+        yield STEP, _training_step(spec, mesh)
         return
     attack = from_parameters(spec.attack, spec.parameters)
     for part in attack_parts(attack):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from image_sources import variables_of
-from model_gradients import distance, logits_and_gradients
+from model_gradients import logits_and_gradients
 
 from jaxser import models
 from jaxser.runtime.forms import forms_for
@@ -80,7 +80,9 @@ def test_networks_give_the_same_in_either_form(make, name, train):
             return jax.tree.leaves(logits_and_gradients(model, variables, x, y, train))
 
     for ours, expected in zip(run("gpu"), run("cpu"), strict=True):
-        assert distance(ours, expected) < 1e-4
+        # Some gradients are nothing but rounding: a key's bias adds the same to all scores.
+        apart, size = np.linalg.norm(ours - expected), np.linalg.norm(expected)
+        assert apart < 1e-4 * size + 1e-6
 
 
 def test_every_network_is_among_them():
