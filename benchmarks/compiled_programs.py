@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import yaml
 
 from jaxser import models
 from jaxser.attacks import Attack, from_parameters
@@ -52,7 +53,7 @@ class Spec:
 
     text: str
     victim: str
-    options: dict[str, str]
+    options: dict[str, Any]
     attack: str
     parameters: dict[str, str]
     rows: int
@@ -80,7 +81,8 @@ class Spec:
         return cls(
             text=text,
             victim=name,
-            options={"dtype": "bfloat16"} | {k: v for k, v in given.items() if k in of_victim},
+            options={"dtype": "bfloat16"}
+            | {key: yaml.safe_load(value) for key, value in given.items() if key in of_victim},
             attack=attack,
             parameters={k: v for k, v in given.items() if k not in of_victim},
             rows=number,

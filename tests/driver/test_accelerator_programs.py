@@ -96,7 +96,7 @@ def lower_for_both(function, *shapes):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", sorted(set(attacks.ATTACKS) - {"generator", "staa_net"}))
+@pytest.mark.parametrize("name", sorted(set(attacks.ATTACKS) - {"staanet"}))
 def test_attacks_lower_for_gpu_and_tpu(name):
     victim = small_victim("conv")
     for attack in attack_parts(attacks.from_parameters(name, {})):
