@@ -1,7 +1,7 @@
 """Attack victims as a paper did: ``python -m jaxser.evaluate TABLE.yaml --victim runs/NAME ...``.
 
     python -m jaxser.evaluate configs/tables/systematic_table5.yaml --victim runs/cnn_lstm_emodb
-    python -m jaxser.evaluate configs/tables/systematic_*.yaml --out report --victim \\
+    python -m jaxser.evaluate configs/tables/systematic_table5.yaml --out report --victim \\
         runs/cnn_lstm_emodb_paper runs/cnn_lstm_emovo_paper runs/cnn_lstm_ravdess_paper
 
 A table file lists attacks, each with a grid of settings. Every setting is a run of python -m
@@ -12,8 +12,8 @@ with pictures, and what can be said about languages, genders, protocols and doma
 
     python -m jaxser.evaluate configs/tables/benchmark_table1.yaml --corpus emodb=FOLDER
 
-Tables that say how their victims are trained (benchmark_table1, benchmark_table2a) take speech
-instead of victims: what is missing is trained, and attacked, first.
+Tables that say how their victims are trained (benchmark_table1 and 2a, systematic_table1 and 2,
+staa_net_table2 and 3) take speech instead of victims: what is missing is trained first.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ from jaxser.runtime.errors import UsageError, nearest_name, report_errors
 __all__ = ["main"]
 
 # Layouts of tables whose victims are trained where they are missing.
-TRAINING = ("trained", "defended", "epsilon")
+TRAINING = ("trained", "models", "defended", "epsilon")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -29,7 +29,7 @@ class EvaluateConfig:
       lines, kinds: of tables whose victims are trained: names of victims and kinds of image.
       seeds: how many runs of every cell.
       runs: folder of the run folders.
-      set: "KEY=VALUE" each: changes of the configs that train.
+      set: "KEY=VALUE" each: changes of the configs that train; "LINE:KEY=VALUE": of one line's.
       defended: of tables of defences: which runs are trained against attacks, and attacked.
       domain, epsilon: what attacks change, and how far, in the place of what the table says.
     """
@@ -100,8 +100,9 @@ def _parser() -> CommandParser:
         *("--set",),
         nargs="+",
         default=[],
-        metavar="KEY=VALUE",
-        help="change the configs that train, such as corpus.stride_ms=500 training.epochs=5",
+        metavar="[LINE:]KEY=VALUE",
+        help="change the configs that train, such as corpus.stride_ms=500 training.epochs=5; of a "
+        "table of models also of one line, such as 'WavLM:model.checkpoint=FOLDER'",
     )
     trained.add_argument(
         "--defended",

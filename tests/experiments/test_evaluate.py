@@ -43,7 +43,9 @@ def test_a_grid_is_every_combination() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", sorted((CONFIGS / "tables").glob("systematic_*.yaml")), ids=lambda p: p.stem
+    "path",
+    [CONFIGS / "tables" / f"systematic_{name}.yaml" for name in ("table5", "waveform")],
+    ids=lambda p: p.stem,
 )
 def test_every_setting_of_the_tables_is_a_valid_attack(path: Path) -> None:
     table = load_table(path)
