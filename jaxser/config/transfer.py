@@ -20,12 +20,20 @@ __all__ = ["TransferConfig", "parse_transfer"]
 
 @dataclasses.dataclass(frozen=True)
 class TransferConfig:
-    """A table file on threat models, heard by victims."""
+    """A table file on threat models, heard by victims.
+
+    Attributes:
+      generator: "[LINE=]RUN" each, for each threat model in turn; "LINE=none": there is none.
+      match_sparsity: share of changed samples that sparse PGD is to arrive at, or the line whose
+        share it is.
+    """
 
     table: Path
     threat: list[Path]
     victim: list[Path]
     generator: list[str]
+    attacks: list[str] | None
+    match_sparsity: str | None
     out: Path | None
     split: list[Literal["train", "val", "test"]]
     limit: int | None
@@ -76,7 +84,16 @@ def _parser() -> CommandParser:
         nargs="+",
         default=[],
         metavar="[LINE=]RUN",
-        help="of staanet, one for each threat; LINE= where several lines of the table need one",
+        help="of staanet, a run folder or a file of the authors' keys, one for each threat; LINE= "
+        "where several lines of the table need one; a line without one, or with LINE=none, is left "
+        "open",
+    )
+    used.add_argument("--attacks", nargs="+", metavar="NAME", help="of the table; all by default")
+    used.add_argument(
+        "--match_sparsity",
+        metavar="SHARE|LINE",
+        help="choose the count of sparse PGD so that this share of the samples changes in the end, "
+        "such as 0.125, or as many as in a line of the table, such as STAA-Net",
     )
     used.add_argument("--out", type=Path, help="folder for transfer.{md,html,csv}")
     add_interval_over(used)

@@ -7,7 +7,7 @@ line_cells(lines)                                    # of papers/transfer.py
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,12 +19,13 @@ from jaxser.driver.speech import Speech
 from jaxser.experiments.attack import attack_missing_rows
 from jaxser.experiments.preparation import prepare_run
 from jaxser.experiments.run import Run
+from jaxser.experiments.sparsity_matching import Matched, is_sparse_pgd, match_sparsity
 from jaxser.experiments.speech import load_speech
-from jaxser.papers.table import settings
-from jaxser.papers.transfer import Line, TransferTable
+from jaxser.papers.table import Attacked, settings
+from jaxser.papers.transfer import Line, TransferTable, matched_share, open_line
 from jaxser.results.intervals import share
 from jaxser.results.units import Over, Units
-from jaxser.runtime.errors import InputError
+from jaxser.runtime.errors import InputError, UsageError
 from jaxser.speech.audio import read_audio
 from jaxser.victims.loading import load_victim
 from jaxser.victims.run_folder import read_run
@@ -34,13 +35,16 @@ __all__ = ["transfer_lines"]
 
 
 def transfer_lines(
-    table: TransferTable, generators: Mapping[str, Sequence[Path]], config: TransferConfig
+    table: TransferTable,
+    generators: Mapping[str, Sequence[Path | None]],
+    config: TransferConfig,
 ) -> list[Line]:
     """All attacks of the table on all threat models and parts, scored on all victims.
 
     Args:
       table: of the command.
-      generators: by the line of the table, the run for each threat model in turn.
+      generators: by the line of the table, the run for each threat model in turn; None: there is
+        none, and the line is left open.
       config: of the command.
 
     Raises:
@@ -53,20 +57,25 @@ def transfer_lines(
     lines: list[Line] = []
     for index, threat in enumerate(config.threat):
         own = {title: runs[index] for title, runs in generators.items()}
+        counts: dict[str, Matched] = {}
         for part in config.split:
-            lines += _lines(table, threat, own, part, victims, config)
+            lines += _lines(table, threat, own, part, victims, counts, config)
     return lines
 
 
 def _lines(
     table: TransferTable,
     threat: Path,
-    generators: dict[str, Path],
+    generators: dict[str, Path | None],
     part: Literal["train", "val", "test"],
     victims: dict[str, Victim],
+    counts: dict[str, Matched],
     config: TransferConfig,
 ) -> Iterator[Line]:
-    """All attacks on one threat model and part."""
+    """All attacks on one threat model and part.
+
+    The counts that are chosen for the first part, by line, hold for the others, as in the paper.
+    """
     common = AttackCommandConfig(
         victim=threat,
         y="prediction",
@@ -78,9 +87,10 @@ def _lines(
     )
     speech = load_speech(common)
     clean = _clean_predictions(speech.spread(config.limit), victims)
-    for entry in table.attacks:
+
+    def prepared(entry: Attacked, **more: Any) -> Run:
         (setting,) = settings(entry)
-        values = {**entry.parameters, **setting}
+        values = {**entry.parameters, **setting, **more}
         if entry.title in generators:
             values["generator"] = generators[entry.title]
         attacked = dataclasses.replace(
@@ -90,9 +100,35 @@ def _lines(
             params=as_params(values),
             limit=config.limit,
         )
-        run = prepare_run(attacked, speech)
+        return prepare_run(attacked, speech)
+
+    def line_of(entry: Attacked) -> Line:
+        if generators.get(entry.title, entry) is None:
+            return open_line(str(threat), entry.title, part, speech.prepared.corpus.title)
+        chosen = counts.get(entry.title)
+        run = prepared(entry, **({} if chosen is None else {"count": chosen.count}))
         attack_missing_rows(run)
-        yield _line(entry.title, run, clean, victims, config.interval_over)
+        notes = () if chosen is None else (f"{entry.title} on {threat}: {chosen}",)
+        return _line(entry.title, run, clean, victims, config.interval_over, notes)
+
+    share = matched_share(table, config.match_sparsity)
+    matched = [] if share is None else [entry for entry in table.attacks if is_sparse_pgd(entry)]
+    if share is not None and not matched:
+        raise UsageError(f"{table.title} has no sparse PGD; leave out --match_sparsity.")
+    done: dict[str, Line] = {}
+    if isinstance(share, str):
+        (entry,) = (entry for entry in table.attacks if entry.title == share)
+        if entry in matched:
+            raise UsageError(f"{share} is to match another line; give --match_sparsity that one.")
+        done[share] = line_of(entry)
+        share = done[share].sparsity
+    for entry in matched:
+        if entry.title not in counts:
+            counts[entry.title] = match_sparsity(
+                lambda count, entry=entry: prepared(entry, count=count), share, part
+            )
+    for entry in table.attacks:
+        yield done[entry.title] if entry.title in done else line_of(entry)
 
 
 def _clean_predictions(speech: Speech, victims: dict[str, Victim]) -> dict[str, np.ndarray]:
@@ -114,6 +150,7 @@ def _line(
     clean: dict[str, np.ndarray],
     victims: dict[str, Victim],
     over: Over,
+    notes: tuple[str, ...] = (),
 ) -> Line:
     rows = run.rows()
     success = np.asarray(rows["success"].to_pylist(), bool)
@@ -144,7 +181,7 @@ def _line(
         seconds=float(rows["seconds"].to_numpy().mean()),
         asr=asr,
         corpus=run.corpus.title,
-        notes=tuple(run.facts["notes"]),
+        notes=(*run.facts["notes"], *notes),
     )
 
 

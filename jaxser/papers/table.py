@@ -7,7 +7,7 @@ for entry in table.attacks:
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -15,9 +15,11 @@ from jaxser.config import NamedAttack, from_mapping, load_yaml
 from jaxser.config.ranges import Domain
 from jaxser.runtime.errors import UsageError, nearest_name
 
-__all__ = ["Attacked", "Published", "Table", "load_table", "read_table", "settings"]
+__all__ = ["Attacked", "Published", "Table", "load_table", "read_table", "settings", "with_attacks"]
 
 TableType = TypeVar("TableType")
+# A table with attacks and their titles.
+ListedType = TypeVar("ListedType", bound=Any)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +78,25 @@ class Table:
     @property
     def titles(self) -> list[str]:
         return [entry.title for entry in self.attacks]
+
+
+def with_attacks(tables: Sequence[ListedType], names: Sequence[str] | None) -> list[ListedType]:
+    """Tables with the attacks that are asked for; one table may lack those of another.
+
+    Raises:
+      UsageError: no table has one of them.
+    """
+    if names is None:
+        return list(tables)
+    titles = list(dict.fromkeys(title for table in tables for title in table.titles))
+    for name in names:
+        if name not in titles:
+            raise UsageError(f"no table has {name!r}; {nearest_name(name, titles)}")
+    chosen = [
+        dataclasses.replace(table, attacks=[a for a in table.attacks if a.title in names])
+        for table in tables
+    ]
+    return [table for table in chosen if table.attacks]
 
 
 def settings(entry: Attacked) -> Iterator[dict[str, Any]]:
