@@ -14,6 +14,7 @@ Recognition", arXiv 2402.01227, section 3.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -27,6 +28,7 @@ from jaxser.runtime.errors import InputError, UsageError
 
 __all__ = [
     "ALL_TARGETS",
+    "UNKNOWN_EPSILON",
     "Generator",
     "Losses",
     "Magnitudes",
@@ -47,6 +49,9 @@ Reduction = Literal["row", "batch"]
 
 # Of a generator that reaches any class that it is asked for.
 ALL_TARGETS = "all"
+
+# Of a generator whose weights come without a word on it.
+UNKNOWN_EPSILON = (math.nan, math.nan)
 
 # Added under the roots: a norm's gradient at zero is then zero, not NaN.
 _TINY = 1e-12
@@ -99,7 +104,7 @@ class Generator:
       num_samples: length of its inputs.
       sample_rate: of the speech, in Hz.
       labels: class names of its threat models.
-      epsilon: lowest and highest ε that it was trained for.
+      epsilon: lowest and highest ε that it was trained for; NaN where it is not known.
       target: None: it leaves the prediction, whatever it is; a label: it reaches that one; "all":
         it reaches any that it is asked for.
       magnitudes: see :func:`magnitudes_of`.

@@ -39,6 +39,21 @@ def corpora_parser() -> CommandParser:
         default="repeat",
         help="repeat short utterances, or pad them with zeros (%(default)s)",
     )
+    chunks = command.add_argument_group("chunks, as a training config has them")
+    chunks.add_argument(
+        "--labels", nargs="+", default=[], metavar="LABEL", help="to keep; all by default"
+    )
+    chunks.add_argument(
+        "--chunks", action="store_true", help="trim silence and cut into chunks of --seconds"
+    )
+    chunks.add_argument(
+        "--augment", action="store_true", help="add four changes of pitch and four of speed"
+    )
+    chunks.add_argument(
+        "--protocol",
+        choices=("clean", "paper"),
+        help="also say what is in each part by corpus.protocol, and what leaks",
+    )
     files = command.add_argument_group("the files")
     _add_shortest(files)
     files.add_argument("--skip_damaged", action="store_true", help="leave damaged files out")

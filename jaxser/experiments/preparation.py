@@ -5,6 +5,7 @@ attack_missing_rows(run)
 """
 
 import dataclasses
+import functools
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -54,8 +55,10 @@ def prepare_run(
     Raises:
       UsageError, InputError: see the message.
     """
-    attack, bounded = attack_and_bounds(config)
-    victim = victim_of(config) if speech is None else speech.victim
+    # A mistyped attack is found before a victim is loaded; a file of weights needs one, though.
+    heard = functools.cache(lambda: victim_of(config) if speech is None else speech.victim)
+    attack, bounded = attack_and_bounds(config, heard)
+    victim = heard()
     generator = attack.generator if isinstance(attack, StaaNet) else None
     if generator is not None:
         check_generator(generator, victim, config)
@@ -219,8 +222,13 @@ def _epsilons(
         raise UsageError(
             f"--epsilon_unit {config.epsilon_unit} needs an --epsilon in dB, such as 30."
         )
-    if generator is not None:
+    if generator is not None and not math.isnan(generator.epsilon[0]):
         return tuple(sorted(set(generator.epsilon)))
+    if generator is not None:
+        raise UsageError(
+            f"{generator.name} does not say which ε its generator was trained for; give --epsilon "
+            "(the paper's are 0.05 on DEMoS and 0.01 on IEMOCAP)."
+        )
     return _NO_LIMIT if unlimited else _DEFAULT_EPSILONS
 
 

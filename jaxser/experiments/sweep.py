@@ -10,6 +10,7 @@ for cell in cells(config):
 """
 
 import dataclasses
+import functools
 import sys
 import tempfile
 from pathlib import Path
@@ -56,7 +57,7 @@ def check_sweep(config: SweepConfig) -> None:
         check_victim_folder(folder)
     # Once for every attack: what is asked here is the same on all victims.
     for cell in {cell.title: cell for cell in cells(config)}.values():
-        attack = attack_of(cell.config)
+        attack = attack_of(cell.config, functools.partial(victim_of, cell.config))
         # A number of classes is not known yet, and does not change what is asked here.
         without = all(part.minimal_norm for part in members(attack, 2))
         if not (cell.config.epsilon or without or isinstance(attack, StaaNet)):
