@@ -9,7 +9,7 @@ Facchinetti et al., 2024, Tables 1 and 2; Chang et al., "STAA-Net", Tables 2 and
 import dataclasses
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -82,7 +82,9 @@ class ModelTable:
                     Printed(*map(float, values[place : place + width]))
                     for place in range(0, len(values), width)
                 ]
-                places = itertools.product(self.columns, self.parts, self.figures)
+                places: Iterator[tuple[str, str, Figure]] = itertools.product(
+                    self.columns, self.parts, self.figures
+                )
                 found = dict(zip(places, of_each, strict=True))
                 return {each: found[corpus, part, each] for each in self.figures}
         return {each: Printed() for each in self.figures}
