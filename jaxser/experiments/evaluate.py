@@ -18,7 +18,7 @@ from jaxser.experiments.attack import attack_missing_rows
 from jaxser.experiments.preparation import prepare_run
 from jaxser.experiments.speech import load_speech
 from jaxser.papers.table import Attacked, Table, settings
-from jaxser.reporting.evaluation.outcomes import Evaluation, Line, outcomes_of
+from jaxser.reporting.evaluation.outcomes import GROUPS, Evaluation, Line, outcomes_of
 from jaxser.victims.run_folder import read_run
 
 __all__ = ["evaluate_victim"]
@@ -75,10 +75,7 @@ def _lines(
 ) -> list[Line]:
     """A line per ε of one run, whose rows are made now where they are missing."""
     run = prepare_run(config, speech)
-    right = run.speech.clean.prediction == run.speech.labels
-    # A picture is of the first utterance that the victim knows; of the first where it knows none.
-    example = int(right.argmax())
-    run = dataclasses.replace(run, example=example)
+    run = dataclasses.replace(run, examples=_examples(run.speech))
     attack_missing_rows(run)
     rows = run.rows()
     lines = []
@@ -92,10 +89,28 @@ def _lines(
                 outcomes=outcomes_of(its),
                 seconds=float(np.sum(its["seconds"].to_numpy())),
                 compile_seconds=float(np.max(its["compile_seconds"].to_numpy())),
-                example=(
-                    run.utterances[example],
-                    run.example_path(run.utterances[example], epsilon),
+                examples=tuple(
+                    (run.utterances[i], run.example_path(run.utterances[i], epsilon))
+                    for i in run.examples
                 ),
             )
         )
     return lines
+
+
+def _examples(speech: Speech) -> tuple[int, ...]:
+    """Places of the utterances that pictures are of: a female and a male one, as spoken.
+
+    The first that the victim knows; where it knows none, the first. Where no gender is told, one.
+    """
+    right = speech.clean.prediction == speech.labels
+    spoken = np.array([not utterance.variant for utterance in speech.utterances])
+    genders = np.array([utterance.gender for utterance in speech.utterances])
+    found = []
+    for gender in GROUPS[1:]:
+        places = np.flatnonzero(genders == gender)
+        if len(places):
+            # The first of those that are most: known and as spoken, then as spoken.
+            worth = 2 * spoken[places] + right[places]
+            found.append(int(places[worth.argmax()]))
+    return tuple(found) or (int((2 * spoken + right).argmax()),)

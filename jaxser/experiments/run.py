@@ -63,7 +63,7 @@ class Run:
       attacked: class indices to leave or to reach, ``[utterances]``.
       facts: columns that are the same in all rows.
       out: folder of the rows.
-      example: of the utterances, whose attacked input is kept.
+      examples: places of the utterances whose attacked inputs are kept.
       shown: of the utterances, as files to look at and to listen to.
       listeners: other victims that every row is repeated for.
     """
@@ -76,7 +76,7 @@ class Run:
     attacked: np.ndarray
     facts: Mapping[str, Any]
     out: Path
-    example: int | None = None
+    examples: tuple[int, ...] = ()
     shown: tuple[int, ...] = ()
     listeners: tuple[Listener, ...] = ()
 
@@ -158,7 +158,7 @@ class Run:
         config = self.config
         wanted = config.save_wav or config.stoi or self.shown or self.listeners
         drawn = config.domain in ("spectrogram", "image")
-        return bool(wanted) or drawn or self.example is not None
+        return bool(wanted) or drawn or bool(self.examples)
 
     def rows(self) -> pa.Table:
         """The rows asked for: one per utterance and ε."""
@@ -196,7 +196,7 @@ class Run:
         lacking = ~(self.done() if done is None else done)
         for i, utterance in enumerate(self.utterances):
             paths = [self.wav_path] if self.config.save_wav else []
-            paths += [self.example_path] if i == self.example else []
+            paths += [self.example_path] if i in self.examples else []
             paths += [self.picture_path] if i in self.shown else []
             for e, epsilon in enumerate(self.epsilons):
                 lacking[i, e] |= not all(path(utterance, epsilon).exists() for path in paths)

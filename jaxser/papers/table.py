@@ -63,6 +63,8 @@ class Table:
       published_seconds: name of a line -> what the paper needed for a test set, at least and at
         most.
       hardware: that it took so long on.
+      white_box, black_box: titles of the lines that are counted together, with and without the
+        victim's gradients; none are where both are empty.
     """
 
     title: str = ""
@@ -74,6 +76,8 @@ class Table:
     published: dict[str, dict[str, Published]] = dataclasses.field(default_factory=dict)
     published_seconds: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
     hardware: str = ""
+    white_box: tuple[str, ...] = ()
+    black_box: tuple[str, ...] = ()
 
     @property
     def titles(self) -> list[str]:
@@ -110,7 +114,7 @@ def load_table(path: Path) -> Table:
     table = read_table(Table, path)
     names = ["original", *table.titles]
     published = [*map(list, table.published.values()), list(table.published_seconds)]
-    for name in itertools.chain(*published):
+    for name in itertools.chain(*published, table.white_box, table.black_box):
         if name not in names:
             raise UsageError(
                 f"{path} has published figures of {name!r}, which is no attack there; "

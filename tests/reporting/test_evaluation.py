@@ -41,8 +41,8 @@ def side(made: Outcomes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def line(attack: str, made: Outcomes, setting: str = "") -> Line:
-    example = Utterance("u0", Path("u0.wav"), "joy", "s0", "female"), Path("u0.npy")
-    return Line(attack, setting, made, seconds=1.0, compile_seconds=2.0, example=example)
+    examples = ((Utterance("u0", Path("u0.wav"), "joy", "s0", "female"), Path("u0.npy")),)
+    return Line(attack, setting, made, seconds=1.0, compile_seconds=2.0, examples=examples)
 
 
 def test_the_best_has_the_least_accuracy_then_the_smallest_change() -> None:

@@ -400,12 +400,12 @@ def test_two_runs_side_by_side(over: Over, tmp_path: Path) -> None:
 
 def lines_of(rows: Sequence[Row], names: dict[str, Sequence[str]]) -> tuple[Line, ...]:
     """Attacks of an evaluation, each on some utterances."""
-    example = Utterance("u0", Path("u0.wav"), "joy", "s0", "female"), Path("u0.npy")
+    examples = ((Utterance("u0", Path("u0.wav"), "joy", "s0", "female"), Path("u0.npy")),)
     made = []
     for attack, utterances in names.items():
         its = [row for row in rows if row["utterance"] in utterances]
         table = pa.table({name: [row[name] for row in its] for name in its[0]}, schema=SCHEMA)
-        made.append(Line(attack, "steps 3", outcomes_of(table), 1.5, 2.5, example))
+        made.append(Line(attack, "steps 3", outcomes_of(table), 1.5, 2.5, examples))
     return tuple(made)
 
 
@@ -596,8 +596,8 @@ def test_the_same_rows_have_the_same_interval_everywhere(
 
 
 def outcomes_line(table: pa.Table) -> Line:
-    example = Utterance("u0", Path("u0.wav"), "joy", "s0", "female"), Path("u0.npy")
-    return Line("pgd", "", outcomes_of(table), 1.0, 1.0, example)
+    examples = ((Utterance("u0", Path("u0.wav"), "joy", "s0", "female"), Path("u0.npy")),)
+    return Line("pgd", "", outcomes_of(table), 1.0, 1.0, examples)
 
 
 def test_a_target_has_a_figure_of_its_own(rows: list[Row], tmp_path: Path) -> None:

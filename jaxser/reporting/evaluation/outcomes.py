@@ -116,7 +116,8 @@ class Line:
       outcomes: what it did.
       seconds: steady state, all rows.
       compile_seconds: before that.
-      example: an utterance that the victim knows, and the file of its attacked version.
+      examples: utterances that the victim knows, one of each gender, and the files of their
+        attacked versions.
     """
 
     attack: str
@@ -124,7 +125,7 @@ class Line:
     outcomes: Outcomes
     seconds: float
     compile_seconds: float
-    example: tuple[Utterance, Path]
+    examples: tuple[tuple[Utterance, Path], ...]
 
     def accuracy(self, group: str = "all") -> float:
         """After the attack; NaN without such utterances."""
