@@ -25,6 +25,7 @@ __all__ = [
     "chunking",
     "label_indices",
     "parts_text",
+    "prepared_speech",
     "select",
     "split_rows",
     "spread_rows",
@@ -38,6 +39,16 @@ def select(config: CorpusConfig) -> Prepared:
     Raises:
       UsageError: a corpus other than synthetic without a root.
       InputError: whatever is wrong with the folder, the files or the split.
+    """
+    prepared = prepared_speech(config)
+    return dataclasses.replace(prepared, corpus=with_parts(prepared.corpus, config))
+
+
+def prepared_speech(config: CorpusConfig) -> Prepared:
+    """The same without a split.
+
+    Raises:
+      UsageError, InputError: see :func:`select`.
     """
     root = config.root
     if root is None:
@@ -54,13 +65,12 @@ def select(config: CorpusConfig) -> Prepared:
         chunking=chunking(config.chunks, config.augment),
         windowing=Windowing(config.stride_ms) if config.windows else None,
     )
-    prepared = prepare(
+    return prepare(
         _limited(load(config.name, root, labels=config.labels or None), config.limit),
         settings,
         cache_dir=config.cache_dir,
         skip_damaged=config.skip_damaged,
     )
-    return dataclasses.replace(prepared, corpus=with_parts(prepared.corpus, config))
 
 
 def chunking(chunks: bool, augment: bool) -> Chunking | None:

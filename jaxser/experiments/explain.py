@@ -12,7 +12,7 @@ from typing import Any, get_args
 import numpy as np
 
 from jaxser.config import AttackCommandConfig
-from jaxser.config.explain import ExplainConfig, Picture
+from jaxser.config.explain import OF_SPEECH, ExplainConfig, Picture
 from jaxser.config.parser import check_folder
 from jaxser.driver.attributions import (
     Attributions,
@@ -29,6 +29,7 @@ from jaxser.experiments.agreement import (
     agreement_csv,
     rows_csv,
 )
+from jaxser.experiments.explain_speech import explain_speech
 from jaxser.experiments.explanations import (
     Looked,
     attack_once,
@@ -103,6 +104,10 @@ def explain(config: ExplainConfig) -> str:
     agreements: list[Agreement] = []
     matrices: list[tuple[str, dict[str, np.ndarray], tuple[str, ...]]] = []
     for victim, folder in folders:
+        told += explain_speech(config, victim, folder)
+    if config.show and set(config.show) <= set(OF_SPEECH):
+        return "\n".join(told)
+    for victim, folder in folders:
         part, pictures = _look(config, victim, folder)
         told += _summary(part)
         if "tsne" in pictures:
@@ -175,6 +180,7 @@ def _checked_pictures(config: ExplainConfig, victim: Victim, folder: Path) -> li
     """What was asked for, or all that the victim can give."""
     if not config.show:
         can = {"tsne": victim.embed is not None, "gradcam": has_feature_map(victim)}
+        can |= dict.fromkeys(OF_SPEECH, False)
         pictures = [each for each in get_args(Picture) if can.get(each, True)]
     else:
         pictures = list(dict.fromkeys(config.show))
