@@ -63,7 +63,7 @@ def explain_speech(config: ExplainConfig, victim: Path, folder: Path) -> list[st
             f"{trained.model.name} in {victim} is none; give another --show."
         )
     places = {"root": config.corpus.root, "cache_dir": config.corpus.cache_dir}
-    given = {name: value for name, value in places.items() if value is not None}
+    given: dict[str, Any] = {name: value for name, value in places.items() if value is not None}
     trained = dataclasses.replace(trained, corpus=dataclasses.replace(trained.corpus, **given))
     folder.mkdir(parents=True, exist_ok=True)
     told: list[str] = []

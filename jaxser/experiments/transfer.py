@@ -123,10 +123,12 @@ def _lines(
         done[share] = line_of(entry)
         share = done[share].sparsity
     for entry in matched:
-        if entry.title not in counts:
-            counts[entry.title] = match_sparsity(
-                lambda count, entry=entry: prepared(entry, count=count), share, part
-            )
+        if entry.title not in counts and share is not None:
+
+            def run_of(count: int, entry: Attacked = entry) -> Run:
+                return prepared(entry, count=count)
+
+            counts[entry.title] = match_sparsity(run_of, share, part)
     for entry in table.attacks:
         yield done[entry.title] if entry.title in done else line_of(entry)
 

@@ -97,11 +97,11 @@ def _searched(config: TuneConfig) -> list[str]:
     """
     victim = models.build(config.model.name, num_classes=2)
     has = {field.name for field in dataclasses.fields(victim)} | {*_TRAINING}
-    found = [name for name in (*_TRAINING, *_MODEL) if name in config.search.fields and name in has]
+    searched: Sequence[str] = config.search.fields
+    found = [name for name in (*_TRAINING, *_MODEL) if name in searched and name in has]
     if not found:
         raise UsageError(
-            f"{config.model.name} has no {' and no '.join(config.search.fields)}; give other "
-            "--search.fields."
+            f"{config.model.name} has no {' and no '.join(searched)}; give other --search.fields."
         )
     return found
 
