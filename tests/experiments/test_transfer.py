@@ -17,6 +17,7 @@ from jaxser.config import load_yaml
 from jaxser.experiments import sparsity_matching
 from jaxser.papers.table import settings
 from jaxser.papers.transfer import load_transfer_table
+from jaxser.results.reading import read_rows
 from jaxser.runtime.errors import report_errors
 
 STAA = [{"attack": "staanet"}]
@@ -125,11 +126,21 @@ def test_lines_are_chosen_left_open_and_matched(
     lines = list(csv.DictReader((tmp_path / "transfer.csv").read_text().splitlines()))
     assert [(line["attack"], line["part"]) for line in lines] == [("PGD", "val"), ("PGD", "test")]
     assert float(lines[0]["sparsity"]) == pytest.approx(0.3, rel=0.02)
-    # One count for all parts.
-    assert len(list((threat / "attacks").glob("sparsepgd-*"))) == 1 + 1
+    # One count for all parts, whose rows lie apart.
+    folders = list((threat / "attacks").glob("sparsepgd-*"))
+    rows = [read_rows(folder).slice(0, 1).to_pylist()[0] for folder in folders]
+    assert {row["split"] for row in rows} == {"val", "test"}
+    assert len({row["parameters"] for row in rows}) == 1
     counts = {path.name for path in (threat / "attacks").glob("sparsepgd-*")}
     assert transfer.main(argv) == 0
     assert counts == {path.name for path in (threat / "attacks").glob("sparsepgd-*")}
+    # As many as another line changes, which is all; that of a line without a generator is unknown.
+    argv = [*argv[:5], "--split", "val", "--attacks", "PGD", "FGSM", "--match_sparsity", "FGSM"]
+    assert transfer.main(argv) == 0
+    assert "count 2,000 chosen: 100.00%" in capsys.readouterr().out
+    argv = [*argv[:8], "PGD", "first", "--match_sparsity", "first"]
+    assert report_errors(lambda: transfer.main(argv)) == 1
+    assert "no share of changed samples to match: the line that it is of" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("share", [0.01, 0.05, 0.125, 0.6, 1.0])
