@@ -14,7 +14,7 @@ __all__ = ["classes_figure", "layers_figure", "preparation_figure"]
 
 
 def preparation_figure(
-    title: str, stages: Sequence[tuple[str, Float[np.ndarray, "frames bands"], float]]
+    title: str, stages: Sequence[tuple[str, Float[np.ndarray, "_ bands"], float]]
 ) -> Figure:
     """Spectrograms below each other on one time axis (Facchinetti et al., figure 2).
 
