@@ -201,7 +201,8 @@ def jaxser_step(twins: Twins, task: str, epsilon: float) -> tuple[Step, float]:
     after, *others = jax.tree.map(jnp.copy, arguments)
     seconds = []
     for _ in range(2):
-        spent, after = timed(lambda now=after: jax.block_until_ready(program(now, *others)))
+        step_now = functools.partial(program, after, *others)
+        spent, after = timed(lambda step=step_now: jax.block_until_ready(step()))  # type: ignore
         seconds.append(spent)
     return run, max(seconds[0] - seconds[1], 0.0)
 

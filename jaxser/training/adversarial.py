@@ -200,7 +200,7 @@ def adversarial_parts(
     def advance(state: TrainState, at: Attacked, number: int | Int[Array, ""]) -> Attacked:
         plain = _plain_logits(model, defence, state, key)
         attack = defence.attack.step(_ascended(plain(number + 1), at.log_p), at.attack)
-        return at.replace(attack=attack)  # type: ignore[attr-defined, no-any-return]
+        return at.replace(attack=attack)  # type: ignore[attr-defined]
 
     def finish(state: TrainState, batch: Batch, at: Attacked) -> TrainState:
         step_key, y = jax.random.fold_in(key, state.step), batch["y"]

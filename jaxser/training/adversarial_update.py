@@ -39,7 +39,7 @@ def adversarial_update(parts: AdversarialParts, mesh: Mesh) -> Update:
     if parts.steps > 1 and on_cpu():
         return _StepByStep(parts, mesh)
     whole, rows = replicated(mesh), batch_sharding(mesh)
-    return jax.jit(  # type: ignore[no-any-return]
+    return jax.jit(
         step_of(parts),
         in_shardings=(whole, rows, whole),
         out_shardings=whole,
@@ -60,7 +60,7 @@ class _StepByStep:
         at, looked_at = begin(state, batch, epsilon), _attacked_state(state)
         for number in range(self._parts.steps):
             at = advance(looked_at, at, np.int32(number))
-        return finish(state, batch, at)  # type: ignore[no-any-return]
+        return finish(state, batch, at)
 
     def _compiled(
         self, state: TrainState, batch: Batch, epsilon: Float[Array, "2"]
@@ -94,4 +94,4 @@ class _StepByStep:
 
 def _attacked_state(state: TrainState) -> TrainState:
     """What a step of the attack needs of a state: without an optimiser to hand over each time."""
-    return state.replace(opt_state=())  # type: ignore[attr-defined, no-any-return]
+    return state.replace(opt_state=())  # type: ignore[attr-defined]

@@ -6,6 +6,7 @@ save_figure(compared_figure("Emo18, EmoDB", "ε (linf)", curves, log=True), "com
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Literal
 
 from matplotlib.figure import Figure
 
@@ -65,7 +66,7 @@ def compared_figure(
             color=colour,
             label=in_legend(curve.name),
         )
-        step = "pre" if curve.steps else None
+        step: Literal["pre"] | None = "pre" if curve.steps else None
         axes.fill_between(curve.x, low, high, alpha=0.12, color=colour, step=step)
         if curve.level is not None:
             axes.axhline(curve.level.value, color="gray", linewidth=0.8, linestyle=style)

@@ -125,7 +125,10 @@ class _Outcome:
     def accuracy(self, after: int, part: str | None = None) -> Estimate:
         """Before (0) or after (1) the attack, of a part or of both; NaN without all its rows."""
         found = self._right(part)
-        return _NOTHING if found is None else share(found[after], found[2])
+        if found is None:
+            return _NOTHING
+        before, left, units = found
+        return share(left if after else before, units)
 
     def taken(self, part: str | None = None) -> Estimate:
         """The share of the accuracy that the attack takes; NaN where there was none."""
