@@ -21,7 +21,7 @@ from jaxser.config.explain import OF_SPEECH, ExplainConfig
 from jaxser.corpora import Utterance, load
 from jaxser.corpora.chunks import Chunking, chunks_of, trim_silence
 from jaxser.corpora.selection import label_indices, prepared_speech, spread_rows
-from jaxser.experiments.last_layer import tsne
+from jaxser.experiments.last_layer import check_tsne, tsne
 from jaxser.models.cnn_lstm import CnnLstm
 from jaxser.models.cnn_lstm_layers import cnn_lstm_layers
 from jaxser.models.front_end import WithFrontEnd
@@ -166,6 +166,7 @@ def _draw_classes(
     """All classes of the corpus, as spoken: which are alike, and which are many."""
     prepared = prepared_speech(dataclasses.replace(corpus, labels=(), augment=False))
     names, rows = prepared.corpus.labels, spread_rows(len(prepared.waveforms), config.limit)
+    check_tsne()
     if config.perplexity >= len(rows):
         raise UsageError(
             f"a perplexity of {config.perplexity:g} needs more than {len(rows)} spectrograms; give "

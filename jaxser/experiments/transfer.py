@@ -109,7 +109,8 @@ def _lines(
         run = prepared(entry, **({} if chosen is None else {"count": chosen.count}))
         attack_missing_rows(run)
         notes = () if chosen is None else (f"{entry.title} on {threat}: {chosen}",)
-        return _line(entry.title, run, clean, victims, config.interval_over, notes)
+        line = _line(entry.title, run, clean, victims, config.interval_over, notes)
+        return dataclasses.replace(line, notes=(*_defences(victims), *line.notes))
 
     share = matched_share(table, config.match_sparsity)
     matched = [] if share is None else [entry for entry in table.attacks if is_sparse_pgd(entry)]
@@ -185,6 +186,12 @@ def _line(
         corpus=run.corpus.title,
         notes=(*run.facts["notes"], *notes),
     )
+
+
+def _defences(victims: Mapping[str, Victim]) -> Iterator[str]:
+    for name, victim in victims.items():
+        if victim.training.defence:
+            yield f"{name} was {victim.training.defence}"
 
 
 def _read(run: Run, utterance: Utterance) -> np.ndarray:
