@@ -33,12 +33,11 @@ def checked_pictures(
     if config.show:
         pictures = list(dict.fromkeys(config.show))
     else:
-        can: dict[Picture, bool] = {
+        can = {
             "tsne": _has_map(config, victim, utterances),
             "gradcam": has_feature_map(victim),
-            **{each: False for each in OF_SPEECH},
         }
-        pictures = [each for each in get_args(Picture) if can.get(each, True)]
+        pictures = [each for each in get_args(Picture) if can.get(each, each not in OF_SPEECH)]
     if "tsne" in pictures:
         if victim.embed is None:
             raise UsageError(
