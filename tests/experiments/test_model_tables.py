@@ -151,6 +151,9 @@ def test_a_table_has_means_deviations_and_averages_beside_the_papers(
     assert evaluate.main(argv) == 0
     printed = capsys.readouterr().out
     lines = [line.split() for line in printed.splitlines() if line.startswith(("M0", "M1"))]
+    # The paper has no UAR, and of accuracy its deviation.
+    (header,) = (line for line in printed.splitlines() if line.startswith("model"))
+    assert (header.count(" paper"), header.count("± paper")) == (2, 1)
     csv, emodb, average = lines[:3]
     assert csv[:6] == ["M0", "csv", "test", "2", "40", "50.0%"]
     # The deviation of 0.4 and 0.6 as a sample of two; bounds from the least to the largest.

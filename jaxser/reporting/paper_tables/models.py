@@ -32,8 +32,8 @@ def model_cells(table: ModelTable, made: Made, over: IntervalOver) -> Cells:
       over: what intervals are over.
     """
     header = ["model", "corpus", "part", "seeds", "utterances"]
-    for figure in _NAMES.values():
-        header += [figure, "± seeds", "95 % interval", "paper", "± paper"]
+    for figure, name in _NAMES.items():
+        header += [name, "± seeds", "95 % interval", *_paper_names(table, figure)]
     cells = [header]
     for model in dict.fromkeys(model for model, _ in made):
         corpora = [corpus for name, corpus in made if name == model]
@@ -44,7 +44,7 @@ def model_cells(table: ModelTable, made: Made, over: IntervalOver) -> Cells:
                 line = [model, corpus, part, str(len(runs)), count]
                 for figure in _NAMES:
                     line += _measured([run[figure] for run in runs], over)
-                    line += _of_paper(table.printed(model, corpus, part).get(figure, Printed()))
+                    line += _of_paper(table, model, corpus, part, figure)
                 cells.append(line)
         if len(corpora) == len(table.corpora) > 1:
             cells += [_average(table, made, model, part) for part in table.parts]
@@ -53,8 +53,7 @@ def model_cells(table: ModelTable, made: Made, over: IntervalOver) -> Cells:
             for part in table.parts:
                 line = [model, corpus, part, "–", "–"]
                 for figure in _NAMES:
-                    printed = table.printed(model, corpus, part).get(figure, Printed())
-                    line += ["–", "–", "–", *_of_paper(printed)]
+                    line += ["–", "–", "–", *_of_paper(table, model, corpus, part, figure)]
                 cells.append(line)
     return cells
 
@@ -93,16 +92,24 @@ def _measured(figures: Sequence[Mapping[str, Any]], over: IntervalOver) -> list[
     ]
 
 
-def _of_paper(printed: Printed) -> list[str]:
-    return [percent(printed.value), percent(printed.deviation)]
+def _paper_names(table: ModelTable, figure: Figure) -> list[str]:
+    """Headings of what the paper has of a figure: nothing, it, or it and its deviation."""
+    if figure not in table.figures:
+        return []
+    return ["paper", "± paper"] if len(table.seeds) > 1 else ["paper"]
+
+
+def _of_paper(table: ModelTable, model: str, corpus: str, part: str, figure: Figure) -> list[str]:
+    names = _paper_names(table, figure)
+    printed = table.printed(model, corpus, part).get(figure, Printed())
+    return [percent(printed.value), percent(printed.deviation)][: len(names)]
 
 
 def _average(table: ModelTable, made: Made, model: str, part: str) -> list[str]:
     line = [model, AVERAGE, part, "–", "–"]
     for figure in _NAMES:
         mean = _mean_of(made, model, table.corpora, part, figure)
-        printed = table.printed(model, AVERAGE, part).get(figure, Printed())
-        line += [percent(mean), "–", "–", *_of_paper(printed)]
+        line += [percent(mean), "–", "–", *_of_paper(table, model, AVERAGE, part, figure)]
     return line
 
 
