@@ -272,7 +272,9 @@ def test_changed_cells_do_what_a_forward_pass_says(
         # Pooling may hide a cell; those after the last field are never seen.
         moved = np.abs(expected - logits(variables, x)[:, None]).max(axis=2).reshape(12)
         assert (moved[:6] > 3 * atol).sum() >= 5
-        assert positions > 1 or (moved[6:8] < atol).all()
+        # M6 has two rows of features, the second of which sees the seventh cell.
+        unseen = moved[7:8] if name == "cnn_lstm_m6" else moved[6:8]
+        assert positions > 1 or (unseen < atol).all()
 
 
 @pytest.mark.parametrize("in_a_product", [1, 5, 1_000])
