@@ -37,6 +37,7 @@ from jaxser.attacks.losses import prediction
 from jaxser.attacks.projections import row_norm
 from jaxser.attacks.randomised import RandomLogits
 from jaxser.driver.ahead_of_time import Program
+from jaxser.driver.failures import failed_on
 from jaxser.results.perturbation import perturbation_measures
 from jaxser.runtime.errors import InputError
 from jaxser.runtime.sharding import batch_sharding
@@ -85,12 +86,7 @@ class VictimFunction:
         except (InputError, MemoryError, jax.errors.JaxRuntimeError):
             raise
         except Exception as error:  # whatever a user's function does with arrays of JAX
-            said = next(iter(str(error).strip().splitlines()), "")[:300].rstrip(". ")
-            raise InputError(
-                f"the victim's function fails on inputs {x.dtype}{list(x.shape)} "
-                f"({type(error).__name__}: {said}); it must be a function of JAX arrays that "
-                "returns logits [batch, classes]."
-            ) from error
+            raise failed_on(x, error) from error
         _check_logits(logits)
         return jnp.asarray(logits, jnp.float32)
 

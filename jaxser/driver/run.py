@@ -25,12 +25,12 @@ from jaxser.attacks.projections import Bounds
 from jaxser.driver.ahead_of_time import compile_count, compile_seconds
 from jaxser.driver.arguments import (
     as_array,
-    check_epsilon_list,
     check_victim,
     check_within,
     checked_attack,
     checked_count,
     checked_devices,
+    checked_epsilons,
 )
 from jaxser.driver.budgets import EpsilonUnit, amplitudes, check_budgets
 from jaxser.driver.clean import look, run_key
@@ -60,7 +60,7 @@ def run_attack(
     waveforms: Shaped[np.ndarray, "batch ..."] | Shaped[Array, "batch ..."],
     labels: Sequence[int] | Int[np.ndarray, " batch"] | None,
     attack: Attack | AttackSequence,
-    epsilons: Sequence[float],
+    epsilons: Sequence[float] | float,
     *,
     epsilon_unit: EpsilonUnit = "amplitude",
     seed: int = 0,
@@ -81,8 +81,8 @@ def run_attack(
       labels: labels to leave, or targets of a targeted attack; None attacks the clean
         predictions.
       attack: what to run.
-      epsilons: a list of budgets. As amplitudes: positive, in the units of the attack's norm;
-        infinite (no limit) for attacks that look for the smallest perturbation.
+      epsilons: a budget, or a list of them. As amplitudes: positive, in the units of the attack's
+        norm; infinite (no limit) for attacks that look for the smallest perturbation.
       epsilon_unit: "amplitude", or a signal-to-noise ratio in dB that every input turns into an
         amplitude: "snr_peak" (L∞ attacks), "snr_power" (L∞ and L2 attacks).
       seed: of all randomness; from 0 to 2**63 - 1.
@@ -104,7 +104,7 @@ def run_attack(
     """
     check_victim(victim)
     attack = _with_bounds(checked_attack(attack), victim)
-    check_epsilon_list(epsilons)
+    epsilons = checked_epsilons(epsilons)
     waveforms = as_array("waveforms", waveforms)
     if waveforms.ndim < 2 or len(waveforms) == 0:
         raise InputError(
@@ -155,6 +155,7 @@ def run_attack(
             columns.setdefault(name, np.zeros(shape, values.dtype))[where] = values
         throughput = block.throughput
     return AttackResult(
+        attack=attack,
         epsilons=tuple(float(epsilon) for epsilon in epsilons),
         epsilon_unit=epsilon_unit,
         labels=attacked,
@@ -221,7 +222,7 @@ def attack_rows(
     waveforms: Shaped[Any, "batch ..."],
     labels: Shaped[np.ndarray, "..."],
     attack: Attack | AttackSequence,
-    epsilons: Sequence[float],
+    epsilons: Sequence[float] | float,
     *,
     epsilon_unit: EpsilonUnit = "amplitude",
     subset: Int[np.ndarray, " rows"] | None = None,
@@ -254,7 +255,7 @@ def attack_rows(
     The other arguments and the errors are those of :func:`run_attack`.
     """
     check_victim(victim)
-    check_epsilon_list(epsilons)
+    epsilons = checked_epsilons(epsilons)
     number_of_draws = checked_count("draws", draws)
     mesh, attack = _mesh(devices), _with_bounds(checked_attack(attack), victim)
     source = Source(waveforms, subset, ids, _input_bounds(victim, attack))

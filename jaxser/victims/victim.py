@@ -98,6 +98,13 @@ class Victim:
             raise UsageError(f"{self.name} is randomised: give logits one key per row.")
         return self.apply(self.variables, x, keys)
 
+    def __repr__(self) -> str:
+        shown = [*self.labels[:8], "..."] if len(self.labels) > 8 else self.labels
+        return (
+            f"Victim({self.name}: inputs {list(self.input_shape)} -> {len(self.labels)} labels, "
+            f"{' '.join(shown)})"
+        )
+
 
 def evaluation_logits(
     model: nn.Module,
