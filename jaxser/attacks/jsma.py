@@ -4,11 +4,11 @@
     attack = JSMA(theta=-1.0, target="random")          # lower them, towards a random class
     result = jaxser.run_attack(victim, waveforms, labels, attack, epsilons=[100, 1000])
 
-Papernot et al., "The limitations of deep learning in adversarial settings", EuroS&P 2016,
-algorithms 2 and 3, with the forward derivative of the logits (section IV-B). A step raises (or
-lowers) by θ the two samples whose saliency is largest: with ``a_i`` the derivative of the target's
-logit and ``b_i`` that of the sum of all other logits, the saliency of a pair is
-``-(a_p + a_q)(b_p + b_q)`` where the first sum is positive and the second negative.
+Source: Papernot et al., EuroS&P 2016, algorithms 2 and 3. It is the version with the forward
+derivative of the logits (section IV-B). A step raises (or lowers) by θ the two samples whose
+saliency is largest: with ``a_i`` the derivative of the target's logit and ``b_i`` that of the sum
+of all other logits, the saliency of a pair is ``-(a_p + a_q)(b_p + b_q)`` where the first sum is
+positive and the second negative.
 
 The best of all N(N - 1)/2 pairs is found exactly (but for float32 rounding) in a few passes over
 the N samples, see :func:`best_pair`.

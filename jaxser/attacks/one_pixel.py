@@ -4,7 +4,7 @@
     attack = OnePixel(population=300, generations=20, compat="paper")
     result = jaxser.run_attack(victim, waveforms, labels, attack, epsilons=[0.05])
 
-Su et al., IEEE Transactions on Evolutionary Computation 2019; on waveforms, STAA-Net
+Source: Su et al., IEEE Transactions on Evolutionary Computation 2019; on waveforms, STAA-Net
 (arXiv 2402.01227, section IV). The search itself is in ``pixel_search``.
 """
 

@@ -4,11 +4,11 @@
     attack = Pixle(x_dimensions=(0.1, 0.2), mapping="similarity", update_each_iteration=True)
     result = jaxser.run_attack(victim, waveforms, labels, attack, epsilons=[10, 100, 1000])
 
-Pomponi et al., "Pixle: a fast and effective black-box attack based on rearranging pixels", IJCNN
-2022, Algorithm 1 and section III. A random patch of the clean input is read, and each of its
-samples is written to another place of the best input so far. Values are never made up, so the
-amplitude has no bound; what counts is how many samples change, and ε is that number (L0). On
-images a sample is a pixel with all its channels; on waveforms a patch is an interval.
+Source: Pomponi et al., "Pixle", IJCNN 2022, algorithm 1 and section III. A random patch of the
+clean input is read, and each of its samples is written to another place of the best input so far.
+Values are never made up, so the amplitude has no bound; what counts is how many samples change,
+and ε is that number (L0). On images a sample is a pixel with all its channels; on waveforms a
+patch is an interval.
 """
 
 import dataclasses

@@ -124,7 +124,7 @@ def test_an_unknown_flag_is_one_sentence_with_the_nearest_name(
         (["corpora", "check", "csv"], "required: ROOT; see jaxser corpora check --help."),
         (["train", "a.yaml", "b.yaml"], "unexpected argument 'b.yaml'; see jaxser train --help."),
         (["atack"], "there is no command 'atack'; did you mean 'attack'?"),
-        (["x"], "there is no command 'x'; valid names are attack, certify, corpora, "),
+        (["x"], "there is no command 'x'; valid names are attack, attacks, certify, corpora, "),
     ],
 )
 def test_a_wrong_command_line_is_one_sentence_and_status_2(
