@@ -172,7 +172,7 @@ def test_jaxser_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_every_command_is_behind_the_one_name() -> None:
     files = {path.stem for path in (ROOT / "jaxser").glob("*.py")} - {"__init__", "__main__"}
-    assert set(entry.COMMANDS) == files | {"corpora"}
+    assert set(entry.COMMANDS) == files | {"attacks", "corpora"}
 
 
 def test_the_installed_script_reports_errors() -> None:
