@@ -19,7 +19,7 @@ __all__ = [
 ]
 
 ATTACK_FLAGS: FlagGroups = {
-    "most used": ("victim", "attack", "epsilon", "params", "target", "limit", "out"),
+    "most used": ("victim", "attack", "suite", "epsilon", "params", "target", "limit", "out"),
     "what is measured and shown": ("by", "interval_over", "stoi", "show", "save_wav"),
     "what is attacked": (
         *("split", "y", "domain", "epsilon_unit"),
@@ -63,6 +63,13 @@ class AttackCommandConfig:
             "file of name, paper and parameters"
         ),
     ] = "pgd"
+    suite: Annotated[
+        str | None,
+        Field(
+            description="in place of attack, params and epsilon a fixed list of them: quick, "
+            "standard or full (docs/attacks.md)"
+        ),
+    ] = None
     epsilon: Annotated[
         tuple[float, ...],
         Field(

@@ -22,6 +22,7 @@ from jaxser.victims.victim import Victim
 
 __all__ = [
     "as_array",
+    "check_inputs",
     "check_victim",
     "check_within",
     "checked_attack",
@@ -154,6 +155,19 @@ def checked_count(name: str, asked: Any) -> int:
     if number < 1:
         raise UsageError(f"{name} must be a whole number from 1 up, not {repr(asked)[:80]}.")
     return number
+
+
+def check_inputs(x: np.ndarray, ids: Sequence[str] | None, bounds: Bounds) -> None:
+    """Refuse inputs ``[batch, ...]`` that are not finite, outside the bounds, or none at all.
+
+    Raises:
+      InputError: naming an input.
+    """
+    if x.ndim < 2:
+        raise InputError(
+            f"inputs must be [batch, ...] but have shape {x.shape}; add an axis for the batch."
+        )
+    check_within(Source(x, None, ids, bounds), bounds)
 
 
 def check_within(source: Source, bounds: Bounds) -> None:

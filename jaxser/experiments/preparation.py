@@ -17,6 +17,7 @@ from jaxser.attacks import StaaNet, parameters
 from jaxser.attacks.generator import Generator
 from jaxser.attacks.projections import Bounds
 from jaxser.config import AttackCommandConfig
+from jaxser.config.suites import scaled_epsilons
 from jaxser.corpora.selection import spread_rows
 from jaxser.driver.budgets import check_budgets
 from jaxser.driver.named_attack import attack_and_bounds
@@ -63,6 +64,8 @@ def prepare_run(
         attack = dataclasses.replace(attack, bounds=victim.bounds)
     parts = members(attack, len(victim.labels))
     epsilons = _epsilons(config, all(part.minimal_norm for part in parts), generator)
+    if config.suite is not None:
+        epsilons = scaled_epsilons(config.suite, epsilons, victim.bounds)
     norm = check_budgets(attack, epsilons, config.epsilon_unit, len(victim.labels))
     if speech is None:
         speech = load_speech(config, victim=victim)
@@ -123,6 +126,8 @@ def _identity(
     # Only where they are asked for, so that other runs find the folders that they had before.
     if config.stoi:
         identity["stoi"] = True
+    if config.suite is not None:
+        identity["suite"] = config.suite
     if config.draws != AttackCommandConfig.draws:
         identity["draws"] = config.draws
     if listeners:
@@ -152,6 +157,7 @@ def _facts(
         "attack": attack,
         "parameters": json.dumps(values),
         "parameters_hash": parameters_hash(values),
+        "suite": config.suite,
         "epsilon_unit": config.epsilon_unit,
         "epsilon_norm": norm,
         "seed": config.seed,

@@ -50,6 +50,7 @@ SCHEMA = pa.schema(
         ("attack", pa.string()),
         ("parameters", pa.string()),  # JSON
         ("parameters_hash", pa.string()),
+        ("suite", pa.string()),  # that the attack is one of, such as "standard-1"; null of none
         ("epsilon", pa.float64()),
         ("epsilon_unit", pa.string()),  # "amplitude", or dB as "snr_peak" or "snr_power"
         ("epsilon_norm", pa.string()),  # that ε bounds
@@ -87,7 +88,7 @@ SCHEMA = pa.schema(
 # Columns that rows of older versions lack, and which stands for them; NaN or null where none does.
 LATER = {
     "source": "utterance",
-    **dict.fromkeys(("success_share", "clean_logits", "logits")),
+    **dict.fromkeys(("success_share", "clean_logits", "logits", "suite")),
     **dict.fromkeys(("colour_distance", "decibel_change", "dead_gradients")),
     **dict.fromkeys(("smoothing", "smoothing_samples")),
 }
