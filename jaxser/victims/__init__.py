@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from jaxser.victims.generator import load_generator as load_generator
     from jaxser.victims.loading import load_victim as load_victim
     from jaxser.victims.smoothing import smoothed as smoothed
+    from jaxser.victims.torch_module import from_torch as from_torch
     from jaxser.victims.victim import Victim as Victim
 
-__all__ = ["Victim", "load_generator", "load_victim", "smoothed"]
+__all__ = ["Victim", "from_torch", "load_generator", "load_victim", "smoothed"]
 
 _DEFINED_IN = {
     "Victim": "victim",
+    "from_torch": "torch_module",
     "load_generator": "generator",
     "load_victim": "loading",
     "smoothed": "smoothing",
