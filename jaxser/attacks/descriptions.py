@@ -165,7 +165,7 @@ def _norms(found: Description) -> str:
 
 def _meanings(cls: type[Any]) -> dict[str, str]:
     """What the docstrings of the class, and of those that it is made from, say of each field."""
-    meanings = {}
+    meanings: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         text = inspect.cleandoc(vars(base).get("__doc__") or "") + "\n"
         section = _ATTRIBUTES.search(text)

@@ -22,7 +22,7 @@ ATTACK_FLAGS: FlagGroups = {
     "most used": ("victim", "attack", "suite", "epsilon", "params", "target", "limit", "out"),
     "what is measured and shown": ("by", "interval_over", "stoi", "show", "save_wav"),
     "what is attacked": (
-        *("split", "y", "domain", "epsilon_unit"),
+        *("split", "y", "domain", "epsilon_unit", "labels"),
         *("smoothing", "smoothing_samples"),
     ),
     "how it runs": ("batch_size", "seed", "draws"),
@@ -41,6 +41,11 @@ class AttackedCorpusConfig:
     split_file: Annotated[Path | None, Field(description="CSV of id,split for the split csv")] = (
         None
     )
+    seconds: Annotated[
+        float | None,
+        Positive,
+        Field(description="length of the speech, of a pretrained victim (6)"),
+    ] = None
     skip_damaged: Annotated[
         bool, Field(description="leave damaged files out instead of stopping")
     ] = False
@@ -53,9 +58,13 @@ class AttackedCorpusConfig:
 class AttackCommandConfig:
     """One attack on one victim at one or several ε."""
 
-    victim: Annotated[Path, Field(description="run folder of python -m jaxser.train")] = Path(
-        "runs/demo"
-    )
+    victim: Annotated[
+        Path,
+        Field(
+            description="run folder of python -m jaxser.train, or a wav2vec 2.0, HuBERT or WavLM "
+            "model of Hugging Face, by its folder or its name on the hub"
+        ),
+    ] = Path("runs/demo")
     attack: Annotated[
         str,
         Field(
@@ -110,6 +119,13 @@ class AttackCommandConfig:
     limit: Annotated[
         int | None, Positive, Field(description="attack this many utterances, spread over the part")
     ] = None
+    labels: Annotated[
+        tuple[str, ...],
+        Field(
+            description="which label of the victim is which of the corpus, such as ang=anger, "
+            "where they are not found by name"
+        ),
+    ] = ()
     y: Annotated[
         Literal["truth", "prediction"], Field(description="label that the attack wants to leave")
     ] = "truth"

@@ -73,6 +73,9 @@ class SweepConfig:
         bool, Field(description="score what is made on a victim on all others that hear the same")
     ] = False
     stoi: bool = False
+    labels: Annotated[
+        tuple[str, ...], Field(description="VICTIM=CORPUS, of labels that are not found by name")
+    ] = ()
     suite: Annotated[
         str | None, Field(description="a fixed list of attacks and epsilon, in place of both")
     ] = None
@@ -128,6 +131,10 @@ def load_sweep(path: Path, changes: Mapping[str, Any] | None = None) -> SweepCon
             f"transfer in {path} is of speech, which victims have in common; leave it out with "
             f"domain {config.domain}."
         )
+    if config.transfer and any(corpus.seconds is not None for corpus in config.corpora):
+        raise UsageError(
+            f"transfer in {path} needs one length of speech for all victims; leave out seconds:."
+        )
     if config.transfer and config.smoothing is not None:
         raise UsageError(
             f"transfer in {path} is heard by victims without noise; leave it out with smoothing."
@@ -148,6 +155,7 @@ def cells(config: SweepConfig) -> Iterator[Cell]:
                 victim=victim,
                 attack=entry.attack,
                 suite=config.suite,
+                labels=config.labels,
                 epsilon=grid_of(own, str(config.out)),
                 epsilon_unit=config.epsilon_unit if entry.epsilon is None else "amplitude",
                 params=as_params(entry.parameters),

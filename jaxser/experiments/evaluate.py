@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from jaxser.config import AttackCommandConfig, AttackedCorpusConfig, as_params
+from jaxser.config import AttackCommandConfig, as_params
 from jaxser.config.evaluate import EvaluateConfig
+from jaxser.config.hearing import named_corpus
 from jaxser.driver.speech import Speech
 from jaxser.experiments.attack import attack_missing_rows
 from jaxser.experiments.preparation import prepare_run
+from jaxser.experiments.pretrained import training_of
 from jaxser.experiments.speech import load_speech
 from jaxser.papers.table import Attacked, Table, settings
 from jaxser.reporting.evaluation.outcomes import Evaluation, Line, outcomes_of
-from jaxser.victims.run_folder import read_run
 
 __all__ = ["evaluate_victim"]
 
@@ -38,14 +39,14 @@ def evaluate_victim(
     Raises:
       UsageError, InputError: see the message.
     """
-    trained, _ = read_run(victim)
     common = AttackCommandConfig(
         victim=victim,
         domain=table.domain,
         y=table.y,
         seed=config.seed,
         batch_size=config.batch_size,
-        corpus=AttackedCorpusConfig(root=config.root),
+        corpus=named_corpus(config.corpus, config.root, config.seconds),
+        labels=tuple(config.labels),
     )
     speech = load_speech(common)
     lines: list[Line] = []
@@ -62,7 +63,7 @@ def evaluate_victim(
             lines += _lines(attacked, speech, entry, setting)
     return Evaluation(
         victim=victim,
-        trained=trained,
+        trained=training_of(common, speech.victim),
         table=table,
         speech=speech,
         lines=tuple(lines),

@@ -19,6 +19,7 @@ from jaxser.driver.run import clean_pass
 from jaxser.driver.speech import Speech
 from jaxser.driver.work import CleanPass
 from jaxser.experiments.images import Images
+from jaxser.experiments.pretrained import corpus_of, in_classes, in_length
 from jaxser.models.front_end import RowBatches
 from jaxser.runtime.errors import InputError, UsageError, nearest_name
 from jaxser.runtime.provenance import fingerprint_of
@@ -41,7 +42,7 @@ def victim_of(config: AttackCommandConfig) -> Victim:
       UsageError: the victim has no such domain.
     """
     check_victim_folder(config.victim)
-    victim = load_victim(config.victim, config.domain)
+    victim = in_length(load_victim(config.victim, config.domain), config)
     if config.smoothing is None:
         return victim
     return smoothed(victim, config.smoothing, config.smoothing_samples)
@@ -78,7 +79,7 @@ def load_speech(
     Raises:
       UsageError, InputError: see the message.
     """
-    victim = victim or victim_of(config)
+    victim = victim_of(config) if victim is None else in_length(victim, config)
     trained, before = _trained_on(config, victim)
     corpus_config = _attacked_corpus(trained, config)
     if config.domain == "features" and corpus_config.name != trained.name:
@@ -87,12 +88,12 @@ def load_speech(
             f"{trained.name}, so those of {corpus_config.name} are of another scale; attack "
             "its own corpus, or the waveforms."
         )
-    prepared = select(corpus_config)
+    prepared, labels = in_classes(select(corpus_config), config, victim)
     corpus = prepared.corpus
     if before and config.corpus.root is None and corpus_config.name == trained.name:
         _say_changed(config.victim, corpus, before, prepared.fingerprint)
-    labels = _victim_labels(corpus, victim.labels, config.victim)
     positions = split_rows(corpus, config.split)
+    positions = positions[labels[positions] >= 0]
     target = target_of(config, victim.labels)
     if target is not None:
         positions = positions[labels[positions] != target]
@@ -145,14 +146,7 @@ def _trained_on(config: AttackCommandConfig, victim: Victim) -> tuple[CorpusConf
     if not is_pretrained(config.victim):
         trained, facts = read_run(config.victim)
         return trained.corpus, facts["corpus"].get("fingerprint", "")
-    if config.corpus.name is None:
-        raise UsageError(
-            f"{config.victim} is a model of Hugging Face, which says nothing of its speech; give "
-            "--corpus.name and --corpus.root."
-        )
-    seconds = victim.input_shape[0] / victim.sample_rate
-    name, rate = config.corpus.name, victim.sample_rate
-    return CorpusConfig(name=name, sample_rate=rate, seconds=seconds), ""
+    return corpus_of(config, victim), ""
 
 
 def target_of(config: AttackCommandConfig, known: Sequence[str]) -> int | None:
@@ -194,17 +188,6 @@ def _say_changed(victim: Path, corpus: Corpus, before: str, now: str) -> None:
             now[:8],
             before[:8],
         )
-
-
-def _victim_labels(corpus: Corpus, known: Sequence[str], folder: Path) -> np.ndarray:
-    """The victim's class index of every utterance."""
-    strange = sorted(set(corpus.labels) - set(known))
-    if strange:
-        raise InputError(
-            f"{corpus.name} has labels that the victim in {folder} was not trained on: "
-            f"{', '.join(strange)} (it knows {', '.join(known)}); attack the victim's own corpus."
-        )
-    return np.array([known.index(u.label) for u in corpus.utterances], np.int32)
 
 
 def _features(victim: Victim, waveforms: Any, positions: np.ndarray) -> np.ndarray:

@@ -55,6 +55,7 @@ class Victim:
       input_shape: shape of one input; ``(samples,)`` for waveforms.
       bounds: valid range of an input, or None.
       sample_rate: of the waveform, in Hz.
+      shortest_input: of a network that takes waveforms of any length, the least samples; else 0.
       name: what tables call it.
       notes: remarks that must travel into every result (synthetic corpus, leaky split ...).
       randomised: it has noise of its own (dropout, a smoothing defence); ``apply`` then takes a
@@ -72,6 +73,7 @@ class Victim:
     input_shape: tuple[int, ...]
     bounds: tuple[float, float] | None = (-1.0, 1.0)
     sample_rate: int = 16_000
+    shortest_input: int = 0
     name: str = "victim"
     notes: tuple[str, ...] = ()
     randomised: bool = False
