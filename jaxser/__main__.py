@@ -23,6 +23,7 @@ COMMANDS = {
     "tune": "search the hyper-parameters of a victim",
     "attacks": "list the attacks, or tell all of one: parameters, norms, paper",
     "attack": "attack a victim on its held-out speech and say how robust it is",
+    "listen": "hear the weakest attack on one recording that changes what a victim takes it for",
     "sweep": "attack victims at many epsilon: victims x attacks x epsilon x corpora x seeds",
     "report": "make one page, and tables, from the rows of attacks and sweeps",
     "evaluate": "run a paper's grid of attacks beside what the paper printed",

@@ -24,7 +24,7 @@ from jaxser.driver.named_attack import attack_and_bounds
 from jaxser.driver.sequence import AttackSequence, members
 from jaxser.driver.speech import Speech
 from jaxser.experiments.generator import check_generator, generator_notes
-from jaxser.experiments.pretrained import attacks_folder
+from jaxser.experiments.pretrained import home_of
 from jaxser.experiments.run import Listener, Run
 from jaxser.experiments.speech import load_speech, target_of, victim_of
 from jaxser.results.reading import read_rows
@@ -85,7 +85,7 @@ def prepare_run(
         ],
     }
     identity = _identity(config, speech, attack.name, values, listeners)
-    default = folder or attacks_folder(config.victim)
+    default = folder or home_of(config.victim) / "attacks"
     default /= f"{attack.name}-{parameters_hash(identity)}"
     return Run(
         config=config,

@@ -22,12 +22,12 @@ from jaxser.victims.loading import is_hub_name, is_pretrained
 from jaxser.victims.run_folder import read_run
 from jaxser.victims.victim import Victim
 
-__all__ = ["attacks_folder", "corpus_of", "in_classes", "in_length", "training_of"]
+__all__ = ["corpus_of", "home_of", "in_classes", "in_length", "training_of"]
 
 
-def attacks_folder(victim: Path) -> Path:
-    """Where rows of attacks on a victim lie: in its folder; of a name on the hub under ``runs``."""
-    return (Path("runs") / victim.name if is_hub_name(victim) else victim) / "attacks"
+def home_of(victim: Path) -> Path:
+    """Where what is made of a victim lies: in its folder; of a name on the hub under ``runs``."""
+    return Path("runs") / victim.name if is_hub_name(victim) else victim
 
 
 def in_length(victim: Victim, config: AttackCommandConfig) -> Victim:

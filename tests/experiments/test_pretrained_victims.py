@@ -9,7 +9,7 @@ from tiny_pretrained import make_pretrained
 from untrained_run import LABELS, RATE, write_corpus
 
 from jaxser import attack, evaluate, report, sweep, transfer
-from jaxser.experiments.pretrained import attacks_folder
+from jaxser.experiments.pretrained import home_of
 from jaxser.results.reading import read_rows
 from jaxser.runtime.errors import report_errors
 from jaxser.victims.loading import is_hub_name, is_pretrained
@@ -110,8 +110,7 @@ def test_names_and_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert not is_hub_name("superb/hubert-base-superb-er")
     for path in ("runs/demo", "model", "/a/b", "./a", "a b/c", "a/../b"):
         assert not is_hub_name(path)
-    assert attacks_folder(Path("a/b")) == Path("runs/b/attacks")
-    assert attacks_folder(Path("runs/b")) == Path("runs/b/attacks")
+    assert home_of(Path("a/b")) == home_of(Path("runs/b")) == Path("runs/b")
 
 
 def test_sweep_evaluate_and_transfer_take_it(
