@@ -28,7 +28,7 @@ from jaxser.experiments.pretrained import home_of
 from jaxser.experiments.run import Listener, Run
 from jaxser.experiments.speech import load_speech, target_of, victim_of
 from jaxser.results.reading import read_rows
-from jaxser.results.schema import LATER, SCHEMA, parameters_hash
+from jaxser.results.schema import LATER, OF_TRAINING, SCHEMA, parameters_hash
 from jaxser.runtime.errors import InputError, UsageError, nearest_name
 from jaxser.runtime.provenance import device_name
 
@@ -152,6 +152,7 @@ def _facts(
         "language": corpus.language,
         "synthetic": corpus.synthetic,
         "split": config.split,
+        **speech.victim.training.columns(),
         "smoothing": math.nan if config.smoothing is None else config.smoothing,
         "smoothing_samples": None if config.smoothing is None else config.smoothing_samples,
         "domain": config.domain,
@@ -249,7 +250,7 @@ def _checked_out(asked: Path | None, default: Path, facts: Mapping[str, Any]) ->
         raise UsageError(f"{asked} is a file; give another --out.")
     # Smoothed victims have another fingerprint, and older rows nothing else.
     passed_over = {"device", "victim", "threat", "notes", "epsilon_unit"}
-    passed_over |= {"smoothing", "smoothing_samples"}
+    passed_over |= {"smoothing", "smoothing_samples", *OF_TRAINING}
     if any(asked.glob("rows-*.parquet")):
         first = read_rows(asked).slice(0, 1).to_pylist()[0]
         for name in facts:

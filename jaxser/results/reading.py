@@ -92,7 +92,11 @@ def row_files(
             file = pq.ParquetFile(
                 pa.BufferReader(content),
                 metadata=metadata,
-                read_dictionary=[name if name in there else LATER[name] for name in texts],
+                read_dictionary=[
+                    column
+                    for name in texts
+                    if (column := name if name in there else LATER[name]) is not None
+                ],
             )
             table = _read(file, schema, there)
             # Text that is not UTF-8 is found here, and not where a report shows it.
