@@ -58,7 +58,7 @@ def match_labels(
     Raises:
       UsageError: a pair that is none, or names a label that the victim or the corpus has not.
     """
-    classes = {}
+    classes: dict[str, int] = {}
     for pair in pairs:
         own, equals, label = (part.strip() for part in pair.partition("="))
         if not equals:

@@ -86,10 +86,10 @@ def robustness_table(rows: pa.Table, interval_over: Over = "utterance") -> str:
     budgets = [(case.epsilon_unit, case.epsilon_norm, case.epsilon) for case in cases]
     names = [" ".join(_words(*budget)) for budget in budgets]
     lines: dict[tuple[str, str], dict[tuple[str, str, float], str]] = {}
-    for line in summarise(rows, interval_over=interval_over):
-        budget = (line.epsilon_unit, line.epsilon_norm, line.epsilon)
-        cells = lines.setdefault((line.attack, line.parameters), {})
-        cells[budget] = interval(line.robust_accuracy)
+    for found in summarise(rows, interval_over=interval_over):
+        budget = (found.epsilon_unit, found.epsilon_norm, found.epsilon)
+        line = lines.setdefault((found.attack, found.parameters), {})
+        line[budget] = interval(found.robust_accuracy)
     titles = [attack for attack, _ in lines]
     shown = [
         name if titles.count(name) == 1 else f"{name} {titles[: i + 1].count(name)}"
