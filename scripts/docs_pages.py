@@ -21,7 +21,10 @@ _BESIDE = {
 
 # Heading of the page of public names -> the package whose names stand there.
 _PUBLIC = {
-    "Running attacks": ("jaxser", ("run_attack", "load_victim", "load_generator", "Victim")),
+    "Running attacks": (
+        "jaxser",
+        ("run_attack", "benchmark", "load_victim", "load_generator", "Victim"),
+    ),
     "Attacks": ("jaxser.attacks", None),
     "Models": ("jaxser.models", None),
     "Victims": ("jaxser.victims", None),

@@ -16,7 +16,7 @@ import typing
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from jaxser.attacks import ATTACKS
+from jaxser.attacks.registry import ATTACKS
 from jaxser.runtime.errors import UsageError, nearest_name
 
 __all__ = ["Description", "Parameter", "attacks_table", "described", "description"]
