@@ -66,8 +66,8 @@ class AttackCommandConfig:
     epsilon: Annotated[
         tuple[float, ...],
         Field(
-            description="budgets; without: 0.005 0.01, or inf (no limit) where the attack looks "
-            "for the smallest perturbation"
+            description="budgets in the attack's norm, for L0 numbers of samples; without: "
+            "0.005 0.01, or inf (no limit) where the attack looks for the smallest perturbation"
         ),
     ] = ()
     epsilon_unit: Annotated[
@@ -136,8 +136,9 @@ class AttackCommandConfig:
     show: Annotated[
         tuple[str, ...],
         Field(
-            description="ids of utterances to look at and to listen to: their speech, the "
-            "adversarial speech and the difference as WAV files and in a picture"
+            description="utterances to look at and to listen to, by their ids or the ends of "
+            "them: their speech, the adversarial speech and the difference as WAV files and in a "
+            "picture"
         ),
     ] = ()
     stoi: Annotated[

@@ -76,6 +76,7 @@ def prepare_run(
         **_facts(config, speech, attack.name, values, norm),
         "notes": [
             *speech.notes,
+        "amplitude": values.get("amplitude") or math.nan,
             *_notes_on_bounds(config, speech, attack.bounds),
             *generator_notes(generator, config, epsilons),
         ],
@@ -240,7 +241,7 @@ def _checked_out(asked: Path | None, default: Path, facts: Mapping[str, Any]) ->
         raise UsageError(f"{asked} is a file; give another --out.")
     # Smoothed victims have another fingerprint, and older rows nothing else.
     passed_over = {"device", "victim", "threat", "notes", "epsilon_unit"}
-    passed_over |= {"smoothing", "smoothing_samples"}
+    passed_over |= {"smoothing", "smoothing_samples", "amplitude"}
     if any(asked.glob("rows-*.parquet")):
         first = read_rows(asked).slice(0, 1).to_pylist()[0]
         for name in facts:

@@ -18,6 +18,7 @@ __all__ = [
     "SCHEMA",
     "SOURCE_KEY",
     "epsilon_order",
+    "epsilon_unit_text",
     "parameters_hash",
     "row_digest",
 ]
@@ -55,6 +56,7 @@ SCHEMA = pa.schema(
         ("epsilon_norm", pa.string()),  # that ε bounds
         ("epsilon_amplitude", pa.float64()),  # ε as such a norm
         ("seed", pa.int64()),
+        ("amplitude", pa.float64()),  # bound of a sample's change beside ε; NaN where there is none
         ("success", pa.bool_()),
         ("success_share", pa.float64()),  # of the draws of a randomised victim; NaN in older rows
         ("clean_logits", pa.list_(pa.float32())),  # null in older rows, and of other listeners
@@ -89,7 +91,7 @@ LATER = {
     "source": "utterance",
     **dict.fromkeys(("success_share", "clean_logits", "logits")),
     **dict.fromkeys(("colour_distance", "decibel_change", "dead_gradients")),
-    **dict.fromkeys(("smoothing", "smoothing_samples")),
+    **dict.fromkeys(("smoothing", "smoothing_samples", "amplitude")),
 }
 
 # By what a table can be split, and the column that says it.
@@ -101,8 +103,9 @@ PARTS = {
     "corpus": "corpus",
 }
 
-# How a table writes ε.
-EPSILON_UNITS = {"amplitude": "", "snr_peak": " dB peak", "snr_power": " dB power"}
+# How a table writes what ε counts: decibels, or the norm that it bounds.
+_DECIBELS = {"snr_peak": "dB peak", "snr_power": "dB power"}
+_NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "samples"}
 
 # Under what a Parquet file's metadata keeps what made its rows.
 SOURCE_KEY = b"jaxser"
@@ -123,3 +126,8 @@ def row_digest(content: bytes | memoryview) -> str:
 def epsilon_order(unit: str, epsilon: float) -> float:
     """Sorts ε of one unit from weak to strong: a larger SNR is a smaller perturbation."""
     return epsilon if unit == "amplitude" else -epsilon
+def epsilon_unit_text(unit: str, norm: str) -> str:
+    """What an ε counts, as a table says it beside the number or above it."""
+    return _NORMS[norm] if unit == "amplitude" else _DECIBELS[unit]
+
+

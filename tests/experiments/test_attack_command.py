@@ -228,7 +228,7 @@ def test_an_epsilon_in_decibels(
             tmp_path / "wav" / f"snr_peak-{row['epsilon']:g}" / f"{row['utterance']}.wav"
         ).exists()
     # From the weaker to the stronger one.
-    assert 0 < text.index("30 dB peak") < text.index("10 dB peak")
+    assert 0 < text.index("epsilon (dB peak)") < text.index(" 30 ") < text.index(" 10 ")
     # The same number in another unit is another row.
     status, text, _ = run(capsys, *arguments, "--epsilon", 10)
     assert status == 0

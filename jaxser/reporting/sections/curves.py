@@ -8,11 +8,10 @@ from jaxser.reporting.figures.canvas import figure_png, in_legend, new_figure, s
 from jaxser.reporting.section import Section
 from jaxser.reporting.settings import LINE, Setting, by, by_label, speech
 from jaxser.results.intervals import policy
+from jaxser.results.schema import epsilon_unit_text
 from jaxser.results.units import Over
 
 __all__ = ["curves"]
-
-_UNITS = {"snr_peak": "peak SNR in dB", "snr_power": "power SNR in dB"}
 
 
 def curves(own: Sequence[Setting], over: Over) -> Iterator[Section]:
@@ -23,7 +22,7 @@ def curves(own: Sequence[Setting], over: Over) -> Iterator[Section]:
         if not any(len(line) > 1 for line in lines.values()):
             continue
         victim, *_, unit, norm = key
-        axis = f"ε ({norm})" if unit == "amplitude" else _UNITS[unit]
+        axis = f"ε ({epsilon_unit_text(unit, norm)})"
         # Names stand below, two beside each other.
         size = (11, 4.2 + 0.1 * len(lines))
         figure = new_figure(size)
