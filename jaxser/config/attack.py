@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from jaxser.config.command_line import FlagGroups
-from jaxser.config.ranges import INTERVAL_OVER, Domain, IntervalOver, Positive, Seed
+from jaxser.config.ranges import INTERVAL_OVER, Domain, IntervalOver, Output, Positive, Seed
 
 __all__ = [
     "ATTACK_FLAGS",
@@ -22,7 +22,7 @@ ATTACK_FLAGS: FlagGroups = {
     "most used": ("victim", "attack", "epsilon", "params", "target", "limit", "out"),
     "what is measured and shown": ("by", "interval_over", "stoi", "show", "save_wav"),
     "what is attacked": (
-        *("split", "y", "domain", "epsilon_unit"),
+        *("split", "y", "domain", "output", "epsilon_unit"),
         *("smoothing", "smoothing_samples"),
     ),
     "how it runs": ("batch_size", "seed", "draws"),
@@ -86,6 +86,13 @@ class AttackCommandConfig:
             "images the spectrogram before it is coloured, or the image"
         ),
     ] = "waveform"
+    output: Annotated[
+        Output,
+        Field(
+            description="what the attack is given of the victim; probabilities, as some papers "
+            "did: its gradients are saturated then, and what withstands is no more robust for it"
+        ),
+    ] = "logits"
     smoothing: Annotated[
         float | None,
         Positive,

@@ -150,6 +150,7 @@ def _facts(
         "domain": config.domain,
         "label_source": "target" if config.target is not None else config.y,
         "targeted": config.target is not None,
+        "output": config.output,
         "attack": attack,
         "parameters": json.dumps(values),
         "parameters_hash": parameters_hash(values),
@@ -239,9 +240,10 @@ def _checked_out(asked: Path | None, default: Path, facts: Mapping[str, Any]) ->
         return default
     if asked.exists() and not asked.is_dir():
         raise UsageError(f"{asked} is a file; give another --out.")
-    # Smoothed victims have another fingerprint, and older rows nothing else.
+    # Smoothed victims and those with probabilities have another fingerprint, an amplitude is a
+    # parameter too, and older rows have nothing else.
     passed_over = {"device", "victim", "threat", "notes", "epsilon_unit"}
-    passed_over |= {"smoothing", "smoothing_samples", "amplitude"}
+    passed_over |= {"smoothing", "smoothing_samples", "amplitude", "output"}
     if any(asked.glob("rows-*.parquet")):
         first = read_rows(asked).slice(0, 1).to_pylist()[0]
         for name in facts:

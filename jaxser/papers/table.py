@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from jaxser.config import NamedAttack, from_mapping, load_yaml
-from jaxser.config.ranges import Domain
+from jaxser.config.ranges import Domain, Output
 from jaxser.runtime.errors import UsageError, nearest_name
 
 __all__ = ["Attacked", "Published", "Table", "load_table", "read_table", "settings"]
@@ -27,10 +27,12 @@ class Attacked(NamedAttack):
     Attributes:
       grid: hyper-parameters of which every value is tried, with every value of the others.
       epsilon: budgets; each is a setting of its own.
+      output: what the attack is given of the victim.
     """
 
     grid: dict[str, list[Any]] = dataclasses.field(default_factory=dict)
     epsilon: tuple[float, ...] = ()
+    output: Output = "logits"
 
 
 @dataclasses.dataclass(frozen=True)

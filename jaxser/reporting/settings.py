@@ -50,7 +50,7 @@ LINE = ("victim", "corpus", "split", "domain")
 
 # What makes rows comparable: one setting each.
 SETTING = (
-    *("corpus", "split", "domain", "victim", "threat", "attack", "parameters"),
+    *("corpus", "split", "domain", "output", "victim", "threat", "attack", "parameters"),
     *("goal", "epsilon_unit", "epsilon_norm", "epsilon"),
 )
 

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 __all__ = [
-    "EPSILON_UNITS",
+    "BEFORE",
     "LATER",
     "PARTS",
     "SCHEMA",
@@ -38,6 +38,7 @@ SCHEMA = pa.schema(
         ("smoothing", pa.float64()),  # σ of a smoothed victim's noise; NaN of others
         ("smoothing_samples", pa.int64()),  # draws in each of its passes; null likewise
         ("domain", pa.string()),  # that was changed: "waveform", "features" or another
+        ("output", pa.string()),  # that the attack was given: "logits" or "probabilities"
         ("utterance", pa.string()),
         ("source", pa.string()),  # the whole one that it is a chunk of: itself, as a rule
         ("speaker", pa.string()),
@@ -55,8 +56,8 @@ SCHEMA = pa.schema(
         ("epsilon_unit", pa.string()),  # "amplitude", or dB as "snr_peak" or "snr_power"
         ("epsilon_norm", pa.string()),  # that ε bounds
         ("epsilon_amplitude", pa.float64()),  # ε as such a norm
-        ("seed", pa.int64()),
         ("amplitude", pa.float64()),  # bound of a sample's change beside ε; NaN where there is none
+        ("seed", pa.int64()),
         ("success", pa.bool_()),
         ("success_share", pa.float64()),  # of the draws of a randomised victim; NaN in older rows
         ("clean_logits", pa.list_(pa.float32())),  # null in older rows, and of other listeners
@@ -91,8 +92,11 @@ LATER = {
     "source": "utterance",
     **dict.fromkeys(("success_share", "clean_logits", "logits")),
     **dict.fromkeys(("colour_distance", "decibel_change", "dead_gradients")),
-    **dict.fromkeys(("smoothing", "smoothing_samples", "amplitude")),
+    **dict.fromkeys(("smoothing", "smoothing_samples", "amplitude", "output")),
 }
+
+# What those rows are of where it could be nothing else.
+BEFORE = {"output": "logits"}
 
 # By what a table can be split, and the column that says it.
 PARTS = {
@@ -123,11 +127,11 @@ def row_digest(content: bytes | memoryview) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def epsilon_order(unit: str, epsilon: float) -> float:
-    """Sorts ε of one unit from weak to strong: a larger SNR is a smaller perturbation."""
-    return epsilon if unit == "amplitude" else -epsilon
 def epsilon_unit_text(unit: str, norm: str) -> str:
     """What an ε counts, as a table says it beside the number or above it."""
     return _NORMS[norm] if unit == "amplitude" else _DECIBELS[unit]
 
 
+def epsilon_order(unit: str, epsilon: float) -> float:
+    """Sorts ε of one unit from weak to strong: a larger SNR is a smaller perturbation."""
+    return epsilon if unit == "amplitude" else -epsilon

@@ -132,6 +132,29 @@ def test_files_of_absolute_paths_lie_in_the_runs_folder(
     assert [file.stat().st_mtime_ns for file in files] == before
 
 
+def test_probabilities_in_place_of_logits(
+    victim: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rows of their own, that say what the attack was given; an amplitude is said, too."""
+    common = ("--victim", victim, "--epsilon", "100", "--limit", 2)
+    attack = ("--attack", "jsma", "--params", "amplitude=0.1", "steps=2")
+    for output in ("logits", "probabilities"):
+        status, text, err = run(capsys, *common, *attack, "--output", output)
+        assert status == 0, err
+        assert "epsilon (samples)" in text
+        assert ("outputs look like probabilities" in text) == (output == "probabilities")
+    rows = read_rows(victim / "attacks").to_pylist()
+    assert [row["output"] for row in rows].count("probabilities") == len(rows) / 2 == 2
+    assert len({row["victim_fingerprint"] for row in rows}) == 2
+    for row in rows:
+        flagged = "output looks like probabilities" in row["flags"]
+        assert flagged == (row["output"] == "probabilities")
+        assert row["amplitude"] == 0.1
+        assert row["linf"] <= 0.1 + 1e-6
+    again = run(capsys, *common, *attack, "--output", "probabilities")
+    assert "2/2 rows" not in again[2]  # nothing is left to do
+
+
 def test_what_is_shown_can_be_seen_and_heard(
     victim: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -227,6 +227,16 @@ def test_different_targets_are_not_pooled(tmp_path: Path) -> None:
     assert {len(setting.where) for setting in settings} == {len(BY_HAND)}
 
 
+def test_attacks_on_probabilities_are_told_from_those_on_logits(tmp_path: Path) -> None:
+    with RowWriter(tmp_path) as writer:
+        writer.add(columns())
+        writer.add(columns(output="probabilities", victim_fingerprint="p"))
+    rows = load([tmp_path])
+    assert len(rows.settings) == 2
+    (warning,) = [text for text in warnings_of(rows) if text.startswith("Gradients are masked")]
+    assert "pgd on emo18 runs/x (p) with Made up, test were given its probabilities" in warning
+
+
 def test_a_victim_that_was_trained_again_is_another(tmp_path: Path) -> None:
     with RowWriter(tmp_path) as writer:
         for fingerprint in ("0123456789", "abcdefghij"):

@@ -42,7 +42,9 @@ def of_entry(paper: Paper, entry: Attacked, candidates: Sequence[Setting]) -> li
     return [
         setting
         for setting in candidates
-        if _has_epsilon(setting, entry) and any(_is_attack(setting, *each) for each in wanted)
+        if setting.facts["output"] == entry.output
+        and _has_epsilon(setting, entry)
+        and any(_is_attack(setting, *each) for each in wanted)
     ]
 
 
