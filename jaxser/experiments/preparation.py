@@ -24,10 +24,11 @@ from jaxser.driver.sequence import AttackSequence, members
 from jaxser.driver.speech import Speech
 from jaxser.experiments.generator import check_generator, generator_notes
 from jaxser.experiments.run import Listener, Run
+from jaxser.experiments.shown import shown_places
 from jaxser.experiments.speech import load_speech, target_of, victim_of
 from jaxser.results.reading import read_rows
 from jaxser.results.schema import LATER, SCHEMA, parameters_hash
-from jaxser.runtime.errors import InputError, UsageError, nearest_name
+from jaxser.runtime.errors import InputError, UsageError
 from jaxser.runtime.provenance import device_name
 
 __all__ = ["prepare_run"]
@@ -70,13 +71,14 @@ def prepare_run(
         rows = spread_rows(len(speech.positions), config.limit)
         listeners = [dataclasses.replace(each, clean=each.clean[rows]) for each in listeners]
         speech = speech.spread(config.limit)
-    shown = _shown(config, speech)
+    _check_heard(config)
+    shown = shown_places(config, speech)
     values = parameters(attack)
     facts = {
         **_facts(config, speech, attack.name, values, norm),
+        "amplitude": values.get("amplitude") or math.nan,
         "notes": [
             *speech.notes,
-        "amplitude": values.get("amplitude") or math.nan,
             *_notes_on_bounds(config, speech, attack.bounds),
             *generator_notes(generator, config, epsilons),
         ],
@@ -148,9 +150,9 @@ def _facts(
         "smoothing": math.nan if config.smoothing is None else config.smoothing,
         "smoothing_samples": None if config.smoothing is None else config.smoothing_samples,
         "domain": config.domain,
+        "output": config.output,
         "label_source": "target" if config.target is not None else config.y,
         "targeted": config.target is not None,
-        "output": config.output,
         "attack": attack,
         "parameters": json.dumps(values),
         "parameters_hash": parameters_hash(values),
@@ -176,22 +178,14 @@ def _notes_on_bounds(config: AttackCommandConfig, speech: Speech, bounds: Bounds
         )
 
 
-def _shown(config: AttackCommandConfig, speech: Speech) -> tuple[int, ...]:
-    """Places of the utterances to be shown, among those that are attacked."""
+def _check_heard(config: AttackCommandConfig) -> None:
+    """Refuse to listen to what is no speech."""
     heard = [("--show", config.show), ("--stoi", config.stoi)]
     if config.domain != "features":  # which librosa's inverse turns into speech
         heard.append(("--save_wav", config.save_wav))
     for name, asked in heard:
         if asked and config.domain != "waveform":
             raise UsageError(f"{name} is of speech; leave it out with --domain {config.domain}.")
-    ids = [utterance.id for utterance in speech.utterances]
-    for name in config.show:
-        if name not in ids:
-            raise UsageError(
-                f"--show {name!r} is not among the {len(ids)} utterances attacked; "
-                f"{nearest_name(name, ids)}"
-            )
-    return tuple(ids.index(name) for name in config.show)
 
 
 def _attacked_labels(config: AttackCommandConfig, speech: Speech) -> np.ndarray:

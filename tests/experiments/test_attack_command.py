@@ -161,7 +161,8 @@ def test_what_is_shown_can_be_seen_and_heard(
     arguments = ("--victim", victim, "--attack", "fgsm", "--epsilon", "0.1", "--out", tmp_path)
     assert run(capsys, *arguments)[0] == 0
     name = read_rows(tmp_path)["utterance"][3].as_py()
-    status, _, err = run(capsys, *arguments, "--show", name)
+    # As much of the id as is needed.
+    status, _, err = run(capsys, *arguments, "--show", name.rpartition("/")[2])
     assert status == 0
     assert "1/1 rows" in err  # made again, as nothing of it was kept
     folder = tmp_path / "shown" / "epsilon-0.1" / name
@@ -176,6 +177,23 @@ def test_what_is_shown_can_be_seen_and_heard(
     assert matplotlib.image.imread(folder / "picture.png").std() > 0.05
     assert len(read_rows(tmp_path)) == TEST_ROWS
     assert "1/1" not in run(capsys, *arguments, "--show", name)[2]
+
+
+def test_what_cannot_be_shown_says_where_it_is(
+    victim: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("--victim", victim, "--attack", "fgsm", "--epsilon", "0.1", "--out", tmp_path)
+    assert run(capsys, *arguments)[0] == 0
+    names = read_rows(tmp_path)["utterance"].to_pylist()
+    shown = ("--show", names[3].rpartition("/")[2])
+    for more, words in (
+        (("--split", "train", *shown), f"{names[3]} is in the test part of"),
+        (("--limit", "1", *shown), f"{names[3]} is not among the 1 utterances attacked"),
+    ):
+        status, _, err = run(capsys, *arguments, *more)
+        assert status == 2, words
+        assert words in err
+        assert err.count("\n") == 1
 
 
 def test_intelligibility_on_request(
@@ -447,6 +465,8 @@ def test_hyper_parameters_reach_the_attack(
         (("--params", "steps"), 2, "name=value"),
         (("--params", "targeted=true"), 2, "--target"),
         (("--show", "part0/u60"), 2, "did you mean 'part0/u6'"),
+        (("--show", "part0/u60"), 2, "is no utterance of"),
+        (("--show", "part"), 2, "did you mean"),
         (("--target", "jo"), 2, "did you mean 'joy'"),
         (("--epsilom", "0.1"), 2, "did you mean '--epsilon'"),
         (("--limit", "0"), 2, "limit"),
