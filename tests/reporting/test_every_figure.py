@@ -476,7 +476,7 @@ def test_victims_before_any_attack(rows: list[Row]) -> None:
             victim=Path(name),
             corpus=SimpleNamespace(name="made"),
             protocol="clean",
-            trained=SimpleNamespace(model=SimpleNamespace(name="emo18")),
+            kind="emo18",
             clean=Clean(truth, predicted, *told, len(labels)),
         )
 
@@ -503,7 +503,7 @@ def test_victims_before_any_attack(rows: list[Row]) -> None:
     both_ = [
         f"{(a + b) / 2:.1%} ± {abs(a - b) / 2**0.5:.1%}" for a, b in zip(*figures, strict=True)
     ]
-    assert lines[2] == ["mean of 2", "made", "clean", "", "", *both_]
+    assert lines[2] == ["mean of 2 seeds", "made", "clean", "", "", *both_]
 
 
 def test_whether_groups_differ(rows: list[Row]) -> None:

@@ -28,7 +28,8 @@ def shown(value: float) -> str:
 
 
 def victims(evaluations: Sequence[Evaluation]) -> Cells:
-    """Every victim before any attack; of several seeds also mean and standard deviation."""
+    """Every victim before any attack; of those that differ in the seed alone also mean and standard
+    deviation."""
     each_once = first_of_each(evaluations, lambda each: each.victim).values()
     names = [(metric, group) for metric in METRICS for group in GROUPS]
     cells = [
@@ -36,12 +37,10 @@ def victims(evaluations: Sequence[Evaluation]) -> Cells:
         + [metric if group == "all" else f"{metric}, {group}" for metric, group in names]
     ]
 
-    def kind(each: Evaluation) -> tuple[str, str, str]:
-        return each.corpus.name, each.protocol, each.trained.model.name
-
-    for (corpus, protocol, _), group in grouped(each_once, kind).items():
+    for group in grouped(each_once, lambda each: each.kind).values():
         figures = []
         for each in group:
+        corpus, protocol = group[0].corpus.name, group[0].protocol
             by_group = {name: each.clean.figures(name) for name in GROUPS}
             figures.append([by_group[name][metric] for metric, name in names])
             counts = [str(len(set(each.clean.sources))), str(len(set(each.clean.speakers)))]
@@ -51,7 +50,7 @@ def victims(evaluations: Sequence[Evaluation]) -> Cells:
             # over utterances.
             mean, deviation = np.mean(figures, axis=0), np.std(figures, axis=0, ddof=1)
             both = [f"{m:.1%} ± {d:.1%}" for m, d in zip(mean, deviation, strict=True)]
-            cells.append([f"mean of {len(group)}", corpus, protocol, "", "", *both])
+            cells.append([f"mean of {len(group)} seeds", corpus, protocol, "", "", *both])
     return cells
 
 
