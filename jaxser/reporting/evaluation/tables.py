@@ -14,6 +14,7 @@ from jaxser.reporting.evaluation.outcomes import (
     same_utterances,
 )
 from jaxser.reporting.grouping import first_of_each, grouped
+from jaxser.reporting.paper_tables.printed import printed_figures
 from jaxser.results.cells import Cells, csv_text, interval, number, percent
 from jaxser.results.intervals import share
 from jaxser.results.metrics import METRICS
@@ -39,8 +40,8 @@ def victims(evaluations: Sequence[Evaluation]) -> Cells:
 
     for group in grouped(each_once, lambda each: each.kind).values():
         figures = []
-        for each in group:
         corpus, protocol = group[0].corpus.name, group[0].protocol
+        for each in group:
             by_group = {name: each.clean.figures(name) for name in GROUPS}
             figures.append([by_group[name][metric] for metric, name in names])
             counts = [str(len(set(each.clean.sources))), str(len(set(each.clean.speakers)))]
@@ -118,8 +119,9 @@ def _share(values: np.ndarray) -> float:
 
 
 def _published(figures: Published | None, name: str) -> str:
-    values = getattr(figures, name) if figures is not None else ()
-    return "/".join(percent(v) if name == "accuracy" else f"{v:.3g}" for v in values)
+    if name == "accuracy":
+        return "/".join(printed_figures(figures, name, percent))
+    return "/".join(printed_figures(figures, name, lambda value: number(value, ".3g")))
 
 
 def settings_csv(evaluations: Iterable[Evaluation]) -> str:
