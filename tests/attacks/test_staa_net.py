@@ -1,6 +1,7 @@
 """STAA-Net's perturbation and losses against closed forms, and its attack through the driver."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -26,6 +27,7 @@ from jaxser.runtime.errors import InputError, UsageError
 SAMPLES = 40
 
 
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 def made_by_hand(variables: Any, x: Any, target: Any, epsilon: Any) -> Any:
     """Locations by the sign of x, magnitudes by a parameter and what else is told."""
     scale = variables["scale"] + (0 if target is None else target[:, None])
@@ -69,6 +71,7 @@ def test_the_mask_is_one_where_the_score_is_half_or_more() -> None:
     np.testing.assert_allclose(location_scores(jnp.array([[0.0, 1.0]])), [[0.5, 0.8807971]])
 
 
+    np.testing.assert_array_equal(quantise(jnp.array([[0.2, 0.7, 0.8]]), 0.75), [[0, 0, 1]])
 @pytest.mark.parametrize("kind", ["random", "straight_through"])
 def test_the_mask_in_training(kind: Any) -> None:
     d = jnp.linspace(0.05, 0.95, 2000)[None]
