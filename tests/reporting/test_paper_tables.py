@@ -126,6 +126,7 @@ def test_transfer_in_the_layout_of_the_paper(
     assert line["SNR dB"] == "20.00"
     assert line["ASR x"].startswith(f"{5 / 7:.1%} (")
     assert line["ASR other"].startswith(f"{5 / 7:.1%} (")
+    assert "6,140 samples" in (tmp_path / "r.html").read_text()
     printed = lines_of(folder / "staa_net_table4_published.csv")
     assert printed[0]["ASR Zhao19"] == "67.1%"
 
