@@ -89,8 +89,8 @@ def test_lines_on_probabilities_agree_with_art(table, name):
         rtol = 0.1 if name == "C&W L2" else 0.02
         np.testing.assert_allclose(cell.mean_abs, cell.peer_mean_abs, rtol=rtol)
         apart.append(cell.mean_abs / beside.mean_abs)
-    # It is another attack than that on logits.
-    assert name == "JSMA" or max(apart) > 1.05
+    # It is another attack than that on logits, though this victim is not confident.
+    assert name == "JSMA" or all(abs(ratio - 1) > 0.005 for ratio in apart)
 
 
 @pytest.mark.parametrize("name", ["FGSM", "BIM", "DeepFool", "JSMA", "C&W L2", "C&W"])
