@@ -244,6 +244,7 @@ def _columns(run: Certification, place: int, votes: Votes, seconds: float) -> di
     return {
         **{name: [value] for name, value in run.facts.items()},
         **found,
+        "defence": [speech.victim.training.defence],
         "language": [corpus.language],
         "synthetic": [corpus.synthetic],
         "notes": [run.notes],

@@ -101,6 +101,7 @@ def heard_columns(
         **own,
         "victim": [listener.name] * count,
         "victim_fingerprint": [listener.fingerprint] * count,
+        **{name: [value] * count for name, value in listener.victim.training.columns().items()},
         "attacked_label": [_name(names, i) for i in attacked],
         "clean_prediction": [_name(names, i) for i in clean],
         "prediction": [_name(names, i) for i in found],

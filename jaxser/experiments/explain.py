@@ -18,7 +18,6 @@ from jaxser.driver.attributions import (
     Attributions,
     Method,
     attributions,
-    check_methods,
     has_feature_map,
 )
 from jaxser.experiments.agreement import (
@@ -40,9 +39,10 @@ from jaxser.experiments.explanations import (
     progress_bar,
     spectrogram_of,
 )
-from jaxser.experiments.last_layer import check_perplexity, embeddings, points_table, tsne
+from jaxser.experiments.last_layer import embeddings, points_table, tsne
+from jaxser.experiments.pictures import checked_pictures
 from jaxser.experiments.preparation import prepare_run
-from jaxser.experiments.speech import check_victim_folder
+from jaxser.experiments.speech import count_utterances, victim_of
 from jaxser.reporting.figures.canvas import save_figure
 from jaxser.reporting.figures.embedding import embedding_figure
 from jaxser.reporting.figures.explanations import (
@@ -51,13 +51,13 @@ from jaxser.reporting.figures.explanations import (
     spectrogram_maps_figure,
     waveform_maps_figure,
 )
+from jaxser.reporting.sections.victims import described
 from jaxser.results.cells import Cells, aligned, csv_text, percent
 from jaxser.results.intervals import policy
 from jaxser.results.metrics import confusion_matrix
 from jaxser.results.units import Units
 from jaxser.runtime.errors import UsageError
 from jaxser.runtime.files import write_text
-from jaxser.victims.victim import Victim
 
 __all__ = ["explain"]
 
@@ -98,7 +98,7 @@ def explain(config: ExplainConfig) -> str:
     root, folders = _folders(config)
     # Before the first is attacked.
     for victim, _ in folders:
-        check_victim_folder(victim)
+        _check(config, victim)
     told: list[str] = []
     agreements: list[Agreement] = []
     matrices: list[tuple[str, dict[str, np.ndarray], tuple[str, ...]]] = []
@@ -138,18 +138,29 @@ def _folders(config: ExplainConfig) -> tuple[Path, list[tuple[Path, Path]]]:
     return config.out, [(v, config.out / name) for v, name in zip(victims, names, strict=True)]
 
 
+def _check(config: ExplainConfig, folder: Path) -> None:
+    """Refuse what a victim cannot give, without a pass of it."""
+    asked = _attack_config(config, folder)
+    victim = victim_of(asked)
+    checked_pictures(config, victim, folder, count_utterances(asked, victim))
+
+
 def _look(config: ExplainConfig, victim: Path, folder: Path) -> tuple[_Part, list[Picture]]:
-    """Attack a victim, after all that can be refused has been."""
+    """Attack a victim."""
     run = prepare_run(_attack_config(config, victim))
     speech = run.speech
-    pictures = _checked_pictures(config, speech.victim, victim)
-    if "tsne" in pictures:
-        check_perplexity(config.perplexity, len(speech.positions))
+    pictures = checked_pictures(config, speech.victim, victim, len(speech.positions))
     part = _Part(
         looked=attack_once(run, config.batch_size),
         folder=folder,
         name=f"{speech.victim.name} {victim}",
-        title=f"{speech.victim.name}, {speech.prepared.corpus.title}, {config.split}",
+        title=", ".join(
+            [
+                described(speech.victim.name, speech.victim.training),
+                speech.prepared.corpus.title,
+                config.split,
+            ]
+        ),
         attack=f"{run.attack.name}, ε {config.epsilon:g} of the {config.domain}",
     )
     folder.mkdir(parents=True, exist_ok=True)
@@ -169,24 +180,6 @@ def _attack_config(config: ExplainConfig, victim: Path) -> AttackCommandConfig:
         batch_size=config.batch_size,
         corpus=config.corpus,
     )
-
-
-def _checked_pictures(config: ExplainConfig, victim: Victim, folder: Path) -> list[Picture]:
-    """What was asked for, or all that the victim can give."""
-    if not config.show:
-        can = {"tsne": victim.embed is not None, "gradcam": has_feature_map(victim)}
-        pictures = [each for each in get_args(Picture) if can.get(each, True)]
-    else:
-        pictures = list(dict.fromkeys(config.show))
-    if "tsne" in pictures and victim.embed is None:
-        raise UsageError(
-            f"{victim.name} in {folder} does not tell what its last layer reads; victims "
-            "that read images do. Leave tsne out of --show."
-        )
-    methods = [each for each in pictures if each in get_args(Method)]
-    # Agreement is that of gradients, at least.
-    check_methods(victim, ["saliency", *methods] if "agreement" in pictures else methods)
-    return pictures
 
 
 def _summary(part: _Part) -> list[str]:

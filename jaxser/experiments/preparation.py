@@ -27,7 +27,7 @@ from jaxser.experiments.run import Listener, Run
 from jaxser.experiments.shown import shown_places
 from jaxser.experiments.speech import load_speech, target_of, victim_of
 from jaxser.results.reading import read_rows
-from jaxser.results.schema import LATER, SCHEMA, parameters_hash
+from jaxser.results.schema import LATER, OF_TRAINING, SCHEMA, parameters_hash
 from jaxser.runtime.errors import InputError, UsageError
 from jaxser.runtime.provenance import device_name
 
@@ -147,6 +147,7 @@ def _facts(
         "language": corpus.language,
         "synthetic": corpus.synthetic,
         "split": config.split,
+        **speech.victim.training.columns(),
         "smoothing": math.nan if config.smoothing is None else config.smoothing,
         "smoothing_samples": None if config.smoothing is None else config.smoothing_samples,
         "domain": config.domain,
@@ -237,7 +238,7 @@ def _checked_out(asked: Path | None, default: Path, facts: Mapping[str, Any]) ->
     # Smoothed victims and those with probabilities have another fingerprint, an amplitude is a
     # parameter too, and older rows have nothing else.
     passed_over = {"device", "victim", "threat", "notes", "epsilon_unit"}
-    passed_over |= {"smoothing", "smoothing_samples", "amplitude", "output"}
+    passed_over |= {"smoothing", "smoothing_samples", "amplitude", "output", *OF_TRAINING}
     if any(asked.glob("rows-*.parquet")):
         first = read_rows(asked).slice(0, 1).to_pylist()[0]
         for name in facts:

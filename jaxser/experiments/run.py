@@ -109,13 +109,16 @@ class Run:
         goal = f"towards {self.config.target}" if self.config.target else f"from {self.config.y}"
         domain = self.config.domain
         of = "" if domain == "waveform" else f"the {domain} of "
+        training = self.speech.victim.training
+        defence = f", {training.defence}" if training.defence else ""
         lines = [
             f"{self.attack.name} ({goal}) on {of}{self.speech.victim.name} of "
-            f"{self.config.victim}; {self.corpus.title}, {self.config.split}: {len(utterances)} "
-            f"utterances, {speakers} speakers",
+            f"{self.config.victim}{defence}; {self.corpus.title}, {self.config.split}: "
+            f"{len(utterances)} utterances, {speakers} speakers",
             "hyper-parameters: "
             + ", ".join(f"{k} {v}" for k, v in json.loads(self.facts["parameters"]).items()),
         ]
+        lines += [f"its training took {cost}" for cost in [training.cost()] if cost]
         lines += [f"note: {note}" for note in [*self.facts["notes"], *self._oddities()]]
         return "\n".join(lines)
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from jaxser.config import AttackCommandConfig, CorpusConfig
-from jaxser.corpora import Corpus
+from jaxser.corpora import Corpus, Prepared
 from jaxser.corpora.selection import select, split_rows, spread_rows
 from jaxser.driver.run import clean_pass
 from jaxser.driver.speech import Speech
@@ -29,7 +29,7 @@ from jaxser.victims.run_folder import read_run
 from jaxser.victims.smoothing import smoothed, smoothed_fingerprint
 from jaxser.victims.victim import Victim
 
-__all__ = ["check_victim_folder", "load_speech", "target_of", "victim_of"]
+__all__ = ["check_victim_folder", "count_utterances", "load_speech", "target_of", "victim_of"]
 
 _log = logging.getLogger(__name__)
 
@@ -82,35 +82,12 @@ def load_speech(
       UsageError, InputError: see the message.
     """
     victim = victim or victim_of(config)
-    trained, before = _trained_on(config, victim)
-    corpus_config = _attacked_corpus(trained, config)
-    if config.domain == "features" and corpus_config.name != trained.name:
-        raise UsageError(
-            f"the features of {victim.name} in {config.victim} are standardised with statistics of "
-            f"{trained.name}, so those of {corpus_config.name} are of another scale; attack "
-            "its own corpus, or the waveforms."
-        )
-    prepared = select(corpus_config)
+    part = _part(config, victim)
+    prepared, labels = part.prepared, part.labels
     corpus = prepared.corpus
-    if before and config.corpus.root is None and corpus_config.name == trained.name:
-        _say_changed(config.victim, corpus, before, prepared.fingerprint)
-    labels = _victim_labels(corpus, victim.labels, config.victim)
-    positions = split_rows(corpus, config.split)
-    target = target_of(config, victim.labels)
-    if target is not None:
-        positions = positions[labels[positions] != target]
-    if len(positions) == 0:
-        raise InputError(
-            f"{corpus.name} has no utterance to attack in its {config.split} part; give another "
-            "--split."
-        )
-    if config.by == "gender" and all(u.gender == "unknown" for u in corpus.utterances):
-        raise UsageError(
-            f"{corpus.name} does not say its speakers' gender, so there is no table by gender; "
-            "leave --by out."
-        )
-    positions = positions[spread_rows(len(positions), config.limit)]
-    positions = positions[share.rows(len(positions))]
+    if part.own and part.before and config.corpus.root is None:
+        _say_changed(config.victim, corpus, part.before, prepared.fingerprint)
+    positions = part.positions[share.rows(len(part.positions))]
     inputs: Any = prepared.waveforms
     places = positions
     if config.domain == "features":
@@ -120,7 +97,7 @@ def load_speech(
     return Speech(
         victim=victim,
         fingerprint=_fingerprint(config, victim),
-        scheme=(corpus_config.split, corpus_config.split_seed, corpus_config.fold),
+        scheme=part.scheme,
         prepared=prepared,
         positions=positions,
         inputs=inputs,
@@ -140,6 +117,78 @@ def load_speech(
             np.zeros(0, np.uint32),
             np.zeros((0, len(victim.labels)), np.float32),
         ),
+    )
+
+
+def count_utterances(config: AttackCommandConfig, victim: Victim) -> int:
+    """How many utterances :func:`load_speech` takes of all shares; the victim looks at none.
+
+    Args:
+      config: what to attack.
+      victim: of ``config``.
+
+    Raises:
+      UsageError, InputError: see the message.
+    """
+    return len(_part(config, victim).positions)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Part:
+    """What is attacked of a corpus.
+
+    Attributes:
+      prepared: the corpus.
+      scheme: how it is split.
+      labels: the victim's class index of every utterance.
+      positions: of the utterances to attack.
+      own: whether it is what the victim was trained on.
+      before: fingerprint of that, then; "" where it is not known.
+    """
+
+    prepared: Prepared
+    scheme: tuple[str, int, int]
+    labels: np.ndarray
+    positions: np.ndarray
+    own: bool
+    before: str
+
+
+def _part(config: AttackCommandConfig, victim: Victim) -> _Part:
+    trained, before = _trained_on(config, victim)
+    corpus_config = _attacked_corpus(trained, config)
+    own = corpus_config.name == trained.name
+    if config.domain == "features" and not own:
+        raise UsageError(
+            f"the features of {victim.name} in {config.victim} are standardised with statistics of "
+            f"{trained.name}, so those of {corpus_config.name} are of another scale; attack "
+            "its own corpus, or the waveforms."
+        )
+    prepared = select(corpus_config)
+    corpus = prepared.corpus
+    labels = _victim_labels(corpus, victim.labels, config.victim)
+    positions = split_rows(corpus, config.split)
+    target = target_of(config, victim.labels)
+    if target is not None:
+        positions = positions[labels[positions] != target]
+    if len(positions) == 0:
+        raise InputError(
+            f"{corpus.name} has no utterance to attack in its {config.split} part; give another "
+            "--split."
+        )
+    if config.by == "gender" and all(u.gender == "unknown" for u in corpus.utterances):
+        raise UsageError(
+            f"{corpus.name} does not say its speakers' gender, so there is no table by gender; "
+            "leave --by out."
+        )
+    positions = positions[spread_rows(len(positions), config.limit)]
+    return _Part(
+        prepared=prepared,
+        scheme=(corpus_config.split, corpus_config.split_seed, corpus_config.fold),
+        labels=labels,
+        positions=positions,
+        own=own,
+        before=before,
     )
 
 

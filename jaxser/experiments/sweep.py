@@ -133,7 +133,9 @@ class CellRunner:
 
     def _table(self, run: Run, rows: int) -> str:
         if rows <= _TABLE_ROWS:
-            return format_table(summarise(run.rows()))
+            defence = run.speech.victim.training.defence
+            said = [f"{run.facts['victim']}: {defence}"] if defence else []
+            return "\n".join([*said, format_table(summarise(run.rows()))])
         return f"{rows:,} rows; python -m jaxser.report {self._config.out} makes their tables"
 
     def prepared(self, cell: Cell, share: Share = WHOLE) -> Run:

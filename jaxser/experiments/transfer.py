@@ -92,7 +92,8 @@ def _lines(
         )
         run = prepare_run(attacked, speech)
         attack_missing_rows(run)
-        yield _line(entry.title, run, clean, victims, config.interval_over)
+        line = _line(entry.title, run, clean, victims, config.interval_over)
+        yield dataclasses.replace(line, notes=(*_defences(victims), *line.notes))
 
 
 def _clean_predictions(speech: Speech, victims: dict[str, Victim]) -> dict[str, np.ndarray]:
@@ -146,6 +147,12 @@ def _line(
         corpus=run.corpus.title,
         notes=tuple(run.facts["notes"]),
     )
+
+
+def _defences(victims: Mapping[str, Victim]) -> Iterator[str]:
+    for name, victim in victims.items():
+        if victim.training.defence:
+            yield f"{name} was {victim.training.defence}"
 
 
 def _read(run: Run, utterance: Utterance) -> np.ndarray:

@@ -96,6 +96,18 @@ class CnnLstm(nn.Module):
           InputError: the spectrogram is shorter than a slice or has too few bands.
         """
         layers = self._layers(train)
+        return layers.head(self._read(layers, x, train))
+
+    def embed(
+        self, x: Float[Array, "batch frames mels"], train: bool
+    ) -> Float[Array, "batch hidden"]:
+        """What the last linear layer reads: the last states of all directions."""
+        return self._read(self._layers(train), x, train)
+
+    @nn.nowrap
+    def _read(
+        self, layers: "_Layers", x: Float[Array, "batch frames mels"], train: bool
+    ) -> Float[Array, "batch hidden"]:
         batch, slices = x.shape[0], self._slices(x.shape[1:])
         y = self._cut(x, slices)
         # Statistics of a batch need every number before the pool, so training keeps the paper's
@@ -114,7 +126,7 @@ class CnnLstm(nn.Module):
                 _ORDERS, layers.reader_dropouts, layers.readers, strict=False
             )
         ]
-        return self._answer(layers, last)
+        return self._joined(last)
 
     # --- what a few changed cells do -------------------------------------------------------------
 
@@ -182,7 +194,7 @@ class CnnLstm(nn.Module):
             _ORDERS, layers.readers, jnp.split(gates, len(layers.readers), axis=2), strict=False
         ):
             last.append(reader.read(direction(projected).swapaxes(0, 1))[-1])
-        return self._answer(layers, last).reshape(batch, candidates, -1)
+        return layers.head(self._joined(last)).reshape(batch, candidates, -1)
 
     # --- its parts -------------------------------------------------------------------------------
 
@@ -284,11 +296,8 @@ class CnnLstm(nn.Module):
         return tuple(y.reshape(pieces * group, *y.shape[2:])[:count] for y in found)
 
     @nn.nowrap
-    def _answer(
-        self, layers: "_Layers", last: Sequence[Float[Array, "batch units"]]
-    ) -> Float[Array, "batch classes"]:
-        y = jnp.concatenate(last, axis=1).astype(at_least_float32(self.dtype))
-        return layers.head(y)
+    def _joined(self, last: Sequence[Float[Array, "batch units"]]) -> Float[Array, "batch hidden"]:
+        return jnp.concatenate(last, axis=1).astype(at_least_float32(self.dtype))
 
 
 class _Layers(NamedTuple):

@@ -81,10 +81,17 @@ class WithFrontEnd(nn.Module):
         Raises:
           InputError: features, or waveforms whose features are, of another size than the victim's.
         """
+        return self.network(self._read(x), train=train)
+
+    def embed(self, x: Float[Array, "batch ..."], train: bool) -> Float[Array, "batch hidden"]:
+        """What the last linear layer of the network reads, of what :meth:`__call__` takes."""
+        return self.network.embed(self._read(x), train=train)
+
+    def _read(self, x: Float[Array, "batch ..."]) -> Float[Array, "batch frames bins"]:
         if x.ndim == 2:
             x = self.features(x)
         self._check(x.shape[1:])
-        return self.network(x, train=train)
+        return x
 
     def features(self, x: Float[Array, "batch time"]) -> Float[Array, "batch frames bins"]:
         """What ``network`` reads of waveforms."""

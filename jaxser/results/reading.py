@@ -26,7 +26,7 @@ _ALWAYS = (
     *("victim", "victim_fingerprint", "threat", "corpus", "split", "domain"),
     *("utterance", "source", "label"),
     *("label_source", "attacked_label", "targeted", "attack", "parameters", "synthetic"),
-    *("epsilon", "epsilon_unit", "epsilon_norm", "seed", "success", "device"),
+    *("epsilon", "epsilon_unit", "epsilon_norm", "output", "seed", "success", "device"),
 )
 
 _DIGEST = re.compile(r"-([0-9a-f]{16})$")

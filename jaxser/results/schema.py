@@ -14,6 +14,7 @@ import pyarrow as pa
 __all__ = [
     "BEFORE",
     "LATER",
+    "OF_TRAINING",
     "PARTS",
     "SCHEMA",
     "SOURCE_KEY",
@@ -35,6 +36,12 @@ SCHEMA = pa.schema(
         ("synthetic", pa.bool_()),
         ("notes", pa.list_(pa.string())),
         ("split", pa.string()),
+        ("defence", pa.string()),  # what the victim was trained against, in words; null: nothing
+        ("training_seconds", pa.float64()),  # without compilation; NaN where nobody has counted
+        ("training_compile_seconds", pa.float64()),
+        ("training_device", pa.string()),
+        ("training_queries", pa.int64()),  # forward passes of an utterance; null where not known
+        ("training_gradients", pa.int64()),
         ("smoothing", pa.float64()),  # σ of a smoothed victim's noise; NaN of others
         ("smoothing_samples", pa.int64()),  # draws in each of its passes; null likewise
         ("domain", pa.string()),  # that was changed: "waveform", "features" or another
@@ -87,12 +94,19 @@ SCHEMA = pa.schema(
     ]
 )
 
+# What is known of how a victim came about.
+OF_TRAINING = (
+    *("defence", "training_seconds", "training_compile_seconds", "training_device"),
+    *("training_queries", "training_gradients"),
+)
+
 # Columns that rows of older versions lack, and which stands for them; NaN or null where none does.
 LATER = {
     "source": "utterance",
     **dict.fromkeys(("success_share", "clean_logits", "logits")),
     **dict.fromkeys(("colour_distance", "decibel_change", "dead_gradients")),
     **dict.fromkeys(("smoothing", "smoothing_samples", "amplitude", "output")),
+    **dict.fromkeys(OF_TRAINING),
 }
 
 # What those rows are of where it could be nothing else.

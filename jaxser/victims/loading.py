@@ -16,6 +16,7 @@ from jaxser.config.ranges import Domain
 from jaxser.runtime.errors import InputError, UsageError
 from jaxser.victims.hugging_face.layout import fetch_from_hub, is_pretrained_folder
 from jaxser.victims.hugging_face.reading import read_pretrained
+from jaxser.victims.last_layer import embedding_of
 from jaxser.victims.run_folder import no_domain, victim_of_run
 from jaxser.victims.victim import Victim, evaluation_logits
 
@@ -122,6 +123,7 @@ def _pretrained_victim(
         input_shape=(samples,),
         sample_rate=config.sampling_rate,
         name=Path(folder).name,
+        embed=embedding_of(pretrained.module),
         notes=(
             *(f"the {part} is new and untrained" for part in pretrained.new),
             *pretrained.notes,

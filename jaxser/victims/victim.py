@@ -14,6 +14,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int, Key
 
 from jaxser.models.front_end import LocalNetwork
+from jaxser.results.training_facts import UNRECORDED, TrainingFacts
 from jaxser.runtime.errors import UsageError
 from jaxser.victims.feature_maps import FeatureMap
 
@@ -61,9 +62,10 @@ class Victim:
         third argument, keys ``[batch]``, and row i's noise depends on ``keys[i]`` alone.
       passes: inputs that its network reads for one of its own; a smoothed victim has many.
       front_end: of a victim that reads a spectrogram, else None.
-      embed: ``(variables, x) -> what the last linear layer reads [batch, features]``; None where
-        the network does not tell.
+      embed: ``(variables, x) -> what the last linear layer reads [batch, features]``, see
+        :mod:`jaxser.victims.last_layer`; None where the network does not tell.
       feature_map: of a victim that reads a spectrogram or an image: what Grad-CAM++ looks at.
+      training: what is known of how it came about.
     """
 
     apply: Callable[..., Float[Array, "batch classes"]]
@@ -79,6 +81,7 @@ class Victim:
     front_end: FrontEnd | None = None
     embed: Callable[..., Float[Array, "batch features"]] | None = None
     feature_map: FeatureMap | None = None
+    training: TrainingFacts = UNRECORDED
 
     def hears_like(self, other: "Victim") -> bool:
         """Whether both take the same inputs for the same labels, as transfer between them needs."""

@@ -3,9 +3,11 @@
 import dataclasses
 import fcntl
 import json
+import math
 import os
 import re
 import selectors
+import shutil
 import signal
 import struct
 import subprocess
@@ -21,6 +23,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 import soundfile
+import yaml
 from processor_time import processor_seconds
 from tiny_networks import use_tiny_networks
 from untrained_run import LABELS, RATE, make_run, make_tiny_run, write_corpus
@@ -32,8 +35,11 @@ from jaxser.attacks.deepfool import DeepFool
 from jaxser.attacks.projections import Bounds
 from jaxser.config import AttackCommandConfig
 from jaxser.experiments import columns, speech
+from jaxser.reporting.loading import load
 from jaxser.results.reading import read_rows
+from jaxser.results.training_facts import TrainingFacts
 from jaxser.runtime.errors import report_errors
+from jaxser.victims.training_record import write_cost
 
 TEST_ROWS = 6
 
@@ -105,6 +111,35 @@ def test_table_rows_and_wav_files(
     assert status == 0
     assert len(read_rows(out)) == 8 + TEST_ROWS
     assert text.count("fgsm      0.1") == 1
+
+
+def test_a_defended_victim_says_against_what_and_at_what_cost(
+    victim: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hard = tmp_path / "made" / "run"
+    shutil.copytree(victim.parent, hard.parent)
+    config = yaml.safe_load((hard / "config.yaml").read_text())
+    config["training"]["adversarial"] |= {"attack": "pgd", "epsilon": [0.002], "loss": "trades"}
+    (hard / "config.yaml").write_text(yaml.safe_dump(config))
+    arguments = ("--victim", hard, "--attack", "fgsm", "--epsilon", "0.05", "--out", tmp_path / "r")
+    status, text, err = run(capsys, *arguments, "--limit", 3)
+    assert status == 0, err
+    told = "trained against pgd, ε 0.002 (trades)"
+    assert f"emo18 of {hard}, {told}; " in text
+    assert "its training took" not in text
+    # Nobody has counted yet; what is known later is no other victim.
+    write_cost(hard, TrainingFacts(seconds=8.0, device="a chip", queries=300, gradients=200))
+    status, text, err = run(capsys, *arguments)
+    assert status == 0, err
+    assert "its training took 8.0 s on a chip, 300 forward and 200 backward passes" in text
+    rows = read_rows(tmp_path / "r").to_pylist()
+    assert [row["defence"] for row in rows] == [told] * TEST_ROWS
+    assert [row["training_gradients"] for row in rows] == [None] * 3 + [200] * 3
+    assert [row["training_seconds"] for row in rows[3:]] == [8.0] * 3
+    (known,) = load([tmp_path / "r"]).victims.values()
+    assert (known.defence, known.seconds, known.device) == (told, 8.0, "a chip")
+    assert (known.queries, known.gradients) == (300, 200)
+    assert math.isnan(known.compile_seconds)
 
 
 def test_files_of_absolute_paths_lie_in_the_runs_folder(

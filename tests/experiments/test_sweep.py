@@ -147,15 +147,24 @@ def test_large_tables_are_left_to_the_report(
         assert ("12 rows; python -m jaxser.report" in text) == (most == 11)
 
 
-def test_other_victims_hear_what_was_made(victim: Path, tmp_path: Path) -> None:
+def test_other_victims_hear_what_was_made(
+    victim: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Each row is what the victim says of the WAV file; the attack's passes are counted once."""
     other, waves = tmp_path / "other" / "run", tmp_path / "waves"
     shutil.copytree(victim.parent, other.parent)
     path = sweep_file(tmp_path / "s.yaml", [victim, other], transfer=True, y="prediction", limit=4)
     retrain(other)
+    noisy = yaml.safe_load((other / "config.yaml").read_text())
+    noisy["training"]["noise"] = 0.5
+    (other / "config.yaml").write_text(yaml.safe_dump(noisy))
     assert sweep.main([str(path)]) == 0
     rows = read_rows(tmp_path / "rows").to_pylist()
     assert len(rows) == 2 * 2 * 2 * 4
+    # Each row tells of who heard it, and not of whom it was made for.
+    told = {(str(other) in row["victim"], row["defence"]) for row in rows}
+    assert told == {(True, "trained with noise of σ 0.5"), (False, None)}
+    assert "run: trained with noise of σ 0.5\n" in capsys.readouterr().out
     argv = ["--victim", str(victim), "--attack", "fgsm", "--y", "prediction", "--limit", "4"]
     argv += ["--epsilon", *map(str, EPSILONS), "--save_wav", "--out", str(waves)]
     assert attack.main(argv) == 0

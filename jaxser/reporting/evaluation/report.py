@@ -59,7 +59,8 @@ def write_report(folder: Path, evaluations: Sequence[Evaluation]) -> None:
 
 
 def _notes(evaluation: Evaluation) -> list[str]:
-    notes = evaluation.speech.notes
+    defence = evaluation.speech.victim.training.defence
+    notes = [*([f"the victim was {defence}"] if defence else []), *evaluation.speech.notes]
     if not set(evaluation.clean.genders) & set(GROUPS):
         notes.append(
             f"{evaluation.corpus.name} does not say its speakers' gender, so there are no figures "
