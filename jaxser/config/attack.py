@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from jaxser.config.command_line import FlagGroups
-from jaxser.config.ranges import INTERVAL_OVER, Domain, IntervalOver, Positive, Seed
+from jaxser.config.ranges import INTERVAL_OVER, Domain, IntervalOver, Output, Positive, Seed
 
 __all__ = [
     "ATTACK_FLAGS",
@@ -22,7 +22,7 @@ ATTACK_FLAGS: FlagGroups = {
     "most used": ("victim", "attack", "suite", "epsilon", "params", "target", "limit", "out"),
     "what is measured and shown": ("by", "interval_over", "stoi", "show", "save_wav"),
     "what is attacked": (
-        *("split", "y", "domain", "epsilon_unit", "labels"),
+        *("split", "y", "domain", "output", "epsilon_unit", "labels"),
         *("smoothing", "smoothing_samples"),
     ),
     "how it runs": ("batch_size", "seed", "draws"),
@@ -82,8 +82,8 @@ class AttackCommandConfig:
     epsilon: Annotated[
         tuple[float, ...],
         Field(
-            description="budgets; without: 0.005 0.01, or inf (no limit) where the attack looks "
-            "for the smallest perturbation"
+            description="budgets in the attack's norm, for L0 numbers of samples; without: "
+            "0.005 0.01, or inf (no limit) where the attack looks for the smallest perturbation"
         ),
     ] = ()
     epsilon_unit: Annotated[
@@ -102,6 +102,13 @@ class AttackCommandConfig:
             "images the spectrogram before it is coloured, or the image"
         ),
     ] = "waveform"
+    output: Annotated[
+        Output,
+        Field(
+            description="what the attack is given of the victim; probabilities, as some papers "
+            "did: its gradients are saturated then, and what withstands is no more robust for it"
+        ),
+    ] = "logits"
     smoothing: Annotated[
         float | None,
         Positive,
@@ -159,8 +166,9 @@ class AttackCommandConfig:
     show: Annotated[
         tuple[str, ...],
         Field(
-            description="ids of utterances to look at and to listen to: their speech, the "
-            "adversarial speech and the difference as WAV files and in a picture"
+            description="utterances to look at and to listen to, by their ids or the ends of "
+            "them: their speech, the adversarial speech and the difference as WAV files and in a "
+            "picture"
         ),
     ] = ()
     stoi: Annotated[

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from jaxser.config.attack import AttackCommandConfig, AttackedCorpusConfig, NamedAttack, as_params
-from jaxser.config.ranges import Domain, Seed
+from jaxser.config.ranges import Domain, Output, Seed
 from jaxser.config.reading import from_mapping, load_yaml
 from jaxser.config.suites import suite_of
 from jaxser.runtime.errors import UsageError, nearest_name
@@ -63,6 +63,7 @@ class SweepConfig:
     y: Literal["truth", "prediction"] = "truth"
     target: str | None = None
     domain: Domain = "waveform"
+    output: Output = "logits"
     smoothing: Annotated[
         float | None, Field(gt=0, description="σ of the noise that all victims are smoothed by")
     ] = None
@@ -139,6 +140,10 @@ def load_sweep(path: Path, changes: Mapping[str, Any] | None = None) -> SweepCon
         raise UsageError(
             f"transfer in {path} is heard by victims without noise; leave it out with smoothing."
         )
+    if config.transfer and config.output != "logits":
+        raise UsageError(
+            f"transfer in {path} is from logits; leave it out with output {config.output}."
+        )
     for entry in config.attacks:
         grid_of(config.epsilon if entry.epsilon is None else entry.epsilon, where)
     return config
@@ -160,6 +165,7 @@ def cells(config: SweepConfig) -> Iterator[Cell]:
                 epsilon_unit=config.epsilon_unit if entry.epsilon is None else "amplitude",
                 params=as_params(entry.parameters),
                 domain=config.domain,
+                output=config.output,
                 smoothing=config.smoothing,
                 smoothing_samples=config.smoothing_samples,
                 split=config.split,

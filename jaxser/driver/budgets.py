@@ -87,6 +87,12 @@ def check_epsilons(
         elif not epsilon > 0 or (math.isinf(epsilon) and not unlimited):
             extent = "positive" if unlimited else "positive and finite"
             raise UsageError(f"epsilon must be {extent}, not {epsilon}.")
+        elif norm == "l0" and epsilon < 1:
+            raise UsageError(
+                f"epsilon {epsilon:g} allows no change: it is the number of samples that this "
+                "attack may change, 1 or more; how far each may go is --params "
+                f"amplitude={epsilon:g}."
+            )
 
 
 def amplitudes(

@@ -49,9 +49,12 @@ def evaluate_victim(
         labels=tuple(config.labels),
     )
     speech = load_speech(common)
+    given: dict[str, Speech] = {"logits": speech}
     lines: list[Line] = []
     for entry in table.attacks:
         limit = limits.get(entry.title, limits.get(None))
+        if entry.output not in given:
+            given[entry.output] = load_speech(dataclasses.replace(common, output=entry.output))
         for setting in settings(entry):
             attacked = dataclasses.replace(
                 common,
@@ -59,8 +62,9 @@ def evaluate_victim(
                 epsilon=tuple(entry.epsilon),
                 params=as_params({**entry.parameters, **setting}),
                 limit=limit,
+                output=entry.output,
             )
-            lines += _lines(attacked, speech, entry, setting)
+            lines += _lines(attacked, given[entry.output], entry, setting)
     return Evaluation(
         victim=victim,
         trained=training_of(common, speech.victim),

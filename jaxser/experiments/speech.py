@@ -25,6 +25,7 @@ from jaxser.runtime.errors import InputError, UsageError, nearest_name
 from jaxser.runtime.provenance import fingerprint_of
 from jaxser.runtime.sharding import WHOLE, Share
 from jaxser.victims.loading import is_pretrained, load_victim
+from jaxser.victims.probabilities import probabilities_fingerprint, with_probabilities
 from jaxser.victims.run_folder import read_run
 from jaxser.victims.smoothing import smoothed, smoothed_fingerprint
 from jaxser.victims.victim import Victim
@@ -35,7 +36,9 @@ _log = logging.getLogger(__name__)
 
 
 def victim_of(config: AttackCommandConfig) -> Victim:
-    """The victim of ``config``, in the domain that is attacked, smoothed where that is asked for.
+    """The victim of ``config`` in the domain that is attacked, with the output that is asked for.
+
+    It is smoothed where that is asked for.
 
     Raises:
       InputError: there is no run in its folder.
@@ -43,17 +46,17 @@ def victim_of(config: AttackCommandConfig) -> Victim:
     """
     check_victim_folder(config.victim)
     victim = in_length(load_victim(config.victim, config.domain), config)
-    if config.smoothing is None:
-        return victim
-    return smoothed(victim, config.smoothing, config.smoothing_samples)
+    if config.smoothing is not None:
+        victim = smoothed(victim, config.smoothing, config.smoothing_samples)
+    return victim if config.output == "logits" else with_probabilities(victim)
 
 
 def _fingerprint(config: AttackCommandConfig, victim: Victim) -> str:
-    """Of the variables, and of the noise that they are smoothed by."""
+    """Of the variables, of the noise that they are smoothed by, and of what comes out."""
     own = fingerprint_of(victim.variables)
-    if config.smoothing is None:
-        return own
-    return smoothed_fingerprint(own, config.smoothing, config.smoothing_samples)
+    if config.smoothing is not None:
+        own = smoothed_fingerprint(own, config.smoothing, config.smoothing_samples)
+    return own if config.output == "logits" else probabilities_fingerprint(own)
 
 
 def check_victim_folder(folder: Path) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 from jaxser.attacks import StaaNet
 from jaxser.config import AttackCommandConfig
 from jaxser.config.sweep import Cell, SweepConfig, cells
+from jaxser.driver.budgets import check_budgets
 from jaxser.driver.named_attack import attack_of
 from jaxser.driver.run import predict
 from jaxser.driver.sequence import members
@@ -63,6 +64,11 @@ def check_sweep(config: SweepConfig) -> None:
             raise UsageError(
                 f"{cell.title} has no epsilon to attack at; give the sweep or the attack some."
             )
+        if cell.config.epsilon:
+            try:
+                check_budgets(attack, cell.config.epsilon, cell.config.epsilon_unit, 2)
+            except UsageError as error:
+                raise UsageError(f"{cell.title}: {error}") from None
 
 
 def run_sweep(config: SweepConfig, share: Share) -> list[Outcome]:

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from jaxser.results.cells import aligned, interval
 from jaxser.results.estimate import Estimate
 from jaxser.results.intervals import policy
-from jaxser.results.schema import epsilon_order
+from jaxser.results.schema import epsilon_order, epsilon_unit_text
 from jaxser.results.summary import outcomes_of, summarise
 from jaxser.results.units import Over
 
@@ -84,7 +84,10 @@ def robustness_table(rows: pa.Table, interval_over: Over = "utterance") -> str:
     """
     cases = worst_cases(rows, interval_over)
     budgets = [(case.epsilon_unit, case.epsilon_norm, case.epsilon) for case in cases]
-    names = [" ".join(_words(*budget)) for budget in budgets]
+    names = [
+        f"{case.epsilon:g} {epsilon_unit_text(*budget[:2])}"
+        for case, budget in zip(cases, budgets, strict=True)
+    ]
     lines: dict[tuple[str, str], dict[tuple[str, str, float], str]] = {}
     for found in summarise(rows, interval_over=interval_over):
         budget = (found.epsilon_unit, found.epsilon_norm, found.epsilon)
@@ -106,8 +109,3 @@ def robustness_table(rows: pa.Table, interval_over: Over = "utterance") -> str:
             policy(interval_over),
         ]
     )
-
-
-def _words(unit: str, norm: str, epsilon: float) -> tuple[str, str]:
-    of = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0"}[norm]
-    return (of, f"{epsilon:g}") if unit == "amplitude" else (f"{epsilon:g}", "dB")

@@ -17,11 +17,19 @@ from jaxser.runtime.faces import face
 if TYPE_CHECKING:
     from jaxser.victims.generator import load_generator as load_generator
     from jaxser.victims.loading import load_victim as load_victim
+    from jaxser.victims.probabilities import with_probabilities as with_probabilities
     from jaxser.victims.smoothing import smoothed as smoothed
     from jaxser.victims.torch_module import from_torch as from_torch
     from jaxser.victims.victim import Victim as Victim
 
-__all__ = ["Victim", "from_torch", "load_generator", "load_victim", "smoothed"]
+__all__ = [
+    "Victim",
+    "from_torch",
+    "load_generator",
+    "load_victim",
+    "smoothed",
+    "with_probabilities",
+]
 
 _DEFINED_IN = {
     "Victim": "victim",
@@ -29,6 +37,7 @@ _DEFINED_IN = {
     "load_generator": "generator",
     "load_victim": "loading",
     "smoothed": "smoothing",
+    "with_probabilities": "probabilities",
 }
 
 __getattr__, __dir__ = face(__name__, _DEFINED_IN)

@@ -67,7 +67,7 @@ def test_the_table_has_a_line_per_attack_and_the_worst_case_last() -> None:
     )
     lines = [re.split(r"\s{2,}", line.strip()) for line in robustness_table(table).splitlines()]
     header, before, noise, first, second, worst, *words = lines
-    assert header == ["L∞ 0.01", "L∞ 0.02"]
+    assert header == ["0.01 L∞", "0.02 L∞"]
     assert before[0] == "before attacks"
     assert noise[:2] == ["noise", "–"]  # it was not run at the smaller ε
     assert [first[0], second[0], first[2]] == ["pgd 1", "pgd 2", "–"]
