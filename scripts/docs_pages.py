@@ -1,7 +1,7 @@
 """Pages of the manual that are made when it is built; MkDocs calls the functions (``make docs``).
 
-README, CONTRIBUTING and CHANGELOG lie beside ``docs/`` and become pages of it; the page of all public
-Python names is made from what the package exports.
+README, CONTRIBUTING and CHANGELOG lie beside ``docs/`` and become pages of it; the page of all
+public Python names is made from what the package exports.
 """
 
 import re
