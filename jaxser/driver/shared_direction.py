@@ -6,6 +6,7 @@ for block in shared_direction_stream(machine, work, left, meter, watcher):
 
 import collections
 import dataclasses
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -49,18 +50,14 @@ def shared_direction_stream(
       meter: of the run.
       watcher: says when to stop.
     """
-    under_way: collections.deque[_Group] = collections.deque()
-    for group in _groups(machine, work, left, meter):
-        under_way.append(group)
-        if len(under_way) == _IN_FLIGHT:
-            yield _results(under_way.popleft(), work, meter)
-            meter.resume()
-            watcher.look(lambda: 0)
-            if watcher.stopped:
-                break
-    for group in under_way:
-        yield _results(group, work, meter)
+    groups = _groups(machine, work, left, meter)
+    under_way = collections.deque(itertools.islice(groups, _IN_FLIGHT))
+    while under_way:
+        yield _results(under_way.popleft(), work, meter)
         meter.resume()
+        watcher.look(lambda: 0)
+        if not watcher.stopped:
+            under_way.extend(itertools.islice(groups, 1))
 
 
 @dataclasses.dataclass(frozen=True)

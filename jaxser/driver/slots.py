@@ -72,11 +72,13 @@ class _Call:
       number: of the calls.
       report: on the devices.
       advances: whether it takes steps.
+      slots: that were there.
     """
 
     number: int
     report: Any
     advances: bool
+    slots: int
 
 
 class _Slots:
@@ -252,18 +254,26 @@ class _Stream:
             self.slots.done = self.slots.steps >= self._attack.max_steps
 
     def _called(self, report: Any, *, advances: bool) -> None:
-        report.copy_to_host_async()
-        self._calls.append(_Call(self._number, report, advances))
+        if self._attack.finishes_early:
+            report.copy_to_host_async()
+        self._calls.append(_Call(self._number, report, advances, self._machine.slots))
         self._number += 1
 
     def hear(self, under_way: int) -> None:
         """Read reports until no more than so many calls that take steps are under way."""
         while self._calls and (not under_way or sum(c.advances for c in self._calls) > under_way):
             call = self._calls.popleft()
-            report = Report.read(call.report)
-            self.slots.hear(call.number, report)
+            taken = self._machine.inner_steps
+            if self._attack.finishes_early or self._watcher.due:
+                report = Report.read(call.report)
+                self.slots.hear(call.number, report)
+                taken = int(report.taken.max())
+            else:
+                # It says nothing new, but that the devices are so far: no more than a call or two
+                # wait for them, so that Ctrl-C is heard.
+                jax.block_until_ready(call.report)
             if call.advances:
-                self._meter.row_steps += int(report.taken.max()) * len(report.taken)
+                self._meter.row_steps += taken * call.slots
                 self._watcher.look(self._spent)
 
     def _spent(self) -> int:

@@ -110,6 +110,7 @@ class CellRunner:
         self._config = config
         self._shown = shown
         self._ahead = ahead
+        self._given: set[str] = set()  # names of cells whose programs are or have been compiled
         self._victims: dict[Path, Victim] = {}
         self._loaded: Any = None
         self._speech: Speech | None = None
@@ -149,8 +150,9 @@ class CellRunner:
             return
         self._ahead.give(run)
         for cell in upcoming:
-            if self._wanted(cell, share) == self._loaded:
-                with contextlib.suppress(InputError):  # which its own turn will tell
+            if cell.name not in self._given and self._wanted(cell, share) == self._loaded:
+                self._given.add(cell.name)
+                with contextlib.suppress(Exception):  # its own turn will tell what is wrong
                     self._ahead.give(self.prepared(cell, share))
 
     def _table(self, run: Run, rows: int) -> str:

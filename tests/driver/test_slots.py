@@ -81,10 +81,10 @@ def test_inputs_that_stay_on_the_devices_make_the_same_rows(
 
 def test_few_rows_that_are_left_go_on_in_few_slots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two of 48 rows take long; the devices would go on with 8 slots each."""
-    attack = Waiting(mean=4.0, tail=1.5)
-    without = attacked(attack)
-    monkeypatch.setattr(jaxser.driver.slots, "_WORTH_A_PROGRAM", 64)
+    attack = Waiting(mean=4.0, tail=0.7)
     with_fewer = attacked(attack)
+    monkeypatch.setattr(jaxser.driver.slots, "_WORTH_A_PROGRAM", 10**9)
+    without = attacked(attack)
     same_rows(with_fewer, without)
     for result in (without, with_fewer):
         cost = result.throughput
