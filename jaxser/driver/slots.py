@@ -32,9 +32,10 @@ from jaxser.driver.work import Work
 
 __all__ = ["StreamRows", "calls_in_flight", "slot_stream"]
 
-# Steps of empty slots that a CPU saves by going on with fewer slots, from which it is worth another
-# program.
-_WORTH_A_PROGRAM = 512
+# Steps of empty slots that a CPU can still save by going on with fewer slots, from which it is worth
+# another program; and how many have gone before: rows that end soon after each other cost one.
+_WORTH_A_PROGRAM = 256
+_GONE_BEFORE = 128
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,8 +164,8 @@ def slot_stream(
             break
         if stream.enough_done():
             yield from stream.collect()
-            stream.pack()
             continue
+        stream.pack()
         stream.advance()
         if pending.waited():
             yield from pending.flush()
@@ -193,7 +194,7 @@ class _Stream:
         self._pending, self._with_slots = pending, with_slots
         self._meter, self._watcher = meter, watcher
         self._state: Any = None
-        self._queued = self._number = 0
+        self._queued = self._number = self._idle = 0
         self._calls: collections.deque[_Call] = collections.deque()
         self.slots = _Slots(machine.slots)
 
@@ -311,12 +312,14 @@ class _Stream:
         each, occupied = machine.slots // machine.num_devices, self.slots.occupied
         if not machine.on_cpu or self._queued < len(self._rows) or not occupied.any():
             return
+        self._idle += int((~occupied).sum()) * machine.inner_steps
         by_device = occupied.reshape(-1, each)
-        fewer = power_of_two_from(int(by_device.sum(axis=1).max())) * machine.num_devices
+        fewer = _few_sizes(int(by_device.sum(axis=1).max())) * machine.num_devices
         left = self._attack.max_steps - int(slots.steps[occupied].min())
-        if (machine.slots - fewer) * left < _WORTH_A_PROGRAM:
+        if self._idle < _GONE_BEFORE or (machine.slots - fewer) * left < _WORTH_A_PROGRAM:
             return
         self.hear(0)
+        self._idle = 0
         own = fewer // machine.num_devices
         # The rows of each device first; what is left over is filled up with slots that are not.
         source = np.argsort(~by_device, axis=1, kind="stable")[:, :own]
@@ -328,6 +331,12 @@ class _Stream:
         first = np.arange(machine.num_devices)[:, None] * each
         self.slots = slots.moved((first + source).ravel(), real)
         self._machine = self._pending.machine = self._with_slots(fewer)
+
+
+def _few_sizes(rows: int) -> int:
+    """Slots for so many rows: a power of two, or three quarters of one."""
+    size = power_of_two_from(rows)
+    return size * 3 // 4 if size > 2 and rows <= size * 3 // 4 else size
 
 
 def _zeros(shapes: Any) -> Any:

@@ -82,6 +82,7 @@ def test_inputs_that_stay_on_the_devices_make_the_same_rows(
 def test_few_rows_that_are_left_go_on_in_few_slots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two of 48 rows take long; the devices would go on with 8 slots each."""
     attack = Waiting(mean=4.0, tail=0.7)
+    monkeypatch.setattr(jaxser.driver.slots, "_GONE_BEFORE", 20)
     with_fewer = attacked(attack)
     monkeypatch.setattr(jaxser.driver.slots, "_WORTH_A_PROGRAM", 10**9)
     without = attacked(attack)
