@@ -32,8 +32,9 @@ from jaxser.driver.work import Work
 
 __all__ = ["StreamRows", "calls_in_flight", "slot_stream"]
 
-# Steps of empty slots that a CPU can still save by going on with fewer slots, from which it is worth
-# another program; and how many have gone before: rows that end soon after each other cost one.
+# Steps of empty slots that a CPU can still save by going on with fewer slots, from which it is
+# worth another program; and how many have gone before: rows that end soon after each other cost
+# one.
 _WORTH_A_PROGRAM = 256
 _GONE_BEFORE = 128
 

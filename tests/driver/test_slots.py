@@ -44,8 +44,10 @@ def early() -> Any:
     return attacked(EARLY)
 
 
-@pytest.mark.parametrize("loop", ["host", "device"])
-@pytest.mark.parametrize("refill", [True, False])
+@pytest.mark.parametrize(
+    ("loop", "refill"),
+    [("host", True), ("device", True), pytest.param("host", False, marks=pytest.mark.long)],
+)
 def test_a_host_that_looks_one_call_behind_sees_the_same_rows(
     early: Any, loop: Any, refill: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -59,7 +61,9 @@ def test_a_host_that_looks_one_call_behind_sees_the_same_rows(
     assert cost.wasted_row_steps > early.throughput.wasted_row_steps
 
 
-@pytest.mark.parametrize("attack", [EARLY, PGD(steps=3), FGSM()], ids=str)
+@pytest.mark.parametrize(
+    "attack", [EARLY, FGSM(), pytest.param(PGD(steps=3), marks=pytest.mark.long)], ids=str
+)
 def test_inputs_that_stay_on_the_devices_make_the_same_rows(
     attack: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -93,7 +97,15 @@ def test_few_rows_that_are_left_go_on_in_few_slots(monkeypatch: pytest.MonkeyPat
     assert with_fewer.throughput.wasted_row_steps < 0.7 * without.throughput.wasted_row_steps
 
 
-@pytest.mark.parametrize("attack", [EARLY, PGD(steps=2), FGSM(), DeepFool(steps=3)], ids=str)
+@pytest.mark.parametrize(
+    "attack",
+    [
+        EARLY,
+        FGSM(),
+        *(pytest.param(each, marks=pytest.mark.long) for each in (PGD(steps=2), DeepFool(steps=3))),
+    ],
+    ids=str,
+)
 def test_what_is_planned_is_what_runs(attack: Any) -> None:
     """A run finds compiled whatever was compiled for it from shapes alone."""
     plain = small_victims.small_victim("conv")
@@ -109,7 +121,11 @@ def test_what_is_planned_is_what_runs(attack: Any) -> None:
     assert len(planned) == (3 if shares_direction(attack) else 4)
 
 
-@pytest.mark.parametrize("attack", [EARLY, PGD(steps=2), FGSM()], ids=str)
+@pytest.mark.parametrize(
+    "attack",
+    [EARLY, *(pytest.param(each, marks=pytest.mark.long) for each in (PGD(steps=2), FGSM()))],
+    ids=str,
+)
 def test_no_row_moves_between_devices(attack: Any) -> None:
     """As the compiler says, of every program."""
     machine = make_machine(
