@@ -13,7 +13,7 @@ COMMA := ,
 # On Linux, large pages for large arrays: training spends up to a fifth of its time on page faults.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: demo test test-long test-peers lint format constraints clean
+.PHONY: demo test test-long test-peers docs lint format constraints clean
 
 demo: $(VENV)/.installed ## train a victim on synthetic speech, attack it, print the table
 	$(BIN)/python -m jaxser.train
@@ -27,6 +27,10 @@ test-long: $(VENV)/.test ## the long proofs: kills, many processes, Ray, every b
 
 test-peers: $(VENV)/.peers ## tests against torch, torchattacks, Foolbox and ART
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m peers
+
+docs: $(VENV)/.docs ## the manual, into build/site; warnings are errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "the manual is build/site/start.html"
 
 lint: $(VENV)/.test
 	$(BIN)/ruff format --check .
@@ -53,6 +57,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 $(VENV)/.test: $(VENV)/.installed
 	$(PIP) --editable '.[test]'
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.installed
+	$(PIP) --editable '.[docs]'
 	touch $@
 
 $(VENV)/.peers: $(VENV)/.test

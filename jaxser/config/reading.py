@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from jaxser.config.shipped import shipped
 from jaxser.runtime.errors import UsageError, nearest_name
 from jaxser.runtime.text import cut, one_line, shown_value
 
@@ -50,9 +51,12 @@ class _UniqueKeys(yaml.SafeLoader):
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
-    """The mapping that a YAML file holds ({} for an empty one)."""
+    """The mapping that a YAML file holds ({} for an empty one).
+
+    Where there is no such file, ``configs/...`` is one that jaxser comes with.
+    """
     try:
-        values = yaml.load(_text_of(Path(path)), _UniqueKeys)
+        values = yaml.load(_text_of(shipped(Path(path))), _UniqueKeys)
     except FileNotFoundError:
         raise UsageError(f"there is no config file {path}; check the path.") from None
     except (OSError, UnicodeDecodeError) as error:
