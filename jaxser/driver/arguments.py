@@ -16,7 +16,7 @@ import numpy as np
 from jaxser.attacks.base import Attack
 from jaxser.attacks.projections import Bounds
 from jaxser.driver.sequence import AttackSequence
-from jaxser.driver.work import Source
+from jaxser.driver.source import Source
 from jaxser.runtime.errors import InputError, UsageError
 from jaxser.victims.victim import Victim
 

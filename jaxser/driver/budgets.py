@@ -19,7 +19,7 @@ from jaxtyping import Float
 from jaxser.attacks.base import Attack
 from jaxser.attacks.projections import Norm
 from jaxser.driver.sequence import AttackSequence, members
-from jaxser.driver.work import Source
+from jaxser.driver.source import Source
 from jaxser.runtime.errors import InputError, UsageError
 
 __all__ = ["EpsilonUnit", "amplitudes", "check_budgets", "check_epsilons"]

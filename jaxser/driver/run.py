@@ -34,15 +34,17 @@ from jaxser.driver.arguments import (
 )
 from jaxser.driver.budgets import EpsilonUnit, amplitudes, check_budgets
 from jaxser.driver.clean import look, run_key
+from jaxser.driver.inputs import Inputs
 from jaxser.driver.machine import Loop, make_machine
-from jaxser.driver.memory import choose_score_rows, round_up
 from jaxser.driver.meter import Meter, Throughput, Watch, Watcher
+from jaxser.driver.plan import score_rows_of
 from jaxser.driver.result import RESULT_COLUMNS, AttackResult
 from jaxser.driver.row_block import RowBlock
 from jaxser.driver.samples import scaled
 from jaxser.driver.sequence import AttackSequence, members, sequence_stream
 from jaxser.driver.single_attack import Run
-from jaxser.driver.work import CleanPass, Source, Work, checked_labels
+from jaxser.driver.source import Source
+from jaxser.driver.work import CleanPass, Work, checked_labels
 from jaxser.results.perturbation import MEASURES
 from jaxser.runtime.errors import InputError
 from jaxser.runtime.sharding import make_mesh
@@ -116,7 +118,7 @@ def run_attack(
     source, mesh = Source(waveforms, None, ids), _mesh(devices)
     check_within(source, _valid_range(victim, attack))
     # In the batches of the attack, so that there is one program less to compile.
-    score_rows = _score_rows(victim, batch_size, len(source), mesh, len(epsilons))
+    score_rows = score_rows_of(victim, batch_size, len(source), mesh, len(epsilons))
     clean = look(victim, source, seed, mesh, score_rows)
     if labels is None:
         unknown = clean.prediction < 0
@@ -183,7 +185,7 @@ def predict(
     check_victim(victim)
     mesh = _mesh(devices)
     source = Source(waveforms, subset, None, _input_bounds(victim))
-    size = _score_rows(victim, batch_size, len(source), mesh)
+    size = score_rows_of(victim, batch_size, len(source), mesh)
     return look(victim, source, 0, mesh, size, oddities=False).prediction
 
 
@@ -214,7 +216,7 @@ def clean_pass(
     check_victim(victim)
     mesh = _mesh(devices)
     source = Source(waveforms, subset, ids, _input_bounds(victim))
-    return look(victim, source, seed, mesh, _score_rows(victim, batch_size, len(source), mesh))
+    return look(victim, source, seed, mesh, score_rows_of(victim, batch_size, len(source), mesh))
 
 
 def attack_rows(
@@ -262,7 +264,7 @@ def attack_rows(
     # Features that were computed from files may lie outside: whoever computed them says so.
     check_within(source, _valid_range(victim, attack) if len(source.input_shape) == 1 else None)
     # Rows of all ε are scored together, so that a few utterances at many ε fill a batch.
-    score_rows = _score_rows(victim, batch_size, len(source), mesh, len(epsilons))
+    score_rows = score_rows_of(victim, batch_size, len(source), mesh, len(epsilons))
     machine = make_machine(
         victim, source.input_shape, attack=None, mesh=mesh, slots=score_rows, score_rows=score_rows
     )
@@ -274,6 +276,7 @@ def attack_rows(
     noisy = machine.victim.randomised or bool((clean.flags & RANDOMISED).any())
     work = Work(
         source=source,
+        inputs=Inputs(source, mesh),
         labels=labels,
         ids=source.ids,
         budgets=amplitudes(source, epsilons, epsilon_unit, norm),
@@ -302,20 +305,6 @@ def attack_rows(
 
 def _mesh(devices: Sequence[jax.Device] | None) -> Mesh:
     return make_mesh(checked_devices(devices))
-
-
-def _score_rows(
-    victim: Victim | LogitsFn, asked: int | None, utterances: int, mesh: Mesh, epsilons: int = 1
-) -> int:
-    """Rows of a batch that is only looked at: as asked, but no more than there are, or by the
-    device."""
-    rows = utterances * max(1, epsilons)
-    if asked is None:
-        # Where rows share a batch, the clean pass has to see how they get along.
-        passes = victim.passes if isinstance(victim, Victim) else 1
-        least = round_up(min(2 * mesh.size, rows), mesh)
-        return max(choose_score_rows(utterances, mesh, passes), least)
-    return round_up(min(checked_count("batch_size", asked), rows), mesh)
 
 
 def _input_bounds(victim: Victim | LogitsFn, attack: Any = None) -> Bounds:

@@ -114,10 +114,21 @@ class Victim:
 def evaluation_logits(
     model: nn.Module,
 ) -> Callable[[Any, Float[Array, "batch ..."]], Float[Array, "batch classes"]]:
-    """``(variables, x) -> logits`` of a module in evaluation mode, local where the module is."""
+    """``(variables, x) -> logits`` of a module in evaluation mode, local where the module is.
+
+    Equal modules have one function: victims that differ in their variables alone share programs.
+    """
+    try:
+        return _evaluation_logits(model)
+    except TypeError:  # a field of the module has no hash
+        return _evaluation_logits.__wrapped__(model)
+
+
+@functools.lru_cache(maxsize=16)
+def _evaluation_logits(model: nn.Module) -> Callable[..., Any]:
     if isinstance(model, LocalNetwork):
         return LocalEvaluation(model)
-    return functools.partial(model.apply, train=False)  # type: ignore[return-value]
+    return functools.partial(model.apply, train=False)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

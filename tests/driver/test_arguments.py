@@ -16,7 +16,7 @@ from jaxser.attacks import FGSM, PGD, DeepFool, Square
 from jaxser.driver import memory, single_attack
 from jaxser.driver.run import attack_rows, clean_pass, predict
 from jaxser.driver.samples import scaled
-from jaxser.driver.work import Source
+from jaxser.driver.source import Source
 from jaxser.runtime.errors import InputError, UsageError
 from jaxser.victims.victim import Victim
 

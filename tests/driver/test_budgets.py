@@ -15,7 +15,7 @@ from jaxser.attacks.projections import Norm
 from jaxser.driver.budgets import amplitudes
 from jaxser.driver.result import AttackResult
 from jaxser.driver.run import attack_rows
-from jaxser.driver.work import Source
+from jaxser.driver.source import Source
 from jaxser.runtime.errors import InputError, UsageError
 
 ONE_DEVICE = jax.devices()[:1]
