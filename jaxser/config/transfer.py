@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from jaxser.config.hearing import add_hearing
 from jaxser.config.parser import (
     CommandParser,
     add_interval_over,
@@ -35,6 +36,9 @@ class TransferConfig:
     attacks: list[str] | None
     match_sparsity: str | None
     out: Path | None
+    corpus: list[str]
+    labels: list[str]
+    seconds: float | None
     split: list[Literal["train", "val", "test"]]
     limit: int | None
     root: Path | None
@@ -69,7 +73,7 @@ def _parser() -> CommandParser:
         nargs="+",
         required=True,
         metavar="RUN",
-        help="run folders of the victims that are attacked",
+        help="run folders of the victims that are attacked, or models of Hugging Face",
     )
     used.add_argument(
         "--victim",
@@ -77,7 +81,7 @@ def _parser() -> CommandParser:
         nargs="+",
         required=True,
         metavar="RUN",
-        help="run folders of those that hear what was made",
+        help="run folders, or models of Hugging Face, of those that hear what was made",
     )
     used.add_argument(
         "--generator",
@@ -105,6 +109,14 @@ def _parser() -> CommandParser:
         default=["val", "test"],
         help="parts of the corpus (val test)",
     )
+    speech.add_argument(
+        "--corpus",
+        nargs=1,
+        default=[],
+        metavar="NAME=FOLDER",
+        help="speech of threat models of Hugging Face, or another corpus than that of the runs",
+    )
+    add_hearing(speech)
     speech.add_argument("--limit", type=int, help="utterances of each part, spread over it")
     speech.add_argument("--root", type=Path, help="folder of the corpus, where it has moved")
     speech.add_argument("--seed", type=seed_of, default=0, help="of random starts")

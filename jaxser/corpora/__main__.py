@@ -3,7 +3,7 @@
     python -m jaxser.corpora list [NAME]
     python -m jaxser.corpora check NAME ROOT [--json]
     python -m jaxser.corpora prepare NAME ROOT [--seconds 2] [--chunks [--augment]] [--skip_damaged]
-    python -m jaxser.corpora download NAME ROOT
+    python -m jaxser.corpora download NAME [ROOT]
 
 Exit status: 0; 1 if something is wrong with the corpus; 2 if the command line is.
 """
@@ -12,11 +12,13 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from jaxser import corpora
+from jaxser.config.parser import command_name
 from jaxser.corpora.command_line import corpora_parser
 from jaxser.corpora.listing import corpora_table, description
-from jaxser.runtime.errors import report_errors
+from jaxser.runtime.errors import UsageError, report_errors
 
 __all__ = ["main"]
 
@@ -90,7 +92,14 @@ def _prepare(options: argparse.Namespace) -> int:
 def _download(options: argparse.Namespace) -> int:
     from jaxser.corpora.downloading import download
 
-    print(download(corpora.get_spec(options.name), options.root))
+    spec = corpora.get_spec(options.name)
+    if options.root is None and spec.download:
+        raise UsageError(
+            f"say where {spec.title} is to be put: {command_name('corpora')} download "
+            f"{options.name} ROOT, a new or empty folder."
+        )
+    # Of what nobody may fetch it says where to apply, whatever the folder.
+    print(download(spec, options.root or Path()))
     return 0
 
 

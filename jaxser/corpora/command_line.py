@@ -61,13 +61,15 @@ def corpora_parser() -> CommandParser:
     _add_workers(files)
 
     command = commands.add_parser("download", help="fetch a corpus that may be fetched freely")
-    _add_corpus(command, "new or empty folder to put it into")
+    _add_corpus(
+        command, "new or empty folder to put it into; without, where a corpus can be had", "?"
+    )
     return parser
 
 
-def _add_corpus(command: CommandParser, root_help: str) -> None:
+def _add_corpus(command: CommandParser, root_help: str, count: str | None = None) -> None:
     command.add_argument("name", metavar="NAME", help=f"one of {', '.join(corpora.names())}")
-    command.add_argument("root", metavar="ROOT", type=Path, help=root_help)
+    command.add_argument("root", metavar="ROOT", type=Path, nargs=count, help=root_help)
 
 
 # A parser or a group of its flags; argparse's class of both has no public name.

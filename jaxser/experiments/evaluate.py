@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from jaxser.config import AttackCommandConfig, AttackedCorpusConfig, as_params
+from jaxser.config import AttackCommandConfig, as_params
 from jaxser.config.evaluate import EvaluateConfig
+from jaxser.config.hearing import named_corpus
 from jaxser.driver.speech import Speech
 from jaxser.experiments.attack import attack_missing_rows
 from jaxser.experiments.preparation import prepare_run
+from jaxser.experiments.pretrained import training_of
 from jaxser.experiments.speech import load_speech
 from jaxser.papers.table import Attacked, Table, settings
 from jaxser.reporting.evaluation.outcomes import GROUPS, Evaluation, Line, outcomes_of
-from jaxser.victims.run_folder import read_run
 
 __all__ = ["evaluate_victim"]
 
@@ -38,19 +39,22 @@ def evaluate_victim(
     Raises:
       UsageError, InputError: see the message.
     """
-    trained, _ = read_run(victim)
     common = AttackCommandConfig(
         victim=victim,
         domain=table.domain,
         y=table.y,
         seed=config.seed,
         batch_size=config.batch_size,
-        corpus=AttackedCorpusConfig(root=config.root),
+        corpus=named_corpus(config.corpus, config.root, config.seconds),
+        labels=tuple(config.labels),
     )
     speech = load_speech(common)
+    given: dict[str, Speech] = {"logits": speech}
     lines: list[Line] = []
     for entry in table.attacks:
         limit = limits.get(entry.title, limits.get(None))
+        if entry.output not in given:
+            given[entry.output] = load_speech(dataclasses.replace(common, output=entry.output))
         for setting in settings(entry):
             attacked = dataclasses.replace(
                 common,
@@ -58,11 +62,12 @@ def evaluate_victim(
                 epsilon=tuple(entry.epsilon),
                 params=as_params({**entry.parameters, **setting}),
                 limit=limit,
+                output=entry.output,
             )
-            lines += _lines(attacked, speech, entry, setting)
+            lines += _lines(attacked, given[entry.output], entry, setting)
     return Evaluation(
         victim=victim,
-        trained=trained,
+        trained=training_of(common, speech.victim),
         table=table,
         speech=speech,
         lines=tuple(lines),

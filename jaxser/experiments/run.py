@@ -197,7 +197,8 @@ class Run:
           done: from :meth:`done`, where it is known already.
         """
         lacking = ~(self.done() if done is None else done)
-        for i, utterance in enumerate(self.utterances):
+        files = self.config.save_wav or self.examples or self.shown
+        for i, utterance in enumerate(self.utterances if files else ()):
             paths = [self.wav_path] if self.config.save_wav else []
             paths += [self.example_path] if i in self.examples else []
             paths += [self.picture_path] if i in self.shown else []

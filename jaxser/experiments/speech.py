@@ -19,11 +19,13 @@ from jaxser.driver.run import clean_pass
 from jaxser.driver.speech import Speech
 from jaxser.driver.work import CleanPass
 from jaxser.experiments.images import Images
+from jaxser.experiments.pretrained import corpus_of, in_classes, in_length
 from jaxser.models.front_end import RowBatches
 from jaxser.runtime.errors import InputError, UsageError, nearest_name
 from jaxser.runtime.provenance import fingerprint_of
 from jaxser.runtime.sharding import WHOLE, Share
 from jaxser.victims.loading import is_pretrained, load_victim
+from jaxser.victims.probabilities import probabilities_fingerprint, with_probabilities
 from jaxser.victims.run_folder import read_run
 from jaxser.victims.smoothing import smoothed, smoothed_fingerprint
 from jaxser.victims.victim import Victim
@@ -34,25 +36,27 @@ _log = logging.getLogger(__name__)
 
 
 def victim_of(config: AttackCommandConfig) -> Victim:
-    """The victim of ``config``, in the domain that is attacked, smoothed where that is asked for.
+    """The victim of ``config`` in the domain that is attacked, with the output that is asked for.
+
+    It is smoothed where that is asked for.
 
     Raises:
       InputError: there is no run in its folder.
       UsageError: the victim has no such domain.
     """
     check_victim_folder(config.victim)
-    victim = load_victim(config.victim, config.domain)
-    if config.smoothing is None:
-        return victim
-    return smoothed(victim, config.smoothing, config.smoothing_samples)
+    victim = in_length(load_victim(config.victim, config.domain), config)
+    if config.smoothing is not None:
+        victim = smoothed(victim, config.smoothing, config.smoothing_samples)
+    return victim if config.output == "logits" else with_probabilities(victim)
 
 
 def _fingerprint(config: AttackCommandConfig, victim: Victim) -> str:
-    """Of the variables, and of the noise that they are smoothed by."""
+    """Of the variables, of the noise that they are smoothed by, and of what comes out."""
     own = fingerprint_of(victim.variables)
-    if config.smoothing is None:
-        return own
-    return smoothed_fingerprint(own, config.smoothing, config.smoothing_samples)
+    if config.smoothing is not None:
+        own = smoothed_fingerprint(own, config.smoothing, config.smoothing_samples)
+    return own if config.output == "logits" else probabilities_fingerprint(own)
 
 
 def check_victim_folder(folder: Path) -> None:
@@ -78,7 +82,7 @@ def load_speech(
     Raises:
       UsageError, InputError: see the message.
     """
-    victim = victim or victim_of(config)
+    victim = victim_of(config) if victim is None else in_length(victim, config)
     part = _part(config, victim)
     prepared, labels = part.prepared, part.labels
     corpus = prepared.corpus
@@ -161,10 +165,10 @@ def _part(config: AttackCommandConfig, victim: Victim) -> _Part:
             f"{trained.name}, so those of {corpus_config.name} are of another scale; attack "
             "its own corpus, or the waveforms."
         )
-    prepared = select(corpus_config)
+    prepared, labels = in_classes(select(corpus_config), config, victim)
     corpus = prepared.corpus
-    labels = _victim_labels(corpus, victim.labels, config.victim)
     positions = split_rows(corpus, config.split)
+    positions = positions[labels[positions] >= 0]
     target = target_of(config, victim.labels)
     if target is not None:
         positions = positions[labels[positions] != target]
@@ -194,14 +198,7 @@ def _trained_on(config: AttackCommandConfig, victim: Victim) -> tuple[CorpusConf
     if not is_pretrained(config.victim):
         trained, facts = read_run(config.victim)
         return trained.corpus, facts["corpus"].get("fingerprint", "")
-    if config.corpus.name is None:
-        raise UsageError(
-            f"{config.victim} is a model of Hugging Face, which says nothing of its speech; give "
-            "--corpus.name and --corpus.root."
-        )
-    seconds = victim.input_shape[0] / victim.sample_rate
-    name, rate = config.corpus.name, victim.sample_rate
-    return CorpusConfig(name=name, sample_rate=rate, seconds=seconds), ""
+    return corpus_of(config, victim), ""
 
 
 def target_of(config: AttackCommandConfig, known: Sequence[str]) -> int | None:
@@ -243,17 +240,6 @@ def _say_changed(victim: Path, corpus: Corpus, before: str, now: str) -> None:
             now[:8],
             before[:8],
         )
-
-
-def _victim_labels(corpus: Corpus, known: Sequence[str], folder: Path) -> np.ndarray:
-    """The victim's class index of every utterance."""
-    strange = sorted(set(corpus.labels) - set(known))
-    if strange:
-        raise InputError(
-            f"{corpus.name} has labels that the victim in {folder} was not trained on: "
-            f"{', '.join(strange)} (it knows {', '.join(known)}); attack the victim's own corpus."
-        )
-    return np.array([known.index(u.label) for u in corpus.utterances], np.int32)
 
 
 def _features(victim: Victim, waveforms: Any, positions: np.ndarray) -> np.ndarray:

@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from jaxser.config import AttackCommandConfig, AttackedCorpusConfig, as_params
+from jaxser.config import AttackCommandConfig, as_params
+from jaxser.config.hearing import named_corpus
 from jaxser.config.transfer import TransferConfig
 from jaxser.corpora import Utterance
 from jaxser.driver.run import predict
@@ -20,15 +21,14 @@ from jaxser.experiments.attack import attack_missing_rows
 from jaxser.experiments.preparation import prepare_run
 from jaxser.experiments.run import Run
 from jaxser.experiments.sparsity_matching import Matched, is_sparse_pgd, match_sparsity
-from jaxser.experiments.speech import load_speech
+from jaxser.experiments.speech import load_speech, victim_of
 from jaxser.papers.table import Attacked, settings
 from jaxser.papers.transfer import Line, TransferTable, matched_share, open_line
 from jaxser.results.intervals import share
 from jaxser.results.units import Over, Units
 from jaxser.runtime.errors import InputError, UsageError
 from jaxser.speech.audio import read_audio
-from jaxser.victims.loading import load_victim
-from jaxser.victims.run_folder import read_run
+from jaxser.victims.loading import is_pretrained
 from jaxser.victims.victim import Victim
 
 __all__ = ["transfer_lines"]
@@ -52,8 +52,7 @@ def transfer_lines(
     """
     victims = {}
     for folder in config.victim:
-        read_run(folder)  # a mistyped run folder must not be looked for on the hub
-        victims[str(folder)] = load_victim(folder)
+        victims[str(folder)] = victim_of(_common(folder, config))
     lines: list[Line] = []
     for index, threat in enumerate(config.threat):
         own = {title: runs[index] for title, runs in generators.items()}
@@ -76,14 +75,8 @@ def _lines(
 
     The counts that are chosen for the first part, by line, hold for the others, as in the paper.
     """
-    common = AttackCommandConfig(
-        victim=threat,
-        y="prediction",
-        split=part,
-        seed=config.seed,
-        save_wav=True,
-        stoi=True,
-        corpus=AttackedCorpusConfig(root=config.root),
+    common = dataclasses.replace(
+        _common(threat, config), y="prediction", split=part, save_wav=True, stoi=True
     )
     speech = load_speech(common)
     clean = _clean_predictions(speech.spread(config.limit), victims)
@@ -132,6 +125,18 @@ def _lines(
             counts[entry.title] = match_sparsity(run_of, share, part)
     for entry in table.attacks:
         yield done[entry.title] if entry.title in done else line_of(entry)
+
+
+def _common(victim: Path, config: TransferConfig) -> AttackCommandConfig:
+    """What is the same for all attacks on a victim, and where it listens; runs say how long their
+    speech is."""
+    seconds = config.seconds if is_pretrained(victim) else None
+    return AttackCommandConfig(
+        victim=victim,
+        seed=config.seed,
+        corpus=named_corpus(config.corpus, config.root, seconds),
+        labels=tuple(config.labels),
+    )
 
 
 def _clean_predictions(speech: Speech, victims: dict[str, Victim]) -> dict[str, np.ndarray]:

@@ -12,10 +12,19 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from jaxser.config import NamedAttack, from_mapping, load_yaml
-from jaxser.config.ranges import Domain
+from jaxser.config.ranges import Domain, Output
 from jaxser.runtime.errors import UsageError, nearest_name
 
-__all__ = ["Attacked", "Published", "Table", "load_table", "read_table", "settings", "with_attacks"]
+__all__ = [
+    "Attacked",
+    "Figures",
+    "Published",
+    "Table",
+    "load_table",
+    "read_table",
+    "settings",
+    "with_attacks",
+]
 
 TableType = TypeVar("TableType")
 # A table with attacks and their titles.
@@ -29,15 +38,17 @@ class Attacked(NamedAttack):
     Attributes:
       grid: hyper-parameters of which every value is tried, with every value of the others.
       epsilon: budgets; each is a setting of its own.
+      output: what the attack is given of the victim.
     """
 
     grid: dict[str, list[Any]] = dataclasses.field(default_factory=dict)
     epsilon: tuple[float, ...] = ()
+    output: Output = "logits"
 
 
 @dataclasses.dataclass(frozen=True)
-class Published:
-    """What a paper printed of one attack on one corpus: of all, female and male utterances.
+class Figures:
+    """What one attack did on one corpus: of all, female and male utterances.
 
     Attributes:
       accuracy: after the attack.
@@ -46,6 +57,18 @@ class Published:
 
     accuracy: tuple[float, ...] = ()
     mean_abs: tuple[float, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Published(Figures):
+    """What a paper printed.
+
+    Attributes:
+      notebooks: what the authors' published notebooks have where that is something else; NaN
+        elsewhere.
+    """
+
+    notebooks: Figures = dataclasses.field(default_factory=Figures)
 
 
 @dataclasses.dataclass(frozen=True)

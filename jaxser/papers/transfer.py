@@ -58,6 +58,7 @@ class TransferTable:
       attacks: its lines.
       published: name of a threat model -> name of a line -> figures.
       hardware: that the paper's seconds are of; STAA-Net's paper names none.
+      remark: a sentence that must stand beside the paper's figures.
     """
 
     title: str = ""
@@ -67,6 +68,7 @@ class TransferTable:
     attacks: list[Attacked] = dataclasses.field(default_factory=list)
     published: dict[str, dict[str, Figures]] = dataclasses.field(default_factory=dict)
     hardware: str = ""
+    remark: str = ""
 
     @property
     def titles(self) -> list[str]:

@@ -26,7 +26,7 @@ __all__ = ["load"]
 
 # Few columns of many, so that a report of a million rows fits into memory.
 _TEXTS = (
-    *("corpus", "split", "domain", "victim", "threat", "attack", "parameters"),
+    *("corpus", "split", "domain", "output", "victim", "threat", "attack", "parameters"),
     *("epsilon_unit", "epsilon_norm", "language", "speaker", "gender"),
     *("label", "clean_prediction", "prediction", "device", "utterance", "source"),
 )

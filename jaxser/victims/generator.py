@@ -69,8 +69,9 @@ def build_generator(
             f"there is no label {settings.target!r} for generator.target; "
             f"{nearest_name(str(settings.target), (*labels, ALL_TARGETS))}"
         )
+    module = generator_module(config, len(labels))
     return Generator(
-        apply=generator_module(config, len(labels)).apply,  # type: ignore[arg-type]
+        apply=module.apply,  # type: ignore[arg-type]
         variables=variables,
         num_samples=config.corpus.num_samples,
         sample_rate=config.corpus.sample_rate,
@@ -79,6 +80,8 @@ def build_generator(
         target=settings.target,
         magnitudes=settings.magnitudes,
         factorised=settings.factorised,
+        gamma=settings.gamma,
+        shift=module.reflected_before,
         name=name,
     )
 

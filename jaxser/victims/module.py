@@ -88,6 +88,7 @@ def build_module(
         network=network,
         normalisation=features.normalisation,
         standardise=features.standardise,
+        compat=features.compat,
     )
 
 

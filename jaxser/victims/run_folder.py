@@ -177,7 +177,7 @@ def no_domain(name: str, folder: str, asked: str, domains: Sequence[str]) -> Usa
 def _speech_of(
     model: WithFrontEnd, variables: Any, features: Float[Array, "frames bins"]
 ) -> Float[np.ndarray, " samples"]:
-    if model.normalisation in ("sum", "max_local"):
+    if model.divides_by_own:
         raise UsageError(
             f"features normalised by {model.normalisation} cannot be turned back into speech: what "
             "each was divided by is not kept."

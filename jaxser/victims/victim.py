@@ -56,6 +56,7 @@ class Victim:
       input_shape: shape of one input; ``(samples,)`` for waveforms.
       bounds: valid range of an input, or None.
       sample_rate: of the waveform, in Hz.
+      shortest_input: of a network that takes waveforms of any length, the least samples; else 0.
       name: what tables call it.
       notes: remarks that must travel into every result (synthetic corpus, leaky split ...).
       randomised: it has noise of its own (dropout, a smoothing defence); ``apply`` then takes a
@@ -74,6 +75,7 @@ class Victim:
     input_shape: tuple[int, ...]
     bounds: tuple[float, float] | None = (-1.0, 1.0)
     sample_rate: int = 16_000
+    shortest_input: int = 0
     name: str = "victim"
     notes: tuple[str, ...] = ()
     randomised: bool = False
@@ -101,14 +103,32 @@ class Victim:
             raise UsageError(f"{self.name} is randomised: give logits one key per row.")
         return self.apply(self.variables, x, keys)
 
+    def __repr__(self) -> str:
+        shown = [*self.labels[:8], "..."] if len(self.labels) > 8 else self.labels
+        return (
+            f"Victim({self.name}: inputs {list(self.input_shape)} -> {len(self.labels)} labels, "
+            f"{' '.join(shown)})"
+        )
+
 
 def evaluation_logits(
     model: nn.Module,
 ) -> Callable[[Any, Float[Array, "batch ..."]], Float[Array, "batch classes"]]:
-    """``(variables, x) -> logits`` of a module in evaluation mode, local where the module is."""
+    """``(variables, x) -> logits`` of a module in evaluation mode, local where the module is.
+
+    Equal modules have one function: victims that differ in their variables alone share programs.
+    """
+    try:
+        return _evaluation_logits(model)
+    except TypeError:  # a field of the module has no hash
+        return _evaluation_logits.__wrapped__(model)
+
+
+@functools.lru_cache(maxsize=16)
+def _evaluation_logits(model: nn.Module) -> Callable[..., Any]:
     if isinstance(model, LocalNetwork):
         return LocalEvaluation(model)
-    return functools.partial(model.apply, train=False)  # type: ignore[return-value]
+    return functools.partial(model.apply, train=False)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

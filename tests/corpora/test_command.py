@@ -94,6 +94,8 @@ def test_prepare_makes_what_a_training_config_reads(tmp_path, capsys):
         (["check", "emodbb", "."], 2, "did you mean 'emodb'?"),
         (["check", "emodb", "/absent"], 1, "there is no folder /absent"),
         (["download", "iemocap", "x"], 1, "restricted"),
+        (["download", "emovo"], 1, "ask for it at http"),
+        (["download", "ravdess"], 2, "download ravdess ROOT"),
         (["prepare", "emodb", "/absent", "--seconds", "0"], 1, "is no length for a waveform"),
     ],
 )

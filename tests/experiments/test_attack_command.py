@@ -167,13 +167,37 @@ def test_files_of_absolute_paths_lie_in_the_runs_folder(
     assert [file.stat().st_mtime_ns for file in files] == before
 
 
+def test_probabilities_in_place_of_logits(
+    victim: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rows of their own, that say what the attack was given; an amplitude is said, too."""
+    common = ("--victim", victim, "--epsilon", "100", "--limit", 2)
+    attack = ("--attack", "jsma", "--params", "amplitude=0.1", "steps=2")
+    for output in ("logits", "probabilities"):
+        status, text, err = run(capsys, *common, *attack, "--output", output)
+        assert status == 0, err
+        assert "epsilon (samples)" in text
+        assert ("outputs look like probabilities" in text) == (output == "probabilities")
+    rows = read_rows(victim / "attacks").to_pylist()
+    assert [row["output"] for row in rows].count("probabilities") == len(rows) / 2 == 2
+    assert len({row["victim_fingerprint"] for row in rows}) == 2
+    for row in rows:
+        flagged = "output looks like probabilities" in row["flags"]
+        assert flagged == (row["output"] == "probabilities")
+        assert row["amplitude"] == 0.1
+        assert row["linf"] <= 0.1 + 1e-6
+    again = run(capsys, *common, *attack, "--output", "probabilities")
+    assert "2/2 rows" not in again[2]  # nothing is left to do
+
+
 def test_what_is_shown_can_be_seen_and_heard(
     victim: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ("--victim", victim, "--attack", "fgsm", "--epsilon", "0.1", "--out", tmp_path)
     assert run(capsys, *arguments)[0] == 0
     name = read_rows(tmp_path)["utterance"][3].as_py()
-    status, _, err = run(capsys, *arguments, "--show", name)
+    # As much of the id as is needed.
+    status, _, err = run(capsys, *arguments, "--show", name.rpartition("/")[2])
     assert status == 0
     assert "1/1 rows" in err  # made again, as nothing of it was kept
     folder = tmp_path / "shown" / "epsilon-0.1" / name
@@ -188,6 +212,23 @@ def test_what_is_shown_can_be_seen_and_heard(
     assert matplotlib.image.imread(folder / "picture.png").std() > 0.05
     assert len(read_rows(tmp_path)) == TEST_ROWS
     assert "1/1" not in run(capsys, *arguments, "--show", name)[2]
+
+
+def test_what_cannot_be_shown_says_where_it_is(
+    victim: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("--victim", victim, "--attack", "fgsm", "--epsilon", "0.1", "--out", tmp_path)
+    assert run(capsys, *arguments)[0] == 0
+    names = read_rows(tmp_path)["utterance"].to_pylist()
+    shown = ("--show", names[3].rpartition("/")[2])
+    for more, words in (
+        (("--split", "train", *shown), f"{names[3]} is in the test part of"),
+        (("--limit", "1", *shown), f"{names[3]} is not among the 1 utterances attacked"),
+    ):
+        status, _, err = run(capsys, *arguments, *more)
+        assert status == 2, words
+        assert words in err
+        assert err.count("\n") == 1
 
 
 def test_intelligibility_on_request(
@@ -263,7 +304,7 @@ def test_an_epsilon_in_decibels(
             tmp_path / "wav" / f"snr_peak-{row['epsilon']:g}" / f"{row['utterance']}.wav"
         ).exists()
     # From the weaker to the stronger one.
-    assert 0 < text.index("30 dB peak") < text.index("10 dB peak")
+    assert 0 < text.index("epsilon (dB peak)") < text.index(" 30 ") < text.index(" 10 ")
     # The same number in another unit is another row.
     status, text, _ = run(capsys, *arguments, "--epsilon", 10)
     assert status == 0
@@ -459,6 +500,8 @@ def test_hyper_parameters_reach_the_attack(
         (("--params", "steps"), 2, "name=value"),
         (("--params", "targeted=true"), 2, "--target"),
         (("--show", "part0/u60"), 2, "did you mean 'part0/u6'"),
+        (("--show", "part0/u60"), 2, "is no utterance of"),
+        (("--show", "part"), 2, "did you mean"),
         (("--target", "jo"), 2, "did you mean 'joy'"),
         (("--epsilom", "0.1"), 2, "did you mean '--epsilon'"),
         (("--limit", "0"), 2, "limit"),

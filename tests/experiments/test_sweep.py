@@ -233,6 +233,8 @@ def test_what_fails_is_noted_and_the_rest_goes_on(
             "by victims without noise; leave it out with smooth",
         ),
         ({"smoothing": 0}, "smoothing"),
+        ({"transfer": True, "output": "probabilities"}, "from logits; leave it out with output"),
+        ({"attacks": [{"attack": "jsma", "epsilon": [0.05]}]}, "jsma: epsilon 0.05 allows no chan"),
         ({"smoothing": 0.1, "smoothing_samples": 0}, "smoothing_samples"),
     ],
 )

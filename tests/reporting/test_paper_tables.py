@@ -71,14 +71,21 @@ def test_genders_beside_the_paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         writer.add(made("fgsm", {}, epsilon=0.6, **features))
         writer.add(made("fgsm", {}, epsilon=1.0, **{**features, "label_source": "truth"}))
         writer.add(made("bim", {"steps": 3}, epsilon=0.5, **features))
+        # Of the line on probabilities, and not of that on logits.
+        jsma = {"theta": 1.0, "gamma": 1.0, "compat": "art", "target": "random", "steps": 20000}
+        given = {"output": "probabilities"}
+        given |= dict.fromkeys(("victim", "threat"), "emo18[softmax] runs/x")
+        writer.add(made("jsma", jsma, epsilon=9.0, epsilon_norm="l0", **given, **features))
     folder = write_report(tmp_path, TABLES / "systematic_table5.yaml")
-    before, line = lines_of(folder / "systematic_table5_accuracy.csv")
+    before, _, line, saturated = lines_of(folder / "systematic_table5_accuracy.csv")
+    assert (saturated["attack"], saturated["paper: all"]) == ("JSMA, softmax", "1.3%")
+    assert saturated["setting"].endswith("ε 9 samples")
     assert (before["attack"], before["paper: all"]) == ("original", "90.9%")
     assert before["all"] == f"{4 / 7:.1%}"
-    assert (line["attack"], line["setting"]) == ("FGSM", "fgsm from prediction, ε 1.25")
+    assert (line["attack"], line["setting"]) == ("FGSM", "fgsm from prediction, ε 1.25 L∞")
     assert (line["all"], line["female"], line["male"]) == ("0.0%", "0.0%", "0.0%")
     assert line["paper: female"] == "12.1%"
-    (line,) = lines_of(folder / "systematic_table5_mean_abs.csv")
+    line, _ = lines_of(folder / "systematic_table5_mean_abs.csv")
     assert (line["all"], line["paper: all"]) == ("0.1", "1.07")
 
 
@@ -123,6 +130,7 @@ def test_transfer_in_the_layout_of_the_paper(
     assert line["SNR dB"] == "20.00"
     assert line["ASR x"].startswith(f"{5 / 7:.1%} (")
     assert line["ASR other"].startswith(f"{5 / 7:.1%} (")
+    assert "6,140 samples" in (tmp_path / "r.html").read_text()
     printed = lines_of(folder / "staa_net_table4_published.csv")
     assert printed[0]["ASR Zhao19"] == "67.1%"
 

@@ -175,8 +175,8 @@ def test_norms_do_not_share_an_axis(tmp_path: Path) -> None:
             writer.add(columns(epsilon=epsilon, attack="deepfool", epsilon_norm="l2"))
     words = [each.png[1] for each in sections(load([tmp_path]), {}) if each.png]
     over = [text for text in words if text.startswith("Robust accuracy and UAR over")]
-    assert ["(linf)" in text for text in over].count(True) == 1
-    assert ["(l2)" in text for text in over].count(True) == 1
+    assert ["(L∞)" in text for text in over].count(True) == 1
+    assert ["(L2)" in text for text in over].count(True) == 1
 
 
 def test_names_from_files_stay_text(tmp_path: Path) -> None:
@@ -251,6 +251,16 @@ def test_different_targets_are_not_pooled(tmp_path: Path) -> None:
     assert {len(setting.where) for setting in settings} == {len(BY_HAND)}
 
 
+def test_attacks_on_probabilities_are_told_from_those_on_logits(tmp_path: Path) -> None:
+    with RowWriter(tmp_path) as writer:
+        writer.add(columns())
+        writer.add(columns(output="probabilities", victim_fingerprint="p"))
+    rows = load([tmp_path])
+    assert len(rows.settings) == 2
+    (warning,) = [text for text in warnings_of(rows) if text.startswith("Gradients are masked")]
+    assert "pgd on emo18 runs/x (p) with Made up, test were given its probabilities" in warning
+
+
 def test_a_victim_that_was_trained_again_is_another(tmp_path: Path) -> None:
     with RowWriter(tmp_path) as writer:
         for fingerprint in ("0123456789", "abcdefghij"):
@@ -303,8 +313,8 @@ def test_signs_of_gradient_masking(tmp_path: Path) -> None:
             writer.add({**columns(rows, **changes), "utterance": names})
     found = [text for text in warnings_of(load([tmp_path])) if text.startswith("Gradients may be")]
     assert len(found) == 2
-    assert "at ε 0.1, noise leaves 0.0% accuracy and pgd 100.0%" in found[0]
-    assert "pgd leaves 0.0% accuracy at ε 0.01 and 100.0% at 0.1" in found[1]
+    assert "at ε 0.1 L∞, noise leaves 0.0% accuracy and pgd 100.0%" in found[0]
+    assert "pgd leaves 0.0% accuracy at ε 0.01 L∞ and 100.0% at 0.1 L∞" in found[1]
 
 
 def test_attacks_that_weaken_accuracy_are_no_sign(run: Path) -> None:

@@ -7,6 +7,7 @@ more vulnerable in 9 of 15 cells, Italian keeps the most accuracy under 4 of 7 a
 tests: see :mod:`jaxser.reporting.evaluation.differences` for what can be told from chance.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
@@ -42,10 +43,13 @@ def tallies(evaluations: Sequence[Evaluation]) -> Iterator[str]:
             for name in ("accuracy", "mean_abs")
         )
         here = tallied(table, accuracy, change)
-        theirs = tallied(table, printed(table, "accuracy"), printed(table, "mean_abs"))
-        names = list(dict.fromkeys([*theirs, *here]))
-        cells: Cells = [["", "here", "in the paper's tables"]]
-        cells += [[name, here.get(name, "–"), theirs.get(name, "–")] for name in names]
+        theirs = [
+            tallied(table, *(printed(table, name, notebooks) for name in ("accuracy", "mean_abs")))
+            for notebooks in (False, True)
+        ]
+        names = list(dict.fromkeys([*theirs[0], *here]))
+        cells: Cells = [["", "here", "in the paper's tables", "in its notebooks"]]
+        cells += [[name, *(its.get(name, "–") for its in (here, *theirs))] for name in names]
         victims = ", ".join(str(each.victim) for each in first.values())
         yield f"#### Tallies ({protocol})"
         yield (
@@ -55,12 +59,14 @@ def tallies(evaluations: Sequence[Evaluation]) -> Iterator[str]:
         yield markdown_table(cells)
 
 
-def printed(table: Table, name: str) -> Figures:
-    """What a paper printed: "accuracy" or "mean_abs"."""
+def printed(table: Table, name: str, notebooks: bool = False) -> Figures:
+    """What a paper printed: "accuracy" or "mean_abs"; or its notebooks, where they differ."""
 
     def of(published: Published) -> Sequence[float]:
-        values: Sequence[float] = getattr(published, name)
-        return values or [math.nan] * len(GROUPS)
+        values: Sequence[float] = getattr(published, name) or [math.nan] * len(GROUPS)
+        others: Sequence[float] = getattr(published.notebooks, name) if notebooks else ()
+        pairs = itertools.zip_longest(values, others, fillvalue=math.nan)
+        return [value if math.isnan(other) else other for value, other in pairs]
 
     return {
         corpus: {attack: of(published) for attack, published in attacks.items()}

@@ -8,17 +8,16 @@ from jaxser.reporting.figures.canvas import figure_png, in_legend, new_figure, s
 from jaxser.reporting.section import Section
 from jaxser.reporting.settings import LINE, Setting, by, by_label, speech
 from jaxser.results.intervals import policy
+from jaxser.results.schema import epsilon_unit_text
 from jaxser.results.units import Over
 
 __all__ = ["axis_of", "curves"]
-
-_UNITS = {"snr_peak": "peak SNR in dB", "snr_power": "power SNR in dB"}
 
 
 def axis_of(setting: Setting) -> tuple[str, bool]:
     """What an axis of ε is, and whether it is logarithmic and grows: in dB it is not, and falls."""
     unit, norm = (setting.facts[name] for name in ("epsilon_unit", "epsilon_norm"))
-    return (f"ε ({norm})", True) if unit == "amplitude" else (_UNITS[unit], False)
+    return f"ε ({epsilon_unit_text(unit, norm)})", unit == "amplitude"
 
 
 def curves(own: Sequence[Setting], over: Over) -> Iterator[Section]:
