@@ -39,7 +39,7 @@ def corpora_parser() -> CommandParser:
         default="repeat",
         help="repeat short utterances, or pad them with zeros (%(default)s)",
     )
-    chunks = command.add_argument_group("chunks, as a training config has them")
+    chunks = command.add_argument_group("the chunks")
     chunks.add_argument(
         "--labels", nargs="+", default=[], metavar="LABEL", help="to keep; all by default"
     )

@@ -222,7 +222,7 @@ def test_help_names_the_command_as_it_was_typed(
             "most used:, tables whose victims are trained where they are missing:, how it runs:",
         ),
         ("transfer", "most used:, which speech, and how it runs:"),
-        ("corpora prepare", "the waveforms:, the files:"),
+        ("corpora prepare", "the waveforms:, the chunks:, the files:"),
     ],
 )
 def test_help_has_groups(command: str, groups: str, capsys: pytest.CaptureFixture[str]) -> None:
