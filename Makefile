@@ -22,8 +22,9 @@ demo: $(VENV)/.installed ## train a victim on synthetic speech, attack it, print
 test: lint ## ruff, type checker, import-linter, tests without torch
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(CHECKED)
 
-test-long: $(VENV)/.test ## the long proofs: kills, many processes, Ray, every batch size, whole trainings
+test-long: $(VENV)/.test $(VENV)/.aot ## the long proofs: kills, many processes, Ray, every batch size, whole trainings
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m 'long and not peers'
+	PYTHONPATH=$(VENV)/aot $(BIN)/python -m pytest -m long tests/driver/test_compiled_programs.py
 
 test-peers: $(VENV)/.peers ## tests against torch, torchattacks, Foolbox and ART
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m peers
@@ -46,7 +47,7 @@ format: $(VENV)/.test
 # CPU build has none and a CUDA build brings its own.
 constraints: ## resolve constraints.txt anew (needs uv)
 	echo 'torch==2.13.0' | uv pip compile pyproject.toml --constraint - --universal \
-		--python-version 3.11 --extra test --extra peers --no-header --no-annotate \
+		--python-version 3.11 --extra test --extra peers --extra aot --no-header --no-annotate \
 		--no-emit-index-url --no-emit-find-links \
 		| grep -v -E '^(nvidia-|cuda-|triton)' > constraints.txt
 
@@ -66,6 +67,13 @@ $(VENV)/.docs: $(VENV)/.installed
 $(VENV)/.peers: $(VENV)/.test
 	$(PIP) --editable '.[test,peers]'
 	$(PIP) --no-deps 'torchattacks>=3.5.1'
+	touch $@
+
+# The compilers of the extra aot in a folder of their own: beside JAX, every process would look for
+# the devices. Where they have no wheels, the tests that need them are skipped.
+$(VENV)/.aot: $(VENV)/.installed
+	-$(PIP) --no-deps --upgrade --target $(VENV)/aot $$($(BIN)/python -c "import tomllib; \
+		print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['aot'])")
 	touch $@
 
 clean:

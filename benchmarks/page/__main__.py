@@ -17,7 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.command import command_parser
-from benchmarks.page.alone import bookkeeping_table, refilling_table, rows_table, scaling_table
+from benchmarks.page.alone import (
+    bookkeeping_table,
+    compiled_table,
+    refilling_table,
+    rows_table,
+    scaling_table,
+)
 from benchmarks.page.beside_peers import (
     adversarial_table,
     attacks_table,
@@ -52,6 +58,7 @@ TABLES: dict[str, tuple[str, Callable[[Sequence[Any]], Table]]] = {
     "smoothing": ("smoothing", smoothing_table),
     "adversarial": ("adversarial", adversarial_table),
     "features": ("features", features_table),
+    "compiled": ("compiled", compiled_table),
     "refilling": ("refilling", refilling_table),
     "rows": ("rows", rows_table),
     "bookkeeping": ("bookkeeping", bookkeeping_table),

@@ -1,4 +1,4 @@
-"""Tables of what jaxser was measured at without a peer: refilling, rows, sweeps."""
+"""Tables of what jaxser was measured at without a peer: refilling, rows, sweeps, programs."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,26 @@ from typing import Any
 
 from benchmarks.page.table import Table, digits, percent, reach
 
-__all__ = ["bookkeeping_table", "refilling_table", "rows_table", "scaling_table"]
+__all__ = [
+    "bookkeeping_table",
+    "compiled_table",
+    "refilling_table",
+    "rows_table",
+    "scaling_table",
+]
+
+
+def compiled_table(reports: Sequence[Mapping[str, Any]]) -> Table:
+    """What the compilers of accelerators say of programs: launches, bytes, memory, compilation."""
+    table = [["device", "program", "launches a step", "GB a step", "GB of its loops"]]
+    table[0] += ["memory beside, MB", "compiled in, processor s", "collectives"]
+    for report in reports:
+        for each in report["programs"]:
+            line = [each["device"], f"`{each['program']}`", f"{each.get('launches', 0) or ''}"]
+            line += [digits(each["step_gb"]), digits(each.get("inner_loops_gb", 0.0))]
+            line += [digits(each["temporary_mb"]), digits(each["compile_processor_seconds"])]
+            table.append([*line, ", ".join(each["collectives"])])
+    return table
 
 
 def refilling_table(reports: Sequence[Mapping[str, Any]]) -> Table:

@@ -129,6 +129,11 @@ def _adversarial(report: Report) -> Flags:
     yield "pairs", report["pairs"]
 
 
+def _compiled(report: Report) -> Flags:
+    yield "device", " ".join(report["devices"])
+    yield "programs", _each(each["program"] for each in report["programs"])
+
+
 def _features(report: Report) -> Flags:
     yield "kind", _each(each["kind"] for each in report["measured"])
     yield "batch", report["batch"]
@@ -186,6 +191,7 @@ _TELLERS: dict[str, Callable[[Report], Flags]] = {
     "generator": _generator,
     "images": _images,
     "adversarial": _adversarial,
+    "compiled": _compiled,
     "features": _features,
     "smoothing": _smoothing,
     "refilling": _refilling,

@@ -19,7 +19,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from jaxser.models.cnn_lstm_blocks import Block
-from jaxser.models.layers.backend import on_cpu
+from jaxser.runtime.forms import on_cpu
 
 __all__ = ["ChangedCells", "banded_product"]
 

@@ -31,14 +31,14 @@ from jaxser.models.cnn_lstm_blocks import (
     first_conv,
     sizes,
 )
-from jaxser.models.layers.backend import on_cpu
 from jaxser.models.layers.conv2d import max_pool
 from jaxser.models.layers.dense import Dense
 from jaxser.models.layers.feature_map import feature_map
-from jaxser.models.layers.lstm import LSTM
+from jaxser.models.layers.lstm import LSTM, read_together
 from jaxser.models.layers.precision import at_least_float32
 from jaxser.runtime.cores import available_cores
 from jaxser.runtime.errors import InputError
+from jaxser.runtime.forms import on_cpu
 
 __all__ = ["CnnLstm", "CnnLstmEncoding"]
 
@@ -117,13 +117,13 @@ class CnnLstm(nn.Module):
             y = feature_map(self, y, slices * y.shape[1], y.shape[2])
         y = y.reshape(batch, slices, -1)
         y = layers.dropout(y)
-        last = [
-            reader(dropout(order(y)))[:, -1]
+        projected = [
+            reader.project(dropout(order(y)).swapaxes(0, 1))
             for order, dropout, reader in zip(
                 _ORDERS, layers.reader_dropouts, layers.readers, strict=False
             )
         ]
-        return self._joined(last)
+        return self._joined(layers, projected)
 
     # --- what a few changed cells do -------------------------------------------------------------
 
@@ -188,12 +188,13 @@ class CnnLstm(nn.Module):
         gates = jnp.concatenate(encoding.gates, axis=2)
         gates = jnp.repeat(gates, candidates, axis=0)
         gates = gates.at[order // positions, at.reshape(-1)[order]].add(products)
-        last = []
-        for direction, reader, projected in zip(
-            _ORDERS, layers.readers, jnp.split(gates, len(layers.readers), axis=2), strict=False
-        ):
-            last.append(reader.read(direction(projected).swapaxes(0, 1))[-1])
-        return layers.head(self._joined(last)).reshape(batch, candidates, -1)
+        projected = [
+            order(of_reader).swapaxes(0, 1)
+            for order, of_reader in zip(
+                _ORDERS, jnp.split(gates, len(layers.readers), axis=2), strict=False
+            )
+        ]
+        return layers.head(self._joined(layers, projected)).reshape(batch, candidates, -1)
 
     # --- its parts -------------------------------------------------------------------------------
 
@@ -298,7 +299,11 @@ class CnnLstm(nn.Module):
         return tuple(y.reshape(pieces * group, *y.shape[2:])[:count] for y in found)
 
     @nn.nowrap
-    def _joined(self, last: Sequence[Float[Array, "batch units"]]) -> Float[Array, "batch hidden"]:
+    def _joined(
+        self, layers: "_Layers", projected: Sequence[Float[Array, "slices batch gates"]]
+    ) -> Float[Array, "batch hidden"]:
+        """Last states by the slices' part of the gates, each reader's in the order it reads."""
+        last = [states[-1] for states in read_together(layers.readers, projected)]
         return jnp.concatenate(last, axis=1).astype(at_least_float32(self.dtype))
 
 

@@ -9,9 +9,9 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxser.models.layers.backend import on_cpu
 from jaxser.models.layers.conv2d import convolve, few_channel_conv, loop_conv, max_pool
 from jaxser.models.layers.precision import at_least_float32
+from jaxser.runtime.forms import on_cpu
 
 __all__ = [
     "BLOCKS",

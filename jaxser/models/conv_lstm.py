@@ -26,7 +26,7 @@ from jaxser.models.layers.batch_norm import (
 from jaxser.models.layers.conv_max_pool import conv_max_pool, window_max
 from jaxser.models.layers.dense import Dense
 from jaxser.models.layers.initialisers import BIAS, KERNEL
-from jaxser.models.layers.lstm import LSTM
+from jaxser.models.layers.lstm import LSTM, stacked
 from jaxser.models.layers.precision import at_least_float32
 from jaxser.models.layers.waveform import check_waveforms, normalise_utterance
 
@@ -175,8 +175,11 @@ class ConvLSTM(nn.Module):
                 self.param_dtype,
                 name=f"block{index}",
             )(y, train)
-        for index in range(2):
-            y = LSTM(self.hidden, self.dtype, self.param_dtype, name=f"lstm{index}")(y)
+        lower, upper = (
+            LSTM(self.hidden, self.dtype, self.param_dtype, name=f"lstm{index}")
+            for index in range(2)
+        )
+        y = stacked(lower, upper, y)
         # The mean of linear outputs is the linear output of the mean.
         hidden = y.astype(wide).mean(axis=1)
         return hidden, Dense(self.num_classes, self.param_dtype, name="head")(hidden)

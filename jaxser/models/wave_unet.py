@@ -23,11 +23,11 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from jaxser.models.layers.backend import on_cpu
 from jaxser.models.layers.waveform import check_waveforms
 from jaxser.models.wave_unet_blocks import PREPARED, Condition, ConvNorm, Decoder
 from jaxser.models.wave_unet_geometry import Geometry
 from jaxser.runtime.errors import InputError, UsageError
+from jaxser.runtime.forms import on_cpu
 
 __all__ = ["WaveUNet", "example_inputs", "prepare"]
 

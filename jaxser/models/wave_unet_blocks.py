@@ -11,7 +11,6 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
-from jaxser.models.layers.backend import on_cpu
 from jaxser.models.layers.group_norm import group_norm
 from jaxser.models.layers.initialisers import BIAS, KERNEL
 from jaxser.models.layers.precision import at_least_float32
@@ -25,6 +24,7 @@ from jaxser.models.layers.resampling_conv import (
 )
 from jaxser.models.layers.winograd import is_faster, winograd_conv, winograd_kernel
 from jaxser.models.wave_unet_geometry import Geometry
+from jaxser.runtime.forms import on_cpu
 
 __all__ = ["PREPARED", "Condition", "ConvNorm", "Decoder"]
 

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxser.runtime.errors import InputError, UsageError
+from jaxser.runtime.forms import on_cpu
 from jaxser.speech.constant_q import constant_q
 from jaxser.speech.mel import banded_product, mel_filters
 from jaxser.speech.stft import WINDOWS, Window, stft, window_function
@@ -196,7 +197,7 @@ class Spectrogram:
     def __call__(self, x: Float[Array, "batch time"]) -> Float[Array, "batch frames bins"]:
         """The spectrogram of each waveform."""
         self.frames(x.shape[1])
-        if jax.default_backend() != "cpu":
+        if not on_cpu():
             # All at once: pieces are for a CPU's cache and its threads.
             return self._of(x)
         rows, samples = x.shape
@@ -222,7 +223,7 @@ class Spectrogram:
         power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
         values = power if self.power == 2 else _safe_sqrt(power)
         if self.kind != "linear":
-            width = _BANDS if jax.default_backend() == "cpu" else self.n_mels
+            width = _BANDS if on_cpu() else self.n_mels
             values = banded_product(values, self._mel(), width)
         if self.kind in ("linear", "mel") and not self.db:
             return values

@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Float
 
-from jaxser.models.layers.backend import on_cpu
+from jaxser.runtime.forms import on_cpu
 from jaxser.runtime.sharding import batch_sharding, replicated
 from jaxser.training.adversarial import AdversarialParts, Attacked, step_of
 from jaxser.training.victim import Batch, TrainState

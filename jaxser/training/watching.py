@@ -26,8 +26,8 @@ from jaxser.attacks import PGD, Attack
 from jaxser.attacks.base import row_keys
 from jaxser.attacks.losses import prediction
 from jaxser.corpora.selection import spread_rows
-from jaxser.models.layers.backend import on_cpu
 from jaxser.results.metrics import confusion_matrix, uar
+from jaxser.runtime.forms import on_cpu
 from jaxser.runtime.numerics import seed_key
 from jaxser.runtime.sharding import put_batch
 from jaxser.training.adversarial import Defence

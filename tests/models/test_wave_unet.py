@@ -21,6 +21,7 @@ from jaxser.models.layers.resampling_conv import (
 from jaxser.models.wave_unet import prepare
 from jaxser.models.wave_unet_blocks import ConvNorm
 from jaxser.runtime.errors import InputError, UsageError
+from jaxser.runtime.forms import forms_for
 from jaxser.victims.key_tables.entries import from_torch, to_torch
 from jaxser.victims.key_tables.wave_unet import wave_unet_table
 from jaxser.victims.staa_net_weights import read_generator, write_generator
@@ -35,11 +36,10 @@ def seeded(widths=(8, 16), **settings):
 
 
 @pytest.fixture(params=["cpu", "accelerator"])
-def forms(request, monkeypatch):
+def forms(request):
     """Whose forms of the computations are used; those for accelerators run on a CPU as well."""
-    if request.param == "accelerator":
-        monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    return request.param
+    with forms_for("cpu" if request.param == "cpu" else "gpu"):
+        yield request.param
 
 
 def squares(model):

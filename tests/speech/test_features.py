@@ -11,6 +11,8 @@ import pytest
 import soundfile
 
 from jaxser.runtime.errors import InputError, UsageError
+from jaxser.runtime.forms import Platform, forms_for
+from jaxser.speech import features
 from jaxser.speech.constant_q import constant_q
 from jaxser.speech.features import Spectrogram, dct_matrix
 from jaxser.speech.stft import window_function
@@ -124,6 +126,28 @@ def test_gradients_are_those_of_finite_differences(options: dict[str, Any]) -> N
             moved[0, i] = step
             expected = (float(total(x + moved)) - float(total(x - moved))) / (2 * step)
             assert gradient[i] == pytest.approx(expected, rel=1e-4, abs=1e-5 * abs(gradient).max())
+
+
+@pytest.mark.parametrize("options", KINDS, ids=lambda o: o["kind"])
+def test_the_forms_for_accelerators_give_the_same(options: dict[str, Any]) -> None:
+    """Of more rows than a CPU takes at once."""
+    front_end = Spectrogram(**options)
+    x = jnp.asarray(np.random.default_rng(0).normal(0, 0.1, (3, 400)), jnp.float32)
+
+    def values_and_gradient(platform: Platform) -> Any:
+        def loss(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+            values = front_end(x)
+            return jnp.sin(values).sum(), values
+
+        with forms_for(platform):
+            return jax.jit(jax.grad(loss, has_aux=True))(x)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(features, "_PIECE_SAMPLES", 400)
+        found = values_and_gradient("cpu")
+    for ours, expected in zip(values_and_gradient("gpu"), found, strict=True):
+        size = np.abs(expected).max()
+        np.testing.assert_allclose(ours, expected, atol=1e-5 * size)
 
 
 @pytest.mark.parametrize("options", KINDS, ids=lambda o: o["kind"])

@@ -17,7 +17,7 @@ from jax import lax
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float, Int8
 
-from jaxser.models.layers.backend import on_cpu
+from jaxser.runtime.forms import on_cpu, on_gpu
 
 __all__ = ["conv_max_pool", "window_max"]
 
@@ -74,15 +74,34 @@ def _frames(
     return jnp.concatenate(shifted, axis=-1)[..., :span]
 
 
+def _samples(
+    x: Float[Array, "batch time"], size: int, padding: int, pool: int
+) -> list[Float[Array, "batch windows 1"]]:
+    """The same, one array for each sample of the frames."""
+    span = pool + size - 1
+    if not on_gpu():
+        frames = _frames(x, size, padding, pool)
+        return [frames[:, :, sample, None] for sample in range(span)]
+    # Each is read in one piece.
+    windows = (x.shape[1] + 2 * padding - size + 1) // pool
+    length = (windows + -(-span // pool)) * pool
+    x = jnp.pad(x, ((0, 0), (padding, length)))[:, :length]
+    places = jnp.moveaxis(x.reshape(x.shape[0], -1, pool), 2, 0)
+    starts = [divmod(sample, pool) for sample in range(span)]
+    return [places[place, :, start : start + windows, None] for start, place in starts]
+
+
 def _positions(
-    frames: Float[Array, "batch windows span"], kernel: Float[Array, "size channels"], pool: int
+    samples: Sequence[Float[Array, "batch windows 1"]],
+    kernel: Float[Array, "size channels"],
+    pool: int,
 ) -> list[Float[Array, "batch windows channels"]]:
     """The convolution at each position of the pooling windows: sums that XLA fuses."""
     size = kernel.shape[0]
     return [
         sum(
-            (frames[:, :, p + k, None] * kernel[None, None, k] for k in range(1, size)),
-            start=frames[:, :, p, None] * kernel[None, None, 0],
+            (samples[p + k] * kernel[None, None, k] for k in range(1, size)),
+            start=samples[p] * kernel[None, None, 0],
         )
         for p in range(pool)
     ]
@@ -105,16 +124,41 @@ def conv_max_pool(
 
     A waveform has one channel, so a convolution costs fewer multiplications than it writes
     numbers; the maximum over each window is taken in registers instead (one fused loop), which
-    is 10–25 × faster on a CPU. The derivative recomputes which sample won, then works through
-    the windows in pieces that fit the cache.
+    is 10–25 × faster on a CPU. The derivative recomputes which sample won. On a CPU it then works
+    through the windows in pieces that fit the cache. On a GPU, too, nothing of the convolution's
+    size is written. A TPU would compile that form for minutes and gain a fifth of the time.
     """
-    return functools.reduce(
-        jnp.maximum, _positions(_frames(x, kernel.shape[0], padding, pool), kernel, pool)
-    )
+    samples = _samples(x, kernel.shape[0], padding, pool)
+    return functools.reduce(jnp.maximum, _positions(samples, kernel, pool))
+
+
+def _conv_max_pool_jvp(
+    padding: int, pool: int, primals: tuple[Array, Array], tangents: tuple[Any, Any]
+) -> Any:
+    (x, kernel), (dx, dkernel) = primals, tangents
+    size = kernel.shape[0]
+    out = conv_max_pool(x, kernel, padding, pool)
+    # Only what is differentiated is computed: attacks move x, training moves the kernel.
+    dx = None if isinstance(dx, SymbolicZero) else dx
+    dkernel = None if isinstance(dkernel, SymbolicZero) else dkernel
+    if dx is None and dkernel is None:
+        return out, jnp.zeros_like(out)
+    place = _first_argmax(_positions(_samples(x, size, padding, pool), kernel, pool))
+    cut: Any = _frames
+    form: Any = _in_pieces
+    if on_gpu():
+        cut, form = _samples, _at_once
+        # With the maximum: else the place is found in the gradient, from the whole convolution.
+        place = lax.optimization_barrier(place)
+    of_x, of_dx = (None if a is None else cut(a, size, padding, pool) for a in (x, dx))
+    return out, form(of_x, kernel, place, of_dx, dkernel, pool)
+
+
+conv_max_pool.defjvp(_conv_max_pool_jvp, symbolic_zeros=True)
 
 
 def _piece(batch: int, windows: int) -> int:
-    """How many windows of every row the derivative of :func:`conv_max_pool` takes at once.
+    """How many windows of every row :func:`_in_pieces` takes at once.
 
     A CPU wants pieces that stay in its cache; an accelerator wants all of them, as pieces are taken
     one after the other.
@@ -122,14 +166,26 @@ def _piece(batch: int, windows: int) -> int:
     return max(1, 1024 // batch) if on_cpu() else windows
 
 
-def _conv_max_pool_jvp(
-    padding: int, pool: int, primals: tuple[Array, Array], tangents: tuple[Any, Any]
-) -> Any:
-    (x, kernel), (dx, dkernel) = primals, tangents
-    size, channels = kernel.shape
-    frames = _frames(x, size, padding, pool)
-    place = _first_argmax(_positions(frames, kernel, pool))
+def _in_pieces(
+    frames: Float[Array, "batch windows span"],
+    kernel: Float[Array, "size channels"],
+    place: Int8[Array, "batch windows channels"],
+    dframes: Float[Array, "batch windows span"] | None,
+    dkernel: Float[Array, "size channels"] | None,
+    pool: int,
+) -> Float[Array, "batch windows channels"]:
+    """The tangent of what won, as products with all places of a window at a time.
+
+    Args:
+      frames: of the waveform.
+      kernel: of the convolution.
+      place: of each window's largest number.
+      dframes, dkernel: tangents, or None for zeros; not both.
+      pool: places in a window.
+    """
+    channels = kernel.shape[1]
     toeplitz = _toeplitz(kernel, pool)
+    dtoeplitz = None if dkernel is None else _toeplitz(dkernel, pool)
     batch, windows, _ = frames.shape
     step = min(_piece(batch, windows), windows)
     pieces = -(-windows // step)
@@ -138,14 +194,6 @@ def _conv_max_pool_jvp(
         a = jnp.pad(a, ((0, 0), (0, pieces * step - windows), (0, 0)))
         a = a.reshape(batch, pieces, step, a.shape[2]).swapaxes(0, 1)
         return a.reshape(pieces, batch * step, a.shape[3])
-
-    # Only what is differentiated is computed: attacks move x, training moves the kernel.
-    dframes = None
-    if not isinstance(dx, SymbolicZero):
-        dframes = cut(_frames(dx, size, padding, pool))
-    dtoeplitz = None
-    if not isinstance(dkernel, SymbolicZero):
-        dtoeplitz = _toeplitz(dkernel, pool)
 
     # Rematerialised: otherwise the one-hot choice would be kept for every sample and channel. The
     # barriers that keep XLA from merging the second computation with the first are not needed in
@@ -159,18 +207,52 @@ def _conv_max_pool_jvp(
             terms.append(frames @ dtoeplitz)
         dy = sum(terms[1:], start=terms[0]).reshape(batch * step, pool, channels)
         # One-hot, as a gather would have a scatter for its transpose. The transpose lays every
-        # window's gradient out at all its places, for one product with the matrix. A CPU's pieces
-        # stay in its cache; on an accelerator that array, ``pool`` times the output, is written.
+        # window's gradient out at all its places, for one product with the matrix.
         chosen = place[:, None] == jnp.arange(pool, dtype=jnp.int8)[None, :, None]
         return jnp.sum(jnp.where(chosen, dy, 0), axis=1)
 
-    out = conv_max_pool(x, kernel, padding, pool)
-    if dframes is None and dtoeplitz is None:
-        return out, jnp.zeros_like(out)
-    dout = lax.map(lambda piece: tangent(*piece), (cut(frames), cut(place), dframes))
+    moved = None if dframes is None else cut(dframes)
+    dout = lax.map(lambda piece: tangent(*piece), (cut(frames), cut(place), moved))
     dout = dout.reshape(pieces, batch, step, channels).swapaxes(0, 1)
-    dout = dout.reshape(batch, pieces * step, channels)[:, :windows]
-    return out, dout
+    return dout.reshape(batch, pieces * step, channels)[:, :windows]
 
 
-conv_max_pool.defjvp(_conv_max_pool_jvp, symbolic_zeros=True)
+def _at_once(
+    samples: Sequence[Float[Array, "batch windows 1"]],
+    kernel: Float[Array, "size channels"],
+    place: Int8[Array, "batch windows channels"],
+    dsamples: Sequence[Float[Array, "batch windows 1"]] | None,
+    dkernel: Float[Array, "size channels"] | None,
+    pool: int,
+) -> Float[Array, "batch windows channels"]:
+    """The same tangent as sums over the samples of a frame; arguments as of :func:`_in_pieces`.
+
+    The tap that a sample meets is a choice by the place that won. In the gradient each sample of
+    the frames is one sum over channels, and each tap one over windows: XLA makes the choices within
+    these sums, and no array is ``pool`` times as large as the output.
+    """
+    size = kernel.shape[0]
+
+    def chosen(values: Sequence[Array], first: int) -> Array:
+        """Of ``values`` the one at ``place - first``, and zero where there is none."""
+        terms = [
+            jnp.where(place == index + first, value, 0)
+            for index, value in enumerate(values)
+            if 0 <= index + first < pool
+        ]
+        return functools.reduce(jnp.add, terms)
+
+    # Choices are made again for the gradient: kept, they would be as large as the convolution.
+    @functools.partial(jax.checkpoint, prevent_cse=False)
+    def tangent(samples: Any, kernel: Array, dsamples: Any, dkernel: Any) -> Array:
+        terms = []
+        if dsamples is not None:
+            taps = list(kernel[::-1, None, None])
+            for sample, moved in enumerate(dsamples):
+                terms.append(moved * chosen(taps, sample - size + 1))
+        if dkernel is not None:
+            for tap in range(size):
+                terms.append(chosen(samples[tap : tap + pool], 0) * dkernel[tap, None, None])
+        return functools.reduce(jnp.add, terms)
+
+    return tangent(samples, kernel, dsamples, dkernel)

@@ -8,8 +8,8 @@ from flax import linen as nn
 from jax.nn.initializers import Initializer
 from jaxtyping import Array, Float
 
-from jaxser.models.layers.backend import on_cpu
 from jaxser.models.layers.initialisers import BIAS, KERNEL, uniform_as_torch
+from jaxser.runtime.forms import on_cpu
 
 __all__ = ["Dense", "emotion_head", "matrix_product", "product_dense"]
 

@@ -4,9 +4,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxser.models.layers.backend import on_cpu
 from jaxser.models.layers.batch_norm import NORM_EPSILON
 from jaxser.models.layers.precision import at_least_float32
+from jaxser.runtime.forms import on_cpu
 
 __all__ = ["group_norm"]
 

@@ -14,9 +14,9 @@ from jax.custom_derivatives import SymbolicZero
 from jax.nn.initializers import Initializer
 from jaxtyping import Array, Float
 
-from jaxser.models.layers.backend import on_cpu
 from jaxser.models.layers.initialisers import BIAS
 from jaxser.models.layers.winograd import winograd_conv_2d
+from jaxser.runtime.forms import on_cpu
 
 __all__ = ["HE", "ImageConv", "image_conv"]
 

@@ -19,10 +19,10 @@ from jax import lax
 from jax.nn.initializers import Initializer
 from jaxtyping import Array, Float
 
-from jaxser.models.layers.backend import on_cpu
 from jaxser.models.layers.dense import matrix_product
 from jaxser.models.layers.initialisers import BIAS, KERNEL
 from jaxser.models.layers.precision import at_least_float32
+from jaxser.runtime.forms import on_cpu
 
 __all__ = ["DepthwiseConv", "PatchConv", "depthwise_conv", "out_size", "patch_conv", "patches"]
 

@@ -29,8 +29,8 @@ from jax import lax
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
-from jaxser.models.layers.backend import on_cpu
 from jaxser.models.layers.precision import at_least_float32
+from jaxser.runtime.forms import on_cpu
 
 __all__ = [
     "convolve",

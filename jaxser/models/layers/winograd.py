@@ -16,7 +16,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxser.models.layers.backend import on_cpu
+from jaxser.runtime.forms import on_cpu
 
 __all__ = ["is_faster", "winograd_conv", "winograd_conv_2d", "winograd_kernel"]
 

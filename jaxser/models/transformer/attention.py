@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
@@ -10,6 +9,7 @@ from jaxtyping import Array, Float, Int
 from jaxser.models.layers.precision import at_least_float32
 from jaxser.models.layers.waveform import before_padding
 from jaxser.models.transformer.configuration import AttentionKernel, SpeechConfig
+from jaxser.models.transformer.cudnn_attention import cudnn_attention
 from jaxser.models.transformer.layers import dense
 from jaxser.runtime.errors import UsageError
 
@@ -83,12 +83,5 @@ class Attention(nn.Module):
                 "cuDNN's attention has no dropout here; train with attention_dropout 0 or with "
                 'attention="xla".'
             )
-        # Lengths and not a mask: a mask would be a bias of the scores' size.
-        return jax.nn.dot_product_attention(
-            query,
-            key,
-            value,
-            bias=None if bias is None else bias.astype(self.dtype),
-            key_value_seq_lengths=counts,
-            implementation="cudnn",
-        )
+        bias = None if bias is None else bias.astype(self.dtype)
+        return cudnn_attention(query, key, value, bias, counts)

@@ -13,11 +13,11 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxser.models.layers.backend import on_cpu
 from jaxser.models.layers.batch_norm import NORM_EPSILON, RunningStatistics, moments
 from jaxser.models.layers.precision import at_least_float32
 from jaxser.models.transformer.activations import ACTIVATIONS
 from jaxser.models.transformer.configuration import SpeechConfig
+from jaxser.runtime.forms import on_cpu
 
 __all__ = ["PositionalConvolution", "grouped_convolution"]
 

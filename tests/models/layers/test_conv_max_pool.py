@@ -8,6 +8,10 @@ from textbook import assert_same_derivatives, normal, textbook_conv_pool, textbo
 
 from jaxser.models.layers import conv_max_pool as fused
 from jaxser.models.layers.conv_max_pool import conv_max_pool, window_max
+from jaxser.runtime.forms import forms_for
+
+ACCELERATORS = ("gpu", "tpu")
+MARKED_LONG = [pytest.param(platform, marks=pytest.mark.long) for platform in ACCELERATORS]
 
 
 @pytest.mark.usefixtures("double")
@@ -26,35 +30,53 @@ def test_window_max_sends_a_tie_to_the_first_sample():
 @pytest.mark.usefixtures("double")
 @pytest.mark.parametrize(
     ("samples", "size", "padding", "pool", "piece"),
-    # by default; in pieces that do not divide the windows; one window each; all windows at once
-    [(97, 8, 3, 10, None), (100, 3, 1, 4, 4), (41, 5, 0, 2, 1), (97, 8, 3, 10, 100)],
+    # by default; in pieces that do not divide the windows; one window each
+    [(97, 8, 3, 10, None), (100, 3, 1, 4, 4), (41, 5, 0, 2, 1)],
 )
-def test_conv_max_pool_is_convolution_and_pooling(monkeypatch, samples, size, padding, pool, piece):
+@pytest.mark.parametrize("platform", ["cpu", *ACCELERATORS])
+def test_conv_max_pool_is_convolution_and_pooling(
+    monkeypatch, samples, size, padding, pool, piece, platform
+):
+    if platform != "cpu" and piece != 4:
+        pytest.skip("there are no pieces")
     if piece is not None:
         monkeypatch.setattr(fused, "_piece", lambda batch, windows: piece)
-    assert_same_derivatives(
-        lambda x, kernel: conv_max_pool(x, kernel, padding, pool),
-        lambda x, kernel: textbook_conv_pool(x, kernel, padding, pool),
-        normal(0, 2, samples),
-        normal(1, size, 6),
-    )
+    with forms_for(platform):
+        assert_same_derivatives(
+            lambda x, kernel: conv_max_pool(x, kernel, padding, pool),
+            lambda x, kernel: textbook_conv_pool(x, kernel, padding, pool),
+            normal(0, 2, samples),
+            normal(1, size, 6),
+        )
 
 
 @pytest.mark.usefixtures("double")
 @pytest.mark.parametrize("argument", [0, 1])
-def test_conv_max_pool_by_one_argument(argument):
+@pytest.mark.parametrize("platform", ["cpu", *MARKED_LONG])
+def test_conv_max_pool_by_one_argument(argument, platform):
     args = normal(0, 2, 100), normal(1, 8, 6)
 
     def gradient(function):
         return jax.jit(jax.grad(lambda *a: jnp.sin(function(*a, 3, 10)).sum(), argument))(*args)
 
-    fast, slow = gradient(conv_max_pool), gradient(textbook_conv_pool)
+    with forms_for(platform):
+        fast, slow = gradient(conv_max_pool), gradient(textbook_conv_pool)
     np.testing.assert_allclose(fast, slow, atol=1e-12)
 
 
 @pytest.mark.usefixtures("double")
-def test_conv_max_pool_jacobian_by_vmap():
+@pytest.mark.parametrize("platform", ["cpu", *MARKED_LONG])
+def test_conv_max_pool_jacobian_by_vmap(platform):
     x, kernel = normal(0, 1, 45), normal(1, 8, 2)
-    fast = jax.jit(jax.jacrev(lambda x: conv_max_pool(x, kernel, 3, 10)))(x)
-    slow = jax.jit(jax.jacrev(lambda x: textbook_conv_pool(x, kernel, 3, 10)))(x)
+    with forms_for(platform):
+        fast = jax.jit(jax.jacrev(lambda x: conv_max_pool(x, kernel, 3, 10)))(x)
+        slow = jax.jit(jax.jacrev(lambda x: textbook_conv_pool(x, kernel, 3, 10)))(x)
     np.testing.assert_allclose(fast, slow, atol=1e-12)
+
+
+@pytest.mark.parametrize("platform", ["gpu", *MARKED_LONG[1:]])
+def test_conv_max_pool_sends_a_tie_to_the_first_sample(platform):
+    kernel = jnp.ones((1, 1))
+    with forms_for(platform):
+        gradient = jax.grad(lambda x: conv_max_pool(x, kernel, 0, 3).sum())(jnp.zeros((1, 7)))
+    np.testing.assert_array_equal(gradient[0], [1, 0, 0, 1, 0, 0, 0])

@@ -9,6 +9,7 @@ import pytest
 
 from jaxser.models.layers import image_conv as forms
 from jaxser.models.layers.winograd import winograd_conv_2d
+from jaxser.runtime.forms import forms_for
 
 
 def plain(x, kernel, stride, padding):
@@ -83,5 +84,5 @@ def test_each_form_is_taken_where_it_is_faster(monkeypatch):
     assert form(128, 128) == "_mixed_conv"
     assert form(64, 192, size=5) == form(512, 512) == "winograd_conv_2d"
     assert form(512, 512, stride=2) == form(512, 512, dtype="bfloat16") == "_xla_conv"
-    monkeypatch.setattr(forms, "on_cpu", lambda: False)
-    assert form(512, 512) == "_xla_conv"
+    with forms_for("gpu"):
+        assert form(512, 512) == "_xla_conv"

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxser.models.layers import patch_conv as module
 from jaxser.models.layers.patch_conv import depthwise_conv, patch_conv
+from jaxser.runtime.forms import forms_for
 
 
 def xla(x, kernel, stride, padding, groups=1):
@@ -66,12 +66,12 @@ def test_depthwise_conv(stride, height, width):
 
 
 @pytest.mark.usefixtures("double")
-def test_other_backends_take_the_operator(monkeypatch):
+def test_other_backends_take_the_operator():
     rng = np.random.default_rng(2)
     x, kernel = rng.normal(size=(1, 5, 5, 2)), rng.normal(size=(3, 3, 1, 2))
     dense = rng.normal(size=(3, 3, 2, 4))
     here = depthwise_conv(x, jnp.asarray(kernel), 2), patch_conv(x, jnp.asarray(dense), 2, 1)
-    monkeypatch.setattr(module, "on_cpu", lambda: False)
-    there = depthwise_conv(x, kernel, 2), patch_conv(x, dense, 2, 1)
+    with forms_for("gpu"):
+        there = depthwise_conv(x, kernel, 2), patch_conv(x, dense, 2, 1)
     for a, b in zip(here, there, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-12)

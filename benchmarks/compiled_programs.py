@@ -1,0 +1,165 @@
+"""The driver's and the training's programs of a victim, lowered for a mesh of any devices.
+
+    for name, lowered in lowered_programs(Spec.read("emo18:pgd:steps=20@32"), mesh): ...
+
+Weights and speech are shapes alone.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import yaml
+
+from jaxser import models
+from jaxser.attacks import Attack, from_parameters
+from jaxser.config.training import TrainingConfig
+from jaxser.driver.programs import AttackPrograms, VictimFunction
+from jaxser.runtime.errors import UsageError
+from jaxser.runtime.sharding import batch_sharding, replicated
+from jaxser.training.optimizer import make_optimizer
+from jaxser.training.victim import init_state, make_train_step
+from jaxser.victims.victim import evaluation_logits
+
+__all__ = ["CLASSES", "STEP", "Spec", "attack_parts", "lowered_programs", "victim_shapes"]
+
+CLASSES = 7
+
+# Name of the program of a step of training; others are loops over steps of an attack.
+STEP = "step"
+
+# Of one input, by what a network reads: six seconds of speech.
+_SHAPES = {"waveform": (96_000,), "spectrogram": (261, 128), "image": (224, 224, 3)}
+
+# Steps of a call, of an attack that takes more: a program is not longer for them.
+_STEPS = 50
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """What to compile: ``victim[+option=value]:attack[:parameter=value,...][@rows]``.
+
+    Attributes:
+      text: as it was given.
+      victim: a name of :func:`jaxser.models.names`.
+      options: of its module; computed in bfloat16 where they do not say otherwise.
+      attack: a name, or "training" for a step of training.
+      parameters: of the attack.
+      rows: of each device.
+    """
+
+    text: str
+    victim: str
+    options: dict[str, Any]
+    attack: str
+    parameters: dict[str, str]
+    rows: int
+
+    @classmethod
+    def read(cls, text: str) -> "Spec":
+        """Parse a spec.
+
+        Raises:
+          UsageError: it has another form.
+        """
+        body, _, rows = text.partition("@")
+        victim, *rest = body.split(":")
+        name, *options = victim.split("+")
+        try:
+            attack, parameters = rest[0], rest[1].split(",") if len(rest) > 1 else []
+            given = dict(each.split("=") for each in (*options, *parameters))
+            number = int(rows or 32)
+        except (IndexError, ValueError):
+            raise UsageError(
+                f"{text!r} is no program; write VICTIM[+OPTION=VALUE]:ATTACK[:NAME=VALUE,...]"
+                "[@ROWS], such as emo18:pgd:steps=20@32, or training in place of the attack."
+            ) from None
+        of_victim = {each.split("=")[0] for each in options}
+        return cls(
+            text=text,
+            victim=name,
+            options={"dtype": "bfloat16"}
+            | {key: yaml.safe_load(value) for key, value in given.items() if key in of_victim},
+            attack=attack,
+            parameters={k: v for k, v in given.items() if k not in of_victim},
+            rows=number,
+        )
+
+    def module(self) -> Any:
+        """The victim's network."""
+        return models.build(self.victim, CLASSES, **self.options)
+
+    def input_shape(self) -> tuple[int, ...]:
+        """Of one input."""
+        return _SHAPES[models.input_of(self.victim)]
+
+
+def lowered_programs(spec: Spec, mesh: Any) -> Iterator[tuple[str, Any]]:
+    """(name, what ``jax.jit(...).lower(...)`` gives) of a spec's programs."""
+    if spec.attack == "training":
+        yield STEP, _training_step(spec, mesh)
+        return
+    attack = from_parameters(spec.attack, spec.parameters)
+    for part in attack_parts(attack):
+        prefix = "" if part is attack else f"{part.name} "
+        for name, lowered in _attack_programs(spec, part, mesh):
+            yield f"{prefix}{name}", lowered
+
+
+def attack_parts(attack: Any) -> tuple[Attack, ...]:
+    """The members of an ensemble, or the attack alone."""
+    return attack.attacks(CLASSES) if hasattr(attack, "attacks") else (attack,)
+
+
+def victim_shapes(module: Any, input_shape: tuple[int, ...]) -> Any:
+    """Shapes of a module's variables."""
+    init = functools.partial(module.init, train=False)
+    x = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
+    return jax.eval_shape(init, jax.random.key(0), x)
+
+
+def _placed(shapes: Any, sharding: Any, rows: int | None = None) -> Any:
+    """Shapes on devices, with so many rows where that is given."""
+
+    def place(leaf: Any) -> jax.ShapeDtypeStruct:
+        shape = leaf.shape if rows is None else (rows, *leaf.shape[1:])
+        return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=sharding)
+
+    return jax.tree.map(place, shapes)
+
+
+def _attack_programs(spec: Spec, attack: Attack, mesh: Any) -> Iterator[tuple[str, Any]]:
+    module, shape = spec.module(), spec.input_shape()
+    whole, along = replicated(mesh), batch_sharding(mesh)
+    slots = spec.rows * mesh.size
+    victim = VictimFunction(evaluation_logits(module), takes_variables=True, randomised=False)
+    programs = AttackPrograms(victim, attack, mesh, slots, min(attack.max_steps, _STEPS))
+    variables = (_placed(victim_shapes(module, shape), whole), ())
+    rows = {
+        "x": jax.ShapeDtypeStruct((slots, *shape), jnp.float32, sharding=along),
+        "y": jax.ShapeDtypeStruct((slots,), jnp.int32, sharding=along),
+        "ids": jax.ShapeDtypeStruct((slots,), jnp.uint32, sharding=along),
+        "epsilon": jax.ShapeDtypeStruct((slots,), jnp.float32, sharding=along),
+        "real": jax.ShapeDtypeStruct((slots,), jnp.bool_, sharding=along),
+    }
+    key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype, sharding=whole)
+    state = _placed(programs.start.result_shapes(variables, key, rows)[0], along, slots)
+    wanted = jax.ShapeDtypeStruct((), jnp.int32, sharding=whole)
+    yield "advance", programs.advance._jitted.lower(variables, wanted, state)
+
+
+def _training_step(spec: Spec, mesh: Any) -> Any:
+    module, shape = spec.module(), spec.input_shape()
+    optimizer = make_optimizer(TrainingConfig(), steps_per_epoch=100)
+    start = functools.partial(init_state, module, optimizer, jax.random.key(0), shape, CLASSES)
+    state = _placed(jax.eval_shape(start), replicated(mesh))
+    along, rows = batch_sharding(mesh), spec.rows * mesh.size
+    batch = {
+        "x": jax.ShapeDtypeStruct((rows, *shape), jnp.float32, sharding=along),
+        "y": jax.ShapeDtypeStruct((rows,), jnp.int32, sharding=along),
+    }
+    step = make_train_step(module, optimizer, jax.random.key(1))
+    return jax.jit(step, donate_argnums=0).lower(state, batch)
