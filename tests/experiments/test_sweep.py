@@ -200,18 +200,30 @@ def retrain(run: Path) -> None:
 def test_what_fails_is_noted_and_the_rest_goes_on(
     victim: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bad = {"name": "cannot", "attack": "pgd", "parameters": {"norm": "l2"}}
-    path = sweep_file(
-        tmp_path / "s.yaml", [victim], attacks=[bad, "fgsm"], epsilon=[20], epsilon_unit="snr_peak"
-    )
+    # Only the speech tells that it is no square.
+    square = {"compat": "torchattacks"}
+    bad = {"name": "cannot", "attack": "pixle", "parameters": square, "epsilon": [100]}
+    path = sweep_file(tmp_path / "s.yaml", [victim], attacks=[bad, "fgsm"], epsilon=[0.1])
     assert report_errors(lambda: sweep.main([str(path)])) == 1
     captured = capsys.readouterr()
     assert "failed: cannot on" in captured.err
-    assert "peak SNR does not bound" in captured.err
+    assert "square inputs only" in captured.err
     assert len(read_rows(tmp_path / "rows")) == TEST_ROWS
     noted = json.loads((tmp_path / "rows/sweep.json").read_text())
     assert [each["state"] for each in noted] == ["failed", "done"]
-    assert "peak SNR" in noted[0]["reason"]
+    assert "square inputs only" in noted[0]["reason"]
+
+
+def test_budgets_that_fit_no_attack_are_refused_before_it_begins(
+    victim: Path, tmp_path: Path
+) -> None:
+    bad = {"name": "cannot", "attack": "pgd", "parameters": {"norm": "l2"}}
+    path = sweep_file(
+        tmp_path / "s.yaml", [victim], attacks=["fgsm", bad], epsilon=[20], epsilon_unit="snr_peak"
+    )
+    with pytest.raises(UsageError, match="^cannot: a peak SNR does not bound"):
+        sweep.main([str(path)])
+    assert not list((tmp_path / "rows").glob("rows-*"))
 
 
 @pytest.mark.parametrize(
