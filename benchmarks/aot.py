@@ -61,12 +61,14 @@ class Device:
       package: what its compiler is in.
       topology: how JAX is told what there is.
       options: of the compiler.
+      fallback: of it where it fails with these.
     """
 
     platform: Platform
     package: str
     topology: Mapping[str, Any]
     options: Mapping[str, Any]
+    fallback: Mapping[str, Any]
 
     def mesh(self) -> Any:
         """All its devices, with the axis "data".
@@ -107,8 +109,15 @@ class Device:
 
     def compile(self, lowered: Any) -> Any:
         """A program compiled for it, from ``jax.jit(...).lower(...)``."""
+        import jax
+
         with _without_cache():
-            return lowered.compile(compiler_options=dict(self.options))
+            try:
+                return lowered.compile(compiler_options=dict(self.options))
+            except jax.errors.JaxRuntimeError:
+                if not self.fallback:
+                    raise
+                return lowered.compile(compiler_options={**self.options, **self.fallback})
 
 
 DEVICES: Mapping[str, Device] = {
@@ -123,8 +132,10 @@ DEVICES: Mapping[str, Device] = {
         },
         # Tuning tries kernels out.
         {"xla_gpu_autotune_level": 0},
+        # Of some products in half precision Triton finds no tiles without trying.
+        {"xla_gpu_enable_triton_gemm": False},
     ),
-    "v5e-8": Device("tpu", "libtpu", {"topology_name": "v5e:2x4", "platform": "tpu"}, {}),
+    "v5e-8": Device("tpu", "libtpu", {"topology_name": "v5e:2x4", "platform": "tpu"}, {}, {}),
 }
 
 

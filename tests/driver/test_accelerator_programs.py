@@ -71,7 +71,7 @@ def test_counts_of_a_program_that_was_counted_by_hand():
 
 
 def test_a_compiler_that_is_not_installed_is_named():
-    absent = Device("gpu", "jax_plugins.no_such", {"platform": "cuda"}, {})
+    absent = Device("gpu", "jax_plugins.no_such", {"platform": "cuda"}, {}, {})
     with pytest.raises(UsageError, match=r"compiler for a GPU is not installed .*jaxser\[aot\]"):
         list(compiled_rows(["emo18:pgd@2"], "none", absent))
 
