@@ -221,7 +221,7 @@ def test_budgets_that_fit_no_attack_are_refused_before_it_begins(
     path = sweep_file(
         tmp_path / "s.yaml", [victim], attacks=["fgsm", bad], epsilon=[20], epsilon_unit="snr_peak"
     )
-    with pytest.raises(UsageError, match="^cannot: a peak SNR does not bound"):
+    with pytest.raises(UsageError, match=r"^cannot: a peak SNR does not bound"):
         sweep.main([str(path)])
     assert not list((tmp_path / "rows").glob("rows-*"))
 
