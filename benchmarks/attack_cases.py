@@ -97,6 +97,12 @@ def cases() -> dict[str, dict[str, Case]]:
                 batched=False,
                 rows=16,
             ),
+            "autoattack": Case(
+                lambda w: attacks.AutoAttack(),
+                {"steps": 100, "queries": 5000, "epsilons": (0.001,)},
+                "linf",
+                rows=16,
+            ),
         },
         "art": {
             "deepfool": Case(lambda w: attacks.DeepFool(steps=w.steps), {"steps": 20}, "l2"),

@@ -28,7 +28,7 @@ class Comparison:
     rows: int
     seconds: float
     norm: str
-    batch_size: int
+    batch_size: int | None
     peer_batch_size: int
     rows_per_s: list[float]
     peer_rows_per_s: list[float]
@@ -50,7 +50,7 @@ class Comparison:
             f"{self.attack:12} {ours:9.3f} {theirs:9.3f} {spread(self.ratios, width=6)}  "
             f"{self.success:5.0%} {self.peer_success:5.0%}  {self.distortion:9.4g} "
             f"{self.peer_distortion:9.4g} {self.norm:4}  {self.queries:7.0f} "
-            f"{self.peer_queries:7.0f}  {self.batch_size:3}/{self.peer_batch_size:<3} "
+            f"{self.peer_queries:7.0f}  {self.batch_size or 'own':>3}/{self.peer_batch_size:<3} "
             f"{self.compile_s:5.1f} s {self.wasted:5.1%}"
         )
         if self.making_ratios is not None:
@@ -83,6 +83,7 @@ class Bench:
         from benchmarks.peers.victim import PeerVictim
         from jaxser import run_attack
         from jaxser.attacks import parameters
+        from jaxser.driver.sequence import members
 
         work = Work(**case.work)
         attack = case.attack(work)
@@ -92,7 +93,8 @@ class Bench:
         victim.requires_grad_(not case.frozen)
         theirs = attacks_of(peer)[name]
         size = self._peer_batch_size(count) if case.batched else 1
-        epsilons = (float("inf"),) if attack.minimal_norm else work.epsilons
+        searches = all(part.minimal_norm for part in members(attack, len(self.victim.labels)))
+        epsilons = (float("inf"),) if searches else work.epsilons
         batch_size = self._batch_size(attack, epsilons, x, y)
 
         def our_turn() -> tuple[float, Any]:
@@ -177,10 +179,14 @@ class Bench:
 
     def _batch_size(
         self, attack: Any, epsilons: tuple[float, ...], x: "np.ndarray", y: "np.ndarray"
-    ) -> int:
-        """The best of a few for this attack, on a few of its steps."""
+    ) -> int | None:
+        """The best of a few for this attack, on a few of its steps; what the driver takes for the
+        members of a sequence, of which each has another."""
         from jaxser import run_attack
+        from jaxser.driver.sequence import AttackSequence
 
+        if isinstance(attack, AttackSequence):
+            return None
         if attack.forward_rows > 1:
             return max(1, min(len(x), 256 // attack.forward_rows))
         best = {}

@@ -2,11 +2,14 @@
 
     python -m benchmarks.bookkeeping --victim runs/emo18_emodb
     python -m benchmarks.bookkeeping --out benchmarks/results/bookkeeping.json
+    python -m benchmarks.bookkeeping --host
 
 The same rows twice, taking turns, in one process and after an uncounted turn: as cells of a sweep,
 with everything that is done for a row (identity, columns, Parquet files, tables), and as the bare
 stream of ``jaxser.driver.run.attack_rows``, whose rows are dropped. Victim and speech are loaded
 and heard beforehand on both sides. Memory is the peak of processes that sweep fewer and more rows.
+``--host`` measures what the host alone does for a row, beside a victim that takes no time
+(``benchmarks/host_time.py``).
 """
 
 import argparse
@@ -28,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.command import command_parser, write_report
 from benchmarks.grid import add_grid, grid_of
+from benchmarks.host_time import host_times, print_host_times
 from benchmarks.machine import busy_cores
 from benchmarks.turns import spread, take_turns
 from jaxser.runtime.errors import report_errors
@@ -160,6 +164,7 @@ def main(argv: list[str] | None = None) -> int:
         default=[8, 32, 128],
         help="of the memory's sweeps",
     )
+    parser.add_argument("--host", action="store_true", help="of the host alone, without a corpus")
     parser.add_argument("--out", type=Path, help="JSON file")
     parser.add_argument("--peak_of", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
@@ -168,13 +173,20 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     busy, cores = busy_cores(), len(os.sched_getaffinity(0))
     print(f"{cores} cores, {busy:.1f} kept busy by other programs")
+    content: dict[str, Any]
+    if args.host:
+        lines = host_times(args.turns)
+        print_host_times(lines)
+        content = {"benchmark": "host_time", "lines": [dataclasses.asdict(each) for each in lines]}
+        write_report(args.out, busy, cores, **content)
+        return 0
     memory = [
         {"rows": args.limit * count, "peak_megabytes": peak_megabytes(args, count)}
         for count in args.memory_epsilons
     ]
     costs = measure(config_of(args, args.attacks, args.epsilons), args.turns)
     report(costs, memory)
-    content: dict[str, Any] = {
+    content = {
         "benchmark": "bookkeeping",
         "costs": [dataclasses.asdict(cost) for cost in costs],
         "shares": shares(costs),

@@ -146,7 +146,7 @@ def _attack_programs(spec: Spec, attack: Attack, mesh: Any) -> Iterator[tuple[st
         "real": jax.ShapeDtypeStruct((slots,), jnp.bool_, sharding=along),
     }
     key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype, sharding=whole)
-    state = _placed(programs.init.result_shapes(variables, key, rows), along, slots)
+    state = _placed(programs.start.result_shapes(variables, key, rows)[0], along, slots)
     wanted = jax.ShapeDtypeStruct((), jnp.int32, sharding=whole)
     yield "advance", programs.advance._jitted.lower(variables, wanted, state)
 

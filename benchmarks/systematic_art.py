@@ -69,6 +69,8 @@ def peers() -> dict[str, Peer]:
                 "max_iter": a.steps,
                 "binary_search_steps": a.binary_search_steps,
                 "initial_const": a.initial_const,
+                "max_halving": a.max_halving,
+                "max_doubling": a.max_doubling,
                 "batch_size": _BATCH,
             },
             rows=8,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from jaxser import corpora as corpora
     from jaxser import models as models
     from jaxser.driver.run import run_attack as run_attack
+    from jaxser.experiments.benchmark import benchmark as benchmark
     from jaxser.victims.generator import load_generator as load_generator
     from jaxser.victims.loading import load_victim as load_victim
     from jaxser.victims.victim import Victim as Victim
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Victim",
     "attacks",
+    "benchmark",
     "corpora",
     "load_generator",
     "load_victim",
@@ -35,6 +37,7 @@ __all__ = [
 _SUBMODULES = ("attacks", "corpora", "models")
 _FUNCTIONS = {
     "Victim": "victims.victim",
+    "benchmark": "experiments.benchmark",
     "load_generator": "victims.generator",
     "load_victim": "victims.loading",
     "run_attack": "driver.run",

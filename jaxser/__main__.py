@@ -21,7 +21,9 @@ COMMANDS = {
     "corpora": "list, check, prepare and download corpora",
     "train": "train a victim, or a generator of adversarial speech against victims",
     "tune": "search the hyper-parameters of a victim",
+    "attacks": "list the attacks, or tell all of one: parameters, norms, paper",
     "attack": "attack a victim on its held-out speech and say how robust it is",
+    "listen": "hear the weakest attack on one recording that changes what a victim takes it for",
     "sweep": "attack victims at many epsilon: victims x attacks x epsilon x corpora x seeds",
     "report": "make one page, and tables, from the rows of attacks and sweeps",
     "evaluate": "run a paper's grid of attacks beside what the paper printed",
@@ -30,6 +32,10 @@ COMMANDS = {
     "transfer": "score what was made against one victim on others",
     "export": "write a victim as a folder that transformers loads",
 }
+
+
+# Commands whose name is that of a folder.
+_ROOMS = ("attacks", "corpora")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UsageError(f"unknown flag {name}: {known}")
     if name not in COMMANDS:
         raise UsageError(f"there is no command {name!r}; {nearest_name(name, COMMANDS)}")
-    module = importlib.import_module(f"jaxser.{name}" + (".__main__" if name == "corpora" else ""))
+    module = importlib.import_module(f"jaxser.{name}" + (".__main__" if name in _ROOMS else ""))
     status: int = module.main(rest)
     return status
 

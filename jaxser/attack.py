@@ -38,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from jaxser.runtime.compilation import enable_compilation_cache
 
     enable_compilation_cache()
+    if config.suite is not None:
+        return _suite(config)
     run = None
     try:
         run = prepare_run(config)
@@ -59,6 +61,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(format_table(summarise(whole, interval_over=over), over))
     print(_speed(throughput, len(rows)))
     print(f"rows in {run.out}")
+    return 0
+
+
+def _suite(config: AttackCommandConfig) -> int:
+    """All attacks of a suite, and the worst case of them."""
+    import pyarrow as pa
+
+    from jaxser.experiments.suite import suite_runs
+    from jaxser.results.worst_case import robustness_table
+
+    runs = []
+    try:
+        for run, throughput in suite_runs(config):
+            runs.append(run)
+            print(f"{run.headline()}\n{_speed(throughput, len(run.rows()))}\n", flush=True)
+    except KeyboardInterrupt as error:
+        print("interrupted: finished rows are kept; the same command goes on.", file=sys.stderr)
+        return stopped_status(error)
+    rows = pa.concat_tables([run.rows() for run in runs])
+    print(f"{runs[0].config.suite}:\n{robustness_table(rows, config.interval_over)}")
+    print(f"rows in {runs[0].out.parent}")
     return 0
 
 

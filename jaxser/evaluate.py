@@ -1,7 +1,7 @@
 """Attack victims as a paper did: ``python -m jaxser.evaluate TABLE.yaml --victim runs/NAME ...``.
 
     python -m jaxser.evaluate configs/tables/systematic_table5.yaml --victim runs/cnn_lstm_emodb
-    python -m jaxser.evaluate configs/tables/systematic_*.yaml --out report --victim \\
+    python -m jaxser.evaluate configs/tables/systematic_table5.yaml --out report --victim \\
         runs/cnn_lstm_emodb_paper runs/cnn_lstm_emovo_paper runs/cnn_lstm_ravdess_paper
 
 A table file lists attacks, each with a grid of settings. Every setting is a run of python -m
@@ -12,24 +12,23 @@ with pictures, and what can be said about languages, genders, protocols and doma
 
     python -m jaxser.evaluate configs/tables/benchmark_table1.yaml --corpus emodb=FOLDER
 
-Tables that say how their victims are trained (benchmark_table1, benchmark_table2a) take speech
-instead of victims: what is missing is trained, and attacked, first.
+Tables that say how their victims are trained (benchmark_table1 and 2a, systematic_table1 and 2,
+staa_net_table2 and 3) take speech instead of victims: what is missing is trained first.
 """
 
-import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from jaxser.config import load_yaml
 from jaxser.config.evaluate import EvaluateConfig, parse_evaluate
-from jaxser.papers.table import Table, load_table
+from jaxser.papers.table import Table, load_table, with_attacks
 from jaxser.runtime.errors import UsageError, nearest_name, report_errors
 
 __all__ = ["main"]
 
 # Layouts of tables whose victims are trained where they are missing.
-TRAINING = ("trained", "defended", "epsilon")
+TRAINING = ("trained", "models", "defended", "epsilon")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UsageError("say which victims to attack, --victim RUN.")
     tables = [load_table(path) for path in config.table]
     limits = _limits(config.limit, tables)
-    tables = _chosen(tables, config.attacks)
+    tables = with_attacks(tables, config.attacks)
 
     # JAX and the rest take seconds to import: after --help and after a mistyped flag.
     from jaxser.experiments.evaluate import evaluate_victim
@@ -76,21 +75,6 @@ def _train_tables(paths: Sequence[Path], config: EvaluateConfig) -> int:
     for text in make_tables(paths, config, say=print):
         print(text, flush=True)
     return 0
-
-
-def _chosen(tables: Sequence[Table], names: Sequence[str] | None) -> list[Table]:
-    """The tables with the attacks that are asked for; one table may lack those of another."""
-    titles = _titles(tables)
-    if names is None:
-        return list(tables)
-    for name in names:
-        if name not in titles:
-            raise UsageError(f"no table has {name!r}; {nearest_name(name, titles)}")
-    chosen = [
-        dataclasses.replace(table, attacks=[a for a in table.attacks if a.title in names])
-        for table in tables
-    ]
-    return [table for table in chosen if table.attacks]
 
 
 def _limits(texts: Sequence[str], tables: Sequence[Table]) -> dict[str | None, int]:

@@ -3,14 +3,18 @@ r"""Show what victims make of speech: ``python -m jaxser.explain --victim RUN [-
     python -m jaxser.explain --victim runs/alexnet_emodb --domain image --attack pgd --epsilon 0.03
     python -m jaxser.explain --victim runs/alexnet_emodb runs/levit_256_emodb \
         --domain image --show agreement --out compared
+    python -m jaxser.explain --victim runs/cnn_lstm_emodb --show preparation architecture classes
 
 Clean and attacked side by side: what the last linear layer reads, placed in a plane by t-SNE; which
 parts of an utterance a logit depends on, by the gradient, Grad-CAM++ and integrated gradients;
 confusion; and, over all utterances, how much of those parts is the same before and after.
 docs/explanations.md says what each shows and what it does not.
 
-Source: Echim et al., figures 3 to 5; of the methods see :mod:`jaxser.victims.attributions`, and van
-der Maaten & Hinton, JMLR 2008, for t-SNE, which needs scikit-learn (pip install 'jaxser[explain]').
+The last example draws what a victim of spectrograms is given and is made of, without an attack.
+
+Source: Echim et al., figures 3 to 5; Facchinetti et al., figures 2 and 3; of the methods see
+:mod:`jaxser.victims.attributions`, and van der Maaten & Hinton, JMLR 2008, for t-SNE, which needs
+scikit-learn (pip install 'jaxser[explain]').
 """
 
 import sys

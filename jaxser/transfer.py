@@ -1,7 +1,7 @@
 """Attack threat models, and score what was made on other victims: ``python -m jaxser.transfer``.
 
     python -m jaxser.transfer configs/tables/staa_net_table4.yaml \\
-        --threat runs/emo18_emodb --generator runs/staa_net_emodb \\
+        --threat runs/emo18_emodb --generator runs/staa_net_emodb --match_sparsity STAA-Net \\
         --victim runs/emo18_emodb runs/zhao19_emodb --split val test --out transfer
     python -m jaxser.transfer configs/tables/staa_net_table6.yaml --threat runs/emo18_emodb \\
         --victim runs/zhao19_emodb --generator "STAA-Net=runs/staa_net_emodb" \\
@@ -20,7 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxser.config.transfer import parse_transfer
-from jaxser.papers.transfer import TransferTable, load_transfer_table
+from jaxser.papers.table import with_attacks
+from jaxser.papers.transfer import TransferTable, load_transfer_table, matched_share
 from jaxser.runtime.errors import UsageError, nearest_name, report_errors
 
 __all__ = ["main"]
@@ -29,7 +30,8 @@ __all__ = ["main"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, attack, score, print; returns the exit status."""
     config = parse_transfer(argv)
-    table = load_transfer_table(config.table)
+    (table,) = with_attacks([load_transfer_table(config.table)], config.attacks)
+    matched_share(table, config.match_sparsity)
     generators = _generators(table, config.generator, len(config.threat))
 
     # JAX and the rest take seconds to import: after --help and after a mistyped flag.
@@ -46,14 +48,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _generators(table: TransferTable, given: Sequence[str], threats: int) -> dict[str, list[Path]]:
-    """The run of every line that needs one, for each threat model in turn."""
+def _generators(
+    table: TransferTable, given: Sequence[str], threats: int
+) -> dict[str, list[Path | None]]:
+    """The run of every line that needs one, for each threat model in turn; None: left open."""
     titles = [
         entry.title
         for entry in table.attacks
         if entry.attack == "staanet" and "generator" not in entry.parameters
     ]
-    found: dict[str, list[Path]] = {title: [] for title in titles}
+    found: dict[str, list[Path | None]] = {title: [] for title in titles}
     for text in given:
         line, equals, run = text.partition("=")
         if not equals or Path(text).exists():
@@ -67,15 +71,19 @@ def _generators(table: TransferTable, given: Sequence[str], threats: int) -> dic
             raise UsageError(
                 f"--generator {text} is for no line of the table; {nearest_name(line, found)}"
             )
-        found[line].append(Path(run))
+        found[line].append(None if run == "none" else Path(run))
     for title, runs in found.items():
-        if not runs:
-            raise UsageError(f"{title} needs a trained generator; give --generator RUN.")
-        if len(runs) != threats:
+        if runs and len(runs) != threats:
             raise UsageError(
                 f"{title} has {len(runs)} generators for {threats} threat models; give one run "
-                "for each --threat, in the same order."
+                f"for each --threat, in the same order, or '{title}=none' where there is none."
             )
+        found[title] = runs or [None] * threats
+    if len(titles) == len(table.attacks) and not any(map(any, found.values())):
+        raise UsageError(
+            f"{', '.join(titles)} need trained generators; give --generator "
+            f"{'RUN' if len(titles) == 1 else 'LINE=RUN ...'}."
+        )
     return found
 
 

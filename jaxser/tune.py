@@ -1,8 +1,9 @@
 """Search hyper-parameters: ``python -m jaxser.tune [CONFIG.yaml] [--any.field value]``.
 
-It takes a config of python -m jaxser.train, tries other values of its batch size, learning rate and
-dropouts, and stops trials that fall behind. The search is Optuna's: its sampler proposes, its
-Hyperband pruner stops. Stopped by anything, it goes on when the same command is given again.
+It takes a config of python -m jaxser.train, tries other values of its batch size, learning rate,
+dropouts or LSTM units (--search.fields), and stops trials that fall behind. The search is Optuna's:
+its sampler proposes, its Hyperband pruner stops. Stopped by anything, it goes on when the same
+command is given again.
 """
 
 import sys
@@ -21,8 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = parse_command(
         TuneConfig,
         command_name("tune"),
-        "Search the batch size, learning rate and dropouts of a training config, by validation "
-        "loss; needs the extra 'tune'.",
+        "Search the batch size, learning rate, dropouts or LSTM units of a training config, by "
+        "validation loss; needs the extra 'tune'.",
         argv,
         TUNE_FLAGS,
     )

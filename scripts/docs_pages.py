@@ -1,7 +1,7 @@
 """Pages of the manual that are made when it is built; MkDocs calls the functions (``make docs``).
 
-README, CONTRIBUTING and CHANGELOG lie beside ``docs/`` and become pages of it; the page of all public
-Python names is made from what the package exports.
+README, CONTRIBUTING and CHANGELOG lie beside ``docs/`` and become pages of it; the page of all
+public Python names is made from what the package exports.
 """
 
 import re
@@ -21,7 +21,10 @@ _BESIDE = {
 
 # Heading of the page of public names -> the package whose names stand there.
 _PUBLIC = {
-    "Running attacks": ("jaxser", ("run_attack", "load_victim", "load_generator", "Victim")),
+    "Running attacks": (
+        "jaxser",
+        ("run_attack", "benchmark", "load_victim", "load_generator", "Victim"),
+    ),
     "Attacks": ("jaxser.attacks", None),
     "Models": ("jaxser.models", None),
     "Victims": ("jaxser.victims", None),

@@ -4,6 +4,7 @@ import gc
 import itertools
 import os
 import signal
+import threading
 
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
@@ -57,6 +58,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     made, latest = itertools.count(1), [make()]
 
     def shared() -> mlir.ir.Context:
+        # A context is for one thread at a time.
+        if threading.current_thread() is not threading.main_thread():
+            return make()
         if next(made) % 100 == 0:
             latest[0] = make()
         return latest[0]

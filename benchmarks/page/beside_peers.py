@@ -54,7 +54,7 @@ def attacks_table(reports: Sequence[Report]) -> Table:
         for each in report["comparisons"]:
             whole, *making = comparisons_of({**report, "comparisons": [each]})
             line = [whole.work, whole.peer, f"{whole.seconds:g} s", str(each["rows"])]
-            line.append(either(str(each["batch_size"]), str(each["peer_batch_size"])))
+            line.append(either(str(each["batch_size"] or "its own"), str(each["peer_batch_size"])))
             line.append(either(digits(whole.rows_per_s), digits(whole.peer_rows_per_s)))
             line.append(reach(whole.ratio, whole.spread))
             line.append(either(percent(each["success"]), percent(each["peer_success"])))

@@ -26,6 +26,8 @@ class _UnitRange(nn.Module):
         super().__init__()
         self.victim = victim
         self.samples = samples
+        with torch.no_grad():
+            self.classes = victim(torch.zeros(1, samples)).shape[1]
 
     def forward(self, u: torch.Tensor) -> torch.Tensor:
         return self.victim(2.0 * u.flatten(start_dim=1)[:, : self.samples] - 1.0)
@@ -88,6 +90,22 @@ def _pixle(model: nn.Module, work: Work) -> Any:
     return torchattacks.Pixle(model, restarts=work.steps, max_iterations=work.population)
 
 
+def _autoattack(model: nn.Module, work: Work) -> Any:
+    # Its own ensemble gives its members their default of 10 steps; Croce & Hein's have 100.
+    epsilon, classes = work.epsilons[0] / 2, model.classes
+    of_all = {"eps": epsilon, "norm": "Linf", "n_restarts": 1, "seed": 0}
+    return torchattacks.MultiAttack(
+        [
+            torchattacks.APGD(model, steps=work.steps, loss="ce", **of_all),
+            torchattacks.APGDT(model, steps=work.steps, n_classes=classes, **of_all),
+            torchattacks.FAB(
+                model, steps=work.steps, multi_targeted=True, n_classes=classes, **of_all
+            ),
+            torchattacks.Square(model, n_queries=work.queries, **of_all),
+        ]
+    )
+
+
 def fgsm_sweep(
     victim: PeerVictim, x: np.ndarray, y: np.ndarray, work: Work, size: int
 ) -> np.ndarray:
@@ -114,4 +132,5 @@ ATTACKS: dict[str, PeerAttack] = {
     "sparsefool": _attack_on_images(_sparsefool),
     "square": _attack_on_images(_square),
     "pixle": _attack_on_images(_pixle, square=True),
+    "autoattack": _attack_on_images(_autoattack),
 }

@@ -4,41 +4,46 @@
     attack = jaxser.attacks.from_parameters("pgd", {"steps": "40", "norm": "l2"})
     result = jaxser.run_attack(victim, waveforms, labels, attack, epsilons=[0.5])
 
-The protocol and the state are in ``base``; one file per algorithm holds the attacks.
+The protocol and the state are in ``base``; one file per algorithm holds the attacks, and their
+names are in ``registry``.
+
+Names are imported on first use, so that ``--help`` need not wait for JAX.
 """
 
-import dataclasses
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
-from pydantic import TypeAdapter, ValidationError
+from jaxser.runtime.faces import face
 
-from jaxser.attacks.apgd import APGD
-from jaxser.attacks.autoattack import AutoAttack
-from jaxser.attacks.base import Attack, AttackState, BaseAttack
-from jaxser.attacks.bim import BIM
-from jaxser.attacks.boundary import Boundary
-from jaxser.attacks.carlini_l0 import CarliniL0
-from jaxser.attacks.carlini_l2 import CarliniL2
-from jaxser.attacks.carlini_linf import CarliniLinf
-from jaxser.attacks.deepfool import DeepFool
-from jaxser.attacks.eotpgd import EOTPGD
-from jaxser.attacks.fab import FAB
-from jaxser.attacks.few_pixel import FewPixel
-from jaxser.attacks.fgsm import FGSM
-from jaxser.attacks.generator import Generator
-from jaxser.attacks.hopskipjump import HopSkipJump
-from jaxser.attacks.jsma import JSMA
-from jaxser.attacks.mifgsm import MIFGSM
-from jaxser.attacks.noise import Noise
-from jaxser.attacks.one_pixel import OnePixel
-from jaxser.attacks.pgd import PGD
-from jaxser.attacks.pixle import Pixle
-from jaxser.attacks.sparsefool import SparseFool
-from jaxser.attacks.sparsepgd import SparsePGD
-from jaxser.attacks.square import Square
-from jaxser.attacks.staa_net import StaaNet
-from jaxser.runtime.errors import UsageError, nearest_name
+if TYPE_CHECKING:
+    from jaxser.attacks.apgd import APGD as APGD
+    from jaxser.attacks.autoattack import AutoAttack as AutoAttack
+    from jaxser.attacks.base import Attack as Attack
+    from jaxser.attacks.base import AttackState as AttackState
+    from jaxser.attacks.base import BaseAttack as BaseAttack
+    from jaxser.attacks.bim import BIM as BIM
+    from jaxser.attacks.boundary import Boundary as Boundary
+    from jaxser.attacks.carlini_l0 import CarliniL0 as CarliniL0
+    from jaxser.attacks.carlini_l2 import CarliniL2 as CarliniL2
+    from jaxser.attacks.carlini_linf import CarliniLinf as CarliniLinf
+    from jaxser.attacks.deepfool import DeepFool as DeepFool
+    from jaxser.attacks.eotpgd import EOTPGD as EOTPGD
+    from jaxser.attacks.fab import FAB as FAB
+    from jaxser.attacks.few_pixel import FewPixel as FewPixel
+    from jaxser.attacks.fgsm import FGSM as FGSM
+    from jaxser.attacks.hopskipjump import HopSkipJump as HopSkipJump
+    from jaxser.attacks.jsma import JSMA as JSMA
+    from jaxser.attacks.mifgsm import MIFGSM as MIFGSM
+    from jaxser.attacks.noise import Noise as Noise
+    from jaxser.attacks.one_pixel import OnePixel as OnePixel
+    from jaxser.attacks.pgd import PGD as PGD
+    from jaxser.attacks.pixle import Pixle as Pixle
+    from jaxser.attacks.registry import ATTACKS as ATTACKS
+    from jaxser.attacks.registry import from_parameters as from_parameters
+    from jaxser.attacks.registry import parameters as parameters
+    from jaxser.attacks.sparsefool import SparseFool as SparseFool
+    from jaxser.attacks.sparsepgd import SparsePGD as SparsePGD
+    from jaxser.attacks.square import Square as Square
+    from jaxser.attacks.staa_net import StaaNet as StaaNet
 
 __all__ = [
     "APGD",
@@ -72,79 +77,36 @@ __all__ = [
     "parameters",
 ]
 
-ATTACKS: dict[str, type[Any]] = {
-    cls.name: cls
-    for cls in (
-        FGSM,
-        BIM,
-        MIFGSM,
-        PGD,
-        EOTPGD,
-        SparsePGD,
-        APGD,
-        AutoAttack,
-        DeepFool,
-        SparseFool,
-        FAB,
-        JSMA,
-        CarliniL2,
-        CarliniL0,
-        CarliniLinf,
-        OnePixel,
-        FewPixel,
-        Square,
-        Pixle,
-        Boundary,
-        HopSkipJump,
-        Noise,
-        StaaNet,
-    )
+_DEFINED_IN = {
+    "APGD": "apgd",
+    "ATTACKS": "registry",
+    "BIM": "bim",
+    "EOTPGD": "eotpgd",
+    "FAB": "fab",
+    "FGSM": "fgsm",
+    "JSMA": "jsma",
+    "MIFGSM": "mifgsm",
+    "PGD": "pgd",
+    "Attack": "base",
+    "AttackState": "base",
+    "AutoAttack": "autoattack",
+    "BaseAttack": "base",
+    "Boundary": "boundary",
+    "CarliniL0": "carlini_l0",
+    "CarliniL2": "carlini_l2",
+    "CarliniLinf": "carlini_linf",
+    "DeepFool": "deepfool",
+    "FewPixel": "few_pixel",
+    "HopSkipJump": "hopskipjump",
+    "Noise": "noise",
+    "OnePixel": "one_pixel",
+    "Pixle": "pixle",
+    "SparseFool": "sparsefool",
+    "SparsePGD": "sparsepgd",
+    "Square": "square",
+    "StaaNet": "staa_net",
+    "from_parameters": "registry",
+    "parameters": "registry",
 }
 
-
-def from_parameters(name: str, values: Mapping[str, Any]) -> Attack:
-    """The attack called ``name`` with the given hyper-parameters, as a command line has them.
-
-    Args:
-      name: registry name, in any case.
-      values: hyper-parameters; text is converted to the field's type.
-
-    Raises:
-      UsageError: unknown attack or hyper-parameter, or a value of the wrong type or range.
-    """
-    if name.lower() not in ATTACKS:
-        raise UsageError(f"there is no attack {name!r}; {nearest_name(name.lower(), ATTACKS)}")
-    cls = ATTACKS[name.lower()]
-    fields = {field.name for field in dataclasses.fields(cls)}
-    for key in values:
-        if key not in fields:
-            raise UsageError(
-                f"the attack {cls.name} has no parameter {key!r}; {nearest_name(key, fields)}"
-            )
-    try:
-        attack: Attack = TypeAdapter(cls).validate_python(dict(values))
-    except ValidationError as error:
-        # A complaint of the attack's own __post_init__ is already one sentence about it.
-        first = error.errors()[0]
-        if first["type"] == "value_error":
-            raise UsageError(str(first["ctx"]["error"])) from None
-        reason = first["msg"][0].lower() + first["msg"][1:]
-        raise UsageError(
-            f"{cls.name}: {first['loc'][0]} = {first['input']!r} is not valid: {reason}."
-        ) from None
-    return attack
-
-
-def parameters(attack: Attack) -> dict[str, Any]:
-    """Hyper-parameters by name, ready for JSON (the inverse of :func:`from_parameters`).
-
-    A generator is its name and fingerprint.
-    """
-    values = {
-        field.name: getattr(attack, field.name)
-        for field in dataclasses.fields(attack)  # type: ignore[arg-type]
-    }
-    return {
-        name: str(value) if isinstance(value, Generator) else value
-        for name, value in values.items()
-    }
+__getattr__, __dir__ = face(__name__, _DEFINED_IN)

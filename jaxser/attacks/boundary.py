@@ -4,11 +4,10 @@
     result = jaxser.run_attack(victim, waveforms, labels, attack, epsilons=[0.5, 1.0, 2.0])
     result.measures["l2"]                  # the smallest perturbations found; ε only thresholds
 
-Brendel, Rauber, Bethge, "Decision-Based Adversarial Attacks: Reliable Attacks Against Black-Box
-Machine Learning Models", ICLR 2018, section 2. A proposal is a random step on the sphere around
-the clean input through the best adversarial input, then a step towards the clean input; it is
-taken when it is adversarial. The lengths of both steps follow the row's own success rates, as a
-trust region's radius does.
+Source: Brendel, Rauber, Bethge, "Decision-Based Adversarial Attacks", ICLR 2018, section 2. A
+proposal is a random step on the sphere around the clean input through the best adversarial input,
+then a step towards the clean input; it is taken when it is adversarial. The lengths of both steps
+follow the row's own success rates, as a trust region's radius does.
 
 A row's search for a start, its way to the boundary and its walk take one forward pass per step
 each, so rows in any of them share a batch. Peers differ: Foolbox' statistics need 300 and 1,000

@@ -17,6 +17,7 @@ from jaxser.attacks.base import LogitsFn, freeze_done, new_state
 from jaxser.attacks.carlini import DescentState, GrowingConst, margin_gradient
 from jaxser.attacks.hyperparameters import check_fraction, check_positive
 from jaxser.attacks.projections import Norm, largest_mask, per_row, row_norm, row_sum
+from jaxser.attacks.sparse import SparseAttack
 from jaxser.attacks.tanh_space import in_box, offset_to
 
 __all__ = ["CarliniL0", "L0State"]
@@ -43,7 +44,7 @@ class L0State(DescentState):
 
 
 @dataclasses.dataclass(frozen=True)
-class CarliniL0(GrowingConst):
+class CarliniL0(GrowingConst, SparseAttack):
     """C&W L0: L2 descents on ever fewer samples.
 
     A descent ends at its first adversarial input. Of the samples it changed, those that matter
@@ -103,7 +104,8 @@ class CarliniL0(GrowingConst):
 
     def step(self, logits_fn: LogitsFn, state: L0State) -> L0State:
         """One iteration of each row's descent, and fewer samples where it has succeeded."""
-        moved, slope = in_box(state.x, state.offset, self.bounds)
+        box = self.box(state.x)
+        moved, slope = in_box(state.x, state.offset, box)
         found = margin_gradient(logits_fn, moved, state.y, self.targeted)
         delta = moved - state.x
         hinge = self.hinge(found.loss, found.logits)
@@ -137,7 +139,7 @@ class CarliniL0(GrowingConst):
         free = jnp.where(per_row(chosen, delta), least, state.free)
         offset = jnp.where(
             per_row(gave_up, delta),
-            offset_to(state.x, x_adv, self.bounds),
+            offset_to(state.x, x_adv, box),
             jnp.where(per_row(adversarial, delta), state.offset, changes["offset"]),
         )
         rounds = state.round + ended

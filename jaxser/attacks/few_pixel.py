@@ -4,8 +4,8 @@
     attack = FewPixel(variant="threshold", cells=64)             # every sample may move by ε
     result = jaxser.run_attack(victim, waveforms, labels, attack, epsilons=[0.05])
 
-Vargas & Kotyan, arXiv 1906.06026: several pixels, CMA-ES and the threshold variant, which is
-the one that moves all. The search itself is in ``pixel_search``.
+Source: Vargas & Kotyan, arXiv 1906.06026: several pixels, CMA-ES and the threshold variant, which
+is the one that moves all. The search itself is in ``pixel_search``.
 """
 
 import dataclasses

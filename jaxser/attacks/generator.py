@@ -6,14 +6,15 @@
 
 A perturbation is the product of magnitudes ``v`` within ±ε and a mask ``m`` of zeros and ones (the
 paper's Eq. 1), made in one pass by one network with two outputs. ``m`` is one where the location
-score ``d`` is 0.5 or more: that is what the authors' code does; their Eq. 2 prints the opposite,
-which is the same network with the sign of one convolution turned.
+score ``d`` is the threshold γ or more: that is what the authors' code does; their Eq. 2 prints the
+opposite, which is the same network with the sign of one convolution turned, and γ from the top.
 
 Source: Chang et al., "STAA-Net: A Sparse and Transferable Adversarial Attack for Speech Emotion
 Recognition", arXiv 2402.01227, section 3.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -27,6 +28,8 @@ from jaxser.runtime.errors import InputError, UsageError
 
 __all__ = [
     "ALL_TARGETS",
+    "GAMMA",
+    "UNKNOWN_EPSILON",
     "Generator",
     "Losses",
     "Magnitudes",
@@ -48,6 +51,12 @@ Reduction = Literal["row", "batch"]
 # Of a generator that reaches any class that it is asked for.
 ALL_TARGETS = "all"
 
+# The paper's threshold of location scores.
+GAMMA = 0.5
+
+# Of a generator whose weights come without a word on it.
+UNKNOWN_EPSILON = (math.nan, math.nan)
+
 # Added under the roots: a norm's gradient at zero is then zero, not NaN.
 _TINY = 1e-12
 
@@ -57,26 +66,27 @@ def location_scores(raw: Float[Array, "batch time"]) -> Float[Array, "batch time
     return 0.5 * (jnp.tanh(raw) + 1.0)
 
 
-def quantise(d: Float[Array, "batch time"]) -> Float[Array, "batch time"]:
-    """1 where a location score is 0.5 or more, else 0; no gradient goes through it."""
-    return lax.stop_gradient((d >= 0.5).astype(d.dtype))
+def quantise(d: Float[Array, "batch time"], gamma: float = GAMMA) -> Float[Array, "batch time"]:
+    """1 where a location score is γ or more, else 0; no gradient goes through it."""
+    return lax.stop_gradient((d >= gamma).astype(d.dtype))
 
 
 def soft_mask(
-    d: Float[Array, "batch time"], key: Key[Array, ""], kind: Quantisation
+    d: Float[Array, "batch time"], key: Key[Array, ""], kind: Quantisation, gamma: float = GAMMA
 ) -> Float[Array, "batch time"]:
     """The mask while the generator is trained.
 
     Args:
       d: location scores.
+      gamma: see :func:`quantise`.
       key: of the random choice.
       kind: "random", as published (section 3.2.3): every sample is ``d`` itself or quantised, with
         even chances, and learns only where it is ``d``; "straight_through": quantised everywhere,
         with the gradient of ``d`` (Bengio et al., arXiv 1308.3432).
     """
     if kind == "random":
-        return jnp.where(jax.random.uniform(key, d.shape) < 0.5, d, quantise(d))
-    return d + lax.stop_gradient(quantise(d) - d)
+        return jnp.where(jax.random.uniform(key, d.shape) < 0.5, d, quantise(d, gamma))
+    return d + lax.stop_gradient(quantise(d, gamma) - d)
 
 
 def magnitudes_of(
@@ -99,11 +109,13 @@ class Generator:
       num_samples: length of its inputs.
       sample_rate: of the speech, in Hz.
       labels: class names of its threat models.
-      epsilon: lowest and highest ε that it was trained for.
+      epsilon: lowest and highest ε that it was trained for; NaN where it is not known.
       target: None: it leaves the prediction, whatever it is; a label: it reaches that one; "all":
         it reaches any that it is asked for.
       magnitudes: see :func:`magnitudes_of`.
       factorised: False: there is no mask, and all samples may change.
+      gamma: location score from which on a sample changes.
+      shift: samples that the network's input has before the waveform's first, reflected ones.
       name: what tables call it.
       fingerprint: of its parameters.
     """
@@ -117,6 +129,8 @@ class Generator:
     target: str | None = None
     magnitudes: Magnitudes = "tanh"
     factorised: bool = True
+    gamma: float = GAMMA
+    shift: int = 0
     name: str = "staanet"
     fingerprint: str = ""
 
@@ -154,7 +168,9 @@ class Generator:
             )
         raw_locations, raw_magnitudes = self.raw(self.variables, x, epsilon, target)
         v = magnitudes_of(raw_magnitudes, epsilon, self.magnitudes)
-        return v * quantise(location_scores(raw_locations)) if self.factorised else v
+        if not self.factorised:
+            return v
+        return v * quantise(location_scores(raw_locations), self.gamma)
 
     def raw(
         self,
@@ -218,6 +234,7 @@ def losses_of(
     m: Float[Array, "batch time"] | None,
     d: Float[Array, "batch time"] | None,
     reduction: Reduction,
+    gamma: float = GAMMA,
 ) -> Losses:
     """The four losses (the paper's Eqs. 3–6), without their weights.
 
@@ -229,10 +246,12 @@ def losses_of(
       d: location scores; None likewise.
       reduction: "batch": summed over the batch, and norms of the whole batch, as in the authors'
         code, so that the balance of the losses changes with the batch size; "row": means over the
-        rows of each row's own loss and norms, which does not.
+        rows of each row's own loss and norms, which does not. Over B rows that are alike, "batch"
+        is B times "row", its two L2 norms √B times: weights of those weigh √B more by "row".
+      gamma: see :func:`quantise`.
     """
     sparse = v if m is None else m
-    distance = jnp.zeros_like(v) if d is None else d - quantise(d)
+    distance = jnp.zeros_like(v) if d is None else d - quantise(d, gamma)
     if reduction == "batch":
         return {
             "adversarial": adversarial.sum(),

@@ -4,11 +4,11 @@
     result = jaxser.run_attack(victim, waveforms, labels, attack, epsilons=[0.005, 0.01])
     result.measures["linf"]                # the smallest perturbations found; ε only thresholds
 
-Chen, Jordan, Wainwright, "HopSkipJumpAttack: A Query-Efficient Decision-Based Attack", S&P 2020,
-algorithm 2. An iteration estimates the normal of the boundary from random decisions around a
-point of it (equation 16), goes along the normal (L2) or its sign (L∞) by a length that is halved
-until that succeeds, and comes back to the boundary by binary search. Every row is at its own point
-of its own iteration; a step is one forward pass for each, so no pass is spent on waiting rows.
+Source: Chen, Jordan, Wainwright, "HopSkipJumpAttack", S&P 2020, algorithm 2. An iteration
+estimates the normal of the boundary from random decisions around a point of it (equation 16), goes
+along the normal (L2) or its sign (L∞) by a length that is halved until that succeeds, and comes
+back to the boundary by binary search. Every row is at its own point of its own iteration; a step
+is one forward pass for each, so no pass is spent on waiting rows.
 
 Three choices keep it sound in float32 on 32,000 samples and more. The radius of the random
 decisions is a share ``gamma`` of the L2 distance and the binary search stops at ``gamma / sqrt(d)``

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxser.attacks.projections import Bounds, Norm, per_row, row_norm
+from jaxser.attacks.projections import Bounds, Box, Norm, per_row, row_norm
 
 __all__ = ["fill_largest", "project_to_hyperplane", "room_towards"]
 
@@ -25,7 +25,7 @@ def room_towards(
     direction: Float[Array, "batch ..."],
     point: Float[Array, "batch ..."],
     x: Float[Array, "batch ..."],
-    bounds: Bounds,
+    bounds: Box,
 ) -> Float[Array, "batch ..."]:
     """How far each entry of ``point`` may go along the sign of ``direction``; 0 where that is 0.
 

@@ -4,11 +4,11 @@
     attack = JSMA(theta=-1.0, target="random")          # lower them, towards a random class
     result = jaxser.run_attack(victim, waveforms, labels, attack, epsilons=[100, 1000])
 
-Papernot et al., "The limitations of deep learning in adversarial settings", EuroS&P 2016,
-algorithms 2 and 3, with the forward derivative of the logits (section IV-B). A step raises (or
-lowers) by θ the two samples whose saliency is largest: with ``a_i`` the derivative of the target's
-logit and ``b_i`` that of the sum of all other logits, the saliency of a pair is
-``-(a_p + a_q)(b_p + b_q)`` where the first sum is positive and the second negative.
+Source: Papernot et al., EuroS&P 2016, algorithms 2 and 3. It is the version with the forward
+derivative of the logits (section IV-B). A step raises (or lowers) by θ the two samples whose
+saliency is largest: with ``a_i`` the derivative of the target's logit and ``b_i`` that of the sum
+of all other logits, the saliency of a pair is ``-(a_p + a_q)(b_p + b_q)`` where the first sum is
+positive and the second negative.
 
 The best of all N(N - 1)/2 pairs is found exactly (but for float32 rounding) in a few passes over
 the N samples, see :func:`best_pair`.
@@ -35,7 +35,8 @@ from jaxser.attacks.base import (
 )
 from jaxser.attacks.hyperparameters import check_at_most_one, check_choice, check_positive
 from jaxser.attacks.losses import is_successful, other_logits, prediction
-from jaxser.attacks.projections import Norm, clip_to_bounds, per_row
+from jaxser.attacks.projections import Box, Norm, clip_to_bounds, per_row
+from jaxser.attacks.sparse import SparseAttack
 
 __all__ = ["JSMA", "JSMAState", "best_pair"]
 
@@ -59,7 +60,7 @@ class JSMAState(AttackState):
 
 
 @dataclasses.dataclass(frozen=True)
-class JSMA(MinimalNormAttack):
+class JSMA(MinimalNormAttack, SparseAttack):
     """Jacobian saliency map attack.
 
     It stops at the first adversarial iterate. The number of changed samples never falls on the
@@ -72,7 +73,8 @@ class JSMA(MinimalNormAttack):
 
     Attributes:
       theta: what a move adds to a sample, in units of the input (not relative to the bounds);
-        negative values lower samples. Samples at their bound are not chosen any more.
+        negative values lower samples. Samples at their bound, or ``amplitude`` away from where they
+        were, are not chosen any more.
       gamma: largest share of samples that may change.
       steps: largest number of moves.
       target: class to go for in untargeted attacks: "second", the likeliest other class at the
@@ -131,7 +133,8 @@ class JSMA(MinimalNormAttack):
         towards, against = self._derivatives(pull_back, logits, target)
         usable = jnp.isfinite(towards).all(axis=1) & jnp.isfinite(against).all(axis=1)
         usable &= predicted >= 0
-        room = _room(state.iterate, self.theta, self.bounds).reshape(towards.shape)
+        box = self.box(state.x)
+        room = _room(state.iterate, self.theta, box).reshape(towards.shape)
         # Without the rows that are done or there, which would only keep the search for pairs going.
         allowed = room & (usable & ~reached & ~state.done)[:, None]
         if self.compat == "art":
@@ -139,7 +142,7 @@ class JSMA(MinimalNormAttack):
         else:
             pair = best_pair(towards, -against, allowed)
         moved = jnp.where(pair.reshape(state.x.shape), state.iterate + self.theta, state.iterate)
-        moved = clip_to_bounds(moved, state.iterate, self.bounds)
+        moved = clip_to_bounds(moved, state.iterate, box)
 
         size = state.x[0].size
         if self.compat == "art":
@@ -287,9 +290,7 @@ def _best_sum(values: Float[Array, "batch samples"]) -> Float[Array, "batch samp
     return values + jnp.where(is_largest & alone, second, largest)
 
 
-def _room(
-    x: Float[Array, "batch ..."], theta: float, bounds: tuple[float, float] | None
-) -> Bool[Array, "batch ..."]:
+def _room(x: Float[Array, "batch ..."], theta: float, bounds: Box) -> Bool[Array, "batch ..."]:
     """Samples that have not reached the bound they move to."""
     if bounds is None:
         return jnp.ones(x.shape, bool)

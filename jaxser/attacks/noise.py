@@ -11,7 +11,9 @@
   about a third of them exceed ε: it is the one kind that no norm of the perturbation bounds.
 - "white": normal samples scaled to an L2 norm of exactly ε, so that a power SNR holds exactly
   (``ε = ||x||₂ · 10 ** (-snr / 20)``). Samples that the bounds clip are made up for by the
-  others, as in Rauber & Bethge, arXiv 2007.07677.
+  others.
+
+Source: Rauber & Bethge, arXiv 2007.07677, for white noise; the others are textbook noise.
 """
 
 import dataclasses

@@ -4,7 +4,7 @@
     attack = OnePixel(population=300, generations=20, compat="paper")
     result = jaxser.run_attack(victim, waveforms, labels, attack, epsilons=[0.05])
 
-Su et al., IEEE Transactions on Evolutionary Computation 2019; on waveforms, STAA-Net
+Source: Su et al., IEEE Transactions on Evolutionary Computation 2019; on waveforms, STAA-Net
 (arXiv 2402.01227, section IV). The search itself is in ``pixel_search``.
 """
 
@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Int
 from jaxser.attacks.pixel_search import PixelSearch, with_values
 from jaxser.attacks.projections import clip_to_bounds
 from jaxser.attacks.score import uniform_index
+from jaxser.attacks.sparse import amplitude_box
 
 __all__ = ["OnePixel"]
 
@@ -75,7 +76,8 @@ class OnePixel(PixelSearch):
             assert self.bounds is not None
             low, high = self.bounds
             level = jnp.floor(genes * (_ART_LEVELS - 1)) / (_ART_LEVELS - 1)
-            return low + (high - low) * level
+            values = low + (high - low) * level
+            return clip_to_bounds(values, clean, amplitude_box(clean, None, self.amplitude))
         reach = epsilon * clean if self.compat == "paper" else epsilon
         return clip_to_bounds(clean + reach * (2 * genes - 1), clean, self.bounds)
 

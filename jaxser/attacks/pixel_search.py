@@ -19,7 +19,6 @@ from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
 from jaxser.attacks.base import (
     AttackState,
-    BaseAttack,
     LocalLogits,
     LogitsFn,
     freeze_done,
@@ -31,6 +30,7 @@ from jaxser.attacks.differential_evolution import DifferentialEvolution
 from jaxser.attacks.hyperparameters import check_choice, check_positive
 from jaxser.attacks.projections import Norm, per_row
 from jaxser.attacks.score import candidate_scores, scored_start, shared_out
+from jaxser.attacks.sparse import SparseAttack
 from jaxser.runtime.errors import InputError, UsageError
 
 __all__ = ["PixelSearch", "PixelSearchState", "Strategy", "with_values"]
@@ -89,7 +89,7 @@ class PixelSearchState(AttackState):
 
 
 @dataclasses.dataclass(frozen=True)
-class PixelSearch(BaseAttack):
+class PixelSearch(SparseAttack):
     """What the evolutionary attacks share.
 
     A step tries ``candidates`` points of the generation in one forward pass; a generation takes
@@ -111,7 +111,8 @@ class PixelSearch(BaseAttack):
       sigma: initial standard deviation of CMA-ES, as a share of the range.
       compat: None: a value moves by at most ε. "paper": by at most ε times itself, as the public
         code of STAA-Net does. "art": to any of 256 levels of ``bounds``, whatever ε, as ART's
-        PixelAttack does; the norm that counts is then the number of changed samples.
+        PixelAttack does; the norm that counts is then the number of changed samples, and
+        ``amplitude`` bounds how far they go. Elsewhere ε bounds that.
     """
 
     optimizer: Literal["de", "cma_es"] = "de"
@@ -148,6 +149,11 @@ class PixelSearch(BaseAttack):
             )
         check_choice(self.name, "initial", self.initial, ("latin_hypercube", "random"))
         check_choice(self.name, "compat", self.compat, (None, "paper", "art"))
+        if self.compat != "art" and self.amplitude is not None:
+            raise UsageError(
+                f"{self.name}: epsilon bounds how far a sample goes; amplitude is for "
+                "compat='art', where epsilon is a number of samples."
+            )
         if self.compat == "art" and self.bounds is None:
             raise UsageError(
                 f"{self.name}: compat='art' draws values from the bounds; give bounds."

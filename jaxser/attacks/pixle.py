@@ -4,11 +4,11 @@
     attack = Pixle(x_dimensions=(0.1, 0.2), mapping="similarity", update_each_iteration=True)
     result = jaxser.run_attack(victim, waveforms, labels, attack, epsilons=[10, 100, 1000])
 
-Pomponi et al., "Pixle: a fast and effective black-box attack based on rearranging pixels", IJCNN
-2022, Algorithm 1 and section III. A random patch of the clean input is read, and each of its
-samples is written to another place of the best input so far. Values are never made up, so the
-amplitude has no bound; what counts is how many samples change, and ε is that number (L0). On
-images a sample is a pixel with all its channels; on waveforms a patch is an interval.
+Source: Pomponi et al., "Pixle", IJCNN 2022, algorithm 1 and section III. A random patch of the
+clean input is read, and each of its samples is written to another place of the best input so far.
+Values are never made up, so their size has no bound unless ``amplitude`` sets one, which cuts off
+what goes beyond it; what counts is how many samples change, and ε is that number (L0). On images a
+sample is a pixel with all its channels; on waveforms a patch is an interval.
 """
 
 import dataclasses
@@ -28,13 +28,14 @@ from jaxser.attacks.base import (
     step_keys,
 )
 from jaxser.attacks.hyperparameters import check_choice, check_positive
-from jaxser.attacks.projections import Norm, per_row
+from jaxser.attacks.projections import Norm, clip_to_bounds, per_row
 from jaxser.attacks.score import (
     candidate_scores,
     scored_start,
     shared_out,
     uniform_index,
 )
+from jaxser.attacks.sparse import SparseAttack, amplitude_box
 from jaxser.runtime.errors import InputError, UsageError
 
 __all__ = ["PixelMapping", "Pixle", "PixleState", "copy_patch", "destinations"]
@@ -115,7 +116,7 @@ def copy_patch(
 
 
 @dataclasses.dataclass(frozen=True)
-class Pixle(MinimalNormAttack):
+class Pixle(MinimalNormAttack, SparseAttack):
     """Rearranging pixels, by restarts of independent patches or patch upon patch.
 
     A restart tries ``iterations`` patches on the same input and goes on from the best input so
@@ -222,6 +223,8 @@ class Pixle(MinimalNormAttack):
             jax.vmap(self._candidate, in_axes=(0, None, None, None)), in_axes=(0, 0, 0, None)
         )(draws, state.x.reshape(flat), state.base.reshape(flat), grid)
         tried = tried.reshape(batch, count, *state.x.shape[1:])
+        clean = state.x[:, None]
+        tried = clip_to_bounds(tried, clean, amplitude_box(clean, None, self.amplitude))
         logits = logits_fn(tried.reshape(batch * count, *state.x.shape[1:]))
         scores, success, flags = candidate_scores(logits, state.y, self.targeted)
         # The last patches of a restart may be fewer than fit into a forward pass.

@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
 __all__ = [
     "Bounds",
+    "Box",
     "Norm",
     "clip_to_bounds",
     "largest_bits",
@@ -36,6 +37,10 @@ __all__ = [
 ]
 
 Bounds = tuple[float, float] | None
+
+# Bounds of all samples, or lowest and highest values of each, shaped as the input.
+Box = tuple[float | Array, float | Array] | None
+
 Norm = Literal["linf", "l2", "l1", "l0"]
 
 
@@ -113,7 +118,7 @@ def project_l2(
 
 
 def clip_to_bounds(
-    x_adv: Float[Array, "batch ..."], x: Float[Array, "batch ..."], bounds: Bounds
+    x_adv: Float[Array, "batch ..."], x: Float[Array, "batch ..."], bounds: Box
 ) -> Float[Array, "batch ..."]:
     """``x_adv`` inside the valid range of the input.
 

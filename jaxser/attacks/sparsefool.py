@@ -2,14 +2,16 @@
 
     attack = SparseFool()                                        # the authors' algorithm
     attack = SparseFool(variant="torchattacks", lam=10.0)        # as STAA-Net's baseline ran it
+    attack = SparseFool(amplitude=0.05)                          # none of them by more than that
     result = jaxser.run_attack(victim, waveforms, labels, attack, epsilons=[10, 100, 1000])
     result.measures["l0"]            # changed samples; ε is their number
 
 Source: Modas, Moosavi-Dezfooli, Frossard, CVPR 2019, algorithms 1 and 2 and section 3.3 (λ). Each
 round looks for the boundary with L2-DeepFool, takes the victim's gradient there as the normal of
-a plane, and lets the samples with the largest |normal| go to their bounds until the plane is
-passed. ``epsilon_norm`` is "l0": the algorithm minimises an L1 norm as the convex stand-in for the
-number of changed samples, which is what the paper reports and users ask for.
+a plane, and lets the samples with the largest |normal| go to their bounds, or as far as
+``amplitude`` allows, until the plane is passed. ``epsilon_norm`` is "l0": the algorithm minimises
+an L1 norm as the convex stand-in for the number of changed samples, which is what the paper
+reports and users ask for.
 
 A round is several steps, one Jacobian each: rows that look for the boundary and rows that are
 about to solve for the plane sit in the same batch.
@@ -45,7 +47,8 @@ from jaxser.attacks.linearisation import (
     stuck_flags,
 )
 from jaxser.attacks.losses import is_successful, prediction
-from jaxser.attacks.projections import Bounds, Norm, clip_to_bounds, per_row, row_norm, unit_l2
+from jaxser.attacks.projections import Box, Norm, clip_to_bounds, per_row, row_norm, unit_l2
+from jaxser.attacks.sparse import SparseAttack
 from jaxser.runtime.errors import UsageError
 
 __all__ = ["SparseFool", "SparseFoolState", "solve_plane"]
@@ -82,7 +85,7 @@ class SparseFoolState(AttackState):
 
 
 @dataclasses.dataclass(frozen=True)
-class SparseFool(LinearisingAttack):
+class SparseFool(LinearisingAttack, SparseAttack):
     """SparseFool, untargeted; a step costs two forward passes and one backward per other class.
 
     Attributes:
@@ -245,15 +248,15 @@ class SparseFool(LinearisingAttack):
         self, state: SparseFoolState, normal: Float[Array, "batch ..."]
     ) -> tuple[Float[Array, "batch ..."], Float[Array, "batch ..."]]:
         """Where the next round starts, and the adversarial input to try."""
-        x, stretch = state.x, 1.0 + self.overshoot
+        x, stretch, box = state.x, 1.0 + self.overshoot, self.box(state.x)
         if self.variant == "original":
             offset = self.lam * (state.point - state.origin)
-            delta = solve_plane(state.origin, normal, offset, x, self.bounds)
-            start = clip_to_bounds(state.origin + delta, x, self.bounds)
-            return start, clip_to_bounds(x + stretch * (start - x), x, self.bounds)
+            delta = solve_plane(state.origin, normal, offset, x, box)
+            start = clip_to_bounds(state.origin + delta, x, box)
+            return start, clip_to_bounds(x + stretch * (start - x), x, box)
         offset = state.point - x
-        delta = solve_plane(x, normal, offset, x, self.bounds, beyond=state.solving)
-        solved = clip_to_bounds(x + stretch * delta, x, self.bounds)
+        delta = solve_plane(x, normal, offset, x, box, beyond=state.solving)
+        solved = clip_to_bounds(x + stretch * delta, x, box)
         return solved, solved
 
 
@@ -262,7 +265,7 @@ def solve_plane(
     normal: Float[Array, "batch ..."],
     offset: Float[Array, "batch ..."],
     x: Float[Array, "batch ..."],
-    bounds: Bounds,
+    bounds: Box,
     beyond: Bool[Array, " batch"] | None = None,
 ) -> Float[Array, "batch ..."]:
     """The sparse perturbation of ``origin`` that reaches the plane through ``origin + offset``.
@@ -275,7 +278,7 @@ def solve_plane(
       normal: of the plane, of any length; it points across.
       offset: from ``origin`` to a point of the plane.
       x: the clean input, for values outside the bounds.
-      bounds: valid range of an input, or None.
+      bounds: valid range of an input, or of each sample, or None.
       beyond: rows in which torchattacks is followed where ``origin`` lies beyond the plane: its
         solver goes on along the normal, away from the plane, until no sample is left. Elsewhere,
         and without bounds, such a plane says nothing (the victim is curved), and one at the same

@@ -9,6 +9,8 @@ moves the ``count`` positions with the largest gradient of that iteration, so th
 positions grows beyond ``count``. ``variant="strict"`` keeps at most ``count`` changed positions by
 projecting on the L0 ball intersected with the ε-box after every step, the PGD0 of Croce & Hein
 (ICCV 2019, section 4.1); its step is the gradient over its largest entry.
+
+Source: STAA-Net (arXiv 2402.01227, section IV), and Croce & Hein, ICCV 2019, section 4.1.
 """
 
 import dataclasses

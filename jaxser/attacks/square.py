@@ -4,9 +4,9 @@
     attack = Square(norm="l2", queries=5000)                     # ε is the L2 norm
     result = jaxser.run_attack(victim, waveforms, labels, attack, epsilons=[0.01])
 
-Andriushchenko et al., "Square Attack", ECCV 2020, Algorithms 1-3. Each query changes one window
-of the best input so far and keeps the change where the loss falls; windows shrink by the paper's
-schedule. Every row has its own window, signs and place in the schedule. Spectrograms
+Source: Andriushchenko et al., "Square Attack", ECCV 2020, algorithms 1 to 3. Each query changes
+one window of the best input so far and keeps the change where the loss falls; windows shrink by
+the paper's schedule. Every row has its own window, signs and place in the schedule. Spectrograms
 ``[batch, frames, mels]`` and images ``[batch, height, width, channels]`` have square windows (a
 side that would not fit gives its area to the other); waveforms ``[batch, time]``, which the paper
 does not treat, have intervals of the same share of the samples.

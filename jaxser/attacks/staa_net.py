@@ -10,16 +10,18 @@ Source: Chang et al., arXiv 2402.01227.
 """
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from jaxser.attacks.base import AttackState, BaseAttack, LogitsFn, freeze_done
 from jaxser.attacks.generator import ALL_TARGETS, Generator
+from jaxser.attacks.hyperparameters import check_choice
 from jaxser.attacks.projections import clip_to_bounds
 from jaxser.runtime.errors import UsageError
 
-__all__ = ["StaaNet"]
+__all__ = ["StaaNet", "shifted"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,17 +33,29 @@ class StaaNet(BaseAttack):
 
     Attributes:
       generator: from :func:`jaxser.load_generator`.
+      compat: "paper": as the authors' code, which adds the perturbation not to the speech but to
+        what its network reads of it, cut to the speech's length: speech that begins with its own
+        mirror image (0.38 s, at 16 kHz and the published size) and lacks its end. Whatever ε is,
+        the change is as large as speech.
     """
 
     name: ClassVar[str] = "staanet"
 
     generator: Generator | None = None
+    compat: Literal["paper"] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.generator is None:
             raise UsageError(
                 "staanet needs a trained generator: give its run folder, as generator=FOLDER."
+            )
+        check_choice(self.name, "compat", self.compat, (None, "paper"))
+        if self.compat == "paper" and not self.generator.shift:
+            raise UsageError(
+                f"{self.name}: compat='paper' shifts speech by what the generator reflects before "
+                f"it, and {self.generator.name} reflects nothing; train one with "
+                "--generator.padding valid, or leave compat out."
             )
         if self.targeted != (self.generator.target is not None):
             raise UsageError(
@@ -80,10 +94,16 @@ class StaaNet(BaseAttack):
         del logits_fn
         target = state.y if self._network.target == ALL_TARGETS else None
         delta = self._network.perturbation(state.x, state.epsilon, target)
+        base = state.x if self.compat is None else shifted(state.x, self._network.shift)
         new = dataclasses.replace(
             state,
-            x_adv=clip_to_bounds(state.x + delta, state.x, self.bounds),
+            x_adv=clip_to_bounds(base + delta, state.x, self.bounds),
             done=jnp.ones_like(state.done),
             steps=state.steps + 1,
         )
         return freeze_done(state, new)
+
+
+def shifted(x: Float[Array, "batch time"], by: int) -> Float[Array, "batch time"]:
+    """``x`` moved ``by`` samples later, with its mirror image before it and its end cut off."""
+    return jnp.pad(x, ((0, 0), (by, 0)), mode="reflect")[:, : x.shape[1]]

@@ -9,19 +9,24 @@ absolute variable with the constants of the Adversarial Robustness Toolbox (ART)
 Source: Carlini & Wagner, S&P 2017, section V-B.
 """
 
+from typing import Any
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxser.attacks.projections import Bounds, clip_to_bounds
+from jaxser.attacks.projections import Box, clip_to_bounds
 
 __all__ = ["from_tanh", "in_box", "offset_to", "tanh_slope", "to_tanh"]
 
 # A sample at its bound has no finite place in tanh space; the published code scales by this.
 _SMOOTHER = 0.999999
 
+# Half the width of a box around a sample that is so large that an amplitude rounds away beside it.
+_NARROWEST = 1e-30
+
 
 def in_box(
-    x: Float[Array, "batch ..."], offset: Float[Array, "batch ..."], bounds: Bounds
+    x: Float[Array, "batch ..."], offset: Float[Array, "batch ..."], bounds: Box
 ) -> tuple[Float[Array, "batch ..."], Float[Array, "batch ..."]]:
     """The input at ``offset`` from x in tanh space, and its derivative by the offset.
 
@@ -33,7 +38,7 @@ def in_box(
     """
     if bounds is None:
         return x + offset, jnp.ones_like(x)
-    middle, half = (bounds[0] + bounds[1]) / 2, (bounds[1] - bounds[0]) / 2
+    middle, half = _middle_and_half(bounds)
     start = jnp.clip((x - middle) / half, -_SMOOTHER, _SMOOTHER)
     moved = jnp.tanh(offset)
     room, share = half * (1 - start**2), 1 / (1 + start * moved)
@@ -42,16 +47,25 @@ def in_box(
 
 
 def offset_to(
-    x: Float[Array, "batch ..."], x_adv: Float[Array, "batch ..."], bounds: Bounds
+    x: Float[Array, "batch ..."], x_adv: Float[Array, "batch ..."], bounds: Box
 ) -> Float[Array, "batch ..."]:
     """The offset whose :func:`in_box` is ``x_adv``, short of the infinite one of a bound."""
     delta = x_adv - x
     if bounds is None:
         return delta
-    middle, half = (bounds[0] + bounds[1]) / 2, (bounds[1] - bounds[0]) / 2
+    middle, half = _middle_and_half(bounds)
     start = jnp.clip((x - middle) / half, -_SMOOTHER, _SMOOTHER)
     moved = delta / (half * (1 - start**2) - delta * start)
     return jnp.arctanh(jnp.clip(moved, -_SMOOTHER, _SMOOTHER))
+
+
+def _middle_and_half(bounds: tuple[float | Array, float | Array]) -> tuple[Any, Any]:
+    """Centre and half the width, which is not zero where a box has none that float32 can tell."""
+    low, high = bounds
+    half = (high - low) / 2
+    if isinstance(half, Array):
+        half = jnp.maximum(half, _NARROWEST)
+    return (low + high) / 2, half
 
 
 def to_tanh(x: Float[Array, "batch ..."], bounds: tuple[float, float]) -> Float[Array, "batch ..."]:

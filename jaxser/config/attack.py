@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from jaxser.config.command_line import FlagGroups
-from jaxser.config.ranges import INTERVAL_OVER, Domain, IntervalOver, Positive, Seed
+from jaxser.config.ranges import INTERVAL_OVER, Domain, IntervalOver, Output, Positive, Seed
 
 __all__ = [
     "ATTACK_FLAGS",
@@ -19,10 +19,10 @@ __all__ = [
 ]
 
 ATTACK_FLAGS: FlagGroups = {
-    "most used": ("victim", "attack", "epsilon", "params", "target", "limit", "out"),
+    "most used": ("victim", "attack", "suite", "epsilon", "params", "target", "limit", "out"),
     "what is measured and shown": ("by", "interval_over", "stoi", "show", "save_wav"),
     "what is attacked": (
-        *("split", "y", "domain", "epsilon_unit"),
+        *("split", "y", "domain", "output", "epsilon_unit", "labels"),
         *("smoothing", "smoothing_samples"),
     ),
     "how it runs": ("batch_size", "seed", "draws"),
@@ -41,6 +41,11 @@ class AttackedCorpusConfig:
     split_file: Annotated[Path | None, Field(description="CSV of id,split for the split csv")] = (
         None
     )
+    seconds: Annotated[
+        float | None,
+        Positive,
+        Field(description="length of the speech, of a pretrained victim (6)"),
+    ] = None
     skip_damaged: Annotated[
         bool, Field(description="leave damaged files out instead of stopping")
     ] = False
@@ -53,9 +58,13 @@ class AttackedCorpusConfig:
 class AttackCommandConfig:
     """One attack on one victim at one or several ε."""
 
-    victim: Annotated[Path, Field(description="run folder of python -m jaxser.train")] = Path(
-        "runs/demo"
-    )
+    victim: Annotated[
+        Path,
+        Field(
+            description="run folder of python -m jaxser.train, or a wav2vec 2.0, HuBERT or WavLM "
+            "model of Hugging Face, by its folder or its name on the hub"
+        ),
+    ] = Path("runs/demo")
     attack: Annotated[
         str,
         Field(
@@ -63,11 +72,18 @@ class AttackCommandConfig:
             "file of name, paper and parameters"
         ),
     ] = "pgd"
+    suite: Annotated[
+        str | None,
+        Field(
+            description="in place of attack, params and epsilon a fixed list of them: quick, "
+            "standard or full (docs/attacks.md)"
+        ),
+    ] = None
     epsilon: Annotated[
         tuple[float, ...],
         Field(
-            description="budgets; without: 0.005 0.01, or inf (no limit) where the attack looks "
-            "for the smallest perturbation"
+            description="budgets in the attack's norm, for L0 numbers of samples; without: "
+            "0.005 0.01, or inf (no limit) where the attack looks for the smallest perturbation"
         ),
     ] = ()
     epsilon_unit: Annotated[
@@ -86,6 +102,13 @@ class AttackCommandConfig:
             "images the spectrogram before it is coloured, or the image"
         ),
     ] = "waveform"
+    output: Annotated[
+        Output,
+        Field(
+            description="what the attack is given of the victim; probabilities, as some papers "
+            "did: its gradients are saturated then, and what withstands is no more robust for it"
+        ),
+    ] = "logits"
     smoothing: Annotated[
         float | None,
         Positive,
@@ -103,6 +126,13 @@ class AttackCommandConfig:
     limit: Annotated[
         int | None, Positive, Field(description="attack this many utterances, spread over the part")
     ] = None
+    labels: Annotated[
+        tuple[str, ...],
+        Field(
+            description="which label of the victim is which of the corpus, such as ang=anger, "
+            "where they are not found by name"
+        ),
+    ] = ()
     y: Annotated[
         Literal["truth", "prediction"], Field(description="label that the attack wants to leave")
     ] = "truth"
@@ -136,8 +166,9 @@ class AttackCommandConfig:
     show: Annotated[
         tuple[str, ...],
         Field(
-            description="ids of utterances to look at and to listen to: their speech, the "
-            "adversarial speech and the difference as WAV files and in a picture"
+            description="utterances to look at and to listen to, by their ids or the ends of "
+            "them: their speech, the adversarial speech and the difference as WAV files and in a "
+            "picture"
         ),
     ] = ()
     stoi: Annotated[

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from jaxser.config.parser import CommandParser
 from jaxser.config.reading import check_keys, from_mapping, hints_of, load_yaml
+from jaxser.config.training import OF_ONE_MODEL
 from jaxser.runtime.errors import UsageError
 
 __all__ = ["FlagGroups", "parse_command"]
@@ -68,12 +69,21 @@ def parse_command(
     given = parser.parse_args(argv)
     values = load_yaml(given.config) if given.config else {}
     check_keys(config_class, values, str(given.config))
+    _leave_to_another_model(values, vars(given).get("model.name"))
     for name in fields:
         text = getattr(given, name)
         if text is not None:
             _set(values, name, text)
     where = f"{given.config} or the command line" if given.config else "the command line"
     return from_mapping(config_class, values, where)
+
+
+def _leave_to_another_model(values: Mapping[str, Any], name: str | None) -> None:
+    """Drop what a file has tuned for its model where a flag names another one."""
+    section = values.get("model")
+    if isinstance(section, dict) and name not in (None, section.get("name")):
+        for key in OF_ONE_MODEL:
+            section.pop(key, None)
 
 
 def _leaves(config_class: type, prefix: str = "") -> Iterator[tuple[str, Any]]:

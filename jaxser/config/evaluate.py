@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
+from jaxser.config.hearing import add_hearing
 from jaxser.config.parser import (
     CommandParser,
     add_interval_over,
@@ -25,11 +26,12 @@ class EvaluateConfig:
     """Table files on victims; None is as the tables and the victims' runs say.
 
     Attributes:
-      corpus: "NAME=FOLDER" each: what victims are trained on.
+      corpus: "NAME=FOLDER" each: what victims are trained on; or one, to attack victims on.
+      labels, seconds: "VICTIM=CORPUS" each, and the length of speech, of victims of Hugging Face.
       lines, kinds: of tables whose victims are trained: names of victims and kinds of image.
       seeds: how many runs of every cell.
       runs: folder of the run folders.
-      set: "KEY=VALUE" each: changes of the configs that train.
+      set: "KEY=VALUE" each: changes of the configs that train; "LINE:KEY=VALUE": of one line's.
       defended: of tables of defences: which runs are trained against attacks, and attacked.
       domain, epsilon: what attacks change, and how far, in the place of what the table says.
     """
@@ -37,6 +39,8 @@ class EvaluateConfig:
     table: list[Path]
     victim: list[Path]
     corpus: list[str]
+    labels: list[str]
+    seconds: float | None
     lines: list[str] | None
     kinds: list[str] | None
     seeds: int | None
@@ -74,7 +78,19 @@ def _parser() -> CommandParser:
     )
     used = parser.add_argument_group("most used")
     used.add_argument(
-        "--victim", type=Path, nargs="+", default=[], metavar="RUN", help="run folders"
+        "--victim",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="RUN",
+        help="run folders, or models of Hugging Face, which need --corpus",
+    )
+    used.add_argument(
+        *("--corpus",),
+        nargs="+",
+        default=[],
+        metavar="NAME=FOLDER",
+        help="to train and attack on; of --victim: to attack on",
     )
     used.add_argument("--attacks", nargs="+", metavar="NAME", help="of the tables; all by default")
     used.add_argument(
@@ -87,9 +103,6 @@ def _parser() -> CommandParser:
     used.add_argument("--out", type=Path, help="folder of a report, every setting and pictures")
     add_interval_over(used)
     trained = parser.add_argument_group("tables whose victims are trained where they are missing")
-    trained.add_argument(
-        *("--corpus",), nargs="+", default=[], metavar="NAME=FOLDER", help="to train and attack on"
-    )
     trained.add_argument("--lines", nargs="+", metavar="NAME", help="victims; all by default")
     trained.add_argument("--kinds", nargs="+", metavar="KIND", help="images; all by default")
     trained.add_argument("--seeds", type=int, metavar="N", help="runs of a cell; the table's")
@@ -100,8 +113,9 @@ def _parser() -> CommandParser:
         *("--set",),
         nargs="+",
         default=[],
-        metavar="KEY=VALUE",
-        help="change the configs that train, such as corpus.stride_ms=500 training.epochs=5",
+        metavar="[LINE:]KEY=VALUE",
+        help="change the configs that train, such as corpus.stride_ms=500 training.epochs=5; of a "
+        "table of models also of one line, such as 'WavLM:model.checkpoint=FOLDER'",
     )
     trained.add_argument(
         "--defended",
@@ -118,6 +132,7 @@ def _parser() -> CommandParser:
         "--epsilon", type=float, nargs="+", help="budgets in that domain; as the table says"
     )
     runs = parser.add_argument_group("how it runs")
+    add_hearing(runs)
     runs.add_argument("--root", type=Path, help="folder of the corpus, where it has moved")
     runs.add_argument("--batch_size", type=int, help="rows per batch; found by memory by default")
     runs.add_argument("--seed", type=seed_of, default=0, help="of random starts")

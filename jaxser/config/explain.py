@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
@@ -10,14 +10,26 @@ from jaxser.config.attack import AttackedCorpusConfig
 from jaxser.config.command_line import FlagGroups
 from jaxser.config.ranges import INTERVAL_OVER, Domain, IntervalOver, Positive, Seed
 
-__all__ = ["EXPLAIN_FLAGS", "Baseline", "ExplainConfig", "Explained", "Picture"]
+__all__ = ["EXPLAIN_FLAGS", "OF_SPEECH", "Baseline", "ExplainConfig", "Explained", "Picture"]
 
 EXPLAIN_FLAGS: FlagGroups = {
     "most used": ("victim", "attack", "epsilon", "params", "domain", "show", "limit", "out"),
-    "what is explained": ("explained", "baseline", "steps", "compat", "split", "interval_over"),
+    "what is explained": (
+        "utterance",
+        "explained",
+        "baseline",
+        "steps",
+        "compat",
+        "split",
+        "interval_over",
+    ),
 }
 
-Picture = Literal["tsne", "saliency", "gradcam", "integrated", "confusion", "agreement"]
+OfSpeech = Literal["preparation", "architecture", "classes"]
+Picture = Literal["tsne", "saliency", "gradcam", "integrated", "confusion", "agreement", OfSpeech]
+
+# Pictures that need no attack.
+OF_SPEECH: tuple[OfSpeech, ...] = get_args(OfSpeech)
 Explained = Literal["prediction", "clean", "truth"]
 Baseline = Literal["silence", "noise"]
 
@@ -50,9 +62,15 @@ class ExplainConfig:
             description="tsne: the last layer's map; saliency, gradcam (Grad-CAM++) and "
             "integrated (integrated gradients) of an utterance of each class; confusion; "
             "agreement: how much saliency and gradcam agree before and after, and integrated "
-            "where it is named too. Without: all that the victim can give"
+            "where it is named too. Without: all of these that the victim can give. Of a victim "
+            "of spectrograms, without an attack: preparation: an utterance trimmed, cut into "
+            "chunks and repeated; architecture: the layers of a CNN-LSTM; classes: PCA and t-SNE "
+            "of all classes of its corpus"
         ),
     ] = ()
+    utterance: Annotated[
+        str | None, Field(description="of preparation; by default one that is cut into two chunks")
+    ] = None
     explained: Annotated[
         Explained,
         Field(

@@ -64,10 +64,21 @@ class FeaturesConfig:
     top_db: Annotated[
         float | None, NotNegative, Field(description="dynamic range of an utterance in dB")
     ] = 80.0
+    ref: Annotated[
+        Literal["min", "max"] | float,
+        Field(description="what is 0 dB: a power, or the least or the largest of an utterance"),
+    ] = 1.0
     normalisation: Annotated[
         Literal["original", "sum", "max_global", "max_local"],
         Field(description="what a spectrogram is divided by: its sum, the largest of all, its own"),
     ] = "original"
+    compat: Annotated[
+        Literal["paper"] | None,
+        Field(
+            description="paper: normalise as the notebooks of Facchinetti et al. do, not as their "
+            "text says: max_global by its own largest, max_local every frame from 0 to 1"
+        ),
+    ] = None
     standardise: Annotated[
         bool, Field(description="mean 0 and deviation 1 of every cell over the training part")
     ] = True

@@ -46,6 +46,9 @@ class GeneratorConfig:
     factorised: Annotated[
         bool, Field(description="locations beside magnitudes; without, all samples change")
     ] = True
+    gamma: Annotated[
+        float, Field(gt=0, lt=1, description="location score from which on a sample changes")
+    ] = 0.5
     confidence: Annotated[
         float, NotNegative, Field(description="margin of the logits beyond which more is no better")
     ] = 0.0
@@ -53,7 +56,8 @@ class GeneratorConfig:
         Literal["row", "batch"],
         Field(
             description="norms of each row and means over the rows; or of the whole batch and sums,"
-            " as published, which change with the batch size"
+            " as published, which change with the batch size: magnitude_weight and "
+            "quantisation_weight weigh its root less by those"
         ),
     ] = "row"
     magnitude_weight: Annotated[float, NotNegative, Field(description="of the L2 norm")] = 1e-3

@@ -10,6 +10,7 @@ __all__ = [
     "Domain",
     "IntervalOver",
     "NotNegative",
+    "Output",
     "Positive",
     "Seed",
 ]
@@ -22,6 +23,9 @@ NotNegative = Field(ge=0, allow_inf_nan=False)
 # spectrogram of a victim that reads one; or, of one that reads images, the levels of the
 # spectrogram before they are coloured, or the colours.
 Domain = Literal["waveform", "features", "spectrogram", "image"]
+
+# What an attack is given of its victim.
+Output = Literal["logits", "probabilities"]
 
 # As row files hold it: a signed integer of 64 bits.
 LARGEST_SEED = 2**63 - 1

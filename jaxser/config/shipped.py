@@ -17,8 +17,8 @@ def shipped(path: Path) -> Path:
     """``path``, or the file of this name that jaxser comes with.
 
     Args:
-      path: of a config file. Only a relative one that begins with ``configs/`` and that is not there
-        is looked for elsewhere.
+      path: of a config file. Only a relative one that begins with ``configs/`` and that is not
+        there is looked for elsewhere.
     """
     if path.parts[:1] != ("configs",) or ".." in path.parts or path.exists():
         return path

@@ -14,8 +14,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from jaxser.config.attack import AttackCommandConfig, AttackedCorpusConfig, NamedAttack, as_params
-from jaxser.config.ranges import Domain, Seed
+from jaxser.config.ranges import Domain, Output, Seed
 from jaxser.config.reading import from_mapping, load_yaml
+from jaxser.config.suites import suite_of
 from jaxser.runtime.errors import UsageError, nearest_name
 from jaxser.runtime.text import shown_value
 
@@ -62,6 +63,7 @@ class SweepConfig:
     y: Literal["truth", "prediction"] = "truth"
     target: str | None = None
     domain: Domain = "waveform"
+    output: Output = "logits"
     smoothing: Annotated[
         float | None, Field(gt=0, description="σ of the noise that all victims are smoothed by")
     ] = None
@@ -72,6 +74,12 @@ class SweepConfig:
         bool, Field(description="score what is made on a victim on all others that hear the same")
     ] = False
     stoi: bool = False
+    labels: Annotated[
+        tuple[str, ...], Field(description="VICTIM=CORPUS, of labels that are not found by name")
+    ] = ()
+    suite: Annotated[
+        str | None, Field(description="a fixed list of attacks and epsilon, in place of both")
+    ] = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +113,8 @@ def load_sweep(path: Path, changes: Mapping[str, Any] | None = None) -> SweepCon
       UsageError: what is not known, missing or impossible.
     """
     values = {**load_yaml(path), **(changes or {})}
+    if values.get("suite") is not None:
+        values |= _of_suite(values, path, asked="suite" in (changes or {}))
     for name in ("out", "victims", "attacks"):
         if not values.get(name):
             raise UsageError(f"{path} must say {name}:.")
@@ -122,9 +132,17 @@ def load_sweep(path: Path, changes: Mapping[str, Any] | None = None) -> SweepCon
             f"transfer in {path} is of speech, which victims have in common; leave it out with "
             f"domain {config.domain}."
         )
+    if config.transfer and any(corpus.seconds is not None for corpus in config.corpora):
+        raise UsageError(
+            f"transfer in {path} needs one length of speech for all victims; leave out seconds:."
+        )
     if config.transfer and config.smoothing is not None:
         raise UsageError(
             f"transfer in {path} is heard by victims without noise; leave it out with smoothing."
+        )
+    if config.transfer and config.output != "logits":
+        raise UsageError(
+            f"transfer in {path} is from logits; leave it out with output {config.output}."
         )
     for entry in config.attacks:
         grid_of(config.epsilon if entry.epsilon is None else entry.epsilon, where)
@@ -141,10 +159,13 @@ def cells(config: SweepConfig) -> Iterator[Cell]:
             config=AttackCommandConfig(
                 victim=victim,
                 attack=entry.attack,
+                suite=config.suite,
+                labels=config.labels,
                 epsilon=grid_of(own, str(config.out)),
                 epsilon_unit=config.epsilon_unit if entry.epsilon is None else "amplitude",
                 params=as_params(entry.parameters),
                 domain=config.domain,
+                output=config.output,
                 smoothing=config.smoothing,
                 smoothing_samples=config.smoothing_samples,
                 split=config.split,
@@ -202,6 +223,21 @@ def grid_of(grid: EpsilonGrid, where: str) -> tuple[float, ...]:
         raise UsageError(f"{kind} in {where} goes from {first:g} to {last:g}, which is too far.")
     # Twelve digits tell values apart, and leave out what rounding did to the last ones.
     return tuple(float(f"{value:.12g}") for value in made)
+
+
+def _of_suite(values: Mapping[str, Any], path: Path, *, asked: bool) -> dict[str, Any]:
+    """What a suite says in place of the file, or of nothing where the file names the suite."""
+    suite = suite_of(str(values["suite"]))
+    said = {"attacks", "epsilon"} & set(values)
+    if said and not asked:
+        raise UsageError(f"{path} has suite: and {' and '.join(sorted(said))}:; leave one out.")
+    if values.get("target") is not None or values.get("epsilon_unit", "amplitude") != "amplitude":
+        raise UsageError(
+            f"the suite {suite.name} has no target, and its epsilon are amplitudes; leave out "
+            f"target: and epsilon_unit: in {path}."
+        )
+    attacks = [dataclasses.asdict(entry) for entry in suite.attacks]
+    return {"suite": suite.name, "attacks": attacks, "epsilon": list(suite.epsilons)}
 
 
 def _entries(kind: Any, values: Any, key: str, where: str) -> list[Any]:

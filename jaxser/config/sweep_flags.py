@@ -17,6 +17,7 @@ class SweepFlags:
     config: Path
     out: Path | None
     limit: int | None
+    suite: str | None
     draws: int | None
     smoothing: float | None
     smoothing_samples: int | None
@@ -29,7 +30,7 @@ class SweepFlags:
 
     def changes(self) -> dict[str, Any]:
         """What takes the place of the same key of the file."""
-        names = ("out", "limit", "draws", "smoothing", "smoothing_samples")
+        names = ("out", "limit", "suite", "draws", "smoothing", "smoothing_samples")
         given = {name: getattr(self, name) for name in names}
         return {name: value for name, value in given.items() if value is not None}
 
@@ -51,6 +52,11 @@ def parse_sweep(argv: Sequence[str] | None = None) -> SweepFlags:
     )
     used.add_argument("--out", type=Path, help="folder of the rows, instead of the file's")
     used.add_argument("--limit", type=int, help="utterances, spread over the part")
+    used.add_argument(
+        "--suite",
+        metavar="NAME",
+        help="quick, standard or full: a fixed list of attacks and epsilon, instead of the file's",
+    )
     used.add_argument(
         "--draws",
         type=int,

@@ -9,7 +9,10 @@ from pydantic import Field
 from jaxser.config.adversarial import AdversarialConfig
 from jaxser.config.ranges import NotNegative, Positive
 
-__all__ = ["ModelConfig", "TrainingConfig"]
+__all__ = ["OF_ONE_MODEL", "ModelConfig", "TrainingConfig"]
+
+# What a file says of the model that it names, and of no other that takes its place.
+OF_ONE_MODEL = ("dropout", "lstm_dropout", "units")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,8 +23,9 @@ class ModelConfig:
         str,
         Field(
             description="emo18, zhao19, wav2vec2-base, hubert-base, wavlm-base and larger ones; on "
-            "spectrograms: cnn_lstm, cnn_lstm_m0, _m1, _m2; on images of spectrograms: "
-            "echim_cnn_lstm, alexnet, vgg16, vit-b16, cvt-13, cvt-21, levit-256 and others"
+            "spectrograms: cnn_lstm, cnn_lstm_m0 to _m6; on images of spectrograms: "
+            "echim_cnn_lstm, alexnet, vgg16, vit-b16, cvt-13, cvt-21, levit-256 and others; "
+            "another one than the file's does not take over its dropouts and units"
         ),
     ] = "emo18"
     dropout: Annotated[
@@ -29,6 +33,9 @@ class ModelConfig:
     ] = None
     lstm_dropout: Annotated[
         float | None, Field(ge=0, lt=1, description="of cnn_lstm's LSTM; its own by default")
+    ] = None
+    units: Annotated[
+        int | None, Positive, Field(description="of a CNN-LSTM's LSTM; its own by default")
     ] = None
     dtype: Annotated[
         Literal["float32", "bfloat16"],

@@ -5,7 +5,7 @@ Source of the space: Facchinetti et al., 2024, section 2.3.2.
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -14,10 +14,13 @@ from jaxser.config.train import TrainConfig
 
 __all__ = ["TUNE_FLAGS", "SearchConfig", "TuneConfig"]
 
+Searched = Literal["learning_rate", "batch_size", "dropout", "lstm_dropout", "units"]
+
 TUNE_FLAGS: FlagGroups = {
     "the search": (
-        *("search.out", "search.trials", "search.learning_rate", "search.batch_size"),
-        *("search.dropout", "search.lstm_dropout", "search.min_epochs", "search.reduction"),
+        *("search.out", "search.trials", "search.executions", "search.fields"),
+        *("search.learning_rate", "search.batch_size", "search.dropout", "search.lstm_dropout"),
+        *("search.units", "search.min_epochs", "search.reduction"),
     ),
     "what every trial trains": (
         *("corpus.name", "corpus.root", "corpus.split", "model.name", "features.kind"),
@@ -35,6 +38,18 @@ class SearchConfig:
         Path("runs/tune")
     )
     trials: Annotated[int, Field(gt=0, description="in all, with those of earlier starts")] = 30
+    executions: Annotated[
+        int,
+        Field(
+            gt=0,
+            description="trainings of a trial, with a seed each: the first says whether it is "
+            "stopped, the mean of all is its loss (3 in the paper)",
+        ),
+    ] = 1
+    fields: Annotated[
+        tuple[Searched, ...],
+        Field(min_length=1, description="what is searched; the paper began with units alone"),
+    ] = ("learning_rate", "batch_size", "dropout", "lstm_dropout")
     learning_rate: Annotated[
         tuple[float, ...], Field(min_length=1, description="training.learning_rate")
     ] = (1e-2, 1e-3, 1e-4)
@@ -53,6 +68,9 @@ class SearchConfig:
     lstm_dropout: Annotated[
         tuple[float, ...], Field(min_length=1, description="model.lstm_dropout")
     ] = (0.0, 0.1, 0.2, 0.3, 0.4)
+    units: Annotated[
+        tuple[int, ...], Field(min_length=1, description="model.units, of the LSTM")
+    ] = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
     min_epochs: Annotated[
         int, Field(gt=0, description="a trial is not stopped before this many")
     ] = 3

@@ -4,6 +4,7 @@
     corpus = jaxser.corpora.assign_split(corpus, "standard")
     prepared = jaxser.corpora.prepare(corpus, AudioSettings(sample_rate=16_000, seconds=2.0))
     prepared.waveforms[0]                                       # [samples] float32
+    x, y, ids, *_ = jaxser.corpora.load_split("emodb", "path/to/emodb", "test")   # in one call
 
 To add a corpus, write one file with its ``SPEC`` (see ``jaxser.corpora.spec``) and name it below.
 """
@@ -20,6 +21,8 @@ from jaxser.runtime.faces import face
 
 if TYPE_CHECKING:
     from jaxser.corpora.audio_settings import AudioSettings as AudioSettings
+    from jaxser.corpora.loaded_split import LoadedSplit as LoadedSplit
+    from jaxser.corpora.loaded_split import load_split as load_split
     from jaxser.corpora.preparation import Prepared as Prepared
     from jaxser.corpora.preparation import prepare as prepare
     from jaxser.corpora.spec import CorpusSpec
@@ -30,11 +33,13 @@ if TYPE_CHECKING:
 __all__ = [
     "AudioSettings",
     "Corpus",
+    "LoadedSplit",
     "Prepared",
     "Utterance",
     "assign_split",
     "get_spec",
     "load",
+    "load_split",
     "locate",
     "names",
     "prepare",
@@ -59,6 +64,8 @@ _MODULES = {
 # Imported on first use, so that "--help" need not wait for NumPy.
 _FUNCTIONS = {
     "AudioSettings": "audio_settings",
+    "LoadedSplit": "loaded_split",
+    "load_split": "loaded_split",
     "Prepared": "preparation",
     "prepare": "preparation",
     "assign_split": "splits",

@@ -2,8 +2,8 @@
 
     python -m jaxser.corpora list [NAME]
     python -m jaxser.corpora check NAME ROOT [--json]
-    python -m jaxser.corpora prepare NAME ROOT [--seconds 2] [--skip_damaged]
-    python -m jaxser.corpora download NAME ROOT
+    python -m jaxser.corpora prepare NAME ROOT [--seconds 2] [--chunks [--augment]] [--skip_damaged]
+    python -m jaxser.corpora download NAME [ROOT]
 
 Exit status: 0; 1 if something is wrong with the corpus; 2 if the command line is.
 """
@@ -12,11 +12,13 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from jaxser import corpora
+from jaxser.config.parser import command_name
 from jaxser.corpora.command_line import corpora_parser
 from jaxser.corpora.listing import corpora_table, description
-from jaxser.runtime.errors import report_errors
+from jaxser.runtime.errors import UsageError, report_errors
 
 __all__ = ["main"]
 
@@ -50,15 +52,19 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _prepare(options: argparse.Namespace) -> int:
+    from jaxser.config import CorpusConfig
+    from jaxser.corpora.selection import chunking, parts_text, with_parts
+
     settings = corpora.AudioSettings(
         sample_rate=options.sample_rate,
         seconds=options.seconds,
         channel=options.channel,
         length=options.length,
         shortest=options.shortest,
+        chunking=chunking(options.chunks, options.augment),
     )
     prepared = corpora.prepare(
-        corpora.load(options.name, options.root),
+        corpora.load(options.name, options.root, labels=tuple(options.labels) or None),
         settings,
         cache_dir=options.cache_dir,
         skip_damaged=options.skip_damaged,
@@ -68,6 +74,12 @@ def _prepare(options: argparse.Namespace) -> int:
     print(f"{prepared.corpus.title}: {rows:,} utterances of {samples:,} samples")
     for note in prepared.corpus.notes:
         print(f"note: {note}")
+    if options.protocol is not None:
+        split = CorpusConfig(name=options.name, protocol=options.protocol)
+        parted = with_parts(prepared.corpus, split)
+        print(f"parts of the protocol {options.protocol}: {parts_text(parted)}")
+        for note in parted.notes[len(prepared.corpus.notes) :]:
+            print(f"note: {note}")
     for name, reason in prepared.skipped:
         print(f"left out: {name}: {reason}")
     for name, reason in prepared.clipped:
@@ -80,7 +92,14 @@ def _prepare(options: argparse.Namespace) -> int:
 def _download(options: argparse.Namespace) -> int:
     from jaxser.corpora.downloading import download
 
-    print(download(corpora.get_spec(options.name), options.root))
+    spec = corpora.get_spec(options.name)
+    if options.root is None and spec.download:
+        raise UsageError(
+            f"say where {spec.title} is to be put: {command_name('corpora')} download "
+            f"{options.name} ROOT, a new or empty folder."
+        )
+    # Of what nobody may fetch it says where to apply, whatever the folder.
+    print(download(spec, options.root or Path()))
     return 0
 
 

@@ -39,6 +39,21 @@ def corpora_parser() -> CommandParser:
         default="repeat",
         help="repeat short utterances, or pad them with zeros (%(default)s)",
     )
+    chunks = command.add_argument_group("the chunks")
+    chunks.add_argument(
+        "--labels", nargs="+", default=[], metavar="LABEL", help="to keep; all by default"
+    )
+    chunks.add_argument(
+        "--chunks", action="store_true", help="trim silence and cut into chunks of --seconds"
+    )
+    chunks.add_argument(
+        "--augment", action="store_true", help="add four changes of pitch and four of speed"
+    )
+    chunks.add_argument(
+        "--protocol",
+        choices=("clean", "paper"),
+        help="also say what is in each part by corpus.protocol, and what leaks",
+    )
     files = command.add_argument_group("the files")
     _add_shortest(files)
     files.add_argument("--skip_damaged", action="store_true", help="leave damaged files out")
@@ -46,13 +61,15 @@ def corpora_parser() -> CommandParser:
     _add_workers(files)
 
     command = commands.add_parser("download", help="fetch a corpus that may be fetched freely")
-    _add_corpus(command, "new or empty folder to put it into")
+    _add_corpus(
+        command, "new or empty folder to put it into; without, where a corpus can be had", "?"
+    )
     return parser
 
 
-def _add_corpus(command: CommandParser, root_help: str) -> None:
+def _add_corpus(command: CommandParser, root_help: str, count: str | None = None) -> None:
     command.add_argument("name", metavar="NAME", help=f"one of {', '.join(corpora.names())}")
-    command.add_argument("root", metavar="ROOT", type=Path, help=root_help)
+    command.add_argument("root", metavar="ROOT", type=Path, nargs=count, help=root_help)
 
 
 # A parser or a group of its flags; argparse's class of both has no public name.

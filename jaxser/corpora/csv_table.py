@@ -4,13 +4,17 @@
     corpus = jaxser.corpora.assign_split(corpus, "given")
 
 Paths are relative to the CSV file. Class names are sorted. An utterance's id is its path without
-the suffix unless the table gives another.
+the suffix unless the table gives another. Columns of other names are kept as ``further`` of every
+utterance, and named once.
 """
 
 import csv
+import difflib
+import functools
 import io
+import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, cast, get_args
 from unicodedata import normalize
@@ -31,7 +35,7 @@ _SHOWN = 80
 
 
 def read_rows(
-    path: Path, columns: tuple[str, ...], required: tuple[str, ...]
+    path: Path, columns: tuple[str, ...], required: tuple[str, ...], *, further: bool = False
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """Rows of a CSV file, each with where it stands ("table.csv, line 3").
 
@@ -39,6 +43,8 @@ def read_rows(
       path: UTF-8 text with a header line.
       columns: names that the header may hold.
       required: names that it must hold, and that must not be empty in any row.
+      further: whether it may hold columns of other names, but for those that are names of
+        ``columns`` mistyped.
 
     Raises:
       InputError: the file is not such a table; the message names the line.
@@ -53,8 +59,11 @@ def read_rows(
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     header = [name.strip() for name in _next_row(path, reader) or ()]
     expected = ",".join(columns)
+    # Of a header that lacks a column, what is not known is that column by another name.
+    taken = further and set(required) <= set(header)
     for name in header:
-        if name not in columns or header.count(name) > 1:
+        known = name in columns or (taken and name and not _mistyped(name, columns, header))
+        if not known or header.count(name) > 1:
             raise InputError(
                 f"{path}, line 1: column {shown(name)} is not expected; use {expected}."
             )
@@ -77,6 +86,20 @@ def read_rows(
                     "quote not closed?"
                 )
         yield where, row
+
+
+def _mistyped(name: str, columns: Sequence[str], header: Sequence[str]) -> bool:
+    """Whether a column is one of ``columns``, which is not there, but for a slip."""
+    absent = [column for column in columns if column not in header]
+    return bool(difflib.get_close_matches(name.lower(), absent, n=1, cutoff=0.8))
+
+
+@functools.cache
+def _say_further(table: Path, names: tuple[str, ...]) -> None:
+    """Name columns of one's own, but not twice in one process."""
+    logging.getLogger("jaxser.corpora").warning(
+        "%s has further columns, which are kept and mean nothing here: %s.", table, ", ".join(names)
+    )
 
 
 def _next_row(path: Path, reader: Any) -> list[str] | None:
@@ -122,7 +145,10 @@ def _read(root: Path) -> list[Utterance]:
     table = _find(root)
     on_disk = NamesOnDisk()
     utterances: dict[str, tuple[str, PurePosixPath, Utterance]] = {}
-    for where, row in read_rows(table, _COLUMNS, required=("file", "label")):
+    for where, row in read_rows(table, _COLUMNS, required=("file", "label"), further=True):
+        own = tuple((name, value) for name, value in row.items() if name not in _COLUMNS)
+        if own and not utterances:
+            _say_further(table, tuple(name for name, _ in own))
         file = _file(where, row["file"], table.parent)
         name = row.get("id") or file.with_suffix("").as_posix()
         # A composed and a decomposed spelling are one name.
@@ -144,6 +170,7 @@ def _read(root: Path) -> list[Utterance]:
                 speaker=row.get("speaker") or UNKNOWN,
                 gender=cast(Gender, gender),
                 split=cast(Split | None, split),
+                further=own,
             ),
         )
     if not utterances:

@@ -7,6 +7,7 @@ prepared.waveforms[rows], label_indices(prepared.corpus)[rows]
 
 import dataclasses
 from collections import defaultdict
+from typing import get_args
 
 import numpy as np
 from jaxtyping import Int
@@ -20,7 +21,16 @@ from jaxser.corpora.windows import Windowing
 from jaxser.runtime.errors import UsageError
 from jaxser.runtime.files import cache_folder
 
-__all__ = ["label_indices", "select", "split_rows", "spread_rows"]
+__all__ = [
+    "chunking",
+    "label_indices",
+    "parts_text",
+    "prepared_speech",
+    "select",
+    "split_rows",
+    "spread_rows",
+    "with_parts",
+]
 
 
 def select(config: CorpusConfig) -> Prepared:
@@ -30,6 +40,16 @@ def select(config: CorpusConfig) -> Prepared:
       UsageError: a corpus other than synthetic without a root.
       InputError: whatever is wrong with the folder, the files or the split.
     """
+    prepared = prepared_speech(config)
+    return dataclasses.replace(prepared, corpus=with_parts(prepared.corpus, config))
+
+
+def prepared_speech(config: CorpusConfig) -> Prepared:
+    """The same without a split.
+
+    Raises:
+      UsageError, InputError: see :func:`select`.
+    """
     root = config.root
     if root is None:
         if config.name != "synthetic":
@@ -37,33 +57,55 @@ def select(config: CorpusConfig) -> Prepared:
                 f"corpus.root is missing: say where {config.name} lies, --corpus.root FOLDER."
             )
         root = cache_folder() / f"synthetic-{synthetic.VERSION}"
-    if config.augment and not config.chunks:
-        raise UsageError("corpus.augment adds versions of chunks; set corpus.chunks too.")
     settings = AudioSettings(
         sample_rate=config.sample_rate,
         seconds=config.seconds,
         channel=config.channel,
         shortest=config.shortest,
-        chunking=Chunking(augment=config.augment) if config.chunks else None,
+        chunking=chunking(config.chunks, config.augment),
         windowing=Windowing(config.stride_ms) if config.windows else None,
     )
-    prepared = prepare(
+    return prepare(
         _limited(load(config.name, root, labels=config.labels or None), config.limit),
         settings,
         cache_dir=config.cache_dir,
         skip_damaged=config.skip_damaged,
     )
+
+
+def chunking(chunks: bool, augment: bool) -> Chunking | None:
+    """How utterances are cut; UsageError for versions of chunks without chunks."""
+    if augment and not chunks:
+        raise UsageError("corpus.augment adds versions of chunks; set corpus.chunks too.")
+    return Chunking(augment=augment) if chunks else None
+
+
+def with_parts(corpus: Corpus, config: CorpusConfig) -> Corpus:
+    """The corpus with the split and the protocol of ``config``, and a note on what leaks.
+
+    Raises:
+      UsageError, InputError: the corpus cannot be split so; see :func:`assign_split`.
+    """
     paper = config.protocol == "paper"
     corpus = assign_split(
-        prepared.corpus,
+        corpus,
         "random_64_16_20" if paper and config.split in ("standard", "speaker") else config.split,
         seed=config.split_seed,
         fold=config.fold,
         folds=config.folds,
         file=config.split_file,
     )
-    corpus = _with_leaks_noted(corpus) if paper else _augmented_in_training_alone(corpus)
-    return dataclasses.replace(prepared, corpus=corpus)
+    return _with_leaks_noted(corpus) if paper else _augmented_in_training_alone(corpus)
+
+
+def parts_text(corpus: Corpus) -> str:
+    """How many waveforms each part has, and how many of them are augmented versions."""
+    told = []
+    for part in get_args(Split):
+        its = [utterance for utterance in corpus.utterances if utterance.split == part]
+        augmented = sum(bool(utterance.variant) for utterance in its)
+        told.append(f"{part} {len(its):,}" + (f" ({augmented:,} augmented)" if augmented else ""))
+    return ", ".join(told)
 
 
 def _augmented_in_training_alone(corpus: Corpus) -> Corpus:

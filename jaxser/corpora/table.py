@@ -47,6 +47,7 @@ class Utterance:
       split: "train", "val" or "test", or None where no split was assigned.
       source: id of the whole utterance that this is a chunk of, or "" for a whole one.
       variant: what was done to it ("pitch-3", "stretch0.9"), or "" for speech as it was recorded.
+      further: what else a table of one's own says of it: (column, value) each.
     """
 
     id: str
@@ -58,6 +59,7 @@ class Utterance:
     split: Split | None = None
     source: str = ""
     variant: str = ""
+    further: tuple[tuple[str, str], ...] = ()
 
     @property
     def whole(self) -> str:

@@ -2,12 +2,14 @@
 
 step = Program(function, donate=(0,))
 state = step(state)                              # compiled at the first call, and noted
-compile_seconds(), compile_count()               # of the process so far
+step.prepare(shapes)                             # or before it, from shapes alone, in any thread
+compile_seconds(), compile_count()               # of the calling thread so far
 """
 
+import threading
 import time
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 
@@ -16,15 +18,29 @@ from jaxser.runtime.numerics import fixed_numerics
 
 __all__ = ["Program", "compile_count", "compile_seconds"]
 
+# Tracing is Python, which runs in one thread at a time anyway; compilation is not.
+_TRACING = threading.RLock()
+
+
+class _Spent(threading.local):
+    """By each thread apart: what one compiles for later holds up no other."""
+
+    seconds = 0.0
+    count = 0
+
+
+_SPENT = _Spent()
+
 
 def compile_seconds() -> float:
-    """Seconds that this process has spent on tracing and compiling the programs so far."""
-    return Program.total_seconds
+    """Seconds that this thread has spent so far on tracing and compiling programs, and on waiting
+    for those that another thread was at."""
+    return _SPENT.seconds
 
 
 def compile_count() -> int:
-    """Programs that this process has compiled so far."""
-    return Program.total_count
+    """Programs that this thread has compiled so far."""
+    return _SPENT.count
 
 
 class Program:
@@ -40,40 +56,67 @@ class Program:
       **options: of ``jax.jit``.
     """
 
-    total_seconds: ClassVar[float] = 0.0
-    total_count: ClassVar[int] = 0
-
     def __init__(
         self, function: Callable[..., Any], donate: tuple[int, ...] = (), **options: Any
     ) -> None:
         self._jitted = jax.jit(function, donate_argnums=donate, **options)
         self._compiled: Any = None
+        self._lock = threading.Lock()
 
     def __call__(self, *arguments: Any) -> Any:
         if self._compiled is None:
-            self._compiled = self._compile(*arguments)
+            self.prepare(*arguments)
         with fixed_numerics():
             return self._compiled(*arguments)
 
+    @property
+    def ready(self) -> bool:
+        """Whether it is compiled."""
+        return self._compiled is not None
+
+    def prepare(self, *arguments: Any) -> None:
+        """Compile it, unless it is compiled; where another thread is at it, wait for that.
+
+        Args:
+          *arguments: of its calls, or their shapes with the shardings that they will have.
+        """
+        start = time.perf_counter()
+        with self._lock:
+            if self._compiled is None:
+                self._compiled = self._compile(*arguments)
+                _SPENT.count += 1
+        _SPENT.seconds += time.perf_counter() - start
+
     def bytes_needed(self, *shapes: Any) -> int:
-        """Device memory of a call with arguments of such shapes: theirs, the results', the rest."""
-        analysis = self._compile(*shapes).memory_analysis()
+        """Device memory of a call with arguments of such shapes: theirs, the results', the rest;
+        what is donated counts once.
+
+        It is compiled for them, so that the calls that follow find it compiled.
+        """
+        self.prepare(*shapes)
+        analysis = self._compiled.memory_analysis()
         return int(
             analysis.argument_size_in_bytes
             + analysis.output_size_in_bytes
             + analysis.temp_size_in_bytes
+            - analysis.alias_size_in_bytes
         )
+
+    def text(self) -> str:
+        """The compiler's last word on it, once it is compiled."""
+        return str(self._compiled.as_text())
 
     def result_shapes(self, *shapes: Any) -> Any:
         """Shapes of the results, found without compiling."""
-        with fixed_numerics():
+        with _TRACING, fixed_numerics():
             return jax.eval_shape(self._jitted, *shapes)
 
     def _compile(self, *arguments: Any) -> Any:
-        start = time.perf_counter()
         with fixed_numerics():
             try:
-                compiled = self._jitted.lower(*arguments).compile()
+                with _TRACING:
+                    lowered = self._jitted.lower(*arguments)
+                return lowered.compile()
             except ValueError as error:
                 if "Reverse-mode differentiation" not in str(error):
                     raise
@@ -82,6 +125,3 @@ class Program:
                     "the victim has no gradient, as it loops by jax.lax.while_loop or a fori_loop "
                     "of traced length; use jax.lax.scan in it, or an attack without gradients."
                 ) from error
-        Program.total_seconds += time.perf_counter() - start
-        Program.total_count += 1
-        return compiled

@@ -7,6 +7,7 @@ check_within(source, (-1.0, 1.0))
 
 import math
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -15,18 +16,19 @@ import numpy as np
 from jaxser.attacks.base import Attack
 from jaxser.attacks.projections import Bounds
 from jaxser.driver.sequence import AttackSequence
-from jaxser.driver.work import Source
+from jaxser.driver.source import Source
 from jaxser.runtime.errors import InputError, UsageError
 from jaxser.victims.victim import Victim
 
 __all__ = [
     "as_array",
-    "check_epsilon_list",
+    "check_inputs",
     "check_victim",
     "check_within",
     "checked_attack",
     "checked_count",
     "checked_devices",
+    "checked_epsilons",
 ]
 
 # Inputs that are looked at together.
@@ -56,21 +58,20 @@ def as_array(name: str, values: Any) -> np.ndarray:
     return array
 
 
-def check_epsilon_list(epsilons: Any) -> None:
-    """Refuse what is no list of numbers; their range depends on the attack.
+def checked_epsilons(epsilons: Any) -> Sequence[float]:
+    """The budgets as a list; a number stands for a list of one. Their range depends on the attack.
 
     Raises:
-      UsageError: see the message.
+      UsageError: neither a number nor a list of numbers.
     """
     array = as_array("epsilons", epsilons)
-    if array.ndim == 0:
-        shown = f"{epsilons!r}"[:40]
-        raise UsageError(f"epsilons must be a list of numbers, not {shown}; write [{shown}].")
     if array.ndim > 1 or (array.size and array.dtype.kind not in "fiu"):
+        given = f"{epsilons!r:.40}" if array.ndim == 0 else f"an array of shape {array.shape}"
         raise UsageError(
-            f"epsilons must be a list of numbers, not an array of shape {array.shape} and type "
-            f"{array.dtype}; give one number for each epsilon."
+            f"epsilons must be a number or a list of numbers, not {given} of type {array.dtype}; "
+            "give one number for each epsilon."
         )
+    return [float(array)] if array.ndim == 0 else epsilons
 
 
 def check_victim(victim: Any) -> None:
@@ -82,7 +83,8 @@ def check_victim(victim: Any) -> None:
     if any(base.__module__.partition(".")[0] == "torch" for base in type(victim).__mro__):
         raise UsageError(
             f"{type(victim).__name__} is a torch module, which JAX can neither compile nor "
-            "differentiate; load its weights with jaxser.load_victim, or write it in JAX."
+            "differentiate; wrap it with jaxser.victims.from_torch, which is slow, or write it in "
+            "JAX."
         )
     if not (isinstance(victim, Victim) or callable(victim)):
         raise UsageError(
@@ -155,6 +157,19 @@ def checked_count(name: str, asked: Any) -> int:
     return number
 
 
+def check_inputs(x: np.ndarray, ids: Sequence[str] | None, bounds: Bounds) -> None:
+    """Refuse inputs ``[batch, ...]`` that are not finite, outside the bounds, or none at all.
+
+    Raises:
+      InputError: naming an input.
+    """
+    if x.ndim < 2:
+        raise InputError(
+            f"inputs must be [batch, ...] but have shape {x.shape}; add an axis for the batch."
+        )
+    check_within(Source(x, None, ids, bounds), bounds)
+
+
 def check_within(source: Source, bounds: Bounds) -> None:
     """Refuse inputs that are not finite, or outside the bounds: of another unit, as a rule.
 
@@ -163,23 +178,24 @@ def check_within(source: Source, bounds: Bounds) -> None:
       bounds: valid range of an input; None has none.
 
     Raises:
-      InputError: naming the first such input.
+      InputError: naming the first input that is not finite, or the one that is farthest outside.
     """
     low, high = (-math.inf, math.inf) if bounds is None else bounds
     slack = 0.0 if bounds is None else _OUTSIDE * (high - low)
     odd: list[int] = []
-    outside: list[int] = []
-    extreme = 0.0
+    # Of the rows outside: how many, and the one that is farthest out.
+    outside, farthest, extreme, excess = 0, 0, 0.0, 0.0
     for start in range(0, len(source), _ROWS):
         rows = np.arange(start, min(start + _ROWS, len(source)))
         x = source.batch(rows).reshape(len(rows), -1)
         odd += rows[~np.isfinite(x).all(axis=1)].tolist()
         least, most = x.min(axis=1, initial=math.inf), x.max(axis=1, initial=-math.inf)
-        beyond = (least < low - slack) | (most > high + slack)
-        if beyond.any() and not outside:
-            first = int(beyond.argmax())
-            extreme = float(most[first] if most[first] > high + slack else least[first])
-        outside += rows[beyond].tolist()
+        beyond = np.maximum(low - least, most - high)
+        outside += int((beyond > slack).sum())
+        worst = int(beyond.argmax())
+        if beyond[worst] > max(slack, excess):
+            farthest, excess = int(rows[worst]), float(beyond[worst])
+            extreme = float(most[worst] if most[worst] - high == beyond[worst] else least[worst])
     if odd:
         raise InputError(
             f"{source.name(odd[0])} holds NaN or infinity ({len(odd)} rows do); leave such rows "
@@ -187,7 +203,7 @@ def check_within(source: Source, bounds: Bounds) -> None:
         )
     if outside:
         raise InputError(
-            f"{source.name(outside[0])} reaches {extreme:.6g}, outside the bounds ({low:g}, "
-            f"{high:g}) of what is attacked ({len(outside)} rows do); scale or clip such inputs, "
-            "or give the attack bounds that hold them."
+            f"{source.name(farthest)} reaches {extreme:.6g}, outside the bounds ({low:g}, "
+            f"{high:g}) of what is attacked, the farthest of {outside} rows outside; scale "
+            "or clip such inputs, or give the attack bounds that hold them."
         )

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from jaxser.attacks.base import Attack
 from jaxser.attacks.projections import Norm
 from jaxser.driver.sequence import AttackSequence, members
-from jaxser.driver.work import Source
+from jaxser.driver.source import Source
 from jaxser.runtime.errors import InputError, UsageError
 
 __all__ = ["EpsilonUnit", "amplitudes", "check_budgets", "check_epsilons"]
@@ -87,6 +87,12 @@ def check_epsilons(
         elif not epsilon > 0 or (math.isinf(epsilon) and not unlimited):
             extent = "positive" if unlimited else "positive and finite"
             raise UsageError(f"epsilon must be {extent}, not {epsilon}.")
+        elif norm == "l0" and epsilon < 1:
+            raise UsageError(
+                f"epsilon {epsilon:g} allows no change: it is the number of samples that this "
+                "attack may change, 1 or more; how far each may go is --params "
+                f"amplitude={epsilon:g}."
+            )
 
 
 def amplitudes(

@@ -13,7 +13,8 @@ from jaxser.attacks.base import BATCH_DEPENDENT, PROBABILITIES, RANDOMISED, Logi
 from jaxser.driver.machine import Machine, make_machine
 from jaxser.driver.memory import in_fitting_batches
 from jaxser.driver.programs import CLEAN, CLEAN_AGAIN
-from jaxser.driver.work import CleanPass, Source
+from jaxser.driver.source import Source
+from jaxser.driver.work import CleanPass
 from jaxser.runtime.numerics import seed_key
 from jaxser.runtime.sharding import replicated
 from jaxser.victims.victim import Victim

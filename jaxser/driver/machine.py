@@ -1,12 +1,13 @@
 """Which compiled programs a run uses, and where: made once per victim, attack and shape.
 
 machine = make_machine(victim, (32_000,), attack=PGD(), mesh=mesh, slots=16, score_rows=16)
-state, taken = machine.attack.advance(machine.all_variables, wanted, state)
+state, report = machine.attack.advance(machine.all_variables, wanted, state)
 scored = machine.victim.score(machine.variables, key, SCORE, ids, x, x_adv)
 """
 
 import dataclasses
 import functools
+import threading
 from collections.abc import Hashable
 from typing import Any, Literal, cast
 
@@ -17,7 +18,13 @@ from jax.sharding import Mesh
 from jaxtyping import Array
 
 from jaxser.attacks.base import Attack, LogitsFn, NetworkAttack
-from jaxser.driver.programs import AttackPrograms, VictimFunction, VictimPrograms
+from jaxser.driver.ahead_of_time import Program
+from jaxser.driver.programs import (
+    AttackPrograms,
+    VictimFunction,
+    VictimPrograms,
+    collect_program,
+)
 from jaxser.runtime.errors import InputError, UsageError
 from jaxser.runtime.numerics import fixed_numerics, without_64_bits
 from jaxser.runtime.sharding import batch_sharding, replicated
@@ -27,13 +34,18 @@ __all__ = ["Loop", "Machine", "make_machine"]
 
 Loop = Literal["host", "device"]
 
-# Steps inside one device loop: many enough that the host's look at `done` costs nothing, few
-# enough that progress is seen and Ctrl-C heard.
+# Steps inside one device loop: many enough that a call costs nothing, few enough that progress is
+# seen and Ctrl-C heard. Where rows finish one by one, their slots stand empty until the host has
+# seen a later call.
 _INNER_STEPS = 50
+_EARLY_INNER_STEPS = 10
 
 # Where rows finish one by one, a refill waits for this share of a device's slots: fewer refills,
-# each of which costs a call of ``init`` and one of ``place``.
+# each of which costs a call of ``start``.
 _REFILL_SHARE = 1 / 8
+
+# Threads that compile ahead are to find the very programs that the run will call.
+_MAKING = threading.RLock()
 
 
 @functools.lru_cache(maxsize=32)
@@ -68,6 +80,15 @@ def _attack_programs(
     return AttackPrograms(victim, cast(Attack, attack), mesh, slots, inner_steps)
 
 
+@functools.lru_cache(maxsize=64)
+def _collect_program(
+    mesh: Mesh, slots: int, score_rows: int, input_shape: tuple[int, ...]
+) -> Program:
+    """The same for all victims and attacks."""
+    del slots, score_rows, input_shape  # they are of the key alone
+    return collect_program(mesh)
+
+
 @dataclasses.dataclass(frozen=True)
 class Machine:
     """With what and where a stream of rows runs.
@@ -75,6 +96,7 @@ class Machine:
     Attributes:
       victim: programs that do not depend on the attack.
       attack: programs of the attack (an ``AttackPrograms``), or None where there is none.
+      collect: from slots to the batch that is scored; see ``collect_program``.
       variables: of the victim, on every device.
       attack_variables: of an attack that is a network, likewise; () of others.
       mesh: the devices.
@@ -86,6 +108,7 @@ class Machine:
 
     victim: VictimPrograms
     attack: Any
+    collect: Program
     variables: Any
     attack_variables: Any
     mesh: Mesh
@@ -97,6 +120,10 @@ class Machine:
     @property
     def num_devices(self) -> int:
         return int(self.mesh.size)
+
+    @property
+    def on_cpu(self) -> bool:
+        return bool(self.mesh.devices.flat[0].platform == "cpu")
 
     @property
     def all_variables(self) -> tuple[Any, Any]:
@@ -155,7 +182,8 @@ def make_machine(
     inner_steps, fresh_rows = 1, slots
     if attack is not None and loop == "device":
         # Calls of equal length: a last one that is cut short would run to its end for nothing.
-        calls = -(-attack.max_steps // _INNER_STEPS)
+        most = _EARLY_INNER_STEPS if attack.finishes_early else _INNER_STEPS
+        calls = -(-attack.max_steps // most)
         inner_steps = -(-attack.max_steps // calls)
     if attack is not None and attack.finishes_early:
         fresh_rows = mesh.size * max(1, int(_REFILL_SHARE * slots / mesh.size))
@@ -163,12 +191,18 @@ def make_machine(
     variables, own = without_64_bits((variables, own))
     leaves, structure = jax.tree.flatten(variables)
     shapes = tuple((np.shape(leaf), str(jnp.result_type(leaf))) for leaf in leaves)
-    programs = _victim_programs(function, mesh, (score_rows, *input_shape), structure, shapes)
+    with _MAKING:
+        programs = _victim_programs(function, mesh, (score_rows, *input_shape), structure, shapes)
+        of_attack = None
+        if attack is not None:
+            of_attack = _attack_programs(
+                programs, function, cast(Hashable, attack), mesh, slots, inner_steps
+            )
+        collect = _collect_program(mesh, slots, score_rows, tuple(input_shape))
     return Machine(
         victim=programs,
-        attack=None
-        if attack is None
-        else _attack_programs(programs, function, cast(Hashable, attack), mesh, slots, inner_steps),
+        attack=of_attack,
+        collect=collect,
         variables=jax.device_put(variables, replicated(mesh)),
         attack_variables=jax.device_put(own, replicated(mesh)),
         mesh=mesh,

@@ -1,10 +1,13 @@
 """How many rows go through the devices at a time.
 
-    slots = choose_slots(victim, attack, (32_000,), rows=2_000, mesh=mesh, loop=None)
+    slots = choose_slots(
+        victim, attack, (32_000,), rows=2_000, score_rows=64, mesh=mesh, loop=None
+    )
     if is_out_of_memory(error): ...
 
-On an accelerator a small batch is compiled and the compiler asked what a row needs; the free
-memory says how many rows fit. On CPU memory is not what limits, and bigger batches are no faster.
+On an accelerator the compiler is asked what the step that it has compiled needs; the free memory
+says whether as many rows fit, or how many. On CPU memory is not what limits, and bigger batches are
+no faster.
 """
 
 import logging
@@ -13,21 +16,22 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import jax
-import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jaxser.attacks.base import Attack, LogitsFn
 from jaxser.driver.machine import Loop, Machine, make_machine
+from jaxser.driver.program_shapes import ProgramShapes
 from jaxser.runtime.cores import available_cores
 from jaxser.runtime.errors import InputError
-from jaxser.runtime.sharding import batch_sharding, replicated
 from jaxser.victims.victim import Victim
 
 __all__ = [
     "choose_score_rows",
     "choose_slots",
+    "free_bytes",
     "in_fitting_batches",
     "is_out_of_memory",
+    "power_of_two_from",
     "round_up",
     "rows_in_memory",
     "smaller_batch",
@@ -37,18 +41,29 @@ _log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
+# Most rows of a batch on one device: a CPU is no faster with more, nor is an accelerator, once the
+# bytes of a step take much longer than its launches.
 _CPU_ROWS = 16
-_ACCELERATOR_ROWS = 256
-_SCORE_ROWS = 64
+_ACCELERATOR_ROWS = 1024
 
-# Of attacks whose rows finish one by one, this many rows per slot: the fewer slots, the fewer
-# stand empty while the last rows of the run finish.
+# So few rows take an accelerator no longer than one: what a step costs are its launches.
+_FREE_ACCELERATOR_ROWS = 256
+
+# A few utterances at many ε are scored in batches of more rows than there are utterances.
+_LEAST_SCORE_ROWS = 64
+
+# Rows of a batch may be padded by this share of them, so that batches of few sizes do.
+_PADDING = 1 / 4
+
+# Of attacks whose rows finish one by one, so many rows per slot on a CPU: the fewer slots, the
+# fewer stand empty while the last rows of the run finish.
 _CPU_ROWS_PER_SLOT = 64
-_ACCELERATOR_ROWS_PER_SLOT = 8
-_LEAST_ACCELERATOR_SLOTS = 32
 
-# Rows of the batch that is compiled to see what a row needs.
-_PROBE_ROWS = 8
+# On an accelerator ``rows`` that take ``mean`` steps each, the longest ``most``, are through after
+# (rows * mean / slots + most) * (launches + slots * bytes) seconds: least with
+# sqrt(rows * mean / most * launches / bytes) slots, where mean / most is about 1/5 and the launches
+# cost as much as the bytes of some 300 rows.
+_ROWS_AT_ONCE = 60
 
 # Of the free memory: what is left takes rows that wait to be scored, and fragmentation.
 _MEMORY_SHARE = 0.8
@@ -64,13 +79,16 @@ def is_out_of_memory(error: BaseException) -> bool:
 def choose_score_rows(utterances: int, mesh: Mesh, passes: int = 1) -> int:
     """Rows of a batch that is only looked at, over all devices; a multiple of the devices.
 
+    A power of two on each device, so that runs of other numbers of utterances share programs.
+
     Args:
       utterances: that are looked at.
       mesh: the devices.
       passes: inputs that the victim's network reads for a row.
     """
-    each = max(1, (_CPU_ROWS if _on_cpu(mesh) else _SCORE_ROWS) // passes)
-    return round_up(min(utterances, each * mesh.size), mesh)
+    least, most = (1, _CPU_ROWS) if _on_cpu(mesh) else (_LEAST_SCORE_ROWS, _FREE_ACCELERATOR_ROWS)
+    size = max(least, power_of_two_from(-(-utterances // mesh.size)))
+    return min(size, _power_of_two(most // passes)) * int(mesh.size)
 
 
 def choose_slots(
@@ -79,43 +97,70 @@ def choose_slots(
     input_shape: tuple[int, ...],
     *,
     rows: int,
+    score_rows: int,
     mesh: Mesh,
     loop: Loop | None,
 ) -> int:
     """Rows that are attacked at a time, over all devices; a multiple of the devices.
+
+    A power of two on each device, so that runs of other numbers of rows share programs.
 
     Args:
       victim: what is attacked.
       attack: with what.
       input_shape: of one input.
       rows: of the whole run.
+      score_rows: rows of a batch that is only looked at.
       mesh: the devices.
       loop: as in :func:`jaxser.driver.machine.make_machine`.
     """
-    most = _CPU_ROWS if _on_cpu(mesh) else _ACCELERATOR_ROWS
     passes = victim.passes if isinstance(victim, Victim) else 1
-    slots = max(1, most // (attack.forward_rows * passes)) * mesh.size
-    if attack.finishes_early:
-        # A slot per core keeps the cores busy.
-        least = available_cores() if _on_cpu(mesh) else _LEAST_ACCELERATOR_SLOTS
-        per_slot = _CPU_ROWS_PER_SLOT if _on_cpu(mesh) else _ACCELERATOR_ROWS_PER_SLOT
-        slots = min(slots, max(least, _power_of_two(rows // per_slot)))
-    free = None if _on_cpu(mesh) else _free_bytes(mesh)
-    if free is not None and slots > _PROBE_ROWS * mesh.size:
-        # The compiler says what a step needs before anything runs, so nobody has to run out of
-        # memory to find it. The price is one more compilation of the step, for a small batch.
-        probe = make_machine(
+    size = _slots_of_device(attack, passes, -(-rows // mesh.size), mesh)
+    slots = size * int(mesh.size)
+    bytes_left = free_bytes(mesh)
+    if bytes_left is None:
+        return slots
+    free: int = bytes_left
+
+    def fitting(slots: int) -> int:
+        machine = make_machine(
             victim,
             input_shape,
             attack=attack,
             mesh=mesh,
-            slots=_PROBE_ROWS * mesh.size,
-            score_rows=_PROBE_ROWS * mesh.size,
+            slots=slots,
+            score_rows=score_rows,
             loop=loop,
         )
-        fit = rows_in_memory(probe, input_shape, free)
-        slots = min(slots, mesh.size * _power_of_two(fit))
-    return round_up(min(rows, slots), mesh)
+        fit = _power_of_two(rows_in_memory(machine, input_shape, free))
+        return min(slots, fit * int(mesh.size))
+
+    # The compiler says what a step needs before anything runs, so nobody has to run out of memory
+    # to find it. Where all is well, the run goes on with the program that was asked.
+    return in_fitting_batches(fitting, slots, mesh)
+
+
+def _slots_of_device(attack: Attack, passes: int, rows: int, mesh: Mesh) -> int:
+    """For the ``rows`` of one device, as if it had all memory."""
+    on_cpu = _on_cpu(mesh)
+    most = _CPU_ROWS if on_cpu else _ACCELERATOR_ROWS
+    most = min(_power_of_two(most // (attack.forward_rows * passes)), power_of_two_from(rows))
+    if not attack.finishes_early:
+        return _least_padded(rows, most, 1 if on_cpu else _FREE_ACCELERATOR_ROWS)
+    if on_cpu:
+        # A slot per core keeps the cores busy.
+        least = power_of_two_from(-(-available_cores() // mesh.size))
+        return min(most, max(least, _power_of_two(rows // _CPU_ROWS_PER_SLOT)))
+    return min(most, power_of_two_from(math.ceil(math.sqrt(_ROWS_AT_ONCE * rows))))
+
+
+def _least_padded(rows: int, most: int, free: int) -> int:
+    """The largest power of two up to ``most`` whose last batch is not too empty, or that is as good
+    as free."""
+    size = most
+    while size > free and -rows % size > _PADDING * rows:
+        size //= 2
+    return size
 
 
 def smaller_batch(rows: int, mesh: Mesh, error: str) -> int:
@@ -151,18 +196,18 @@ def in_fitting_batches(run: Callable[[int], Result], rows: int, mesh: Mesh) -> R
         rows = smaller_batch(rows, mesh, error)
 
 
-def rows_in_memory(probe: Machine, input_shape: tuple[int, ...], free: int) -> int:
-    """Rows per device that fit into ``free`` bytes of each, by the needs of a small batch.
+def rows_in_memory(machine: Machine, input_shape: tuple[int, ...], free: int) -> int:
+    """Rows per device that fit into ``free`` bytes of each, by the needs of the attack's step.
 
     Args:
-      probe: programs for a small batch; its largest is compiled.
+      machine: its programs; that of the step is compiled.
       input_shape: of one input.
       free: bytes per device.
     """
-    needed = _probe_bytes(probe, input_shape)
+    needed = machine.attack.advance.bytes_needed(*ProgramShapes(machine, input_shape).advance)
     # They are among what the step needs, and do not grow with the rows.
-    variables = sum(leaf.nbytes for leaf in jax.tree.leaves(probe.all_variables))
-    per_row = max(1, needed - variables) / (probe.slots // probe.num_devices)
+    variables = sum(leaf.nbytes for leaf in jax.tree.leaves(machine.all_variables))
+    per_row = max(1, needed - variables) / (machine.slots // machine.num_devices)
     return max(1, int(_MEMORY_SHARE * free / per_row))
 
 
@@ -171,32 +216,15 @@ def round_up(rows: int, mesh: Mesh) -> int:
     return -(-rows // mesh.size) * mesh.size
 
 
-def _probe_bytes(probe: Machine, input_shape: tuple[int, ...]) -> int:
-    """Device memory of the attack's step."""
-    along, whole = batch_sharding(probe.mesh), replicated(probe.mesh)
-
-    def rows(dtype: jnp.dtype, *shape: int) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct((probe.fresh_rows, *shape), dtype, sharding=along)
-
-    key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype, sharding=whole)
-    x, y, ids = rows(jnp.float32, *input_shape), rows(jnp.int32), rows(jnp.uint32)
-    programs = probe.attack
-    fresh = {"x": x, "y": y, "ids": ids, "epsilon": rows(jnp.float32), "real": rows(jnp.bool_)}
-    state = programs.init.result_shapes(probe.all_variables, key, fresh)
-    state = jax.tree.map(
-        lambda of: jax.ShapeDtypeStruct((probe.slots, *of.shape[1:]), of.dtype, sharding=along),
-        state,
-    )
-    wanted = jax.ShapeDtypeStruct((), jnp.int32, sharding=whole)
-    return int(programs.advance.bytes_needed(probe.all_variables, wanted, state))
-
-
 def _on_cpu(mesh: Mesh) -> bool:
     return bool(mesh.devices.flat[0].platform == "cpu")
 
 
-def _free_bytes(mesh: Mesh) -> int | None:
-    """Free memory of the fullest device; None where a device does not say."""
+def free_bytes(mesh: Mesh) -> int | None:
+    """Free memory of the fullest device; None where a device does not say, and of a CPU, whose
+    memory is the host's."""
+    if _on_cpu(mesh):
+        return None
     stats = [device.memory_stats() for device in mesh.devices.flat]
     if not all(each and "bytes_limit" in each for each in stats):
         return None
@@ -205,4 +233,9 @@ def _free_bytes(mesh: Mesh) -> int | None:
 
 def _power_of_two(number: int) -> int:
     """The largest power of two that is not larger; at least 1."""
-    return 2 ** int(math.log2(max(1, number)))
+    return 1 << (max(1, number).bit_length() - 1)
+
+
+def power_of_two_from(number: int) -> int:
+    """The smallest power of two that is not smaller; at least 1."""
+    return 1 << (max(1, number) - 1).bit_length()

@@ -200,12 +200,16 @@ class Watcher:
         self.stopped = False
         self.stages: Stages | None = None
 
+    @property
+    def due(self) -> bool:
+        """Whether it is time for another look."""
+        return self._watch is not None and time.monotonic() - self._asked >= _SECONDS_BETWEEN_LOOKS
+
     def look(self, queries: Callable[[], int]) -> None:
         """Report what rows at work have spent, if it is time to."""
-        now = time.monotonic()
-        if self._watch is None or now - self._asked < _SECONDS_BETWEEN_LOOKS:
+        if self._watch is None or not self.due:
             return
-        self._asked = now
+        self._asked = time.monotonic()
         meter = self._meter
         spent = meter.queries + queries()
         if self.stages is not None:

@@ -3,6 +3,7 @@
 attack = attack_of(AttackCommandConfig(attack="pgd", params=("steps=40",)))
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,25 +12,36 @@ from jaxser.config import AttackCommandConfig, load_yaml
 from jaxser.driver.sequence import AttackSequence
 from jaxser.runtime.errors import UsageError, nearest_name
 from jaxser.victims.generator import load_generator
+from jaxser.victims.victim import Victim
 
 __all__ = ["attack_and_bounds", "attack_of", "named_attack"]
 
 
-def attack_of(config: AttackCommandConfig) -> Attack | AttackSequence:
+def attack_of(
+    config: AttackCommandConfig, victim: Callable[[], Victim] | None = None
+) -> Attack | AttackSequence:
     """The attack of ``config`` by itself, before there is a victim.
+
+    Args:
+      config: what to attack, and how.
+      victim: loads the one that a generator is for, where a file of weights does not say it.
 
     Raises:
       UsageError, InputError: see the message.
     """
-    return attack_and_bounds(config)[0]
+    return attack_and_bounds(config, victim)[0]
 
 
-def attack_and_bounds(config: AttackCommandConfig) -> tuple[Any, bool]:
-    """The attack, and whether it was given bounds of its own."""
+def attack_and_bounds(
+    config: AttackCommandConfig, victim: Callable[[], Victim] | None = None
+) -> tuple[Any, bool]:
+    """The attack, and whether it was given bounds of its own; see :func:`attack_of`."""
     name, values = named_attack(config.attack)
     values |= _parameters(config)
-    if isinstance(values.get("generator"), str):
-        values["generator"] = load_generator(values["generator"])
+    generator = values.get("generator")
+    if isinstance(generator, str):
+        of_file = Path(generator).is_file() and victim is not None
+        values["generator"] = load_generator(generator, victim() if of_file and victim else None)
     return from_parameters(name, values), "bounds" in values
 
 

@@ -29,7 +29,7 @@ from jaxser.driver.clean import run_key
 from jaxser.driver.machine import Machine, make_machine
 from jaxser.driver.memory import is_out_of_memory, round_up, smaller_batch
 from jaxser.driver.programs import VictimFunction, per_device
-from jaxser.driver.work import Source
+from jaxser.driver.source import Source
 from jaxser.runtime.errors import UsageError
 from jaxser.runtime.sharding import batch_sharding, make_mesh, replicated
 from jaxser.victims.smoothing import check_smoothing, noisy

@@ -1,12 +1,12 @@
 """The programs of a run: what its devices compute for a victim, and for an attack on it.
 
     programs = AttackPrograms(VictimFunction(victim.apply, True, False), PGD(), mesh, 16, 1)
-    state = programs.init(variables, key, rows)
-    state, taken = programs.advance(variables, wanted, state)
+    state, report = programs.start(variables, key, rows, state)
+    state, report = programs.advance(variables, wanted, state)
 
 The victim's variables, ε, labels, ids and the key are arguments: none of them is baked in, so none
-of them compiles anew. Every device runs its program on its own slice of the batch (``shard_map``
-over "data"); ``collect`` alone moves rows between devices.
+of them compiles anew. Every device runs its programs on its own slice of the batch (``shard_map``
+over "data"), and no row ever moves from one to another.
 
 A randomised victim gets one key per row and forward pass, made from the row's own key, so that
 its noise depends on the seed, the utterance and the step, and on nothing else.
@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Array, Float, Int, Integer, Key
+from jaxtyping import Array, Bool, Float, Int, Integer, Key
 
 from jaxser.attacks.base import (
     Attack,
@@ -37,17 +37,19 @@ from jaxser.attacks.losses import prediction
 from jaxser.attacks.projections import row_norm
 from jaxser.attacks.randomised import RandomLogits
 from jaxser.driver.ahead_of_time import Program
+from jaxser.driver.failures import failed_on
 from jaxser.results.perturbation import perturbation_measures
 from jaxser.runtime.errors import InputError
-from jaxser.runtime.sharding import batch_sharding
 
 __all__ = [
     "CLEAN",
     "CLEAN_AGAIN",
     "SCORE",
     "AttackPrograms",
+    "Report",
     "VictimFunction",
     "VictimPrograms",
+    "collect_program",
     "per_device",
 ]
 
@@ -85,12 +87,7 @@ class VictimFunction:
         except (InputError, MemoryError, jax.errors.JaxRuntimeError):
             raise
         except Exception as error:  # whatever a user's function does with arrays of JAX
-            said = next(iter(str(error).strip().splitlines()), "")[:300].rstrip(". ")
-            raise InputError(
-                f"the victim's function fails on inputs {x.dtype}{list(x.shape)} "
-                f"({type(error).__name__}: {said}); it must be a function of JAX arrays that "
-                "returns logits [batch, classes]."
-            ) from error
+            raise failed_on(x, error) from error
         _check_logits(logits)
         return jnp.asarray(logits, jnp.float32)
 
@@ -182,12 +179,42 @@ class VictimPrograms:
         self.score = Program(per_device(score, mesh, 3))
 
 
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What a call tells the host of every slot, by columns of one array of its own.
+
+    Not of the state, which the next call takes over before the host has looked.
+    """
+
+    done: Bool[np.ndarray, " slots"]
+    steps: Int[np.ndarray, " slots"]
+    queries: Int[np.ndarray, " slots"]
+    taken: Int[np.ndarray, " slots"]
+
+    @staticmethod
+    def of(state: Any, taken: Int[Array, ""]) -> Int[Array, "slots columns"]:
+        """On the devices; ``taken`` are the steps that the call took."""
+        columns = (
+            state.done,
+            state.steps,
+            state.queries,
+            jnp.broadcast_to(taken, state.steps.shape),
+        )
+        return jnp.stack([column.astype(jnp.int32) for column in columns], axis=1)
+
+    @classmethod
+    def read(cls, report: Int[Array, "slots columns"]) -> "Report":
+        """On the host; waits until the call is through."""
+        done, *others = np.asarray(report).T
+        return cls(done.astype(bool), *others)
+
+
 class AttackPrograms:
     """What runs on the devices for one attack.
 
-    ``init`` makes the state of ``fresh_rows`` rows and ``place`` puts them into slots of the
-    running state, so that a refill costs what its rows cost and every row starts in the same
-    program. ``advance`` takes steps; ``collect`` gathers finished rows.
+    ``start`` makes the state of rows and puts it into their slots, so that a refill costs what its
+    rows cost and every row starts in the same program; ``advance`` takes steps. Both return the
+    state and a :class:`Report` of it.
 
     Args:
       victim: what is attacked.
@@ -198,9 +225,15 @@ class AttackPrograms:
     """
 
     def __init__(
-        self, victim: VictimFunction, attack: Attack, mesh: Mesh, slots: int, inner_steps: int
+        self,
+        victim: VictimFunction,
+        attack: Attack,
+        mesh: Mesh,
+        slots: int,
+        inner_steps: int,
     ) -> None:
-        slots_per_device = slots // mesh.size
+        self._mesh = mesh
+        self._packed: dict[int, Program] = {}
 
         def with_variables(own: Any) -> Attack:
             return attack.with_variables(own) if isinstance(attack, NetworkAttack) else attack
@@ -212,14 +245,13 @@ class AttackPrograms:
             state = with_variables(own).init(logits_fn, keys, rows["x"], rows["y"], rows["epsilon"])
             return dataclasses.replace(state, done=state.done | ~rows["real"])
 
-        def blank(new: Any) -> Any:
-            # Any valid rows will do: a slot that is done and holds no row is not read.
-            state = jax.tree.map(lambda of: of[jnp.arange(slots_per_device) % of.shape[0]], new)
-            return dataclasses.replace(state, done=jnp.ones_like(state.done))
-
-        def place(state: Any, new: Any, slot: Int[Array, " fresh"]) -> Any:
-            # A slot past the end is dropped, so the shapes are always the same.
-            return jax.tree.map(lambda to, of: to.at[slot].set(of, mode="drop"), state, new)
+        def start(
+            variables: tuple[Any, Any], key: Array, rows: dict[str, Array], *before: Any
+        ) -> tuple[Any, Array]:
+            state = init(variables, key, rows)
+            for old in before:
+                state = _placed(old, state, rows["slot"])
+            return state, Report.of(state, jnp.int32(0))
 
         def step(variables: tuple[Any, Any], state: Any) -> Any:
             of_victim, own = variables
@@ -229,14 +261,15 @@ class AttackPrograms:
         def advance(variables: tuple[Any, Any], wanted: Array, state: Any) -> tuple[Any, Array]:
             """Steps until ``wanted`` rows more are done; at most ``inner_steps``."""
             if inner_steps == 1:
-                return step(variables, state), jnp.ones(1, jnp.int32)
+                state = step(variables, state)
+                return state, Report.of(state, jnp.int32(1))
             if not attack.finishes_early:
                 # A loop of known length needs no look at its condition. A row that is done stays as
                 # it is, so the steps past an attack's last change nothing.
                 state = jax.lax.fori_loop(
                     0, inner_steps, lambda _, state: step(variables, state), state
                 )
-                return state, jnp.full(1, inner_steps, jnp.int32)
+                return state, Report.of(state, jnp.int32(inner_steps))
             # ``wanted`` is traced: how many rows make a refill depends on the run, not the program.
             before = state.done.sum()
 
@@ -250,24 +283,13 @@ class AttackPrograms:
                 lambda carry: (carry[0] + 1, step(variables, carry[1])),
                 (jnp.int32(0), state),
             )
-            return state, taken[None]
+            return state, Report.of(state, taken)
 
-        def collect(pending: Any, state: Any, source: Array, destination: Array) -> Any:
-            # Over all devices at once, unlike the others: rows that finished on one device are
-            # scored wherever the batch has room. Indices are of the slots, so the shapes are
-            # always the same; a destination past the end is dropped.
-            return jax.tree.map(
-                lambda to, of: to.at[destination].set(of[source], mode="drop"), pending, state
-            )
-
-        self.init = Program(per_device(init, mesh, 2))
-        self.blank = Program(per_device(blank, mesh, 0))
-        # What these three give back is what they were given, changed in places. Donated, it keeps
-        # its buffers; otherwise memory would hold the old state beside the new one.
-        self.place = Program(per_device(place, mesh, 0), donate=(0,))
+        # The states that these are given keep their buffers; otherwise memory would hold the old
+        # state beside the new one. Rows that all end together leave no state to start in.
+        self.places = attack.finishes_early and slots > 1
+        self.start = Program(per_device(start, mesh, 2), donate=(3,) if self.places else ())
         self.advance = Program(per_device(advance, mesh, 2), donate=(2,))
-        # Left to itself the compiler may give every device all of the result.
-        self.collect = Program(collect, donate=(0,), out_shardings=batch_sharding(mesh))
 
         if isinstance(attack, SharedDirection):
 
@@ -279,3 +301,31 @@ class AttackPrograms:
 
             self.direction = Program(per_device(direction, mesh, 2))
             self.move = Program(per_device(attack.move, mesh, 0))
+
+    def packed(self, slots: int) -> Program:
+        """From a state, and for each of ``slots`` slots the slot that its row is in so far and
+        whether it has one, to a state of so many."""
+
+        def packed(state: Any, source: Int[Array, " slots"], real: Bool[Array, " slots"]) -> Any:
+            state = jax.tree.map(lambda of: of[source], state)
+            return dataclasses.replace(state, done=state.done | ~real)
+
+        if slots not in self._packed:
+            self._packed[slots] = Program(per_device(packed, self._mesh, 0))
+        return self._packed[slots]
+
+
+def collect_program(mesh: Mesh) -> Program:
+    """From waiting rows, the leaves of a state and the place that every slot's row has among those
+    that wait, to those that wait then. A place past the end takes nothing, so that the shapes are
+    always the same. It is the same for all attacks."""
+
+    def collect(waiting: Any, state: Any, place: Int[Array, " slots"]) -> Any:
+        return _placed(waiting, state, place)
+
+    return Program(per_device(collect, mesh, 0), donate=(0,))
+
+
+def _placed(to: Any, rows: Any, place: Int[Array, " rows"]) -> Any:
+    """``to`` with the ``rows`` at their places; those past the end are dropped."""
+    return jax.tree.map(lambda all_of, some: all_of.at[place].set(some, mode="drop"), to, rows)

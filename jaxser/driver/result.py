@@ -10,8 +10,10 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt
 
+from jaxser.attacks.base import Attack
 from jaxser.driver.budgets import EpsilonUnit
 from jaxser.driver.meter import Throughput
+from jaxser.driver.sequence import AttackSequence
 
 __all__ = ["RESULT_COLUMNS", "AttackResult"]
 
@@ -21,6 +23,7 @@ class AttackResult:
     """A whole run in memory.
 
     Attributes:
+      attack: with its hyper-parameters, within the bounds that it kept to.
       epsilons: the budgets, as they were given.
       epsilon_unit: "amplitude", "snr_peak" or "snr_power".
       epsilon_amplitude: each budget as the norm of the perturbation that it allows.
@@ -42,6 +45,7 @@ class AttackResult:
       throughput: what the run cost.
     """
 
+    attack: Attack | AttackSequence
     epsilons: tuple[float, ...]
     epsilon_unit: EpsilonUnit
     epsilon_amplitude: Float[np.ndarray, "epsilons batch"]
@@ -59,6 +63,25 @@ class AttackResult:
     found_norm: Float[np.ndarray, "epsilons batch"]
     measures: Mapping[str, Float[np.ndarray, "epsilons batch"]]
     throughput: Throughput
+
+    @property
+    def robust_accuracy(self) -> Float[np.ndarray, " epsilons"]:
+        """Share of the inputs whose prediction is the attacked label still; NaN with targets."""
+        if self.attack.targeted:
+            return np.full(len(self.epsilons), np.nan)
+        return (self.prediction == self.labels).mean(axis=1)
+
+    def __repr__(self) -> str:
+        if self.attack.targeted:
+            name, shares = "target reached", self.success.mean(axis=1)
+        else:
+            name, shares = "robust accuracy", self.robust_accuracy
+        budgets = " ".join(f"{epsilon:g}" for epsilon in self.epsilons)
+        unit = "" if self.epsilon_unit == "amplitude" else f" {self.epsilon_unit}"
+        return (
+            f"AttackResult({self.attack.name}, {self.success.size} rows: {len(self.labels)} inputs "
+            f"x epsilon {budgets}{unit}, {name} {' '.join(f'{share:.1%}' for share in shares)})"
+        )
 
 
 # Fields of a result that a block of rows has, too; the measures apart.

@@ -25,24 +25,26 @@ from jaxser.attacks.projections import Bounds
 from jaxser.driver.ahead_of_time import compile_count, compile_seconds
 from jaxser.driver.arguments import (
     as_array,
-    check_epsilon_list,
     check_victim,
     check_within,
     checked_attack,
     checked_count,
     checked_devices,
+    checked_epsilons,
 )
 from jaxser.driver.budgets import EpsilonUnit, amplitudes, check_budgets
 from jaxser.driver.clean import look, run_key
+from jaxser.driver.inputs import Inputs
 from jaxser.driver.machine import Loop, make_machine
-from jaxser.driver.memory import choose_score_rows, round_up
 from jaxser.driver.meter import Meter, Throughput, Watch, Watcher
+from jaxser.driver.plan import score_rows_of
 from jaxser.driver.result import RESULT_COLUMNS, AttackResult
 from jaxser.driver.row_block import RowBlock
 from jaxser.driver.samples import scaled
 from jaxser.driver.sequence import AttackSequence, members, sequence_stream
 from jaxser.driver.single_attack import Run
-from jaxser.driver.work import CleanPass, Source, Work, checked_labels
+from jaxser.driver.source import Source
+from jaxser.driver.work import CleanPass, Work, checked_labels
 from jaxser.results.perturbation import MEASURES
 from jaxser.runtime.errors import InputError
 from jaxser.runtime.sharding import make_mesh
@@ -60,7 +62,7 @@ def run_attack(
     waveforms: Shaped[np.ndarray, "batch ..."] | Shaped[Array, "batch ..."],
     labels: Sequence[int] | Int[np.ndarray, " batch"] | None,
     attack: Attack | AttackSequence,
-    epsilons: Sequence[float],
+    epsilons: Sequence[float] | float,
     *,
     epsilon_unit: EpsilonUnit = "amplitude",
     seed: int = 0,
@@ -81,8 +83,8 @@ def run_attack(
       labels: labels to leave, or targets of a targeted attack; None attacks the clean
         predictions.
       attack: what to run.
-      epsilons: a list of budgets. As amplitudes: positive, in the units of the attack's norm;
-        infinite (no limit) for attacks that look for the smallest perturbation.
+      epsilons: a budget, or a list of them. As amplitudes: positive, in the units of the attack's
+        norm; infinite (no limit) for attacks that look for the smallest perturbation.
       epsilon_unit: "amplitude", or a signal-to-noise ratio in dB that every input turns into an
         amplitude: "snr_peak" (L∞ attacks), "snr_power" (L∞ and L2 attacks).
       seed: of all randomness; from 0 to 2**63 - 1.
@@ -104,7 +106,7 @@ def run_attack(
     """
     check_victim(victim)
     attack = _with_bounds(checked_attack(attack), victim)
-    check_epsilon_list(epsilons)
+    epsilons = checked_epsilons(epsilons)
     waveforms = as_array("waveforms", waveforms)
     if waveforms.ndim < 2 or len(waveforms) == 0:
         raise InputError(
@@ -116,7 +118,7 @@ def run_attack(
     source, mesh = Source(waveforms, None, ids), _mesh(devices)
     check_within(source, _valid_range(victim, attack))
     # In the batches of the attack, so that there is one program less to compile.
-    score_rows = _score_rows(victim, batch_size, len(source), mesh, len(epsilons))
+    score_rows = score_rows_of(victim, batch_size, len(source), mesh, len(epsilons))
     clean = look(victim, source, seed, mesh, score_rows)
     if labels is None:
         unknown = clean.prediction < 0
@@ -155,6 +157,7 @@ def run_attack(
             columns.setdefault(name, np.zeros(shape, values.dtype))[where] = values
         throughput = block.throughput
     return AttackResult(
+        attack=attack,
         epsilons=tuple(float(epsilon) for epsilon in epsilons),
         epsilon_unit=epsilon_unit,
         labels=attacked,
@@ -182,7 +185,7 @@ def predict(
     check_victim(victim)
     mesh = _mesh(devices)
     source = Source(waveforms, subset, None, _input_bounds(victim))
-    size = _score_rows(victim, batch_size, len(source), mesh)
+    size = score_rows_of(victim, batch_size, len(source), mesh)
     return look(victim, source, 0, mesh, size, oddities=False).prediction
 
 
@@ -213,7 +216,7 @@ def clean_pass(
     check_victim(victim)
     mesh = _mesh(devices)
     source = Source(waveforms, subset, ids, _input_bounds(victim))
-    return look(victim, source, seed, mesh, _score_rows(victim, batch_size, len(source), mesh))
+    return look(victim, source, seed, mesh, score_rows_of(victim, batch_size, len(source), mesh))
 
 
 def attack_rows(
@@ -221,7 +224,7 @@ def attack_rows(
     waveforms: Shaped[Any, "batch ..."],
     labels: Shaped[np.ndarray, "..."],
     attack: Attack | AttackSequence,
-    epsilons: Sequence[float],
+    epsilons: Sequence[float] | float,
     *,
     epsilon_unit: EpsilonUnit = "amplitude",
     subset: Int[np.ndarray, " rows"] | None = None,
@@ -254,14 +257,14 @@ def attack_rows(
     The other arguments and the errors are those of :func:`run_attack`.
     """
     check_victim(victim)
-    check_epsilon_list(epsilons)
+    epsilons = checked_epsilons(epsilons)
     number_of_draws = checked_count("draws", draws)
     mesh, attack = _mesh(devices), _with_bounds(checked_attack(attack), victim)
     source = Source(waveforms, subset, ids, _input_bounds(victim, attack))
     # Features that were computed from files may lie outside: whoever computed them says so.
     check_within(source, _valid_range(victim, attack) if len(source.input_shape) == 1 else None)
     # Rows of all ε are scored together, so that a few utterances at many ε fill a batch.
-    score_rows = _score_rows(victim, batch_size, len(source), mesh, len(epsilons))
+    score_rows = score_rows_of(victim, batch_size, len(source), mesh, len(epsilons))
     machine = make_machine(
         victim, source.input_shape, attack=None, mesh=mesh, slots=score_rows, score_rows=score_rows
     )
@@ -273,6 +276,7 @@ def attack_rows(
     noisy = machine.victim.randomised or bool((clean.flags & RANDOMISED).any())
     work = Work(
         source=source,
+        inputs=Inputs(source, mesh),
         labels=labels,
         ids=source.ids,
         budgets=amplitudes(source, epsilons, epsilon_unit, norm),
@@ -301,20 +305,6 @@ def attack_rows(
 
 def _mesh(devices: Sequence[jax.Device] | None) -> Mesh:
     return make_mesh(checked_devices(devices))
-
-
-def _score_rows(
-    victim: Victim | LogitsFn, asked: int | None, utterances: int, mesh: Mesh, epsilons: int = 1
-) -> int:
-    """Rows of a batch that is only looked at: as asked, but no more than there are, or by the
-    device."""
-    rows = utterances * max(1, epsilons)
-    if asked is None:
-        # Where rows share a batch, the clean pass has to see how they get along.
-        passes = victim.passes if isinstance(victim, Victim) else 1
-        least = round_up(min(2 * mesh.size, rows), mesh)
-        return max(choose_score_rows(utterances, mesh, passes), least)
-    return round_up(min(checked_count("batch_size", asked), rows), mesh)
 
 
 def _input_bounds(victim: Victim | LogitsFn, attack: Any = None) -> Bounds:

@@ -1,10 +1,12 @@
 """Finished rows: scored together on the device, then made into results on the host.
 
-pending = Pending(machine, work, rows.utterance, finish, meter)
-yield from pending.add(state, held, done)        # a block whenever they fill a batch
-yield from pending.flush()                       # what is left
+pending = Pending(machine, work, rows.utterance, finish, meter, in_flight=1)
+yield from pending.add(state, held, done, queries)   # a block whenever they fill a batch
+yield from pending.rest()                            # what is left
 """
 
+import collections
+import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterator
@@ -18,10 +20,12 @@ from jaxtyping import Float, Int
 from jaxser.attacks.losses import is_successful
 from jaxser.driver.machine import Machine
 from jaxser.driver.meter import Meter
+from jaxser.driver.program_shapes import COSTS
 from jaxser.driver.programs import CLEAN_AGAIN, SCORE
 from jaxser.driver.row_block import RowBlock
 from jaxser.driver.work import Work
 from jaxser.results.perturbation import MEASURES, perturbation_measures
+from jaxser.runtime.sharding import batch_sharding
 
 __all__ = ["Pending", "block_of", "no_change", "over_draws", "padded", "score"]
 
@@ -31,15 +35,13 @@ _SECONDS_TO_WAIT = 10.0
 # From rows of the stream, and the arrays that the host read of them, to results.
 Finish = Callable[[Int[np.ndarray, " rows"], dict[str, np.ndarray]], RowBlock]
 
-# Leaves of an attack's state that leave with a finished row, beside its inputs.
-_COSTS = ("steps", "queries", "gradients", "flags")
-
 
 class Pending:
-    """Finished rows that wait on the device until they fill a batch, to be scored together.
+    """Finished rows that wait on the devices until they fill a batch, to be scored together.
 
     Rows finish a few at a time. Scored at once, each few would cost a forward pass of a whole
-    batch, as its shape is fixed, and a transfer for which the devices wait.
+    batch, as its shape is fixed, and a transfer for which the devices wait. A row waits on the
+    device that it finished on.
 
     Args:
       machine: where the rows are.
@@ -47,9 +49,10 @@ class Pending:
       utterance: of every row of the stream.
       finish: makes rows and what the host read of them into results.
       meter: told when the caller gives control back.
+      in_flight: batches whose scores the host has not read yet while the devices go on.
 
     Attributes:
-      queries: forward passes of the rows that wait.
+      machine: whose slots the rows come from; another one of the same batches may take over.
     """
 
     def __init__(
@@ -59,69 +62,133 @@ class Pending:
         utterance: Int[np.ndarray, " rows"],
         finish: Finish,
         meter: Meter,
+        in_flight: int,
     ) -> None:
-        self._machine, self._work, self._finish, self._meter = machine, work, finish, meter
-        self._utterance = utterance
-        self._rows: list[int] = []
+        self.machine, self._queries = machine, 0
+        self._work, self._finish, self._meter = work, finish, meter
+        self._utterance, self._in_flight = utterance, in_flight
+        self._rows = np.full(machine.score_rows, -1)  # that wait, by place
+        self._filled = np.zeros(machine.num_devices, int)
         self._arrays: Any = None
+        self._unused: list[Any] = []
+        self._scored: collections.deque[_Scored] = collections.deque()
         self._since = 0.0
-        self.queries = 0
+
+    @property
+    def queries(self) -> int:
+        """Forward passes of the rows that are not results yet."""
+        return self._queries + sum(each.queries for each in self._scored)
 
     def waited(self) -> bool:
         """Whether finished rows have been waiting for long."""
-        return bool(self._rows) and time.monotonic() - self._since > _SECONDS_TO_WAIT
+        return bool(self._filled.any()) and time.monotonic() - self._since > _SECONDS_TO_WAIT
 
     def add(
-        self, state: Any, held: Int[np.ndarray, " slots"], done: Int[np.ndarray, " rows"]
+        self,
+        state: Any,
+        held: Int[np.ndarray, " slots"],
+        done: Int[np.ndarray, " rows"],
+        queries: Int[np.ndarray, " slots"],
     ) -> Iterator[RowBlock]:
         """Take the rows in the ``done`` slots; yields when a batch is full.
 
         Args:
           state: of the attack, on the devices.
           held: the row in each slot.
-          done: slots whose rows are taken.
+          done: slots whose rows are taken, in their order.
+          queries: forward passes of the row in each slot, as far as they are known.
         """
-        if self._arrays is None:
-            self._arrays = self._reserve(state)
-        leaves = {name: getattr(state, name) for name in self._arrays}
-        size = self._machine.score_rows
+        each = self.machine.score_rows // self.machine.num_devices
+        slots_each = self.machine.slots // self.machine.num_devices
         while len(done):
-            if not self._rows:
+            if not self._filled.any():
                 self._since = time.monotonic()
-            now, done = np.split(done, [size - len(self._rows)])
-            # As many sources as slots; a destination past the end is dropped.
-            source = np.zeros(self._machine.slots, np.int32)
-            destination = np.full(self._machine.slots, size, np.int32)
-            source[: len(now)] = now
-            destination[: len(now)] = len(self._rows) + np.arange(len(now))
-            self._arrays = self._machine.attack.collect(self._arrays, leaves, source, destination)
-            self._rows += held[now].tolist()
-            self.queries += int(np.asarray(state.queries)[now].sum())
-            if len(self._rows) == size:
+            if self._arrays is None:
+                self._arrays = self._unused.pop() if self._unused else self._reserve(state)
+            device = done // slots_each
+            place = self._filled[device] + np.arange(len(done)) - np.searchsorted(device, device)
+            fits = place < each
+            now, device, place = done[fits], device[fits], place[fits]
+            destination = np.full(self.machine.slots, each, np.int32)
+            destination[now] = place
+            self._arrays = self.machine.collect(
+                self._arrays,
+                {name: getattr(state, name) for name in self._arrays},
+                self.machine.put(destination),
+            )
+            self._rows[device * each + place] = held[now]
+            self._queries += int(queries[now].sum())
+            self._filled += np.bincount(device, minlength=len(self._filled))
+            done = done[~fits]
+            if len(done) or (self._filled == each).all():
                 yield from self.flush()
 
     def flush(self) -> Iterator[RowBlock]:
-        """Score what is there."""
-        if not self._rows:
-            return
-        rows, self._rows, self.queries = np.array(self._rows), [], 0
-        machine, work, arrays = self._machine, self._work, self._arrays
-        ids = work.ids[self._utterance[padded(rows, machine.score_rows)]]
-        scored = score(machine, work, machine.put(ids), arrays["x"], arrays["x_adv"])
-        if work.keep_x_adv:
-            scored["x_adv"] = arrays["x_adv"]
-        host = jax.device_get({**scored, **{name: arrays[name] for name in _COSTS}})
-        host = {name: values[: len(rows)] for name, values in host.items()}
-        yield self._finish(rows, over_draws(host, work, self._utterance[rows]))
-        self._meter.resume()
+        """Have what is there scored, and give what has been."""
+        places = np.flatnonzero(self._rows >= 0)
+        if len(places):
+            rows = self._rows[places]
+            # Of places that hold nothing, any will do.
+            utterance = self._utterance[np.where(self._rows < 0, rows[0], self._rows)]
+            machine, work, arrays = self.machine, self._work, self._arrays
+            ids = machine.put(work.ids[utterance])
+            found = score(machine, work, ids, arrays["x"], arrays["x_adv"])
+            if work.keep_x_adv:
+                found["x_adv"] = arrays["x_adv"]
+            found |= {name: arrays[name] for name in COSTS}
+            for values in found.values():
+                values.copy_to_host_async()
+            self._scored.append(_Scored(rows, places, found, arrays, self._queries))
+            self._arrays, self._queries = None, 0
+            self._rows[:], self._filled[:] = -1, 0
+        while len(self._scored) > self._in_flight:
+            yield self._results()
+            self._meter.resume()
+
+    def rest(self) -> Iterator[RowBlock]:
+        """All that is left."""
+        yield from self.flush()
+        while self._scored:
+            yield self._results()
+            self._meter.resume()
+
+    def _results(self) -> RowBlock:
+        """Of the batch that was scored first; waits for it."""
+        scored = self._scored.popleft()
+        host = jax.device_get(scored.found)
+        # Only now may rows that finish be put where these were.
+        self._unused.append(scored.arrays)
+        host = {name: values[scored.places] for name, values in host.items()}
+        host = over_draws(host, self._work, self._utterance[scored.rows])
+        return self._finish(scored.rows, host)
 
     def _reserve(self, state: Any) -> Any:
         """Room for a batch. Any valid inputs will do: what is not overwritten is not read."""
-        size = self._machine.score_rows
+        machine, size = self.machine, self.machine.score_rows
+        along = batch_sharding(machine.mesh)
+        zeros = {name: np.zeros(size, getattr(state, name).dtype) for name in COSTS}
         x = self._work.source.batch(padded(self._utterance, size))
-        zeros = {name: np.zeros(size, getattr(state, name).dtype) for name in _COSTS}
-        # Copied on the device, so that the room is not the host's memory when it is donated.
-        return jax.tree.map(jnp.copy, self._machine.put({"x": x, "x_adv": x, **zeros}))
+        # Copies, so that the room is not the host's memory when it is donated.
+        return jax.device_put({"x": x, "x_adv": x, **zeros}, along, may_alias=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Scored:
+    """A batch whose scores are under way.
+
+    Attributes:
+      rows: of the stream.
+      places: theirs in the batch.
+      found: on the devices.
+      arrays: where they waited.
+      queries: theirs.
+    """
+
+    rows: Int[np.ndarray, " rows"]
+    places: Int[np.ndarray, " rows"]
+    found: dict[str, Any]
+    arrays: Any
+    queries: int
 
 
 @functools.cache

@@ -4,7 +4,11 @@ for block in shared_direction_stream(machine, work, left, meter, watcher):
     block.utterance, block.epsilon_index, block.success
 """
 
+import collections
+import dataclasses
+import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -19,9 +23,10 @@ from jaxser.driver.work import Work
 
 __all__ = ["shared_direction_stream", "shares_direction"]
 
-# The scores of a sweep are read together, so many passes at a time: a read for each pass would have
-# the devices wait for the host in between.
-_PASSES_IN_FLIGHT = 8
+# Passes whose scores are read together, and groups of these that are under way: the devices go on
+# with the next one while the host reads.
+_PASSES_TOGETHER = 8
+_IN_FLIGHT = 2
 
 
 def shares_direction(attack: Attack) -> bool:
@@ -45,6 +50,42 @@ def shared_direction_stream(
       meter: of the run.
       watcher: says when to stop.
     """
+    groups = _groups(machine, work, left, meter)
+    under_way = collections.deque(itertools.islice(groups, _IN_FLIGHT))
+    while under_way:
+        yield _results(under_way.popleft(), work, meter)
+        meter.resume()
+        watcher.look(lambda: 0)
+        if not watcher.stopped:
+            under_way.extend(itertools.islice(groups, 1))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Group:
+    """Passes that are under way.
+
+    Attributes:
+      valid: of every pass, which places of its batch are rows.
+      utterance, epsilon: of these rows, of all passes.
+      scores: of every pass, on the devices.
+      flags: of the gradient, on the devices.
+      seconds: of the gradient, for every row that uses it.
+      useful: utterances that the group's gradient is new for.
+    """
+
+    valid: list[np.ndarray]
+    utterance: np.ndarray
+    epsilon: np.ndarray
+    scores: list[dict[str, Any]]
+    flags: Any
+    seconds: float
+    useful: int
+
+
+def _groups(
+    machine: Machine, work: Work, left: Bool[np.ndarray, "utterances epsilons"], meter: Meter
+) -> Iterator[_Group]:
+    """Gradients and passes, handed to the devices."""
     programs, size = machine.attack, machine.score_rows
     count = left.sum(axis=1)
     order = np.argsort(~left, axis=1, kind="stable")  # an utterance's own ε first
@@ -54,40 +95,59 @@ def shared_direction_stream(
         # A last, short batch holds several copies of its utterances, one for each of several ε.
         copies = size // len(own)
         slots, copy = padded(own, size), np.arange(size) // len(own)
-        x, y, ids = machine.put((work.source.batch(slots), work.labels[slots], work.ids[slots]))
-        along, on_device = programs.direction(machine.variables, work.key, ids, x, y)
-        flags = np.asarray(on_device)
+        y, ids = machine.put((work.labels[slots], work.ids[slots]))
+        x = work.inputs.at(slots)
+        along, flags = programs.direction(machine.variables, work.key, ids, x, y)
         meter.row_steps += size
         # Every row that uses the gradient bears its share of the time.
-        gradient_seconds = meter.lap() / count[own].sum()
+        seconds = meter.lap() / count[own].sum()
         passes = -(-int(count[own].max()) // copies)
-        for first in range(0, passes, _PASSES_IN_FLIGHT):
-            rows, scores = [], []
-            for turn in range(first, min(first + _PASSES_IN_FLIGHT, passes)):
-                nth = turn * copies + copy
-                valid = (copy < copies) & (nth < count[slots])
-                epsilon = order[slots, np.minimum(nth, left.shape[1] - 1)]
-                x_adv = programs.move(x, along, machine.put(work.budgets[slots, epsilon]))
-                scored = score(machine, work, ids, x, x_adv)
-                rows.append((valid, slots[valid], epsilon[valid], flags[valid]))
-                scores.append(scored | ({"x_adv": x_adv} if work.keep_x_adv else {}))
-            # All passes are under way before the first is waited for.
-            each = [
-                {name: values[valid] for name, values in host.items()}
-                for (valid, *_), host in zip(rows, jax.device_get(scores), strict=True)
-            ]
-            host = {name: np.concatenate([one[name] for one in each]) for name in each[0]}
-            _, *columns = zip(*rows, strict=True)
-            utterance, epsilon, host["flags"] = map(np.concatenate, columns)
-            host = over_draws(host, work, utterance)
-            one = np.ones(len(utterance), np.int32)
-            host |= {"steps": one, "queries": one, "gradients": one}
-            # One step served all ε of an utterance: it is booked with the first.
-            useful = len(own) if first == 0 else 0
-            seconds = meter.lap() + gradient_seconds * len(one)
-            nothing = np.full(len(one), np.nan)
-            yield block_of(host, work, utterance, epsilon, nothing, meter, seconds, useful, useful)
-            meter.resume()
-            watcher.look(lambda: 0)
-            if watcher.stopped:
-                return
+        for first in range(0, passes, _PASSES_TOGETHER):
+            nth = np.arange(first, min(first + _PASSES_TOGETHER, passes))[:, None] * copies + copy
+            valid = (copy < copies) & (nth < count[slots])
+            epsilon = order[slots, np.minimum(nth, left.shape[1] - 1)]
+            scores = []
+            for budgets in work.budgets[slots, epsilon]:
+                x_adv = programs.move(x, along, machine.put(budgets))
+                found = score(machine, work, ids, x, x_adv)
+                scores.append(found | ({"x_adv": x_adv} if work.keep_x_adv else {}))
+            for values in jax.tree.leaves((scores, flags)):
+                values.copy_to_host_async()
+            yield _Group(
+                valid=list(valid),
+                utterance=np.broadcast_to(slots, valid.shape)[valid],
+                epsilon=epsilon[valid],
+                scores=scores,
+                flags=flags,
+                seconds=seconds,
+                # One step served all ε of an utterance: it is booked with the first.
+                useful=len(own) if first == 0 else 0,
+            )
+
+
+def _results(group: _Group, work: Work, meter: Meter) -> RowBlock:
+    """The results of passes; waits for them."""
+    scores, flags = jax.device_get((group.scores, group.flags))
+    host = {
+        name: np.concatenate(
+            [values[name][valid] for values, valid in zip(scores, group.valid, strict=True)]
+        )
+        for name in scores[0]
+    }
+    host = over_draws(host, work, group.utterance)
+    one = np.ones(len(group.utterance), np.int32)
+    host |= {"steps": one, "queries": one, "gradients": one}
+    host["flags"] = np.concatenate([flags[valid] for valid in group.valid])
+    seconds = meter.lap() + group.seconds * len(one)
+    nothing = np.full(len(one), np.nan)
+    return block_of(
+        host,
+        work,
+        group.utterance,
+        group.epsilon,
+        nothing,
+        meter,
+        seconds,
+        group.useful,
+        group.useful,
+    )

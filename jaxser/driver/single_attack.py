@@ -6,6 +6,7 @@ for block in run.rows(attack, left):
 """
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 
 import numpy as np
@@ -13,11 +14,11 @@ from jax.sharding import Mesh
 from jaxtyping import Bool
 
 from jaxser.attacks.base import Attack, LogitsFn
-from jaxser.driver.machine import Loop, make_machine
-from jaxser.driver.memory import choose_slots, is_out_of_memory, round_up, smaller_batch
+from jaxser.driver.machine import Loop, Machine, make_machine
+from jaxser.driver.memory import is_out_of_memory, round_up, smaller_batch
 from jaxser.driver.meter import Meter, Watcher
+from jaxser.driver.plan import slots_of
 from jaxser.driver.row_block import RowBlock
-from jaxser.driver.shared_direction import shares_direction
 from jaxser.driver.stream import attack_stream
 from jaxser.driver.work import Work
 from jaxser.victims.victim import Victim
@@ -59,20 +60,13 @@ class Run:
         while True:
             error = None
             try:
-                machine = make_machine(
-                    self.victim,
-                    self.work.source.input_shape,
-                    attack=attack,
-                    mesh=self.mesh,
-                    slots=slots,
-                    score_rows=score_rows,
-                    loop=self.loop,
-                )
+                with_slots = functools.partial(self._machine, attack, score_rows)
                 for block in attack_stream(
-                    machine,
+                    with_slots(slots),
                     attack,
                     self.work,
                     left.copy(),
+                    with_slots=with_slots,
                     refill=self.refill,
                     meter=self.meter,
                     watcher=self.watcher,
@@ -90,18 +84,26 @@ class Run:
                 max(self.mesh.size, round_up(score_rows // 2, self.mesh)),
             )
 
+    def _machine(self, attack: Attack, score_rows: int, slots: int) -> Machine:
+        return make_machine(
+            self.victim,
+            self.work.source.input_shape,
+            attack=attack,
+            mesh=self.mesh,
+            slots=slots,
+            score_rows=score_rows,
+            loop=self.loop,
+        )
+
     def _slots(self, attack: Attack, left: Bool[np.ndarray, "utterances epsilons"]) -> int:
-        # A shared direction is followed in the batches that are scored.
-        if shares_direction(attack):
-            return self.score_rows
         rows = left.any(axis=1).sum() if attack.minimal_norm else left.sum()
-        if self.batch_size is not None:
-            return round_up(min(self.batch_size, int(rows)), self.mesh)
-        return choose_slots(
+        return slots_of(
             self.victim,
             attack,
             self.work.source.input_shape,
             rows=int(rows),
+            batch_size=self.batch_size,
+            score_rows=self.score_rows,
             mesh=self.mesh,
             loop=self.loop,
         )

@@ -21,10 +21,15 @@ from jaxser.experiments.examples import write_examples
 from jaxser.experiments.run import Run
 from jaxser.results.writing import RowWriter
 from jaxser.runtime.files import remove_strays
+from jaxser.runtime.in_order import InOrder
 from jaxser.runtime.locks import held
 from jaxser.runtime.signals import requested
 
 __all__ = ["attack_missing_rows"]
+
+# Blocks of finished rows that wait for the thread that writes them: more would be memory that grows
+# where writing is slower than attacking.
+_WAITING_BLOCKS = 2
 
 
 def attack_missing_rows(run: Run, *, shown: bool = True, shared: bool = False) -> Throughput:
@@ -57,6 +62,8 @@ def _attack(run: Run, shown: bool) -> Throughput:
         RowWriter(run.out, run.source()) as writer,
         AttackBar(run.attack.name, int(missing.sum()), shown=shown) as bar,
         requested() as stop,
+        # The devices do not wait for files, speech measures and columns.
+        InOrder(_WAITING_BLOCKS) as keeper,
     ):
 
         def watch(progress: Progress) -> bool:
@@ -70,9 +77,7 @@ def _attack(run: Run, shown: bool) -> Throughput:
             before, of_stream = throughput, Throughput()
             for block in _blocks(run, lacking, np.flatnonzero(lacked), watch):
                 of_stream = block.throughput
-                where = lacking[block.utterance]
-                _keep(run, where, block, done, writer)
-                bar.add(block, run.speech.labels[where], run.speech.clean.prediction[where])
+                keeper.give(_keep, run, lacking[block.utterance], block, done, writer, bar)
             throughput = before + of_stream
             if stop.is_set():
                 break
@@ -106,7 +111,12 @@ def _blocks(
 
 
 def _keep(
-    run: Run, where: np.ndarray, block: RowBlock, done: np.ndarray, writer: RowWriter
+    run: Run,
+    where: np.ndarray,
+    block: RowBlock,
+    done: np.ndarray,
+    writer: RowWriter,
+    bar: AttackBar,
 ) -> None:
     """Write what a block leaves: files first, then the rows that say that it is done."""
     write_examples(run, where, block)
@@ -115,3 +125,4 @@ def _keep(
         own = columns_of(run, where, block, new)
         heard = (heard_columns(run, each, own, where, block, new) for each in run.listeners)
         writer.add(own, *heard)
+    bar.add(block, run.speech.labels[where], run.speech.clean.prediction[where])

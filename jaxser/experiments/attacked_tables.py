@@ -70,10 +70,12 @@ def make_attacked_table(path: Path, config: EvaluateConfig, say: Callable[[str],
     titles = chosen("--attacks", config.attacks, [entry.title for entry in table.lines])
     limit_of(config.limit)
     check_defended(table, config)
+    victims = chosen("--lines", config.lines, list(table.victims))
+    table = table.only(victims, titles)
     planned = [
         (corpus, root, victim, run)
         for corpus, root in corpora_of(table, config.corpus).items()
-        for victim in chosen("--lines", config.lines, list(table.victims))
+        for victim in victims
         for run in runs_of(table, config, config_of(table.victims[victim], corpus), root, titles)
     ]
     check_runs([run.config for *_, run in planned])

@@ -24,6 +24,7 @@ from jaxser.config.certify import CertifyConfig
 from jaxser.driver.ahead_of_time import compile_seconds
 from jaxser.driver.noise_counts import Votes, noise_votes
 from jaxser.driver.speech import Speech
+from jaxser.experiments.pretrained import home_of
 from jaxser.experiments.speech import load_speech, victim_of
 from jaxser.reporting.certificates import certificate_figure, certificate_text, curve_cells
 from jaxser.reporting.empirical import check_rows, empirical_lines
@@ -148,7 +149,7 @@ def prepare(config: CertifyConfig) -> Certification:
         "corpus": speech.prepared.fingerprint,
         "scheme": list(speech.scheme),
     }
-    out = config.out or config.victim / "certificates" / parameters_hash(identity)
+    out = config.out or home_of(config.victim) / "certificates" / parameters_hash(identity)
     _check_out(out, facts)
     return Certification(config, speech, facts, speech.notes, attacked, out)
 
@@ -244,6 +245,7 @@ def _columns(run: Certification, place: int, votes: Votes, seconds: float) -> di
     return {
         **{name: [value] for name, value in run.facts.items()},
         **found,
+        "defence": [speech.victim.training.defence],
         "language": [corpus.language],
         "synthetic": [corpus.synthetic],
         "notes": [run.notes],

@@ -6,13 +6,16 @@ from typing import Any
 
 import jax
 import numpy as np
+import pyarrow as pa
 
 from jaxser.attacks.base import FLAG_NAMES
 from jaxser.attacks.losses import is_successful
 from jaxser.driver.row_block import RowBlock
 from jaxser.driver.run import predict
+from jaxser.driver.speech import Speech
 from jaxser.experiments.run import Listener, Run
 from jaxser.results.intelligibility import short_time_intelligibility
+from jaxser.results.schema import SCHEMA
 from jaxser.victims.image_domains import IMAGE_MEASURES
 
 __all__ = ["columns_of", "heard_columns"]
@@ -36,29 +39,23 @@ def columns_of(run: Run, where: np.ndarray, block: RowBlock, new: np.ndarray) ->
       block: what the driver has finished.
       new: which of its rows have no row in the files yet, ``[rows]`` bool.
     """
-    names = run.speech.victim.labels
-    count = int(new.sum())
-    utterances = [run.utterances[i] for i in where[new]]
-    flags = [
-        [name for bit, name in FLAG_NAMES.items() if value & bit] for value in block.flags[new]
-    ]
+    names, speech = run.speech.victim.labels, run.speech
+    own, count = where[new], int(new.sum())
+    throughput = block.throughput
     return {
-        **{name: [value] * count for name, value in run.facts.items()},
-        "utterance": [utterance.id for utterance in utterances],
-        "source": [utterance.whole for utterance in utterances],
-        "speaker": [utterance.speaker for utterance in utterances],
-        "gender": [utterance.gender for utterance in utterances],
-        "label": [names[i] for i in run.speech.labels[where[new]]],
-        "attacked_label": [names[i] for i in run.attacked[where[new]]],
-        "clean_prediction": [_name(names, i) for i in run.speech.clean.prediction[where[new]]],
-        "prediction": [_name(names, i) for i in block.prediction[new]],
-        "epsilon": [run.epsilons[i] for i in block.epsilon_index[new]],
+        **_repeated(run.facts, count),
+        **{name: column.take(pa.array(own)) for name, column in _of_utterances(speech).items()},
+        "label": _named(names, speech.labels[own]),
+        "attacked_label": _named(names, run.attacked[own]),
+        "clean_prediction": _named(names, speech.clean.prediction[own]),
+        "prediction": _named(names, block.prediction[new]),
+        "epsilon": np.asarray(run.epsilons, np.float64)[block.epsilon_index[new]],
         "epsilon_amplitude": block.epsilon_amplitude[new].astype("float64"),
         "success": block.success[new],
         "success_share": block.success_share[new].astype("float64"),
-        "clean_logits": list(run.speech.clean.logits[where[new]]),
-        "logits": list(block.logits[new]),
-        "stage": [_name(run.members, i) for i in block.stage[new]],
+        "clean_logits": _lists(speech.clean.logits[own]),
+        "logits": _lists(block.logits[new]),
+        "stage": _named(run.members, block.stage[new]),
         "found_norm": block.found_norm[new].astype("float64"),
         **{name: values[new].astype("float64") for name, values in block.measures.items()},
         "stoi": _stoi(run, where, block, new),
@@ -66,11 +63,51 @@ def columns_of(run: Run, where: np.ndarray, block: RowBlock, new: np.ndarray) ->
         "steps": block.steps[new].astype("int64"),
         "queries": block.queries[new].astype("int64"),
         "gradients": block.gradients[new].astype("int64"),
-        "flags": flags,
+        "flags": _flag_names(block.flags[new]),
         "seconds": block.seconds[new],
-        "compile_seconds": [block.throughput.compile_seconds] * count,
-        "compile_count": [block.throughput.compile_count] * count,
+        "compile_seconds": np.full(count, throughput.compile_seconds),
+        "compile_count": np.full(count, throughput.compile_count),
     }
+
+
+def _repeated(facts: Mapping[str, Any], count: int) -> dict[str, pa.Array]:
+    """Columns that say the same in every row."""
+    return {
+        name: pa.repeat(pa.scalar(value, SCHEMA.field(name).type), count)
+        for name, value in facts.items()
+    }
+
+
+# Attacks on the same speech share it.
+@functools.lru_cache(maxsize=1)
+def _of_utterances(speech: Speech) -> dict[str, pa.Array]:
+    """What the corpus says, by place among the run's utterances."""
+    utterances = speech.utterances
+    columns = {
+        "utterance": [each.id for each in utterances],
+        "source": [each.whole for each in utterances],
+        "speaker": [each.speaker for each in utterances],
+        "gender": [each.gender for each in utterances],
+    }
+    return {name: pa.array(values, pa.string()) for name, values in columns.items()}
+
+
+def _named(names: Sequence[str], index: np.ndarray) -> pa.Array:
+    """Names by index; null for those below 0."""
+    return pa.array(list(names), pa.string()).take(pa.array(index.astype(int), mask=index < 0))
+
+
+def _lists(rows: np.ndarray) -> pa.Array:
+    """``[rows, values]`` as a list for each row."""
+    flat = pa.array(rows.astype(np.float32).ravel())
+    return pa.ListArray.from_arrays(np.arange(len(rows) + 1, dtype=np.int32) * rows.shape[1], flat)
+
+
+def _flag_names(flags: np.ndarray) -> pa.Array:
+    """The names of each row's flags."""
+    known, place = np.unique(flags, return_inverse=True)
+    names = [[name for bit, name in FLAG_NAMES.items() if value & bit] for value in known]
+    return pa.array(names, pa.list_(pa.string())).take(pa.array(place))
 
 
 def heard_columns(
@@ -99,19 +136,17 @@ def heard_columns(
     success = is_successful(found, attacked, run.config.target is not None)
     return {
         **own,
-        "victim": [listener.name] * count,
-        "victim_fingerprint": [listener.fingerprint] * count,
-        "attacked_label": [_name(names, i) for i in attacked],
-        "clean_prediction": [_name(names, i) for i in clean],
-        "prediction": [_name(names, i) for i in found],
+        **_repeated({"victim": listener.name, "victim_fingerprint": listener.fingerprint}, count),
+        **_repeated(listener.victim.training.columns(), count),
+        "attacked_label": _named(names, attacked),
+        "clean_prediction": _named(names, clean),
+        "prediction": _named(names, found),
         "success": success,
         "success_share": success.astype("float64"),
-        "clean_logits": [None] * count,
-        "logits": [None] * count,
-        "stage": [None] * count,
+        **{name: pa.nulls(count) for name in ("clean_logits", "logits", "stage")},
         "found_norm": np.full(count, np.nan),
         **dict.fromkeys(("steps", "queries", "gradients", "compile_count"), nothing),
-        "flags": [[]] * count,
+        "flags": _flag_names(nothing),
         **dict.fromkeys(("seconds", "compile_seconds"), nothing.astype(float)),
     }
 
@@ -143,7 +178,3 @@ def _stoi(run: Run, where: np.ndarray, block: RowBlock, new: np.ndarray) -> np.n
     assert block.x_adv is not None
     x = run.speech.inputs[run.speech.places[where[new]]]
     return short_time_intelligibility(x, block.x_adv[new], run.speech.victim.sample_rate)
-
-
-def _name(names: Sequence[str], index: int) -> str | None:
-    return names[index] if index >= 0 else None

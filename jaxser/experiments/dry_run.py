@@ -6,6 +6,9 @@ print_estimate(load_sweep(Path("configs/sweeps/demo.yaml")))
 import sys
 
 from jaxser.config.sweep import SweepConfig, cells
+from jaxser.driver.ahead_of_time import Program
+from jaxser.driver.meter import Throughput
+from jaxser.experiments.compiling import programs_of
 from jaxser.experiments.sweep import CALIBRATION_UTTERANCES, CellRunner
 from jaxser.runtime.devices import check_devices
 from jaxser.runtime.errors import InputError
@@ -19,26 +22,34 @@ def print_estimate(config: SweepConfig) -> bool:
     runner = CellRunner(config)
     grid = list(cells(config))
     seconds = rows = queries = 0.0
-    failed = 0
+    failed, on_trial = 0, Throughput()
+    programs: set[Program] = set()  # that cells share count once
     for cell in grid:
         try:
             run = runner.prepared(cell)
+            programs |= {program for program, _ in programs_of(run)}
         except InputError as error:
             print(f"{cell.name}: would fail: {error}", file=sys.stderr)
             failed += 1
             continue
         missing = int(run.missing().sum())
-        rate, each = runner.calibrated(cell) if missing else (float("nan"), 0.0)
-        needed = missing / rate if missing else 0.0
+        spent, each = runner.calibrated(cell) if missing else (Throughput(), 0.0)
+        needed = missing / spent.rows_per_second if missing else 0.0
         print(
             f"{cell.name}: {len(run.utterances)} utterances x {len(run.epsilons)} epsilon, "
             f"{missing} rows to make, {missing * each:,.0f} queries, {_time(needed)}",
             flush=True,
         )
         seconds, rows, queries = seconds + needed, rows + missing, queries + missing * each
+        on_trial += spent
     print(
         f"{len(grid)} streams, {rows:,.0f} rows, {queries:,.0f} queries, "
         f"{_time(seconds)} besides compilation, by {CALIBRATION_UTTERANCES} utterances of each"
+    )
+    each_program = on_trial.compile_seconds / max(1, on_trial.compile_count)
+    print(
+        f"{len(programs)} programs, about {_time(len(programs) * each_program)} to compile one "
+        "after the other; those of the next streams are compiled while one runs"
     )
     return not failed
 

@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from jaxser.config import AttackCommandConfig, AttackedCorpusConfig, as_params
+from jaxser.config import AttackCommandConfig, as_params
 from jaxser.config.evaluate import EvaluateConfig
+from jaxser.config.hearing import named_corpus
 from jaxser.driver.speech import Speech
 from jaxser.experiments.attack import attack_missing_rows
 from jaxser.experiments.preparation import prepare_run
+from jaxser.experiments.pretrained import training_of
 from jaxser.experiments.speech import load_speech
 from jaxser.papers.table import Attacked, Table, settings
-from jaxser.reporting.evaluation.outcomes import Evaluation, Line, outcomes_of
-from jaxser.victims.run_folder import read_run
+from jaxser.reporting.evaluation.outcomes import GROUPS, Evaluation, Line, outcomes_of
 
 __all__ = ["evaluate_victim"]
 
@@ -38,19 +39,22 @@ def evaluate_victim(
     Raises:
       UsageError, InputError: see the message.
     """
-    trained, _ = read_run(victim)
     common = AttackCommandConfig(
         victim=victim,
         domain=table.domain,
         y=table.y,
         seed=config.seed,
         batch_size=config.batch_size,
-        corpus=AttackedCorpusConfig(root=config.root),
+        corpus=named_corpus(config.corpus, config.root, config.seconds),
+        labels=tuple(config.labels),
     )
     speech = load_speech(common)
+    given: dict[str, Speech] = {"logits": speech}
     lines: list[Line] = []
     for entry in table.attacks:
         limit = limits.get(entry.title, limits.get(None))
+        if entry.output not in given:
+            given[entry.output] = load_speech(dataclasses.replace(common, output=entry.output))
         for setting in settings(entry):
             attacked = dataclasses.replace(
                 common,
@@ -58,11 +62,12 @@ def evaluate_victim(
                 epsilon=tuple(entry.epsilon),
                 params=as_params({**entry.parameters, **setting}),
                 limit=limit,
+                output=entry.output,
             )
-            lines += _lines(attacked, speech, entry, setting)
+            lines += _lines(attacked, given[entry.output], entry, setting)
     return Evaluation(
         victim=victim,
-        trained=trained,
+        trained=training_of(common, speech.victim),
         table=table,
         speech=speech,
         lines=tuple(lines),
@@ -75,10 +80,7 @@ def _lines(
 ) -> list[Line]:
     """A line per ε of one run, whose rows are made now where they are missing."""
     run = prepare_run(config, speech)
-    right = run.speech.clean.prediction == run.speech.labels
-    # A picture is of the first utterance that the victim knows; of the first where it knows none.
-    example = int(right.argmax())
-    run = dataclasses.replace(run, example=example)
+    run = dataclasses.replace(run, examples=_examples(run.speech))
     attack_missing_rows(run)
     rows = run.rows()
     lines = []
@@ -92,10 +94,28 @@ def _lines(
                 outcomes=outcomes_of(its),
                 seconds=float(np.sum(its["seconds"].to_numpy())),
                 compile_seconds=float(np.max(its["compile_seconds"].to_numpy())),
-                example=(
-                    run.utterances[example],
-                    run.example_path(run.utterances[example], epsilon),
+                examples=tuple(
+                    (run.utterances[i], run.example_path(run.utterances[i], epsilon))
+                    for i in run.examples
                 ),
             )
         )
     return lines
+
+
+def _examples(speech: Speech) -> tuple[int, ...]:
+    """Places of the utterances that pictures are of: a female and a male one, as spoken.
+
+    The first that the victim knows; where it knows none, the first. Where no gender is told, one.
+    """
+    right = speech.clean.prediction == speech.labels
+    spoken = np.array([not utterance.variant for utterance in speech.utterances])
+    genders = np.array([utterance.gender for utterance in speech.utterances])
+    found = []
+    for gender in GROUPS[1:]:
+        places = np.flatnonzero(genders == gender)
+        if len(places):
+            # The first of those that are most: known and as spoken, then as spoken.
+            worth = 2 * spoken[places] + right[places]
+            found.append(int(places[worth.argmax()]))
+    return tuple(found) or (int((2 * spoken + right).argmax()),)

@@ -21,7 +21,7 @@ def write_examples(run: Run, where: np.ndarray, block: RowBlock) -> None:
     """
     if run.config.save_wav:
         _write_wav(run, where, block)
-    if run.example is not None:
+    if run.examples:
         _write_array(run, where, block)
     if run.shown:
         _show(run, where, block)
@@ -54,6 +54,6 @@ def _show(run: Run, where: np.ndarray, block: RowBlock) -> None:
 def _write_array(run: Run, where: np.ndarray, block: RowBlock) -> None:
     assert block.x_adv is not None
     for i, e, x in zip(where, block.epsilon_index, block.x_adv, strict=True):
-        if i == run.example:
+        if i in run.examples:
             with atomic_file(run.example_path(run.utterances[i], run.epsilons[e])) as temporary:
                 np.save(temporary, x)

@@ -12,13 +12,12 @@ from typing import Any, get_args
 import numpy as np
 
 from jaxser.config import AttackCommandConfig
-from jaxser.config.explain import ExplainConfig, Picture
+from jaxser.config.explain import OF_SPEECH, ExplainConfig, Picture
 from jaxser.config.parser import check_folder
 from jaxser.driver.attributions import (
     Attributions,
     Method,
     attributions,
-    check_methods,
     has_feature_map,
 )
 from jaxser.experiments.agreement import (
@@ -29,6 +28,7 @@ from jaxser.experiments.agreement import (
     agreement_csv,
     rows_csv,
 )
+from jaxser.experiments.explain_speech import explain_speech
 from jaxser.experiments.explanations import (
     Looked,
     attack_once,
@@ -40,9 +40,10 @@ from jaxser.experiments.explanations import (
     progress_bar,
     spectrogram_of,
 )
-from jaxser.experiments.last_layer import check_perplexity, embeddings, points_table, tsne
+from jaxser.experiments.last_layer import embeddings, points_table, tsne
+from jaxser.experiments.pictures import checked_pictures
 from jaxser.experiments.preparation import prepare_run
-from jaxser.experiments.speech import check_victim_folder
+from jaxser.experiments.speech import count_utterances, victim_of
 from jaxser.reporting.figures.canvas import save_figure
 from jaxser.reporting.figures.embedding import embedding_figure
 from jaxser.reporting.figures.explanations import (
@@ -51,13 +52,13 @@ from jaxser.reporting.figures.explanations import (
     spectrogram_maps_figure,
     waveform_maps_figure,
 )
+from jaxser.reporting.sections.victims import described
 from jaxser.results.cells import Cells, aligned, csv_text, percent
 from jaxser.results.intervals import policy
 from jaxser.results.metrics import confusion_matrix
 from jaxser.results.units import Units
 from jaxser.runtime.errors import UsageError
 from jaxser.runtime.files import write_text
-from jaxser.victims.victim import Victim
 
 __all__ = ["explain"]
 
@@ -96,10 +97,12 @@ def explain(config: ExplainConfig) -> str:
     """
     check_folder(config.out)
     root, folders = _folders(config)
+    told = [line for each in folders for line in explain_speech(config, *each)]
+    if config.show and set(config.show) <= set(OF_SPEECH):
+        return "\n".join(told)
     # Before the first is attacked.
     for victim, _ in folders:
-        check_victim_folder(victim)
-    told: list[str] = []
+        _check(config, victim)
     agreements: list[Agreement] = []
     matrices: list[tuple[str, dict[str, np.ndarray], tuple[str, ...]]] = []
     for victim, folder in folders:
@@ -138,18 +141,29 @@ def _folders(config: ExplainConfig) -> tuple[Path, list[tuple[Path, Path]]]:
     return config.out, [(v, config.out / name) for v, name in zip(victims, names, strict=True)]
 
 
+def _check(config: ExplainConfig, folder: Path) -> None:
+    """Refuse what a victim cannot give, without a pass of it."""
+    asked = _attack_config(config, folder)
+    victim = victim_of(asked)
+    checked_pictures(config, victim, folder, count_utterances(asked, victim))
+
+
 def _look(config: ExplainConfig, victim: Path, folder: Path) -> tuple[_Part, list[Picture]]:
-    """Attack a victim, after all that can be refused has been."""
+    """Attack a victim."""
     run = prepare_run(_attack_config(config, victim))
     speech = run.speech
-    pictures = _checked_pictures(config, speech.victim, victim)
-    if "tsne" in pictures:
-        check_perplexity(config.perplexity, len(speech.positions))
+    pictures = checked_pictures(config, speech.victim, victim, len(speech.positions))
     part = _Part(
         looked=attack_once(run, config.batch_size),
         folder=folder,
         name=f"{speech.victim.name} {victim}",
-        title=f"{speech.victim.name}, {speech.prepared.corpus.title}, {config.split}",
+        title=", ".join(
+            [
+                described(speech.victim.name, speech.victim.training),
+                speech.prepared.corpus.title,
+                config.split,
+            ]
+        ),
         attack=f"{run.attack.name}, ε {config.epsilon:g} of the {config.domain}",
     )
     folder.mkdir(parents=True, exist_ok=True)
@@ -169,24 +183,6 @@ def _attack_config(config: ExplainConfig, victim: Path) -> AttackCommandConfig:
         batch_size=config.batch_size,
         corpus=config.corpus,
     )
-
-
-def _checked_pictures(config: ExplainConfig, victim: Victim, folder: Path) -> list[Picture]:
-    """What was asked for, or all that the victim can give."""
-    if not config.show:
-        can = {"tsne": victim.embed is not None, "gradcam": has_feature_map(victim)}
-        pictures = [each for each in get_args(Picture) if can.get(each, True)]
-    else:
-        pictures = list(dict.fromkeys(config.show))
-    if "tsne" in pictures and victim.embed is None:
-        raise UsageError(
-            f"{victim.name} in {folder} does not tell what its last layer reads; victims "
-            "that read images do. Leave tsne out of --show."
-        )
-    methods = [each for each in pictures if each in get_args(Method)]
-    # Agreement is that of gradients, at least.
-    check_methods(victim, ["saliency", *methods] if "agreement" in pictures else methods)
-    return pictures
 
 
 def _summary(part: _Part) -> list[str]:

@@ -1,5 +1,6 @@
 """Whether a trained generator fits what it is asked to attack."""
 
+import math
 from collections.abc import Sequence
 
 from jaxser.attacks.generator import ALL_TARGETS, Generator
@@ -45,6 +46,8 @@ def generator_notes(
     if generator is None or config.epsilon_unit != "amplitude":
         return []
     low, high = generator.epsilon
+    if math.isnan(low):
+        return [f"{generator.name} does not say which ε its generator was trained for"]
     # A range that is met to the last digit of what the config says is met.
     if all(low * (1 - 1e-6) <= epsilon <= high * (1 + 1e-6) for epsilon in epsilons):
         return []

@@ -1,5 +1,6 @@
 """What a victim's last linear layer reads, as a map in a plane."""
 
+import importlib.util
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from jaxser.results.cells import Cells
 from jaxser.runtime.errors import UsageError
 from jaxser.victims.victim import Victim
 
-__all__ = ["check_perplexity", "embeddings", "points_table", "tsne"]
+__all__ = ["check_perplexity", "check_tsne", "embeddings", "points_table", "tsne"]
 
 # Rows that are looked at together.
 _ROWS = 16
@@ -24,6 +25,12 @@ def check_perplexity(perplexity: float, utterances: int) -> None:
             f"a perplexity of {perplexity:g} needs more than {utterances} utterances; give a "
             "smaller --perplexity or a larger --limit, or --show without tsne."
         )
+
+
+def check_tsne() -> None:
+    """UsageError where scikit-learn is not there."""
+    if importlib.util.find_spec("sklearn") is None:
+        raise UsageError("t-SNE needs scikit-learn: pip install 'jaxser[explain]'.")
 
 
 def embeddings(
@@ -47,10 +54,9 @@ def tsne(
     Raises:
       UsageError: scikit-learn is not there.
     """
-    try:
-        from sklearn.manifold import TSNE
-    except ImportError as error:
-        raise UsageError("t-SNE needs scikit-learn: pip install 'jaxser[explain]'.") from error
+    check_tsne()
+    from sklearn.manifold import TSNE
+
     # Of constant features the principal components are not defined.
     varied = features[:, features.std(axis=0) > 0]
     if varied.shape[1] < 2:

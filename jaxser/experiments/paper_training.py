@@ -15,6 +15,7 @@ from jaxser.config import TrainConfig, parse_command
 from jaxser.config.evaluate import EvaluateConfig
 from jaxser.config.train import TRAIN_FLAGS
 from jaxser.papers.defence import DefenceTable
+from jaxser.papers.models import ModelTable
 from jaxser.papers.trained import TrainedTable
 from jaxser.runtime.errors import UsageError, nearest_name
 from jaxser.runtime.files import read_json
@@ -29,6 +30,7 @@ __all__ = [
     "check_runs",
     "chosen",
     "config_of",
+    "configured",
     "corpora_of",
     "limit_of",
     "trained",
@@ -55,7 +57,10 @@ class Cell:
     config: TrainConfig
 
 
-def corpora_of(table: TrainedTable | DefenceTable, texts: Sequence[str]) -> dict[str, Path]:
+def corpora_of(
+    table: TrainedTable | DefenceTable | ModelTable,
+    texts: Sequence[str],
+) -> dict[str, Path]:
     """``NAME=FOLDER``: folder of each corpus of the table that there is.
 
     Raises:
@@ -158,8 +163,17 @@ def training_config(
         "seed": str(seed),
         **flags,
     }
+    return configured(path, flags, config.set)
+
+
+def configured(path: Path, flags: Mapping[str, str], changes: Sequence[str]) -> TrainConfig:
+    """What a config file describes, with flags, and after them ``KEY=VALUE`` each of ``--set``.
+
+    Raises:
+      UsageError: what is not known or impossible.
+    """
     argv = [str(path)]
-    for text in [*(f"{key}={value}" for key, value in flags.items()), *config.set]:
+    for text in [*(f"{key}={value}" for key, value in flags.items()), *changes]:
         key, equals, value = text.partition("=")
         if not (equals and value):
             raise UsageError(f"--set {text!r} is not of the form KEY=VALUE.")

@@ -5,6 +5,7 @@ attack_missing_rows(run)
 """
 
 import dataclasses
+import functools
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,17 +18,20 @@ from jaxser.attacks import StaaNet, parameters
 from jaxser.attacks.generator import Generator
 from jaxser.attacks.projections import Bounds
 from jaxser.config import AttackCommandConfig
+from jaxser.config.suites import scaled_epsilons
 from jaxser.corpora.selection import spread_rows
 from jaxser.driver.budgets import check_budgets
 from jaxser.driver.named_attack import attack_and_bounds
 from jaxser.driver.sequence import AttackSequence, members
 from jaxser.driver.speech import Speech
 from jaxser.experiments.generator import check_generator, generator_notes
+from jaxser.experiments.pretrained import home_of
 from jaxser.experiments.run import Listener, Run
+from jaxser.experiments.shown import shown_places
 from jaxser.experiments.speech import load_speech, target_of, victim_of
 from jaxser.results.reading import read_rows
-from jaxser.results.schema import LATER, SCHEMA, parameters_hash
-from jaxser.runtime.errors import InputError, UsageError, nearest_name
+from jaxser.results.schema import LATER, OF_TRAINING, SCHEMA, parameters_hash
+from jaxser.runtime.errors import InputError, UsageError
 from jaxser.runtime.provenance import device_name
 
 __all__ = ["prepare_run"]
@@ -54,8 +58,10 @@ def prepare_run(
     Raises:
       UsageError, InputError: see the message.
     """
-    attack, bounded = attack_and_bounds(config)
-    victim = victim_of(config) if speech is None else speech.victim
+    # A mistyped attack is found before a victim is loaded; a file of weights needs one, though.
+    heard = functools.cache(lambda: victim_of(config) if speech is None else speech.victim)
+    attack, bounded = attack_and_bounds(config, heard)
+    victim = heard()
     generator = attack.generator if isinstance(attack, StaaNet) else None
     if generator is not None:
         check_generator(generator, victim, config)
@@ -63,6 +69,8 @@ def prepare_run(
         attack = dataclasses.replace(attack, bounds=victim.bounds)
     parts = members(attack, len(victim.labels))
     epsilons = _epsilons(config, all(part.minimal_norm for part in parts), generator)
+    if config.suite is not None:
+        epsilons = scaled_epsilons(config.suite, epsilons, victim.bounds)
     norm = check_budgets(attack, epsilons, config.epsilon_unit, len(victim.labels))
     if speech is None:
         speech = load_speech(config, victim=victim)
@@ -70,10 +78,12 @@ def prepare_run(
         rows = spread_rows(len(speech.positions), config.limit)
         listeners = [dataclasses.replace(each, clean=each.clean[rows]) for each in listeners]
         speech = speech.spread(config.limit)
-    shown = _shown(config, speech)
+    _check_heard(config)
+    shown = shown_places(config, speech)
     values = parameters(attack)
     facts = {
         **_facts(config, speech, attack.name, values, norm),
+        "amplitude": values.get("amplitude") or math.nan,
         "notes": [
             *speech.notes,
             *_notes_on_bounds(config, speech, attack.bounds),
@@ -81,7 +91,7 @@ def prepare_run(
         ],
     }
     identity = _identity(config, speech, attack.name, values, listeners)
-    default = folder or config.victim / "attacks"
+    default = folder or home_of(config.victim) / "attacks"
     default /= f"{attack.name}-{parameters_hash(identity)}"
     return Run(
         config=config,
@@ -123,6 +133,10 @@ def _identity(
     # Only where they are asked for, so that other runs find the folders that they had before.
     if config.stoi:
         identity["stoi"] = True
+    if config.suite is not None:
+        identity["suite"] = config.suite
+    if config.labels:
+        identity["labels"] = list(config.labels)
     if config.draws != AttackCommandConfig.draws:
         identity["draws"] = config.draws
     if listeners:
@@ -144,14 +158,17 @@ def _facts(
         "language": corpus.language,
         "synthetic": corpus.synthetic,
         "split": config.split,
+        **speech.victim.training.columns(),
         "smoothing": math.nan if config.smoothing is None else config.smoothing,
         "smoothing_samples": None if config.smoothing is None else config.smoothing_samples,
         "domain": config.domain,
+        "output": config.output,
         "label_source": "target" if config.target is not None else config.y,
         "targeted": config.target is not None,
         "attack": attack,
         "parameters": json.dumps(values),
         "parameters_hash": parameters_hash(values),
+        "suite": config.suite,
         "epsilon_unit": config.epsilon_unit,
         "epsilon_norm": norm,
         "seed": config.seed,
@@ -174,22 +191,14 @@ def _notes_on_bounds(config: AttackCommandConfig, speech: Speech, bounds: Bounds
         )
 
 
-def _shown(config: AttackCommandConfig, speech: Speech) -> tuple[int, ...]:
-    """Places of the utterances to be shown, among those that are attacked."""
+def _check_heard(config: AttackCommandConfig) -> None:
+    """Refuse to listen to what is no speech."""
     heard = [("--show", config.show), ("--stoi", config.stoi)]
     if config.domain != "features":  # which librosa's inverse turns into speech
         heard.append(("--save_wav", config.save_wav))
     for name, asked in heard:
         if asked and config.domain != "waveform":
             raise UsageError(f"{name} is of speech; leave it out with --domain {config.domain}.")
-    ids = [utterance.id for utterance in speech.utterances]
-    for name in config.show:
-        if name not in ids:
-            raise UsageError(
-                f"--show {name!r} is not among the {len(ids)} utterances attacked; "
-                f"{nearest_name(name, ids)}"
-            )
-    return tuple(ids.index(name) for name in config.show)
 
 
 def _attacked_labels(config: AttackCommandConfig, speech: Speech) -> np.ndarray:
@@ -219,8 +228,13 @@ def _epsilons(
         raise UsageError(
             f"--epsilon_unit {config.epsilon_unit} needs an --epsilon in dB, such as 30."
         )
-    if generator is not None:
+    if generator is not None and not math.isnan(generator.epsilon[0]):
         return tuple(sorted(set(generator.epsilon)))
+    if generator is not None:
+        raise UsageError(
+            f"{generator.name} does not say which ε its generator was trained for; give --epsilon "
+            "(the paper's are 0.05 on DEMoS and 0.01 on IEMOCAP)."
+        )
     return _NO_LIMIT if unlimited else _DEFAULT_EPSILONS
 
 
@@ -238,9 +252,10 @@ def _checked_out(asked: Path | None, default: Path, facts: Mapping[str, Any]) ->
         return default
     if asked.exists() and not asked.is_dir():
         raise UsageError(f"{asked} is a file; give another --out.")
-    # Smoothed victims have another fingerprint, and older rows nothing else.
+    # Smoothed victims and those with probabilities have another fingerprint, an amplitude is a
+    # parameter too, and older rows have nothing else.
     passed_over = {"device", "victim", "threat", "notes", "epsilon_unit"}
-    passed_over |= {"smoothing", "smoothing_samples"}
+    passed_over |= {"smoothing", "smoothing_samples", "amplitude", "output", *OF_TRAINING}
     if any(asked.glob("rows-*.parquet")):
         first = read_rows(asked).slice(0, 1).to_pylist()[0]
         for name in facts:

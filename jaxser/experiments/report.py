@@ -8,7 +8,8 @@ from pathlib import Path
 
 from jaxser.config.report import ReportConfig
 from jaxser.reporting.certificates import certificate_sections
-from jaxser.reporting.compare import comparison, comparison_by
+from jaxser.reporting.compare import compared_victims, comparison, comparison_by
+from jaxser.reporting.compare_curves import certified_curves, epsilon_curves, training_curves
 from jaxser.reporting.page import sections
 from jaxser.reporting.rows import Rows
 from jaxser.reporting.section import Section
@@ -40,7 +41,13 @@ def report_sections(config: ReportConfig, loaded: Sequence[Rows]) -> Iterator[Se
     if config.compare:
         first, second = loaded
         name, other = map(str, config.compare)
+        folders = dict(zip((name, other), config.compare, strict=True))
+        over = config.interval_over
+        yield from compared_victims(first, second, name, other)
         yield comparison(first, second, name, other)
+        yield from epsilon_curves(first, second, name, other)
+        yield from certified_curves(folders, over)
+        yield from training_curves(folders)
         yield from comparison_by(first, second, name, other)
         return
     seconds: dict[str, str] = {}

@@ -63,7 +63,7 @@ class Run:
       attacked: class indices to leave or to reach, ``[utterances]``.
       facts: columns that are the same in all rows.
       out: folder of the rows.
-      example: of the utterances, whose attacked input is kept.
+      examples: places of the utterances whose attacked inputs are kept.
       shown: of the utterances, as files to look at and to listen to.
       listeners: other victims that every row is repeated for.
     """
@@ -76,7 +76,7 @@ class Run:
     attacked: np.ndarray
     facts: Mapping[str, Any]
     out: Path
-    example: int | None = None
+    examples: tuple[int, ...] = ()
     shown: tuple[int, ...] = ()
     listeners: tuple[Listener, ...] = ()
 
@@ -109,13 +109,16 @@ class Run:
         goal = f"towards {self.config.target}" if self.config.target else f"from {self.config.y}"
         domain = self.config.domain
         of = "" if domain == "waveform" else f"the {domain} of "
+        training = self.speech.victim.training
+        defence = f", {training.defence}" if training.defence else ""
         lines = [
             f"{self.attack.name} ({goal}) on {of}{self.speech.victim.name} of "
-            f"{self.config.victim}; {self.corpus.title}, {self.config.split}: {len(utterances)} "
-            f"utterances, {speakers} speakers",
+            f"{self.config.victim}{defence}; {self.corpus.title}, {self.config.split}: "
+            f"{len(utterances)} utterances, {speakers} speakers",
             "hyper-parameters: "
             + ", ".join(f"{k} {v}" for k, v in json.loads(self.facts["parameters"]).items()),
         ]
+        lines += [f"its training took {cost}" for cost in [training.cost()] if cost]
         lines += [f"note: {note}" for note in [*self.facts["notes"], *self._oddities()]]
         return "\n".join(lines)
 
@@ -158,7 +161,7 @@ class Run:
         config = self.config
         wanted = config.save_wav or config.stoi or self.shown or self.listeners
         drawn = config.domain in ("spectrogram", "image")
-        return bool(wanted) or drawn or self.example is not None
+        return bool(wanted) or drawn or bool(self.examples)
 
     def rows(self) -> pa.Table:
         """The rows asked for: one per utterance and ε."""
@@ -194,9 +197,10 @@ class Run:
           done: from :meth:`done`, where it is known already.
         """
         lacking = ~(self.done() if done is None else done)
-        for i, utterance in enumerate(self.utterances):
+        files = self.config.save_wav or self.examples or self.shown
+        for i, utterance in enumerate(self.utterances if files else ()):
             paths = [self.wav_path] if self.config.save_wav else []
-            paths += [self.example_path] if i == self.example else []
+            paths += [self.example_path] if i in self.examples else []
             paths += [self.picture_path] if i in self.shown else []
             for e, epsilon in enumerate(self.epsilons):
                 lacking[i, e] |= not all(path(utterance, epsilon).exists() for path in paths)

@@ -13,46 +13,50 @@ from typing import Any
 import numpy as np
 
 from jaxser.config import AttackCommandConfig, CorpusConfig
-from jaxser.corpora import Corpus
+from jaxser.corpora import Corpus, Prepared
 from jaxser.corpora.selection import select, split_rows, spread_rows
 from jaxser.driver.run import clean_pass
 from jaxser.driver.speech import Speech
 from jaxser.driver.work import CleanPass
 from jaxser.experiments.images import Images
+from jaxser.experiments.pretrained import corpus_of, in_classes, in_length
 from jaxser.models.front_end import RowBatches
 from jaxser.runtime.errors import InputError, UsageError, nearest_name
 from jaxser.runtime.provenance import fingerprint_of
 from jaxser.runtime.sharding import WHOLE, Share
 from jaxser.victims.loading import is_pretrained, load_victim
+from jaxser.victims.probabilities import probabilities_fingerprint, with_probabilities
 from jaxser.victims.run_folder import read_run
 from jaxser.victims.smoothing import smoothed, smoothed_fingerprint
 from jaxser.victims.victim import Victim
 
-__all__ = ["check_victim_folder", "load_speech", "target_of", "victim_of"]
+__all__ = ["check_victim_folder", "count_utterances", "load_speech", "target_of", "victim_of"]
 
 _log = logging.getLogger(__name__)
 
 
 def victim_of(config: AttackCommandConfig) -> Victim:
-    """The victim of ``config``, in the domain that is attacked, smoothed where that is asked for.
+    """The victim of ``config`` in the domain that is attacked, with the output that is asked for.
+
+    It is smoothed where that is asked for.
 
     Raises:
       InputError: there is no run in its folder.
       UsageError: the victim has no such domain.
     """
     check_victim_folder(config.victim)
-    victim = load_victim(config.victim, config.domain)
-    if config.smoothing is None:
-        return victim
-    return smoothed(victim, config.smoothing, config.smoothing_samples)
+    victim = in_length(load_victim(config.victim, config.domain), config)
+    if config.smoothing is not None:
+        victim = smoothed(victim, config.smoothing, config.smoothing_samples)
+    return victim if config.output == "logits" else with_probabilities(victim)
 
 
 def _fingerprint(config: AttackCommandConfig, victim: Victim) -> str:
-    """Of the variables, and of the noise that they are smoothed by."""
+    """Of the variables, of the noise that they are smoothed by, and of what comes out."""
     own = fingerprint_of(victim.variables)
-    if config.smoothing is None:
-        return own
-    return smoothed_fingerprint(own, config.smoothing, config.smoothing_samples)
+    if config.smoothing is not None:
+        own = smoothed_fingerprint(own, config.smoothing, config.smoothing_samples)
+    return own if config.output == "logits" else probabilities_fingerprint(own)
 
 
 def check_victim_folder(folder: Path) -> None:
@@ -78,36 +82,13 @@ def load_speech(
     Raises:
       UsageError, InputError: see the message.
     """
-    victim = victim or victim_of(config)
-    trained, before = _trained_on(config, victim)
-    corpus_config = _attacked_corpus(trained, config)
-    if config.domain == "features" and corpus_config.name != trained.name:
-        raise UsageError(
-            f"the features of {victim.name} in {config.victim} are standardised with statistics of "
-            f"{trained.name}, so those of {corpus_config.name} are of another scale; attack "
-            "its own corpus, or the waveforms."
-        )
-    prepared = select(corpus_config)
+    victim = victim_of(config) if victim is None else in_length(victim, config)
+    part = _part(config, victim)
+    prepared, labels = part.prepared, part.labels
     corpus = prepared.corpus
-    if before and config.corpus.root is None and corpus_config.name == trained.name:
-        _say_changed(config.victim, corpus, before, prepared.fingerprint)
-    labels = _victim_labels(corpus, victim.labels, config.victim)
-    positions = split_rows(corpus, config.split)
-    target = target_of(config, victim.labels)
-    if target is not None:
-        positions = positions[labels[positions] != target]
-    if len(positions) == 0:
-        raise InputError(
-            f"{corpus.name} has no utterance to attack in its {config.split} part; give another "
-            "--split."
-        )
-    if config.by == "gender" and all(u.gender == "unknown" for u in corpus.utterances):
-        raise UsageError(
-            f"{corpus.name} does not say its speakers' gender, so there is no table by gender; "
-            "leave --by out."
-        )
-    positions = positions[spread_rows(len(positions), config.limit)]
-    positions = positions[share.rows(len(positions))]
+    if part.own and part.before and config.corpus.root is None:
+        _say_changed(config.victim, corpus, part.before, prepared.fingerprint)
+    positions = part.positions[share.rows(len(part.positions))]
     inputs: Any = prepared.waveforms
     places = positions
     if config.domain == "features":
@@ -117,7 +98,7 @@ def load_speech(
     return Speech(
         victim=victim,
         fingerprint=_fingerprint(config, victim),
-        scheme=(corpus_config.split, corpus_config.split_seed, corpus_config.fold),
+        scheme=part.scheme,
         prepared=prepared,
         positions=positions,
         inputs=inputs,
@@ -140,19 +121,84 @@ def load_speech(
     )
 
 
+def count_utterances(config: AttackCommandConfig, victim: Victim) -> int:
+    """How many utterances :func:`load_speech` takes of all shares; the victim looks at none.
+
+    Args:
+      config: what to attack.
+      victim: of ``config``.
+
+    Raises:
+      UsageError, InputError: see the message.
+    """
+    return len(_part(config, victim).positions)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Part:
+    """What is attacked of a corpus.
+
+    Attributes:
+      prepared: the corpus.
+      scheme: how it is split.
+      labels: the victim's class index of every utterance.
+      positions: of the utterances to attack.
+      own: whether it is what the victim was trained on.
+      before: fingerprint of that, then; "" where it is not known.
+    """
+
+    prepared: Prepared
+    scheme: tuple[str, int, int]
+    labels: np.ndarray
+    positions: np.ndarray
+    own: bool
+    before: str
+
+
+def _part(config: AttackCommandConfig, victim: Victim) -> _Part:
+    trained, before = _trained_on(config, victim)
+    corpus_config = _attacked_corpus(trained, config)
+    own = corpus_config.name == trained.name
+    if config.domain == "features" and not own:
+        raise UsageError(
+            f"the features of {victim.name} in {config.victim} are standardised with statistics of "
+            f"{trained.name}, so those of {corpus_config.name} are of another scale; attack "
+            "its own corpus, or the waveforms."
+        )
+    prepared, labels = in_classes(select(corpus_config), config, victim)
+    corpus = prepared.corpus
+    positions = split_rows(corpus, config.split)
+    positions = positions[labels[positions] >= 0]
+    target = target_of(config, victim.labels)
+    if target is not None:
+        positions = positions[labels[positions] != target]
+    if len(positions) == 0:
+        raise InputError(
+            f"{corpus.name} has no utterance to attack in its {config.split} part; give another "
+            "--split."
+        )
+    if config.by == "gender" and all(u.gender == "unknown" for u in corpus.utterances):
+        raise UsageError(
+            f"{corpus.name} does not say its speakers' gender, so there is no table by gender; "
+            "leave --by out."
+        )
+    positions = positions[spread_rows(len(positions), config.limit)]
+    return _Part(
+        prepared=prepared,
+        scheme=(corpus_config.split, corpus_config.split_seed, corpus_config.fold),
+        labels=labels,
+        positions=positions,
+        own=own,
+        before=before,
+    )
+
+
 def _trained_on(config: AttackCommandConfig, victim: Victim) -> tuple[CorpusConfig, str]:
     """What a victim was trained on, and its fingerprint; of a pretrained one what it hears."""
     if not is_pretrained(config.victim):
         trained, facts = read_run(config.victim)
         return trained.corpus, facts["corpus"].get("fingerprint", "")
-    if config.corpus.name is None:
-        raise UsageError(
-            f"{config.victim} is a model of Hugging Face, which says nothing of its speech; give "
-            "--corpus.name and --corpus.root."
-        )
-    seconds = victim.input_shape[0] / victim.sample_rate
-    name, rate = config.corpus.name, victim.sample_rate
-    return CorpusConfig(name=name, sample_rate=rate, seconds=seconds), ""
+    return corpus_of(config, victim), ""
 
 
 def target_of(config: AttackCommandConfig, known: Sequence[str]) -> int | None:
@@ -194,17 +240,6 @@ def _say_changed(victim: Path, corpus: Corpus, before: str, now: str) -> None:
             now[:8],
             before[:8],
         )
-
-
-def _victim_labels(corpus: Corpus, known: Sequence[str], folder: Path) -> np.ndarray:
-    """The victim's class index of every utterance."""
-    strange = sorted(set(corpus.labels) - set(known))
-    if strange:
-        raise InputError(
-            f"{corpus.name} has labels that the victim in {folder} was not trained on: "
-            f"{', '.join(strange)} (it knows {', '.join(known)}); attack the victim's own corpus."
-        )
-    return np.array([known.index(u.label) for u in corpus.utterances], np.int32)
 
 
 def _features(victim: Victim, waveforms: Any, positions: np.ndarray) -> np.ndarray:

@@ -9,9 +9,12 @@ for cell in cells(config):
     outcome = runner.run(cell, Share(2, 4))          # those of every fourth utterance alone
 """
 
+import contextlib
 import dataclasses
+import functools
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +23,14 @@ import numpy as np
 from jaxser.attacks import StaaNet
 from jaxser.config import AttackCommandConfig
 from jaxser.config.sweep import Cell, SweepConfig, cells
+from jaxser.driver.budgets import check_budgets
+from jaxser.driver.meter import Throughput
 from jaxser.driver.named_attack import attack_of
 from jaxser.driver.run import predict
 from jaxser.driver.sequence import members
 from jaxser.driver.speech import Speech
 from jaxser.experiments.attack import attack_missing_rows
+from jaxser.experiments.compiling import CompileAhead
 from jaxser.experiments.preparation import prepare_run
 from jaxser.experiments.run import Listener, Run
 from jaxser.experiments.speech import check_victim_folder, load_speech, victim_of
@@ -42,6 +48,9 @@ __all__ = ["CALIBRATION_UTTERANCES", "CellRunner", "check_sweep", "run_sweep"]
 # Utterances that a dry run attacks to learn how long the others take.
 CALIBRATION_UTTERANCES = 4
 
+# Cells whose programs are compiled while the one before them runs.
+_AHEAD = 2
+
 # A table is made from all rows of a cell at once: beyond so many, memory would grow with them.
 _TABLE_ROWS = 20_000
 
@@ -56,13 +65,18 @@ def check_sweep(config: SweepConfig) -> None:
         check_victim_folder(folder)
     # Once for every attack: what is asked here is the same on all victims.
     for cell in {cell.title: cell for cell in cells(config)}.values():
-        attack = attack_of(cell.config)
+        attack = attack_of(cell.config, functools.partial(victim_of, cell.config))
         # A number of classes is not known yet, and does not change what is asked here.
         without = all(part.minimal_norm for part in members(attack, 2))
         if not (cell.config.epsilon or without or isinstance(attack, StaaNet)):
             raise UsageError(
                 f"{cell.title} has no epsilon to attack at; give the sweep or the attack some."
             )
+        if cell.config.epsilon:
+            try:
+                check_budgets(attack, cell.config.epsilon, cell.config.epsilon_unit, 2)
+            except UsageError as error:
+                raise UsageError(f"{cell.title}: {error}") from None
 
 
 def run_sweep(config: SweepConfig, share: Share) -> list[Outcome]:
@@ -76,14 +90,15 @@ def run_sweep(config: SweepConfig, share: Share) -> list[Outcome]:
     # A cell that fails is noted and the next one begins: without a device none would do better.
     # Not before this: several processes must have left each other when a backend is made.
     check_devices()
-    runner = CellRunner(config, shown=share.index == 0)
     grid = list(cells(config))
     outcomes: list[Outcome] = []
-    for number, cell in enumerate(grid, 1):
-        if share.index == 0:
-            print(f"{number} of {len(grid)}: {cell.name}", flush=True)
-        outcomes.append(runner.run(cell, share))
-        note_outcomes(config.out, outcomes, share)
+    with CompileAhead() as ahead:
+        runner = CellRunner(config, shown=share.index == 0, ahead=ahead)
+        for number, cell in enumerate(grid, 1):
+            if share.index == 0:
+                print(f"{number} of {len(grid)}: {cell.name}", flush=True)
+            outcomes.append(runner.run(cell, share, upcoming=grid[number : number + _AHEAD]))
+            note_outcomes(config.out, outcomes, share)
     return outcomes
 
 
@@ -93,18 +108,28 @@ class CellRunner:
     Args:
       config: the sweep.
       shown: whether bars and tables are printed.
+      ahead: compiles what cells need before they run.
     """
 
-    def __init__(self, config: SweepConfig, *, shown: bool = True) -> None:
+    def __init__(
+        self, config: SweepConfig, *, shown: bool = True, ahead: CompileAhead | None = None
+    ) -> None:
         self._config = config
         self._shown = shown
+        self._ahead = ahead
+        self._given: set[str] = set()  # names of cells whose programs are or have been compiled
         self._victims: dict[Path, Victim] = {}
         self._loaded: Any = None
         self._speech: Speech | None = None
         self._listeners: tuple[Listener, ...] = ()
 
-    def run(self, cell: Cell, share: Share = WHOLE) -> Outcome:
+    def run(self, cell: Cell, share: Share = WHOLE, upcoming: Sequence[Cell] = ()) -> Outcome:
         """Attack what is missing of a share of the cell's utterances.
+
+        Args:
+          cell: to run.
+          share: of its utterances.
+          upcoming: cells that come next.
 
         Raises:
           OSError: a full disk, or a folder that is gone: no other cell would do better.
@@ -112,6 +137,7 @@ class CellRunner:
         """
         try:
             run = self.prepared(cell, share)
+            self._compile_ahead(run, upcoming, share)
             attack_missing_rows(run, shown=self._shown, shared=share.count > 1)
         except OSError:
             raise
@@ -125,9 +151,22 @@ class CellRunner:
             print(self._table(run, rows), flush=True)
         return Outcome(cell.name, rows=rows * (1 + len(run.listeners)))
 
+    def _compile_ahead(self, run: Run, upcoming: Sequence[Cell], share: Share) -> None:
+        """Programs of the cell and of those that come next with the same victim and speech."""
+        if self._ahead is None:
+            return
+        self._ahead.give(run)
+        for cell in upcoming:
+            if cell.name not in self._given and self._wanted(cell, share) == self._loaded:
+                self._given.add(cell.name)
+                with contextlib.suppress(Exception):  # its own turn will tell what is wrong
+                    self._ahead.give(self.prepared(cell, share))
+
     def _table(self, run: Run, rows: int) -> str:
         if rows <= _TABLE_ROWS:
-            return format_table(summarise(run.rows()))
+            defence = run.speech.victim.training.defence
+            said = [f"{run.facts['victim']}: {defence}"] if defence else []
+            return "\n".join([*said, format_table(summarise(run.rows()))])
         return f"{rows:,} rows; python -m jaxser.report {self._config.out} makes their tables"
 
     def prepared(self, cell: Cell, share: Share = WHOLE) -> Run:
@@ -139,8 +178,8 @@ class CellRunner:
         self._load(cell, share)
         return prepare_run(cell.config, self._speech, self._config.out / "rows", self._listeners)
 
-    def calibrated(self, cell: Cell) -> tuple[float, float]:
-        """Rows per second and queries per row, of few utterances whose rows are thrown away.
+    def calibrated(self, cell: Cell) -> tuple[Throughput, float]:
+        """What few utterances cost, whose rows are thrown away, and their queries per row.
 
         The cell is the one that was prepared last.
         """
@@ -148,12 +187,11 @@ class CellRunner:
         with tempfile.TemporaryDirectory() as folder:
             run = prepare_run(short, self._speech, Path(folder), self._listeners)
             throughput = attack_missing_rows(run)
-            return throughput.rows_per_second, float(run.rows()["queries"].to_numpy().mean())
+            return throughput, float(run.rows()["queries"].to_numpy().mean())
 
     def _load(self, cell: Cell, share: Share) -> None:
         """Victims and speech of a cell, unless the cell before had the same."""
-        config = cell.config
-        wanted = (config.victim, config.corpus, config.seed, share)
+        config, wanted = cell.config, self._wanted(cell, share)
         if wanted == self._loaded:
             return
         self._loaded, self._speech, self._listeners = None, None, ()
@@ -163,6 +201,11 @@ class CellRunner:
         if self._config.transfer:
             self._listeners = self._all_listeners(config.victim, self._speech)
         self._loaded = wanted
+
+    @staticmethod
+    def _wanted(cell: Cell, share: Share) -> Any:
+        """What cells have in common that share a victim and its speech."""
+        return cell.config.victim, cell.config.corpus, cell.config.seed, share
 
     def _victim(self, folder: Path) -> Victim:
         if folder not in self._victims:

@@ -11,6 +11,7 @@ from typing import Any
 from jaxser.config import load_yaml
 from jaxser.config.evaluate import EvaluateConfig
 from jaxser.experiments.attacked_tables import make_attacked_table
+from jaxser.experiments.model_tables import make_model_table
 from jaxser.experiments.paper_training import cells, check_runs, trained
 from jaxser.papers.trained import load_trained_table
 from jaxser.reporting.paper_tables.trained import trained_table
@@ -24,11 +25,13 @@ __all__ = ["make_table", "make_tables"]
 def make_tables(
     paths: Sequence[Path], config: EvaluateConfig, say: Callable[[str], object]
 ) -> Iterator[str]:
-    """Each table as text, as soon as it is made; see :func:`make_table` and
+    """Each table as text, as soon as it is made; see :func:`make_table`,
+    :func:`jaxser.experiments.model_tables.make_model_table` and
     :func:`jaxser.experiments.attacked_tables.make_attacked_table`."""
+    made_by = {"trained": make_table, "models": make_model_table}
     for path in paths:
-        trains_only = load_yaml(path).get("layout") == "trained"
-        yield (make_table if trains_only else make_attacked_table)(path, config, say)
+        layout = str(load_yaml(path).get("layout"))
+        yield made_by.get(layout, make_attacked_table)(path, config, say)
 
 
 def make_table(path: Path, config: EvaluateConfig, say: Callable[[str], object]) -> str:

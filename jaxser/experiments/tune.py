@@ -33,7 +33,8 @@ __all__ = ["format_study", "search", "trial_config"]
 
 
 # The search space, in the order in which its values are drawn, and the flags that set them.
-_TRAINING, _MODEL = ("learning_rate", "batch_size"), ("dropout", "lstm_dropout")
+_TRAINING = ("learning_rate", "batch_size")
+_MODEL = ("dropout", "lstm_dropout", "units")
 
 
 def search(config: TuneConfig) -> optuna.Study:
@@ -70,11 +71,13 @@ def _tell(config: TuneConfig, study: optuna.Study, trial: optuna.Trial) -> None:
         study.tell(trial, loss)
 
 
-def trial_config(config: TuneConfig, values: Mapping[str, Any], out: Path) -> TrainConfig:
-    """The training run of one trial."""
+def trial_config(
+    config: TuneConfig, values: Mapping[str, Any], out: Path, execution: int = 0
+) -> TrainConfig:
+    """One training run of one trial."""
     return TrainConfig(
-        out=out,
-        seed=config.seed,
+        out=out if execution == 0 else out.with_name(f"{out.name}-{execution}"),
+        seed=config.seed + execution,
         corpus=config.corpus,
         features=config.features,
         model=dataclasses.replace(config.model, **_some(values, _MODEL)),
@@ -87,10 +90,20 @@ def _some(values: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
 
 
 def _searched(config: TuneConfig) -> list[str]:
-    """Names of what is searched: many victims have no dropout, or none in an LSTM."""
+    """Names of what is searched: many victims have no dropout, or none in an LSTM.
+
+    Raises:
+      UsageError: the victim has nothing of it.
+    """
     victim = models.build(config.model.name, num_classes=2)
-    has = {field.name for field in dataclasses.fields(victim)}
-    return [*_TRAINING, *(name for name in _MODEL if name in has)]
+    has = {field.name for field in dataclasses.fields(victim)} | {*_TRAINING}
+    searched: Sequence[str] = config.search.fields
+    found = [name for name in (*_TRAINING, *_MODEL) if name in searched and name in has]
+    if not found:
+        raise UsageError(
+            f"{config.model.name} has no {' and no '.join(searched)}; give other --search.fields."
+        )
+    return found
 
 
 def _study(config: TuneConfig) -> optuna.Study:
@@ -108,6 +121,7 @@ def _study(config: TuneConfig) -> optuna.Study:
         direction="minimize",
         load_if_exists=True,
     )
+    _searched(config)
     asked = to_mapping(config)
     del asked["out"], asked["search"]["out"], asked["search"]["trials"]
     if study.user_attrs.get("config", asked) != asked:
@@ -151,7 +165,7 @@ def _ended(trial: optuna.trial.FrozenTrial) -> bool:
 
 
 def _run(config: TuneConfig, trial: optuna.Trial) -> float:
-    """Validation loss of the best epoch."""
+    """Validation loss of the best epoch, as the mean over the trainings of the trial."""
     search = config.search
     values = {}
     for place, name in enumerate(_searched(config)):
@@ -170,10 +184,15 @@ def _run(config: TuneConfig, trial: optuna.Trial) -> float:
             raise optuna.TrialPruned
 
     out = search.out / f"trial-{trial.number:04d}"
-    outcome = train_victim(trial_config(config, values, out), watch)
-    if not outcome.finished:
-        raise Stopped(outcome.signal)
-    return float(outcome.results["val"]["loss"])
+    losses = []
+    for execution in range(search.executions):
+        # Only one can be told from epoch to epoch where the others are; it says for all.
+        watched = watch if execution == 0 else None
+        outcome = train_victim(trial_config(config, values, out, execution), watched)
+        if not outcome.finished:
+            raise Stopped(outcome.signal)
+        losses.append(float(outcome.results["val"]["loss"]))
+    return float(np.mean(losses))
 
 
 def _falls_behind(trial: optuna.Trial, best: float, step: int) -> bool:
@@ -208,6 +227,6 @@ def format_study(study: optuna.Study, config: TuneConfig) -> str:
         lines.append(f"{trial.number:5d} {trial.value:9.4f}  {cells}")
     best = ranked[0].params
     flags = [f"--model.{name} {best[name]:g}" for name in _MODEL if name in best]
-    flags += [f"--training.{name} {best[name]:g}" for name in _TRAINING]
+    flags += [f"--training.{name} {best[name]:g}" for name in _TRAINING if name in best]
     lines.append(f"train the best with {' '.join(flags)}")
     return "\n".join(lines)

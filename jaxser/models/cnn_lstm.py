@@ -24,9 +24,10 @@ from jaxtyping import Array, Float, Int
 from jaxser.models.changed_cells import ChangedCells, banded_product
 from jaxser.models.cnn_lstm_blocks import (
     BLOCKS,
-    FIELD,
     KERAS_EPSILON,
+    Block,
     evaluated_block,
+    field,
     first_conv,
     sizes,
 )
@@ -39,13 +40,7 @@ from jaxser.runtime.cores import available_cores
 from jaxser.runtime.errors import InputError
 from jaxser.runtime.forms import on_cpu
 
-__all__ = [
-    "CnnLstm",
-    "CnnLstmEncoding",
-    "CnnLstmM0",
-    "CnnLstmM1",
-    "CnnLstmM2",
-]
+__all__ = ["CnnLstm", "CnnLstmEncoding"]
 
 _KERAS_MOMENTUM = 0.99
 
@@ -76,6 +71,7 @@ class CnnLstm(nn.Module):
       dropout: of the flattened slices.
       lstm_dropout: of the LSTM's input, the same features at every slice.
       slice_frames: frames of a slice; frames after the last whole slice are dropped.
+      blocks: convolutions, each with the max-pool of what it gives.
       dtype: computed in; the statistics and the head stay in float32.
     """
 
@@ -85,6 +81,7 @@ class CnnLstm(nn.Module):
     dropout: float = 0.3
     lstm_dropout: float = 0.2
     slice_frames: int = 29
+    blocks: tuple[Block, ...] = BLOCKS
     dtype: Any = jnp.float32
 
     def __call__(
@@ -96,6 +93,18 @@ class CnnLstm(nn.Module):
           InputError: the spectrogram is shorter than a slice or has too few bands.
         """
         layers = self._layers(train)
+        return layers.head(self._read(layers, x, train))
+
+    def embed(
+        self, x: Float[Array, "batch frames mels"], train: bool
+    ) -> Float[Array, "batch hidden"]:
+        """What the last linear layer reads: the last states of all directions."""
+        return self._read(self._layers(train), x, train)
+
+    @nn.nowrap
+    def _read(
+        self, layers: "_Layers", x: Float[Array, "batch frames mels"], train: bool
+    ) -> Float[Array, "batch hidden"]:
         batch, slices = x.shape[0], self._slices(x.shape[1:])
         y = self._cut(x, slices)
         # Statistics of a batch need every number before the pool, so training keeps the paper's
@@ -114,7 +123,7 @@ class CnnLstm(nn.Module):
                 _ORDERS, layers.reader_dropouts, layers.readers, strict=False
             )
         ]
-        return self._answer(layers, projected)
+        return self._joined(layers, projected)
 
     # --- what a few changed cells do -------------------------------------------------------------
 
@@ -122,7 +131,7 @@ class CnnLstm(nn.Module):
     def is_local(self, shape: tuple[int, ...], positions: int) -> bool:
         """Whether :meth:`logits_at` does less than a forward pass for so many cells."""
         # Changes are laid into each other's squares, which is worth it for 21 of a paper's input.
-        return positions * FIELD < self._slices(shape) * shape[1] // 2
+        return positions * field(self.blocks) < self._slices(shape) * shape[1] // 2
 
     def encode(self, x: Float[Array, "batch frames mels"]) -> "CnnLstmEncoding":
         """What :meth:`logits_at` needs of spectrograms."""
@@ -167,8 +176,10 @@ class CnnLstm(nn.Module):
         )
         cells = self._cut(x, slices).reshape(batch, slices, self.slice_frames, x.shape[2], 1)
         for block, y in enumerate((cells, *encoding.blocks[:-1])):
-            evaluate = functools.partial(evaluated_block, self.variables, self.dtype, block)
-            changed = changed.through(y, BLOCKS[block], evaluate)
+            evaluate = functools.partial(
+                evaluated_block, self.variables, self.dtype, self.blocks, block
+            )
+            changed = changed.through(y, self.blocks[block], evaluate)
 
         moved = changed.differences(encoding.blocks[-1])
         # One product for both directions: the cells are sorted once.
@@ -183,7 +194,7 @@ class CnnLstm(nn.Module):
                 _ORDERS, jnp.split(gates, len(layers.readers), axis=2), strict=False
             )
         ]
-        return self._answer(layers, projected).reshape(batch, candidates, -1)
+        return layers.head(self._joined(layers, projected)).reshape(batch, candidates, -1)
 
     # --- its parts -------------------------------------------------------------------------------
 
@@ -191,7 +202,7 @@ class CnnLstm(nn.Module):
     def _layers(self, train: bool) -> "_Layers":
         """The modules, named by their order."""
         convolutions = []
-        for index, block in enumerate(BLOCKS):
+        for index, block in enumerate(self.blocks):
             convolutions.append(
                 nn.Conv(
                     block.channels,
@@ -210,6 +221,7 @@ class CnnLstm(nn.Module):
         )
         names = ("forward", "backward") if self.bidirectional else ("forward",)
         return _Layers(
+            blocks=self.blocks,
             convolutions=tuple(convolutions),
             norm=norm,
             dropout=nn.Dropout(self.dropout, deterministic=not train),
@@ -241,10 +253,12 @@ class CnnLstm(nn.Module):
         """Whole slices of a spectrogram of ``shape``."""
         frames, mels = shape
         slices = frames // self.slice_frames
-        if not slices or min(sizes(self.slice_frames)[-1], sizes(mels)[-1]) < 1:
+        left = [min(sizes(self.blocks, size)) for size in (self.slice_frames, mels)]
+        if not slices or min(left) < 1:
             raise InputError(
                 f"a spectrogram of {frames} frames and {mels} bands is too small for this "
-                f"CNN-LSTM; it reads slices of {self.slice_frames} frames, {FIELD} bands at least."
+                f"CNN-LSTM; it reads slices of {self.slice_frames} frames, "
+                f"{field(self.blocks)} bands at least."
             )
         return slices
 
@@ -267,8 +281,8 @@ class CnnLstm(nn.Module):
 
         def of_piece(y: Array) -> tuple[Array, ...]:
             blocks = []
-            for block in range(len(BLOCKS)):
-                y = evaluated_block(self.variables, self.dtype, block, y)
+            for block in range(len(self.blocks)):
+                y = evaluated_block(self.variables, self.dtype, self.blocks, block, y)
                 blocks.append(y)
             return tuple(blocks[kept])
 
@@ -285,18 +299,18 @@ class CnnLstm(nn.Module):
         return tuple(y.reshape(pieces * group, *y.shape[2:])[:count] for y in found)
 
     @nn.nowrap
-    def _answer(
+    def _joined(
         self, layers: "_Layers", projected: Sequence[Float[Array, "slices batch gates"]]
-    ) -> Float[Array, "batch classes"]:
-        """Logits of the slices' part of the gates, each reader's in the order that it reads."""
+    ) -> Float[Array, "batch hidden"]:
+        """Last states by the slices' part of the gates, each reader's in the order it reads."""
         last = [states[-1] for states in read_together(layers.readers, projected)]
-        y = jnp.concatenate(last, axis=1).astype(at_least_float32(self.dtype))
-        return layers.head(y)
+        return jnp.concatenate(last, axis=1).astype(at_least_float32(self.dtype))
 
 
 class _Layers(NamedTuple):
     """The modules of a CNN-LSTM; those of its readers by direction."""
 
+    blocks: tuple[Block, ...]
     convolutions: tuple[nn.Module, ...]
     norm: nn.Module
     dropout: nn.Module
@@ -308,7 +322,7 @@ class _Layers(NamedTuple):
         self, y: Float[Array, "slices frames mels 1"]
     ) -> Float[Array, "slices rows bands channels"]:
         """The blocks one after the other, as they are trained."""
-        blocks = zip(self.convolutions, BLOCKS, strict=True)
+        blocks = zip(self.convolutions, self.blocks, strict=True)
         for index, (convolution, block) in enumerate(blocks):
             y = nn.relu(convolution(y))
             if index == 0:
@@ -337,26 +351,3 @@ def _forget_bias(
     """Zeros, but ones for the forget gate, the second of four (Jozefowicz et al., ICML 2015)."""
     del key, out_sharding
     return jnp.repeat(jnp.array([0.0, 1.0, 0.0, 0.0], dtype), shape[0] // 4)
-
-
-class CnnLstmM0(CnnLstm):
-    """The paper's first model: three LSTM units, one direction, no dropout of the slices."""
-
-    units: int = 3
-    bidirectional: bool = False
-    dropout: float = 0.0
-
-
-class CnnLstmM1(CnnLstm):
-    """The paper's M1: three LSTM units in each direction."""
-
-    units: int = 3
-    dropout: float = 0.0
-
-
-class CnnLstmM2(CnnLstm):
-    """The paper's M2: six LSTM units in one direction."""
-
-    units: int = 6
-    bidirectional: bool = False
-    dropout: float = 0.0

@@ -1,7 +1,7 @@
 """The convolution blocks of a CNN-LSTM: their sizes, and what one does in evaluation."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -13,7 +13,15 @@ from jaxser.models.layers.conv2d import convolve, few_channel_conv, loop_conv, m
 from jaxser.models.layers.precision import at_least_float32
 from jaxser.runtime.forms import on_cpu
 
-__all__ = ["BLOCKS", "FIELD", "KERAS_EPSILON", "Block", "evaluated_block", "first_conv", "sizes"]
+__all__ = [
+    "BLOCKS",
+    "KERAS_EPSILON",
+    "Block",
+    "evaluated_block",
+    "field",
+    "first_conv",
+    "sizes",
+]
 
 KERAS_EPSILON = 1e-3
 
@@ -35,21 +43,19 @@ class Block(NamedTuple):
         return (outputs - 1) * self.stride + self.window + self.kernel - 1
 
 
+# The paper's kernels, filters and pools, of its final network and of M0 to M2.
 BLOCKS = (Block(16, 5, 4, 2), Block(32, 3, 2, 2), Block(64, 3, 2, 1))
 
 
-def _receptive_field() -> int:
+def field(blocks: Sequence[Block]) -> int:
     """Cells along an axis that one feature sees."""
-    return functools.reduce(lambda field, block: block.inputs(field), reversed(BLOCKS), 1)
+    return functools.reduce(lambda seen, block: block.inputs(seen), reversed(blocks), 1)
 
 
-FIELD = _receptive_field()
-
-
-def sizes(size: int) -> list[int]:
+def sizes(blocks: Sequence[Block], size: int) -> list[int]:
     """What is left of an axis after each block."""
     sizes = []
-    for block in BLOCKS:
+    for block in blocks:
         size = block.outputs(size)
         sizes.append(size)
     return sizes
@@ -66,6 +72,7 @@ def first_conv(x: Array, kernel: Array, *_: Any, **__: Any) -> Array:
 def evaluated_block(
     variables: Mapping[str, Any],
     dtype: Any,
+    blocks: Sequence[Block],
     index: int,
     y: Float[Array, "slices height width channels"],
 ) -> Float[Array, "slices rows columns features"]:
@@ -80,7 +87,7 @@ def evaluated_block(
         return jnp.expand_dims(values, (0, 1, 2)).astype(dtype)
 
     params = variables["params"]
-    block = BLOCKS[index]
+    block = blocks[index]
     kernel = params[f"Conv_{index}"]["kernel"].astype(dtype)
     bias = per_channel(params[f"Conv_{index}"]["bias"], dtype)
     # Without what no window of the pool sees.

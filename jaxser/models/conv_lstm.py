@@ -136,7 +136,6 @@ class ConvLSTM(nn.Module):
             samples = samples * pool + kernel_size - 1 - 2 * padding
         return samples
 
-    @nn.compact
     def __call__(
         self, x: Float[Array, "batch ..."], train: bool = False
     ) -> Float[Array, "batch classes"]:
@@ -150,6 +149,18 @@ class ConvLSTM(nn.Module):
         Raises:
           InputError: ``x`` is not a batch of waveforms or is too short for the poolings.
         """
+        return self._layers(x, train)[1]
+
+    def embed(
+        self, x: Float[Array, "batch ..."], train: bool = False
+    ) -> Float[Array, "batch hidden"]:
+        """What the last linear layer reads: the mean of the last LSTM's states over time."""
+        return self._layers(x, train)[0]
+
+    @nn.compact
+    def _layers(
+        self, x: Float[Array, "batch ..."], train: bool
+    ) -> tuple[Float[Array, "batch hidden"], Float[Array, "batch classes"]]:
         check_waveforms(type(self).__name__, x, self.shortest_input())
         wide = at_least_float32(self.dtype)
         y = normalise_utterance(x.astype(wide))[..., None]
@@ -170,4 +181,5 @@ class ConvLSTM(nn.Module):
         )
         y = stacked(lower, upper, y)
         # The mean of linear outputs is the linear output of the mean.
-        return Dense(self.num_classes, self.param_dtype, name="head")(y.astype(wide).mean(axis=1))
+        hidden = y.astype(wide).mean(axis=1)
+        return hidden, Dense(self.num_classes, self.param_dtype, name="head")(hidden)

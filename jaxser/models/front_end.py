@@ -55,6 +55,9 @@ class WithFrontEnd(nn.Module):
       network: reads ``[batch, frames, bins]``.
       normalisation: what a spectrogram is divided by: nothing, its sum, the largest value of the
         training part, or its own largest value.
+      compat: "paper": as the paper's notebooks do where they depart from its text: "max_global"
+        divides by a spectrogram's own largest value, "max_local" takes every frame from 0 to 1.
+        (Columns, they say, and a frame is one of librosa's matrix.)
       standardise: subtract the mean of every cell over the training part and divide by its
         deviation.
     """
@@ -64,6 +67,7 @@ class WithFrontEnd(nn.Module):
     network: nn.Module
     normalisation: Normalisation = "original"
     standardise: bool = True
+    compat: Literal["paper"] | None = None
 
     def setup(self) -> None:
         shape = (self.frames, self.front_end.bins)
@@ -77,10 +81,17 @@ class WithFrontEnd(nn.Module):
         Raises:
           InputError: features, or waveforms whose features are, of another size than the victim's.
         """
+        return self.network(self._read(x), train=train)
+
+    def embed(self, x: Float[Array, "batch ..."], train: bool) -> Float[Array, "batch hidden"]:
+        """What the last linear layer of the network reads, of what :meth:`__call__` takes."""
+        return self.network.embed(self._read(x), train=train)
+
+    def _read(self, x: Float[Array, "batch ..."]) -> Float[Array, "batch frames bins"]:
         if x.ndim == 2:
             x = self.features(x)
         self._check(x.shape[1:])
-        return self.network(x, train=train)
+        return x
 
     def features(self, x: Float[Array, "batch time"]) -> Float[Array, "batch frames bins"]:
         """What ``network`` reads of waveforms."""
@@ -93,9 +104,18 @@ class WithFrontEnd(nn.Module):
         self._check(y.shape[1:])
         if self.normalisation == "sum":
             return _divide(y, y.sum(axis=(1, 2), keepdims=True))
-        if self.normalisation == "max_local":
+        if self.normalisation == "max_local" and self.compat == "paper":
+            low, high = (of(y, axis=2, keepdims=True) for of in (jnp.min, jnp.max))
+            return _divide(y - low, high - low)
+        if self.divides_by_own:
             return _divide(y, y.max(axis=(1, 2), keepdims=True))
         return y / self.largest.value
+
+    @property
+    def divides_by_own(self) -> bool:
+        """Whether a spectrogram is scaled by something of its own, which features do not keep."""
+        by_all = self.normalisation == "max_global" and self.compat is None
+        return not (by_all or self.normalisation == "original")
 
     def unstandardised(
         self, features: Float[Array, "batch frames bins"]
@@ -181,7 +201,7 @@ def fit_statistics(
             yield np.asarray(spectrogram(largest, x), np.float64)
 
     one = jnp.ones((), jnp.float32)
-    if model.normalisation == "max_global":
+    if model.normalisation == "max_global" and not model.divides_by_own:
         largest = max(float(y.max()) for y in each(one))
         fitted["largest"] = np.array(largest if largest else 1.0)
     if model.standardise:

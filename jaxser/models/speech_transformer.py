@@ -115,6 +115,13 @@ class SpeechTransformer(nn.Module):
         last, states, counts = self._encode(x, train, lengths, keep_states=sums)
         return self.head(last, states, counts)
 
+    def embed(
+        self, x: Float[Array, "batch ..."], train: bool = False
+    ) -> Float[Array, "batch projected"]:
+        """What the last linear layer reads of waveforms: the projector's output."""
+        sums = self.config.use_weighted_layer_sum
+        return self.head.embed(*self._encode(x, train, None, keep_states=sums))
+
     def hidden_states(
         self,
         x: Float[Array, "batch ..."],

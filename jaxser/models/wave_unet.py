@@ -86,6 +86,11 @@ class WaveUNet(nn.Module):
         """Length of what the last convolutions give, of which ``num_samples`` are kept."""
         return self._geometry().samples(self.num_samples)[1]
 
+    @property
+    def reflected_before(self) -> int:
+        """Samples of what the first convolution sees that come before the waveform's first."""
+        return (self.input_samples - self.output_samples) // 2
+
     @nn.compact
     def __call__(
         self,
@@ -108,9 +113,8 @@ class WaveUNet(nn.Module):
         layer = functools.partial(
             ConvNorm, geometry=geometry, dtype=self.dtype, param_dtype=self.param_dtype
         )
-        inputs, outputs = geometry.samples(self.num_samples)
-        before = (inputs - outputs) // 2
-        after = inputs - before - self.num_samples
+        before = self.reflected_before
+        after = self.input_samples - before - self.num_samples
         y = jnp.pad(x, ((0, 0), (before, after)), mode="reflect")[..., None].astype(self.dtype)
         shortcuts = []
         for level, width in enumerate(self.widths[:-1]):

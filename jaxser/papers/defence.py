@@ -7,6 +7,7 @@ undefended and defended models, (b) on defended models over ε.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +15,10 @@ from jaxser.config.ranges import Domain
 from jaxser.papers.table import Attacked, read_table
 from jaxser.runtime.errors import UsageError, nearest_name
 
-__all__ = ["DefenceTable", "load_defence_table"]
+__all__ = ["BOTH_PARTS", "DefenceTable", "load_defence_table"]
+
+# What the paper calls the average.
+BOTH_PARTS = "train and test"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,15 +64,35 @@ class DefenceTable:
     def header(self) -> list[str]:
         """What the columns are; the paper calls the share of accuracy that is taken success."""
         if self.layout == "epsilon":
-            columns = [f"accuracy taken by {name}" for name in self.columns]
-            white_box = "accuracy taken, white-box"
-            return ["model", "defence", "ε", "average accuracy", white_box, *columns]
-        both = ["accuracy", "average accuracy", "accuracy taken", "average accuracy taken"]
+            columns = [f"accuracy taken by {name}, {BOTH_PARTS}" for name in self.columns]
+            white_box = f"accuracy taken, white-box, {BOTH_PARTS}"
+            return ["model", "defence", "ε", f"accuracy, {BOTH_PARTS}", white_box, *columns]
+        left, taken = (
+            (f"{name}, test", f"{name}, {BOTH_PARTS}") for name in ("accuracy", "accuracy taken")
+        )
+        before = (f"accuracy before, {parts}" for parts in ("test", BOTH_PARTS))
         return [
-            *("model", "attack", *both),
-            *("defended: accuracy before", "defended: average accuracy before"),
-            *(f"defended: {name}" for name in both),
+            *("model", "attack", *left, *taken),
+            *(f"defended: {name}" for name in (*before, *left, *taken)),
         ]
+
+    def only(self, victims: Sequence[str], attacks: Sequence[str]) -> "DefenceTable":
+        """The table with what the paper printed of some victims and attacks alone.
+
+        Args:
+          victims: names of lines.
+          attacks: titles; the line before any attack stays.
+        """
+
+        def kept(line: Sequence[Any]) -> bool:
+            # A reading has a remark in brackets behind the name.
+            return line[0].partition(" (")[0] in victims and line[1] in ("none", *attacks)
+
+        published, readings = (
+            [line for line in lines if kept(line)] for lines in (self.published, self.readings)
+        )
+        remarks = self.remarks if published else ()
+        return dataclasses.replace(self, published=published, readings=readings, remarks=remarks)
 
 
 def load_defence_table(path: Path) -> DefenceTable:

@@ -15,7 +15,7 @@ from typing import Literal
 from jaxser.papers.table import Attacked, read_table, settings
 from jaxser.results.cells import interval
 from jaxser.results.estimate import Estimate
-from jaxser.runtime.errors import UsageError
+from jaxser.runtime.errors import UsageError, nearest_name
 
 __all__ = [
     "Figures",
@@ -23,6 +23,8 @@ __all__ = [
     "TransferTable",
     "line_cells",
     "load_transfer_table",
+    "matched_share",
+    "open_line",
     "published_cells",
 ]
 
@@ -56,6 +58,7 @@ class TransferTable:
       attacks: its lines.
       published: name of a threat model -> name of a line -> figures.
       hardware: that the paper's seconds are of; STAA-Net's paper names none.
+      remark: a sentence that must stand beside the paper's figures.
     """
 
     title: str = ""
@@ -65,6 +68,7 @@ class TransferTable:
     attacks: list[Attacked] = dataclasses.field(default_factory=list)
     published: dict[str, dict[str, Figures]] = dataclasses.field(default_factory=dict)
     hardware: str = ""
+    remark: str = ""
 
     @property
     def titles(self) -> list[str]:
@@ -80,13 +84,37 @@ def load_transfer_table(path: Path) -> TransferTable:
     return table
 
 
+def matched_share(table: TransferTable, asked: str | None) -> float | str | None:
+    """The share of changed samples to arrive at, or the title of the line that has it.
+
+    Args:
+      table: that the line is of.
+      asked: of the command line, or None.
+
+    Raises:
+      UsageError: neither a share nor a line.
+    """
+    if asked is None or asked in table.titles:
+        return asked
+    try:
+        share = float(asked)
+    except ValueError:
+        share = math.nan
+    if not 0 < share <= 1:
+        raise UsageError(
+            f"--match_sparsity {asked} is neither a share above 0 and up to 1, such as 0.125, nor "
+            f"a line of the table; {nearest_name(asked, table.titles)}"
+        )
+    return share
+
+
 @dataclasses.dataclass(frozen=True)
 class Line:
     """One attack on one threat model and one part.
 
     Attributes:
       threat, attack, part: what was attacked, and with what.
-      utterances: attacked.
+      utterances: attacked; 0 of a line that is left open.
       snr, sparsity, stoi: means over those that fooled the threat model; NaN without any.
       seconds: per utterance, steady state.
       asr: by victim: fooling rate, the share of all utterances whose prediction changes.
@@ -107,6 +135,24 @@ class Line:
     notes: tuple[str, ...]
 
 
+def open_line(threat: str, attack: str, part: str, corpus: str) -> Line:
+    """A line whose generator is missing."""
+    nan = math.nan
+    return Line(
+        threat=threat,
+        attack=attack,
+        part=part,
+        utterances=0,
+        snr=nan,
+        sparsity=nan,
+        stoi=nan,
+        seconds=nan,
+        asr={},
+        corpus=corpus,
+        notes=(f"left open: {attack} on {threat} has no generator; give --generator LINE=RUN",),
+    )
+
+
 def _header(names: Sequence[str]) -> list[str]:
     folders = [Path(name) for name in names]
     # The last part of a path is what people look for, where it tells them apart.
@@ -122,7 +168,8 @@ def line_cells(lines: Sequence[Line]) -> list[list[str]]:
         _header(names),
         *(
             [
-                *(line.threat, line.attack, line.part, str(line.utterances)),
+                *(line.threat, line.attack, line.part),
+                *(str(line.utterances or "–"),),
                 *(
                     _shown(line.snr, ".2f"),
                     _shown(line.sparsity, ".2%"),

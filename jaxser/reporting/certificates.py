@@ -5,8 +5,9 @@ for table in certified_sets(read_certificates(folder)):
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +18,7 @@ from jaxser.reporting.figures.canvas import figure_png
 from jaxser.reporting.figures.certificates import certified_figure
 from jaxser.reporting.grouping import grouped
 from jaxser.reporting.section import Section
+from jaxser.reporting.sections.victims import described
 from jaxser.results.cells import Cells, aligned, interval, number
 from jaxser.results.certificates import (
     abstained,
@@ -27,17 +29,21 @@ from jaxser.results.certificates import (
     power_snr,
     read_certificates,
 )
+from jaxser.results.estimate import Estimate
 from jaxser.results.intervals import policy
 from jaxser.results.metrics import one_answer, told_apart
 from jaxser.results.reading import has_rows
 from jaxser.results.smoothing_bounds import largest_radius
+from jaxser.results.training_facts import TrainingFacts
 from jaxser.results.units import Over
 
 __all__ = [
     "certificate_figure",
     "certificate_sections",
     "certificate_text",
+    "certified_curve",
     "certified_sets",
+    "certified_table",
     "curve_cells",
 ]
 
@@ -79,12 +85,17 @@ def certificate_text(table: pa.Table, over: Over = "utterance") -> str:
     )
 
 
+def certified_curve(table: pa.Table, over: Over) -> tuple[list[float], list[Estimate]]:
+    """Radii from 0 to a little over what one set can certify, and the accuracies there."""
+    radii = _curve_radii(table)
+    return radii, list(certified_accuracy(table, radii, over))
+
+
 def certificate_figure(
     table: pa.Table, lines: Sequence[Empirical] = (), over: Over = "utterance"
 ) -> Figure:
     """The curve of one set, below those of attacks."""
-    radii = _curve_radii(table)
-    certified = certified_accuracy(table, radii, over)
+    radii, certified = certified_curve(table, over)
     return certified_figure(_title(table), radii, certified, lines, plain_accuracy(table, over))
 
 
@@ -92,9 +103,8 @@ def curve_cells(
     table: pa.Table, lines: Sequence[Empirical] = (), over: Over = "utterance"
 ) -> Cells:
     """The points of :func:`certificate_figure`, the header first."""
-    radii = tuple(_curve_radii(table))
-    certified = tuple(certified_accuracy(table, radii, over))
-    curves = [("certified", radii, certified, len(table))]
+    radii, certified = certified_curve(table, over)
+    curves = [("certified", tuple(radii), tuple(certified), len(table))]
     curves += [(line.label, line.epsilons, line.accuracies, line.utterances) for line in lines]
     return [
         ["curve", "l2", "accuracy", "low", "high", "utterances"],
@@ -118,16 +128,7 @@ def certificate_sections(folders: Sequence[Path], over: Over = "utterance") -> I
         return
     sets = certified_sets(pa.concat_tables(found))
     group = "Certified accuracy"
-    said = dict.fromkeys(
-        sentence for table in sets for sentence in [*_oddities(table), *_meaning(table)]
-    )
-    yield Section(
-        "Certified accuracy, by L2 radius in multiples of σ",
-        "certified",
-        cells=[_HEADER, *(_line(table, over) for table in sets)],
-        text=f"{'. '.join([policy(over), *said])}.",
-        group=group,
-    )
+    yield certified_table(sets, over, group=group)
     attacked = [read_l2(folder) for folder in folders if has_rows(folder)]
     for table in sets:
         facts = table.slice(0, 1).to_pylist()[0]
@@ -152,6 +153,26 @@ def certificate_sections(folders: Sequence[Path], over: Over = "utterance") -> I
         )
 
 
+def certified_table(sets: Sequence[pa.Table], over: Over, *, group: str) -> Section:
+    """A line for each set of :func:`certified_sets`.
+
+    Args:
+      sets: of any number of victims.
+      over: what intervals are over.
+      group: heading of the section.
+    """
+    said = dict.fromkeys(
+        sentence for table in sets for sentence in [*_oddities(table), *_meaning(table)]
+    )
+    return Section(
+        "Certified accuracy, by L2 radius in multiples of σ",
+        "certified",
+        cells=[_HEADER, *(_line(table, over) for table in sets)],
+        text=f"{'. '.join([policy(over), *said])}.",
+        group=group,
+    )
+
+
 _HEADER = [
     *("victim", "speech", "σ", "draws", "α", "utterances", "without noise", "smoothed"),
     *("abstains", *(f"{each:g} σ" for each in _MULTIPLES)),
@@ -165,7 +186,7 @@ def _line(table: pa.Table, over: Over) -> list[str]:
     reached = [interval(each) for each in certified_accuracy(table, radii, over)]
     domain = "" if first["domain"] == "waveform" else f", {first['domain']}"
     return [
-        first["victim"],
+        _named(first),
         f"{first['corpus']}, {first['split']}{domain}",
         f"{first['sigma']:g}",
         f"{first['samples']:,}",
@@ -182,10 +203,14 @@ def _title(table: pa.Table) -> str:
     speakers = len(set(table["speaker"].to_pylist()))
     of = "" if first["domain"] == "waveform" else f"the {first['domain']} of "
     return (
-        f"randomised smoothing of {of}{first['victim']}; {first['corpus']}, {first['split']}: "
+        f"randomised smoothing of {of}{_named(first)}; {first['corpus']}, {first['split']}: "
         f"{len(table)} utterances, {speakers} speakers; σ {first['sigma']:g}, "
         f"{first['samples0']:,} + {first['samples']:,} draws, α {first['alpha']:g}"
     )
+
+
+def _named(first: Mapping[str, Any]) -> str:
+    return described(first["victim"], TrainingFacts(first["defence"]))
 
 
 def _accuracy_cells(table: pa.Table, over: Over) -> Cells:

@@ -6,26 +6,35 @@ Differences are of pairs: the same utterance, seed, attack and ε in both runs. 
 utterance are drawn together, as intervals are over utterances or speakers.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 
+from jaxser.reporting.pairs import pairs_of, same_settings, several_victims
 from jaxser.reporting.rows import Rows, split_by
 from jaxser.reporting.section import Section
-from jaxser.reporting.settings import Setting, epsilon_text, strongest
+from jaxser.reporting.sections.victims import victims
+from jaxser.reporting.settings import epsilon_text, strongest
 from jaxser.results.cells import percent
 from jaxser.results.intervals import paired_difference, policy, share
 from jaxser.runtime.errors import InputError
 
-__all__ = ["comparison", "comparison_by"]
+__all__ = ["compared_victims", "comparison", "comparison_by"]
 
 # Lines of a table by speaker.
 _MOST_PARTS = 20
 
-# What has to be the same; the victim too, where a run has several.
-_SAME = ("corpus", "split", "domain", "attack", "parameters", "goal", "epsilon_unit")
+
+def compared_victims(first: Rows, second: Rows, name: str, other: str) -> list[Section]:
+    """What the victims of both runs were trained against, and what the training of each took."""
+    both = first.victims.keys() & second.victims.keys()
+    known = {
+        f"{run}: {victim}" if victim in both else victim: facts
+        for run, rows in ((name, first), (other, second))
+        for victim, facts in rows.victims.items()
+    }
+    return victims(known, beside=True)
 
 
 def comparison(first: Rows, second: Rows, name: str, other: str) -> Section:
@@ -38,21 +47,17 @@ def comparison(first: Rows, second: Rows, name: str, other: str) -> Section:
     Raises:
       InputError: nothing to compare.
     """
-    several = any(len(rows.distinct("threat")) > 1 for rows in (first, second))
-    mine, its = (_by_key(rows, several) for rows in (first, second))
+    several = several_victims(first, second)
     header = ["corpus", *(["victim"] if several else []), "attack", "ε", "pairs", "utterances"]
     for what in ("accuracy before", "robust accuracy", "fooled"):
         header += [f"{what} {name}", f"{what} {other}", f"difference in {what}"]
     cells = [header]
-    for key, setting in mine.items():
-        if key in its:
-            line = _line(first, setting.where, second, its[key].where)
-            if line:
-                facts = setting.facts
-                victim = [str(facts["victim"])] if several else []
-                cells.append(
-                    [facts["corpus"], *victim, setting.label, epsilon_text(setting), *line]
-                )
+    for setting, partner in same_settings(first, second):
+        line = _line(first, setting.where, second, partner.where)
+        if line:
+            facts = setting.facts
+            victim = [str(facts["victim"])] if several else []
+            cells.append([facts["corpus"], *victim, setting.label, epsilon_text(setting), *line])
     if len(cells) == 1:
         raise InputError(
             f"{name} and {other} have no utterance, attack and epsilon in common"
@@ -70,9 +75,8 @@ def comparison(first: Rows, second: Rows, name: str, other: str) -> Section:
 def comparison_by(first: Rows, second: Rows, name: str, other: str) -> Iterator[Section]:
     """What the second run gained or lost per class, gender and speaker, at the last ε of each
     attack that both have; see :func:`comparison`."""
-    several = any(len(rows.distinct("threat")) > 1 for rows in (first, second))
-    mine, its = (_by_key(rows, several) for rows in (first, second))
-    shared = strongest([setting for key, setting in mine.items() if key in its])
+    several = several_victims(first, second)
+    partners = dict(same_settings(first, second))
     for column in ("label", "gender", "speaker"):
         if len(first.distinct(column)) < 2:
             continue
@@ -81,8 +85,8 @@ def comparison_by(first: Rows, second: Rows, name: str, other: str) -> Iterator[
         for what in ("accuracy before", "robust accuracy"):
             header += [f"{what} {name}", f"{what} {other}", f"difference in {what}"]
         cells = [header]
-        for setting in shared:
-            facts, partner = setting.facts, its[_key(setting, several)]
+        for setting in strongest(list(partners)):
+            facts, partner = setting.facts, partners[setting]
             about = [facts["corpus"], *([str(facts["victim"])] if several else [])]
             about += [setting.label, epsilon_text(setting)]
             for part, where in split_by(first, column, setting.where, _MOST_PARTS):
@@ -104,15 +108,6 @@ def comparison_by(first: Rows, second: Rows, name: str, other: str) -> Iterator[
             )
 
 
-def _by_key(rows: Rows, several: bool) -> Mapping[Any, Setting]:
-    return {_key(each, several): each for each in rows.settings if not each.transferred}
-
-
-def _key(setting: Setting, several: bool) -> tuple[Any, ...]:
-    names = (*_SAME, *(("victim",) if several else ()), "epsilon")
-    return tuple(setting.facts[name] for name in names)
-
-
 def _line(
     first: Rows,
     mine: Int[np.ndarray, " rows"],
@@ -122,31 +117,12 @@ def _line(
 ) -> list[str]:
     """Figures of pairs of rows, nothing without a pair; not whole: neither how many pairs there
     are nor how many were fooled."""
-    places = [_places(rows, where) for rows, where in ((first, mine), (second, its))]
-    shared = sorted(places[0].keys() & places[1].keys())
-    if not shared:
+    pairs = pairs_of(first, mine, second, its)
+    if pairs is None:
         return []
-    wheres = [np.array([found[pair] for pair in shared]) for found in places]
-    figures = [_figures(rows, where) for rows, where in zip((first, second), wheres, strict=True)]
-    # Pairs are of one utterance: the units of the one side are those of the other.
-    units = first.units(wheres[0])
-    line = [*([str(len(shared))] if whole else []), str(units.sources)]
-    for a, b in zip(*(each[: 3 if whole else 2] for each in figures), strict=True):
-        line += [percent(share(each, units).value) for each in (a, b)]
-        found = paired_difference(a, b, units)
+    line = [*([str(len(pairs))] if whole else []), str(pairs.units.sources)]
+    for a, b in zip(*(each[: 3 if whole else 2] for each in pairs.figures), strict=True):
+        line += [percent(share(each, pairs.units).value) for each in (a, b)]
+        found = paired_difference(a, b, pairs.units)
         line.append(f"{found.value:+.1%} ({found.low:+.1%} to {found.high:+.1%})")
     return line
-
-
-def _places(rows: Rows, where: Int[np.ndarray, " rows"]) -> dict[tuple[str, float], int]:
-    names, codes = rows.names["utterance"], rows.texts["utterance"]
-    seeds = rows.numbers["seed"]
-    return {(names[codes[place]], seeds[place]): int(place) for place in where}
-
-
-def _figures(rows: Rows, where: Int[np.ndarray, " pairs"]) -> list[Bool[np.ndarray, " pairs"]]:
-    """Right before, right after, and changed."""
-    label, clean, found = (
-        rows.words(column, where) for column in ("label", "clean_prediction", "prediction")
-    )
-    return [clean == label, found == label, found != clean]

@@ -13,6 +13,7 @@ import numpy as np
 from jaxser.reporting import html as html_page
 from jaxser.reporting.rows import Rows
 from jaxser.reporting.section import Section
+from jaxser.reporting.sections.victims import described
 from jaxser.reporting.warnings import failures, warnings_of
 from jaxser.runtime.version import __version__
 
@@ -76,7 +77,7 @@ def _what_was_run(runs: Sequence[Path], rows: Rows) -> dict[str, str]:
         "corpora": ", ".join(rows.distinct("corpus")),
         "fingerprints": "; ".join(sorted(corpora)) or _UNTOLD,
         "parts": ", ".join(rows.distinct("split")),
-        "victims": ", ".join(rows.distinct("victim")),
+        "victims": ", ".join(described(name, facts) for name, facts in rows.victims.items()),
         "utterances": f"{len(rows.distinct('utterance')):,}",
         "ε": ", ".join(f"{value:.4g}" for value in epsilons),
         "seeds": ", ".join(map(str, seeds)),

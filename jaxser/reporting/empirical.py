@@ -8,6 +8,7 @@ smoothed victim from below. Rows of the victim without noise are lines of their 
 """
 
 import dataclasses
+import logging
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -26,6 +27,8 @@ from jaxser.runtime.errors import InputError, UsageError
 from jaxser.victims.smoothing import smoothed_fingerprint
 
 __all__ = ["Empirical", "check_rows", "empirical_lines", "l2_rows", "read_l2"]
+
+_LOG = logging.getLogger(__name__)
 
 _COLUMNS = (
     *("victim", "victim_fingerprint", "threat", "corpus", "split", "domain"),
@@ -60,9 +63,9 @@ def l2_rows(table: pa.Table, facts: Mapping[str, Any]) -> pa.Table:
 
     Args:
       table: rows.
-      facts: ``victim_fingerprint``, ``domain``, ``corpus`` and ``split``.
+      facts: ``victim_fingerprint``, ``domain``, ``corpus``, ``split`` and ``sigma``.
     """
-    table = _on_victim(table, facts)
+    table = _of_noise(_on_victim(table, facts), facts)
     for name in _SAME:
         table = table.filter(pc.equal(table[name], facts[name]))
     for name, value in (("epsilon_norm", "l2"), ("epsilon_unit", "amplitude"), ("targeted", False)):
@@ -83,9 +86,10 @@ def check_rows(folder: Path, facts: Mapping[str, Any]) -> pa.Table:
     """
     table = read_l2(folder)
     found = l2_rows(table, facts)
-    if len(found):
-        return found
     own = _on_victim(table, facts)
+    if len(found):
+        _say_left_out(folder, own, facts)
+        return found
     if not len(own):
         others = sorted(set(table["victim"].to_pylist()))
         raise InputError(
@@ -100,6 +104,12 @@ def check_rows(folder: Path, facts: Mapping[str, Any]) -> pa.Table:
                 f"the rows in {folder} are of {form.format(', '.join(there))}, and the certificate "
                 f"is of {form.format(facts[name])}; give --rows of attacks on that."
             )
+    if not len(_of_noise(own, facts)):
+        raise UsageError(
+            f"the rows in {folder} are of the victim smoothed with σ {_sigmas(own)}, and the "
+            f"certificate is of σ {facts['sigma']:g}; give --rows of attacks with --smoothing "
+            f"{facts['sigma']:g}, or without noise."
+        )
     norms = sorted(set(own["epsilon_norm"].to_pylist()))
     raise UsageError(
         f"the rows in {folder} bound perturbations by {', '.join(norms)}, and a certificate is of "
@@ -132,6 +142,34 @@ def _on_victim(table: pa.Table, facts: Mapping[str, Any]) -> pa.Table:
             pc.is_in(fingerprint, pa.array(smoothed, pa.string())),
         )
     )
+
+
+def _of_noise(table: pa.Table, facts: Mapping[str, Any]) -> pa.Table:
+    """Rows without noise, and those under the noise of the certificate."""
+    return table.filter(pc.invert(_of_other_noise(table, facts)))
+
+
+def _of_other_noise(table: pa.Table, facts: Mapping[str, Any]) -> pa.ChunkedArray:
+    smoothed = pc.fill_null(pc.is_finite(table["smoothing"]), False)
+    return pc.and_(smoothed, pc.fill_null(pc.not_equal(table["smoothing"], facts["sigma"]), False))
+
+
+def _say_left_out(folder: Path, own: pa.Table, facts: Mapping[str, Any]) -> None:
+    others = own.filter(_of_other_noise(own, facts))
+    if len(others):
+        _LOG.warning(
+            "%d of the rows in %s are of the victim smoothed with σ %s and left out: the "
+            "certificate is of σ %g.",
+            len(others),
+            folder,
+            _sigmas(others),
+            facts["sigma"],
+        )
+
+
+def _sigmas(table: pa.Table) -> str:
+    found = sorted({each for each in table["smoothing"].to_pylist() if each == each})
+    return ", ".join(f"{each:g}" for each in found)
 
 
 def empirical_lines(

@@ -6,6 +6,7 @@ rows = load([Path("runs/sweep")])
 import collections
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,8 @@ from jaxser.reporting.coded import Coded, codes_of, numbered
 from jaxser.reporting.rows import Rows
 from jaxser.reporting.settings import SETTING, TARGET
 from jaxser.results.reading import read_rows, read_sources
+from jaxser.results.schema import OF_TRAINING
+from jaxser.results.training_facts import TrainingFacts
 from jaxser.results.units import Over
 from jaxser.runtime.errors import InputError
 
@@ -23,7 +26,7 @@ __all__ = ["load"]
 
 # Few columns of many, so that a report of a million rows fits into memory.
 _TEXTS = (
-    *("corpus", "split", "domain", "victim", "threat", "attack", "parameters"),
+    *("corpus", "split", "domain", "output", "victim", "threat", "attack", "parameters"),
     *("epsilon_unit", "epsilon_norm", "language", "speaker", "gender"),
     *("label", "clean_prediction", "prediction", "device", "utterance", "source"),
 )
@@ -37,6 +40,8 @@ _OTHERS = (
     *("victim_fingerprint", "label_source", "attacked_label", "targeted"),
     *("notes", "flags", "synthetic"),
 )
+_TRAINING_TEXTS = ("defence", "training_device")
+_TRAINING_NUMBERS = tuple(name for name in OF_TRAINING if name not in _TRAINING_TEXTS)
 
 
 def load(folders: Sequence[Path], interval_over: Over = "utterance") -> Rows:
@@ -53,7 +58,7 @@ def load(folders: Sequence[Path], interval_over: Over = "utterance") -> Rows:
     for folder in folders:
         if not folder.is_dir():
             raise InputError(f"{folder} is not a folder; give a run or a sweep that has rows.")
-        tables.append(read_rows(folder, [*_TEXTS, *_NUMBERS, *_OTHERS], coded=True))
+        tables.append(read_rows(folder, [*_TEXTS, *_NUMBERS, *_OTHERS, *OF_TRAINING], coded=True))
         sources += [source for source in read_sources(folder) if source not in sources]
     table = pa.concat_tables(tables).unify_dictionaries()
     coded = {name: codes_of(table[name]) for name in (*_TEXTS, *_OTHERS[:3])}
@@ -62,6 +67,7 @@ def load(folders: Sequence[Path], interval_over: Over = "utterance") -> Rows:
     coded["goal"] = _goals(goal, attacked, targeted)
     coded |= _told_apart(coded["victim"], coded.pop("victim_fingerprint"), coded["threat"])
     numbers = {column: table[column].cast(pa.float64()).to_numpy() for column in _NUMBERS}
+    victims = _trainings(coded["victim"], table)
     notes, flags = _counted(table["notes"])[0], table["flags"]
     synthetic = bool(pc.any(table["synthetic"]).as_py())
     del table, tables  # a million rows are hundreds of megabytes
@@ -81,7 +87,27 @@ def load(folders: Sequence[Path], interval_over: Over = "utterance") -> Rows:
         synthetic=synthetic,
         sources=sources,
         interval_over=interval_over,
+        victims=victims,
     )
+
+
+def _trainings(victim: Coded, table: pa.Table) -> dict[str, TrainingFacts]:
+    """What any row of a victim tells of its training: rows of before it was recorded tell less."""
+    texts = {name: codes_of(table[name]) for name in _TRAINING_TEXTS}
+    numbers = {name: table[name].cast(pa.float64()).to_numpy() for name in _TRAINING_NUMBERS}
+    found = {}
+    occurring, first = np.unique(victim[0], return_index=True)
+    for code in occurring[np.argsort(first)].tolist():
+        own = victim[0] == code
+        facts: dict[str, Any] = {}
+        for name, (codes, words) in texts.items():
+            known = np.flatnonzero(own & (codes >= 0))
+            facts[name] = words[codes[known[0]]] if len(known) else None
+        for name, values in numbers.items():
+            known = np.flatnonzero(own & np.isfinite(values))
+            facts[name] = values[known[0]] if len(known) else None
+        found[victim[1][code]] = TrainingFacts.of(facts)
+    return found
 
 
 def _goals(source: Coded, attacked: Coded, targeted: Bool[np.ndarray, " rows"]) -> Coded:

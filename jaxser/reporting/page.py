@@ -11,6 +11,7 @@ from jaxser.reporting.sections.cost import queries, speed
 from jaxser.reporting.sections.curves import curves
 from jaxser.reporting.sections.robustness import before_attacks, confusions, parts, robustness
 from jaxser.reporting.sections.transfer import heat_maps, transfer
+from jaxser.reporting.sections.victims import victims
 
 __all__ = ["sections"]
 
@@ -26,7 +27,8 @@ def sections(rows: Rows, seconds: Mapping[str, str]) -> list[Section]:
     own = [setting for setting in settings if not setting.transferred]
     heard = [setting for setting in settings if setting.transferred]
     over = rows.interval_over
-    made = [before_attacks(settings, over), *curves(own, over), robustness(own, over)]
+    made = [*victims(rows.victims), before_attacks(settings, over)]
+    made += [*curves(own, over), robustness(own, over)]
     made += [*confusions(own), *parts(rows, own), queries(own), speed(rows, own, seconds)]
     if heard:
         made += [*heat_maps(settings), transfer(heard, over)]

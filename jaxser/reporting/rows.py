@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 
 from jaxser.reporting.grouping import grouped
 from jaxser.reporting.settings import TARGET, Setting, settings_of
+from jaxser.results.training_facts import TrainingFacts
 from jaxser.results.units import UNNAMED, Over, Units
 
 __all__ = ["Rows", "split_by"]
@@ -37,6 +38,7 @@ class Rows:
       synthetic: whether any speech was made from code.
       sources: what made the rows, as :func:`jaxser.results.reading.read_sources` has it.
       interval_over: what all intervals of the report are over.
+      victims: what is known of the training of each, by name.
     """
 
     texts: Mapping[str, Int[np.ndarray, " rows"]]
@@ -48,6 +50,7 @@ class Rows:
     synthetic: bool
     sources: Sequence[Mapping[str, Any]]
     interval_over: Over = "utterance"
+    victims: Mapping[str, TrainingFacts] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.numbers["epsilon"])

@@ -17,7 +17,7 @@ from jaxser.results.estimate import Estimate
 from jaxser.results.intervals import share
 from jaxser.results.metrics import METRICS, confusion_matrix, mean_of_defined
 from jaxser.results.robustness import Robustness
-from jaxser.results.schema import EPSILON_UNITS, epsilon_order
+from jaxser.results.schema import epsilon_order, epsilon_unit_text
 
 if TYPE_CHECKING:
     from jaxser.reporting.rows import Rows
@@ -50,7 +50,7 @@ LINE = ("victim", "corpus", "split", "domain")
 
 # What makes rows comparable: one setting each.
 SETTING = (
-    *("corpus", "split", "domain", "victim", "threat", "attack", "parameters"),
+    *("corpus", "split", "domain", "output", "victim", "threat", "attack", "parameters"),
     *("goal", "epsilon_unit", "epsilon_norm", "epsilon"),
 )
 
@@ -156,8 +156,10 @@ def speech(setting: Setting) -> str:
 
 
 def epsilon_text(setting: Setting) -> str:
-    """ε with its unit."""
-    return f"{setting.facts['epsilon']:.4g}{EPSILON_UNITS[setting.facts['epsilon_unit']]}"
+    """ε with its unit: the norm that it bounds, or decibels."""
+    facts = setting.facts
+    unit = epsilon_unit_text(facts["epsilon_unit"], facts["epsilon_norm"])
+    return f"{facts['epsilon']:.4g} {unit}"
 
 
 def accuracies(rows: "Rows", where: Int[np.ndarray, " rows"]) -> tuple[Estimate, Estimate]:

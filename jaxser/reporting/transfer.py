@@ -25,6 +25,7 @@ def format_transfer(table: TransferTable, lines: Sequence[Line], over: Over = "u
     text += [*_aligned(line_cells(lines)), _told(over)]
     if table.published:
         text += ["", f"as published, on {table.corpus}:", *_aligned(published_cells(table))]
+        text += [table.remark] * bool(table.remark)
     return "\n".join(text)
 
 
@@ -39,12 +40,14 @@ def write_transfer(
     if table.published:
         text += [f"As published, on {table.corpus}:", "", "```"]
         text += [*_aligned(published_cells(table)), "```", ""]
+        text += [f"{table.remark}\n"] * bool(table.remark)
     write_text(out / "transfer.md", visible("\n".join(text)))
     body = [html_page.paragraph(note, note=True) for note in _notes(lines)]
     body.append(html_page.table(cells, f"Here on {_corpora(lines)}"))
     body.append(html_page.paragraph(f"{_told(over)}."))
     if table.published:
         body.append(html_page.table(published_cells(table), f"As published, on {table.corpus}"))
+        body += [html_page.paragraph(table.remark)] * bool(table.remark)
     write_text(out / "transfer.html", html_page.page(table.title, body))
     names = ["threat", "attack", "part", "utterances", "snr_peak", "sparsity", "stoi", "seconds"]
     rows: list[list[object]] = [[*names, "victim", "asr", "asr_low", "asr_high"]]

@@ -33,6 +33,7 @@ def warnings_of(rows: Rows) -> list[str]:
     found += rows.notes
     found += one_answers(rows.settings)
     found += _no_speech(rows.settings)
+    found += _saturated(rows.settings)
     found += _masked_gradients([setting for setting in rows.settings if not setting.transferred])
     for name, count in sorted(rows.flags.items()):
         found.append(f"{count:,} of {len(rows):,} rows are flagged: {name}.")
@@ -81,6 +82,18 @@ def _no_speech(settings: Sequence[Setting]) -> Iterator[str]:
                 f"Dead gradients: {percent(share)} of the cells of {_subject(blind)} have a colour "
                 "that does not change with their level, so attacks by gradients do not see them."
             )
+
+
+def _saturated(settings: Sequence[Setting]) -> Iterator[str]:
+    """Victims whose probabilities were attacked in place of their logits."""
+    given = [each for each in settings if each.facts["output"] == "probabilities"]
+    for group in by(given, "victim", "corpus", "split", "domain").values():
+        names = ", ".join(dict.fromkeys(setting.facts["attack"] for setting in group))
+        yield (
+            f"Gradients are masked: {names} on {_subject(group[0])} were given its probabilities, "
+            "whose gradient vanishes where it is confident; what they leave over is saturation, "
+            "not robustness, and attacks on its logits say how robust it is."
+        )
 
 
 def _masked_gradients(own: Sequence[Setting]) -> Iterator[str]:

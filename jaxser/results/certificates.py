@@ -44,6 +44,7 @@ CERTIFICATES = pa.schema(
     [
         ("victim", pa.string()),
         ("victim_fingerprint", pa.string()),  # of the variables: the noise is not among them
+        ("defence", pa.string()),  # as in rows; null in certificates of older versions too
         ("corpus", pa.string()),
         ("language", pa.string()),
         ("synthetic", pa.bool_()),
@@ -129,6 +130,11 @@ def read_certificates(folder: Path | str) -> pa.Table:
         try:
             check_digest(path, content)
             table = pq.read_table(pa.BufferReader(content))
+            if "defence" not in table.schema.names:
+                nothing = pa.nulls(len(table), pa.string())
+                table = table.add_column(
+                    CERTIFICATES.get_field_index("defence"), "defence", nothing
+                )
             if table.schema.names != CERTIFICATES.names:
                 raise ValueError("its columns are others")
             table = table.cast(CERTIFICATES).replace_schema_metadata(None)

@@ -50,6 +50,7 @@ __all__ = [
     "paired_difference",
     "policy",
     "share",
+    "taken",
     "wilson",
 ]
 
@@ -131,6 +132,29 @@ def share(
     drawn = _drawn(*_kinds(units_of_share))
     (interval,) = _percentiles([ratio(drawn[:, 0], drawn[:, 1])])
     return _wide(value, interval, len(units_of_share), (0.0, 1.0))
+
+
+def taken(
+    before: Bool[np.ndarray, " rows"], after: Bool[np.ndarray, " rows"], units: Units
+) -> Estimate:
+    """The share of an accuracy that an attack takes, 1 - after / before, with its interval.
+
+    Below 0 where more is right after it. Both sides of an utterance are drawn together.
+
+    Args:
+      before, after: which rows are right.
+      units: of the rows.
+
+    Returns:
+      NaN where nothing was right before.
+    """
+    table = units.totals(np.stack([units.means(before), units.means(after)], axis=1))
+    known, left = table.sum(0).tolist()
+    if known <= 0:
+        return _UNDEFINED
+    drawn = _drawn(*_kinds(table))
+    (interval,) = _percentiles([1 - ratio(drawn[:, 1], drawn[:, 0])])
+    return _wide(1 - left / known, interval, int((table[:, 0] > 0).sum()), (-math.inf, 1.0))
 
 
 def estimates(

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from jaxser.results.schema import LATER, SCHEMA, SOURCE_KEY, row_digest
+from jaxser.results.schema import BEFORE, LATER, SCHEMA, SOURCE_KEY, row_digest
 from jaxser.runtime.errors import InputError
 from jaxser.runtime.text import one_line, shown_value
 
@@ -26,7 +26,7 @@ _ALWAYS = (
     *("victim", "victim_fingerprint", "threat", "corpus", "split", "domain"),
     *("utterance", "source", "label"),
     *("label_source", "attacked_label", "targeted", "attack", "parameters", "synthetic"),
-    *("epsilon", "epsilon_unit", "epsilon_norm", "seed", "success", "device"),
+    *("epsilon", "epsilon_unit", "epsilon_norm", "output", "seed", "success", "device"),
 )
 
 _DIGEST = re.compile(r"-([0-9a-f]{16})$")
@@ -92,7 +92,7 @@ def row_files(
             file = pq.ParquetFile(
                 pa.BufferReader(content),
                 metadata=metadata,
-                read_dictionary=[name if name in there else LATER[name] for name in texts],
+                read_dictionary=list(filter(None, _columns(texts, there))),
             )
             table = _read(file, schema, there)
             # Text that is not UTF-8 is found here, and not where a report shows it.
@@ -103,18 +103,28 @@ def row_files(
 
 def _read(file: pq.ParquetFile, schema: pa.Schema, there: Sequence[str]) -> pa.Table:
     """Columns of a file in the order of ``schema``, with those that it is too old to have."""
-    names = [name if name in there else LATER[name] for name in schema.names]
+    names = _columns(schema.names, there)
     table = file.read(list(dict.fromkeys(name for name in names if name)))
     count = file.metadata.num_rows
 
-    def unknown(kind: pa.DataType) -> pa.Array:
-        return pa.array(np.full(count, np.nan)) if kind == pa.float64() else pa.nulls(count, kind)
+    def unknown(field: pa.Field) -> pa.Array:
+        if field.name in BEFORE:
+            code = pa.array(np.zeros(count, np.int32))
+            known = pa.DictionaryArray.from_arrays(code, pa.array([BEFORE[field.name]]))
+            return known if pa.types.is_dictionary(field.type) else known.cast(field.type)
+        if field.type == pa.float64():
+            return pa.array(np.full(count, np.nan))
+        return pa.nulls(count, field.type)
 
     columns = [
-        table[name] if name else unknown(field.type)
-        for name, field in zip(names, schema, strict=True)
+        table[name] if name else unknown(field) for name, field in zip(names, schema, strict=True)
     ]
     return pa.table(columns, names=schema.names).cast(schema)
+
+
+def _columns(names: Sequence[str], there: Sequence[str]) -> list[str | None]:
+    """Which column of a file stands for each; None for what it is too old to have."""
+    return [name if name in there else LATER[name] for name in names]
 
 
 def read_sources(folder: Path | str) -> list[dict[str, Any]]:

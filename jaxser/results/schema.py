@@ -12,12 +12,14 @@ from typing import Any
 import pyarrow as pa
 
 __all__ = [
-    "EPSILON_UNITS",
+    "BEFORE",
     "LATER",
+    "OF_TRAINING",
     "PARTS",
     "SCHEMA",
     "SOURCE_KEY",
     "epsilon_order",
+    "epsilon_unit_text",
     "parameters_hash",
     "row_digest",
 ]
@@ -34,9 +36,16 @@ SCHEMA = pa.schema(
         ("synthetic", pa.bool_()),
         ("notes", pa.list_(pa.string())),
         ("split", pa.string()),
+        ("defence", pa.string()),  # what the victim was trained against, in words; null: nothing
+        ("training_seconds", pa.float64()),  # without compilation; NaN where nobody has counted
+        ("training_compile_seconds", pa.float64()),
+        ("training_device", pa.string()),
+        ("training_queries", pa.int64()),  # forward passes of an utterance; null where not known
+        ("training_gradients", pa.int64()),
         ("smoothing", pa.float64()),  # σ of a smoothed victim's noise; NaN of others
         ("smoothing_samples", pa.int64()),  # draws in each of its passes; null likewise
         ("domain", pa.string()),  # that was changed: "waveform", "features" or another
+        ("output", pa.string()),  # that the attack was given: "logits" or "probabilities"
         ("utterance", pa.string()),
         ("source", pa.string()),  # the whole one that it is a chunk of: itself, as a rule
         ("speaker", pa.string()),
@@ -50,10 +59,12 @@ SCHEMA = pa.schema(
         ("attack", pa.string()),
         ("parameters", pa.string()),  # JSON
         ("parameters_hash", pa.string()),
+        ("suite", pa.string()),  # that the attack is one of, such as "standard-1"; null of none
         ("epsilon", pa.float64()),
         ("epsilon_unit", pa.string()),  # "amplitude", or dB as "snr_peak" or "snr_power"
         ("epsilon_norm", pa.string()),  # that ε bounds
         ("epsilon_amplitude", pa.float64()),  # ε as such a norm
+        ("amplitude", pa.float64()),  # bound of a sample's change beside ε; NaN where there is none
         ("seed", pa.int64()),
         ("success", pa.bool_()),
         ("success_share", pa.float64()),  # of the draws of a randomised victim; NaN in older rows
@@ -84,13 +95,23 @@ SCHEMA = pa.schema(
     ]
 )
 
+# What is known of how a victim came about.
+OF_TRAINING = (
+    *("defence", "training_seconds", "training_compile_seconds", "training_device"),
+    *("training_queries", "training_gradients"),
+)
+
 # Columns that rows of older versions lack, and which stands for them; NaN or null where none does.
 LATER = {
     "source": "utterance",
-    **dict.fromkeys(("success_share", "clean_logits", "logits")),
+    **dict.fromkeys(("success_share", "clean_logits", "logits", "suite")),
     **dict.fromkeys(("colour_distance", "decibel_change", "dead_gradients")),
-    **dict.fromkeys(("smoothing", "smoothing_samples")),
+    **dict.fromkeys(("smoothing", "smoothing_samples", "amplitude", "output")),
+    **dict.fromkeys(OF_TRAINING),
 }
+
+# What those rows are of where it could be nothing else.
+BEFORE = {"output": "logits"}
 
 # By what a table can be split, and the column that says it.
 PARTS = {
@@ -101,8 +122,9 @@ PARTS = {
     "corpus": "corpus",
 }
 
-# How a table writes ε.
-EPSILON_UNITS = {"amplitude": "", "snr_peak": " dB peak", "snr_power": " dB power"}
+# How a table writes what ε counts: decibels, or the norm that it bounds.
+_DECIBELS = {"snr_peak": "dB peak", "snr_power": "dB power"}
+_NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "samples"}
 
 # Under what a Parquet file's metadata keeps what made its rows.
 SOURCE_KEY = b"jaxser"
@@ -118,6 +140,11 @@ def parameters_hash(values: Mapping[str, Any]) -> str:
 def row_digest(content: bytes | memoryview) -> str:
     """Of a file of rows, in whose name it stands: the first 16 digits of its SHA-256."""
     return hashlib.sha256(content).hexdigest()[:16]
+
+
+def epsilon_unit_text(unit: str, norm: str) -> str:
+    """What an ε counts, as a table says it beside the number or above it."""
+    return _NORMS[norm] if unit == "amplitude" else _DECIBELS[unit]
 
 
 def epsilon_order(unit: str, epsilon: float) -> float:

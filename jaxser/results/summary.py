@@ -25,7 +25,7 @@ from jaxser.results.schema import PARTS, epsilon_order
 from jaxser.results.units import UNNAMED, Over, Units
 from jaxser.runtime.errors import UsageError, nearest_name
 
-__all__ = ["Summary", "summarise"]
+__all__ = ["Summary", "outcomes_of", "summarise"]
 
 
 # What tells rows of one line apart, beside a target.
@@ -165,7 +165,7 @@ def _order(values: Mapping[str, Any]) -> tuple[Any, ...]:
 
 def _summary(rows: pa.Table, part: str, interval_over: Over) -> Summary:
     given, rows = len(rows), _each_once(rows)
-    outcomes = _outcomes(rows, interval_over)
+    outcomes = outcomes_of(rows, interval_over)
     successful = outcomes.success & outcomes.changed
     snr = {name: _column(rows, name)[successful] for name in ("snr_peak", "snr_power")}
     found = _column(rows, "found_norm")
@@ -226,7 +226,13 @@ def _each_once(rows: pa.Table) -> pa.Table:
     return rows if len(first) == len(rows) else rows.take(np.sort(first.to_numpy()))
 
 
-def _outcomes(rows: pa.Table, over: Over) -> Robustness:
+def outcomes_of(rows: pa.Table, over: Over) -> Robustness:
+    """What became of rows, with the figures that are made of them.
+
+    Args:
+      rows: each once.
+      over: what a sample is made of.
+    """
     named = [rows[name].to_pylist() for name in ("label", "clean_prediction", "prediction")]
     classes = sorted({name for column in named for name in column if name is not None})
     # A missing prediction is a class of its own, which no utterance belongs to: always wrong.

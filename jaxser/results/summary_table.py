@@ -6,12 +6,12 @@ print(format_table(summarise(read_rows("runs/demo"))))
 import collections
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from jaxser.results.cells import aligned, interval, number, percent
 from jaxser.results.intervals import policy
 from jaxser.results.robustness import Worst
-from jaxser.results.schema import EPSILON_UNITS
+from jaxser.results.schema import epsilon_unit_text
 from jaxser.results.summary import Summary
 from jaxser.results.units import Over
 
@@ -38,7 +38,7 @@ def format_table(lines: Sequence[Summary], over: Over = "utterance") -> str:
     for line in lines:
         cells.append([cell(line) for cell in columns.values()])
         if line.worst is not None:
-            worst = _worst(line, line.worst)
+            worst = _worst(line, line.worst, columns)
             cells.append([worst.get(header, _UNDEFINED) for header in columns])
     text = [
         aligned(cells),
@@ -75,9 +75,12 @@ def _columns(
     seeds = any(line.seeds > 1 for line in lines)
     several = seeds or any(line.utterances < line.rows for line in lines)
     targeted = any(json.loads(line.parameters).get("targeted") for line in lines)
+    units = {epsilon_unit_text(line.epsilon_unit, line.epsilon_norm) for line in lines}
+    mixed = len(units) > 1
+    epsilon = "epsilon" if mixed else f"epsilon ({units.pop()})"
     columns: dict[str, Callable[[Summary], str] | None] = {
         "attack": lambda line: line.attack,
-        "epsilon": lambda line: f"{line.epsilon:g}{EPSILON_UNITS[line.epsilon_unit]}",
+        epsilon: lambda line: _epsilon(line, mixed),
         "part": (lambda line: line.part) if split else None,
         "rows": lambda line: str(line.rows),
         "utterances": (lambda line: str(line.utterances)) if several else None,
@@ -109,12 +112,24 @@ def _columns(
     return {header: cell for header, cell in columns.items() if cell is not None}
 
 
-def _worst(line: Summary, worst: Worst) -> dict[str, str]:
-    """Cells of the line of the worst seed, by header."""
+def _epsilon(line: Summary, mixed: bool) -> str:
+    """ε, with its unit where the lines of a table have several; else the heading says it."""
+    unit = f" {epsilon_unit_text(line.epsilon_unit, line.epsilon_norm)}" if mixed else ""
+    return f"{line.epsilon:g}{unit}"
+
+
+def _worst(
+    line: Summary, worst: Worst, columns: Mapping[str, Callable[[Summary], str]]
+) -> dict[str, str]:
+    """Cells of the line of the worst seed, by header; budget and part are those of the line."""
+    same = {
+        header: cell(line)
+        for header, cell in columns.items()
+        if header.startswith("epsilon") or header == "part"
+    }
     return {
+        **same,
         "attack": f"{line.attack}, worst seed",
-        "epsilon": f"{line.epsilon:g}{EPSILON_UNITS[line.epsilon_unit]}",
-        "part": line.part,
         "rows": str(line.rows),
         "utterances": str(line.utterances),
         "robust acc": interval(worst.accuracy, _UNDEFINED),

@@ -52,7 +52,8 @@ def atomic_file(path: Path | str) -> Iterator[Path]:
     """A temporary path beside ``path`` that is synced and renamed to it at the end.
 
     Missing parent folders are made. On an error the temporary file is removed and what ``path``
-    held before stays. The suffix is kept, as some writers choose the format by it.
+    held before stays. The suffix is kept, as some writers choose the format by it; whoever may read
+    new files there may read this one.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,6 +63,7 @@ def atomic_file(path: Path | str) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
+        _as_others(temporary)
         temporary.replace(path)
     except OSError as error:
         # A failed write bears no name, and nobody knows the temporary one.
@@ -140,6 +142,22 @@ def _remove_old_strays(folder: Path) -> None:
             with suppress(FileNotFoundError):
                 if time.time() - entry.stat().st_mtime > _STALE_SECONDS:
                     Path(entry.path).unlink()
+
+
+def _as_others(path: Path) -> None:
+    """Give a file that its writer made for its owner alone the mode of any new file there.
+
+    Some writers, that of safetensors among them, make files as temporary ones are made.
+    """
+    if path.stat().st_mode & 0o077:
+        return
+    # The mask of a process cannot be read without changing it for all threads.
+    probe = _temporary_beside(path)
+    try:
+        os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        path.chmod(probe.stat().st_mode & 0o777)
+    finally:
+        probe.unlink(missing_ok=True)
 
 
 def _temporary_beside(path: Path) -> Path:

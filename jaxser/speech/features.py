@@ -23,7 +23,7 @@ from jaxser.speech.constant_q import constant_q
 from jaxser.speech.mel import banded_product, mel_filters
 from jaxser.speech.stft import WINDOWS, Window, stft, window_function
 
-__all__ = ["Kind", "Spectrogram", "dct_matrix", "to_db"]
+__all__ = ["Kind", "Reference", "Spectrogram", "dct_matrix", "to_db"]
 
 # On a CPU: samples at a time, so that all stages stay in the cache; parts of them that run beside
 # each other, as inside a loop an FFT has one thread; and mel bands of one product, as each filter
@@ -32,10 +32,13 @@ _PIECE_SAMPLES, _PARTS, _BANDS = 400_000, 2, 32
 
 Kind = Literal["linear", "mel", "log_mel", "mfcc", "cqt"]
 
+# What is 0 dB: a power, or an utterance's smallest or largest.
+Reference = float | Literal["min", "max"]
+
 
 def to_db(
     power: Float[Array, "batch frames bins"],
-    ref: float | Literal["max"],
+    ref: Reference,
     amin: float,
     top_db: float | None,
 ) -> Float[Array, "batch frames bins"]:
@@ -43,7 +46,7 @@ def to_db(
 
     Args:
       power: of a spectrogram; the square of an amplitude (then ``amin`` is squared too).
-      ref: 0 dB; "max" is each utterance's largest power.
+      ref: 0 dB; "max" is each utterance's largest power, "min" its smallest.
       amin: smallest power.
       top_db: dynamic range per utterance, or None.
     """
@@ -53,6 +56,9 @@ def to_db(
     if ref == "max":
         decibel = decibel - largest
         largest = jnp.zeros_like(largest)
+    elif ref == "min":
+        least = _decibel(power.min(axis=(1, 2), keepdims=True), amin)
+        decibel, largest = decibel - least, largest - least
     else:
         offset = 10.0 * math.log10(max(amin, ref))
         decibel, largest = decibel - offset, largest - offset
@@ -111,7 +117,7 @@ class Spectrogram:
     bins_per_octave: int = 12
     db: bool = False
     squared: bool | None = None
-    ref: float | Literal["max"] = 1.0
+    ref: Reference = 1.0
     amin: float = 1e-10
     top_db: float | None = 80.0
 
@@ -139,6 +145,8 @@ class Spectrogram:
             )
         if self.amin <= 0 or (self.top_db is not None and self.top_db < 0):
             raise UsageError("amin must be positive and top_db not negative.")
+        if self.ref not in ("min", "max") and not 0 < float(self.ref) < math.inf:
+            raise UsageError(f"ref must be a power over 0, min or max, not {self.ref}.")
         if self.kind == "cqt":
             if self.fmin <= 0:
                 raise UsageError("a constant-Q transform needs fmin > 0, such as 32.7.")

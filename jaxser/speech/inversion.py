@@ -37,7 +37,10 @@ def speech_of_mels(
         )
     mels = np.asarray(values, np.float32)
     if front_end.kind == "log_mel" or front_end.db:
-        mels = 10.0 ** (mels / (20.0 if front_end.takes_squares else 10.0))
+        # How loud it was is not in dB of its own least or largest: the loudest band is 1.
+        powers = 10.0 ** (mels / 10.0)
+        powers = powers / powers.max() if isinstance(front_end.ref, str) else powers * front_end.ref
+        mels = np.sqrt(powers) if front_end.takes_squares else powers
     window = front_end.window if front_end.window != "ones" else "boxcar"
     x = mel_to_audio(
         mels.T,

@@ -18,6 +18,7 @@ import math
 from collections.abc import Callable
 from typing import Any, Literal
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,7 +29,6 @@ from jaxtyping import Array, Float, Int, Key, Shaped
 from jaxser.attacks import Attack
 from jaxser.attacks.base import LogitsFn, row_keys
 from jaxser.attacks.projections import clip_to_bounds, per_row, project_linf, random_linf
-from jaxser.runtime.forms import on_cpu
 from jaxser.training.robust_losses import divergence_logits, mart_loss, trades_loss
 from jaxser.training.victim import (
     AUGMENTATION,
@@ -43,13 +43,18 @@ from jaxser.training.victim import (
     with_noise,
 )
 
-__all__ = ["Defence", "attacked_rows", "make_adversarial_step"]
+__all__ = [
+    "AdversarialParts",
+    "Attacked",
+    "Defence",
+    "adversarial_parts",
+    "attacked_rows",
+    "make_adversarial_step",
+    "step_of",
+]
 
 # What a step's key is folded with; smaller numbers are those of usual training.
 _BUDGET, _ATTACK, _VICTIM, _ATTACKED_PASS, _REPLAY = 4, 5, 6, 7, 8
-
-# Steps beyond which a program with each of them written out takes too long to compile.
-_MOST_UNROLLED = 20
 
 _LOSSES = {"trades": trades_loss, "mart": mart_loss}
 
@@ -86,6 +91,40 @@ def attacked_rows(batch: int, share: float) -> int:
     return max(1, round(share * batch))
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class AdversarialParts:
+    """What a step is made of: ``finish(state, batch, at)`` after ``steps`` of ``advance``.
+
+    Attributes:
+      begin: ``(state, batch, lowest and highest ε) -> at``, the attack before its first step.
+      advance: ``(state, at, number of the step, from 0) -> at``.
+      finish: ``(state, batch, at) -> state``, the update.
+      steps: of the attack; 0 of one that an update's own backward pass moves.
+    """
+
+    begin: Callable[[TrainState, Batch, Float[Array, "2"]], "Attacked"]
+    advance: Callable[[TrainState, "Attacked", int | Int[Array, ""]], "Attacked"]
+    finish: Callable[[TrainState, Batch, "Attacked"], TrainState]
+    steps: int
+
+
+@flax.struct.dataclass
+class Attacked:
+    """A batch on its way through the attack; every leaf has the rows first.
+
+    Attributes:
+      x: inputs in the domain that is attacked, of all rows.
+      attack: state of the attack, of the rows that it is on.
+      log_p: of TRADES: what those are taken for; else None.
+      budget: ε of each of those.
+    """
+
+    x: Shaped[Array, "batch ..."]
+    attack: Any
+    log_p: Float[Array, "rows classes"] | None
+    budget: Float[Array, " rows"]
+
+
 def make_adversarial_step(
     model: nn.Module,
     optimizer: optax.GradientTransformation,
@@ -97,25 +136,75 @@ def make_adversarial_step(
 ) -> Callable[[TrainState, Batch, Float[Array, "2"]], TrainState]:
     """``(state, {"x": [batch, ...], "y": [batch]}, lowest and highest ε) -> state``; jit, donate.
 
+    On a CPU :func:`jaxser.training.adversarial_update.adversarial_update` is many times as fast.
+
     Args are those of :func:`jaxser.training.victim.make_train_step`, and ``defence``. What an
     augmentation returns is attacked as it is.
     """
+    parts = adversarial_parts(model, optimizer, key, defence, weights, augmentation, noise)
+    return step_of(parts)
+
+
+def step_of(
+    parts: AdversarialParts,
+) -> Callable[[TrainState, Batch, Float[Array, "2"]], TrainState]:
+    """The parts as one function."""
 
     def step(state: TrainState, batch: Batch, epsilon: Float[Array, "2"]) -> TrainState:
+        at = parts.begin(state, batch, epsilon)
+        if parts.steps == 1:
+            at = parts.advance(state, at, 0)
+        elif parts.steps:
+            at = jax.lax.fori_loop(
+                0, parts.steps, lambda number, at: parts.advance(state, at, number), at
+            )
+        return parts.finish(state, batch, at)
+
+    return step
+
+
+def adversarial_parts(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    key: jax.Array,
+    defence: Defence,
+    weights: Float[np.ndarray, " classes"] | None = None,
+    augmentation: Augmentation | None = None,
+    noise: float = 0.0,
+) -> AdversarialParts:
+    """The parts of :func:`make_adversarial_step`, of the same arguments."""
+
+    def begin(state: TrainState, batch: Batch, epsilon: Float[Array, "2"]) -> Attacked:
         step_key = jax.random.fold_in(key, state.step)
-        x, y = batch["x"], batch["y"]
+        x = batch["x"]
         if noise > 0:
             x = with_noise(jax.random.fold_in(step_key, NOISE), x, noise)
         if augmentation is not None:
             x = augmentation(jax.random.fold_in(step_key, AUGMENTATION), state.batch_stats, x)
         else:
             x = defence.inputs(state.variables, x)
-        chosen, others = _split(x, defence.share)
-        labels, _ = _split(y, defence.share)
+        chosen, _ = _split(x, defence.share)
+        labels, _ = _split(batch["y"], defence.share)
         budget = _budgets(defence, step_key, state.step, epsilon, len(labels))
-        keys = row_keys(
-            jax.random.fold_in(step_key, _ATTACK), jnp.arange(len(labels), dtype=jnp.uint32)
-        )
+        if defence.replays > 1:
+            return Attacked(x=x, attack=None, log_p=None, budget=budget)
+        keys = _attack_keys(step_key, len(labels))
+        plain, log_p = _plain_logits(model, defence, state, key), None
+        if defence.loss == "trades":
+            log_p = jax.lax.stop_gradient(jax.nn.log_softmax(plain(0)(chosen).astype(jnp.float32)))
+            labels = jnp.zeros_like(labels)
+        logits_fn = _ascended(plain(0), log_p)
+        attack = defence.attack.init(logits_fn, keys, chosen, labels, budget)
+        return Attacked(x=x, attack=attack, log_p=log_p, budget=budget)
+
+    def advance(state: TrainState, at: Attacked, number: int | Int[Array, ""]) -> Attacked:
+        plain = _plain_logits(model, defence, state, key)
+        attack = defence.attack.step(_ascended(plain(number + 1), at.log_p), at.attack)
+        return at.replace(attack=attack)  # type: ignore[attr-defined]
+
+    def finish(state: TrainState, batch: Batch, at: Attacked) -> TrainState:
+        step_key, y = jax.random.fold_in(key, state.step), batch["y"]
+        chosen, others = _split(at.x, defence.share)
 
         def loss_of(
             params: Any, x_adv: Array, state: TrainState, dropout: jax.Array
@@ -123,7 +212,7 @@ def make_adversarial_step(
             if defence.loss == "adversarial":
                 logits, stats = training_logits(model, state, params, _join(x_adv, others), dropout)
                 return mean_cross_entropy(logits, y, weights), (logits, stats)
-            clean, stats = training_logits(model, state, params, x, dropout)
+            clean, stats = training_logits(model, state, params, at.x, dropout)
             between = state.replace(batch_stats=stats)  # type: ignore[attr-defined]
             other = jax.random.fold_in(dropout, _ATTACKED_PASS)
             logits, stats = training_logits(model, between, params, x_adv, other)
@@ -131,10 +220,10 @@ def make_adversarial_step(
             return weighted_mean(rows, y, weights), (logits, stats)
 
         if defence.replays > 1:
-            return _replayed(
-                defence, optimizer, loss_of, state, step_key, (chosen, y, keys, budget)
-            )
-        x_adv = _attacked(model, defence, state, step_key, keys, chosen, labels, budget)
+            labels, _ = _split(y, defence.share)
+            rows = (chosen, labels, _attack_keys(step_key, len(labels)), at.budget)
+            return _replayed(defence, optimizer, loss_of, state, step_key, rows)
+        x_adv = jax.lax.stop_gradient(at.attack.x_adv)
         params = state.params
         if defence.awp > 0:
             ascent, _ = jax.grad(loss_of, has_aux=True)(params, x_adv, state, step_key)
@@ -143,7 +232,36 @@ def make_adversarial_step(
         (loss, (logits, stats)), gradients = gradient_of(params, x_adv, state, step_key)
         return updated(optimizer, state, gradients, loss, logits, y, stats)
 
-    return step
+    steps = 0 if defence.replays > 1 else defence.attack.max_steps
+    return AdversarialParts(begin, advance, finish, steps)
+
+
+def _attack_keys(step_key: jax.Array, rows: int) -> Key[Array, " rows"]:
+    return row_keys(jax.random.fold_in(step_key, _ATTACK), jnp.arange(rows, dtype=jnp.uint32))
+
+
+def _plain_logits(
+    model: nn.Module, defence: Defence, state: TrainState, key: jax.Array
+) -> Callable[[int | Int[Array, ""]], LogitsFn]:
+    """The victim's logits in a step of the attack, by its number."""
+    variables = jax.lax.stop_gradient(state.variables)
+    victim_key = jax.random.fold_in(jax.random.fold_in(key, state.step), _VICTIM)
+
+    def plain(step: int | Int[Array, ""]) -> LogitsFn:
+        def logits(x: Array) -> Any:
+            if defence.batch_norm == "evaluation":
+                return model.apply(variables, x, train=False)
+            dropout = {"dropout": jax.random.fold_in(victim_key, step)}
+            return model.apply(variables, x, train=True, mutable=["batch_stats"], rngs=dropout)[0]
+
+        return logits
+
+    return plain
+
+
+def _ascended(logits_fn: LogitsFn, log_p: Float[Array, "rows classes"] | None) -> LogitsFn:
+    """What the attack ascends: of TRADES the divergence from what clean rows are taken for."""
+    return logits_fn if log_p is None else divergence_logits(logits_fn, log_p)
 
 
 def _split(values: Shaped[Array, "batch ..."], share: float) -> tuple[Array, Array]:
@@ -180,54 +298,6 @@ def _budgets(
         return drawn
     # As a float: more steps than an int32 counts are none too many to never reach.
     return drawn * jnp.minimum(step.astype(jnp.float32) / float(defence.warmup_steps), 1.0)
-
-
-def _attacked(
-    model: nn.Module,
-    defence: Defence,
-    state: TrainState,
-    step_key: jax.Array,
-    keys: Key[Array, " rows"],
-    x: Float[Array, "rows ..."],
-    y: Int[Array, " rows"],
-    epsilon: Float[Array, " rows"],
-) -> Float[Array, "rows ..."]:
-    """``x`` as the attack leaves it; a constant to the update."""
-    variables = jax.lax.stop_gradient(state.variables)
-    victim_key = jax.random.fold_in(step_key, _VICTIM)
-
-    def plain(step: int | Int[Array, ""]) -> LogitsFn:
-        """The victim's logits in a step of the attack."""
-
-        def logits(x: Array) -> Any:
-            if defence.batch_norm == "evaluation":
-                return model.apply(variables, x, train=False)
-            dropout = {"dropout": jax.random.fold_in(victim_key, step)}
-            return model.apply(variables, x, train=True, mutable=["batch_stats"], rngs=dropout)[0]
-
-        return logits
-
-    logits_of = plain
-    if defence.loss == "trades":
-        log_p = jax.nn.log_softmax(plain(0)(x).astype(jnp.float32))
-        y = jnp.zeros_like(y)
-
-        def logits_of(step: int | Int[Array, ""]) -> LogitsFn:
-            return divergence_logits(plain(step), log_p)
-
-    attack = defence.attack
-    start = attack.init(logits_of(0), keys, x, y, epsilon)
-
-    def advance(step: int | Int[Array, ""], at: Any) -> Any:
-        return attack.step(logits_of(step + 1), at)
-
-    if on_cpu() and attack.max_steps <= _MOST_UNROLLED:
-        # Gradients of convolutions take a CPU many times as long inside a compiled loop.
-        for step in range(attack.max_steps):
-            start = advance(step, start)
-        return jax.lax.stop_gradient(start.x_adv)
-    end = jax.lax.fori_loop(0, attack.max_steps, advance, start)
-    return jax.lax.stop_gradient(end.x_adv)
 
 
 def _worse(params: Any, ascent: Any, size: float) -> Any:

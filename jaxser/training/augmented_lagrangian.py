@@ -1,6 +1,6 @@
 """What a generator has to keep, a share of changed samples and an SNR, as an augmented Lagrangian.
 
-    breaches = {"sparsity": sparsity_breach(raw, scores, share, members)}   # 0 where it is kept
+    breaches = {"sparsity": sparsity_breach(raw, mask, share, members)}   # 0 where it is kept
     loss = loss + penalty(breaches, multipliers, weights)
     multipliers = ascended(multipliers, breaches, rate)                     # after the update
 
@@ -13,8 +13,6 @@ import math
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
-
-from jaxser.attacks.generator import quantise
 
 __all__ = ["ascended", "penalty", "share_to_keep", "snr_breach", "sparsity_breach"]
 
@@ -42,7 +40,7 @@ def share_to_keep(
 
 def sparsity_breach(
     raw: Float[Array, "batch time"],
-    scores: Float[Array, "batch time"],
+    mask: Float[Array, "batch time"],
     share: Float[Array, ""],
     members: Float[Array, "batch groups"],
 ) -> Float[Array, " groups"]:
@@ -55,12 +53,12 @@ def sparsity_breach(
 
     Args:
       raw: locations as the network gives them.
-      scores: what the mask is quantised from.
+      mask: of zeros and ones.
       share: of the samples, above 0.
       members: 1 where a row belongs to a group.
     """
     slope = 0.5 * jax.nn.soft_sign(raw)
-    straight = quantise(scores) + slope - jax.lax.stop_gradient(slope)
+    straight = mask + slope - jax.lax.stop_gradient(slope)
     slack = _SLACK * share
     rows = members.sum(axis=0)
     changed = straight.mean(axis=1) @ members / jnp.maximum(rows, 1.0)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from jaxser.attacks import APGD, BIM, EOTPGD, FGSM, MIFGSM, PGD, Attack, SparsePGD
+from jaxser.attacks import APGD, ATTACKS, BIM, EOTPGD, FGSM, MIFGSM, PGD, Attack, SparsePGD
 from jaxser.attacks.projections import Bounds
 from jaxser.config import AdversarialConfig, AttackCommandConfig, TrainConfig, as_params
 from jaxser.config.ranges import Domain
@@ -154,14 +154,10 @@ def _attack(config: TrainConfig, adversarial: AdversarialConfig, bounds: Bounds)
         raise UsageError(
             f"{_WHERE} makes each row leave its own label; leave targeted out of {_WHERE}.params."
         )
+    _check_kind(named_attack(adversarial.attack)[0])
     asked = AttackCommandConfig(attack=adversarial.attack, params=adversarial.params)
     attack, bounded = attack_and_bounds(asked)
-    names = ", ".join(kind.name for kind in _TAKEN)
-    if not isinstance(attack, _TAKEN):
-        raise UsageError(
-            f"{attack.name} is no attack to train against, which needs a gradient and ends within "
-            f"epsilon after a known number of steps; give {_WHERE}.attack one of {names}."
-        )
+    assert isinstance(attack, _TAKEN)
     if attack.minimal_norm:
         raise UsageError(
             f"{attack.name} with minimal looks for the smallest perturbation, whatever epsilon; "
@@ -178,6 +174,18 @@ def _attack(config: TrainConfig, adversarial: AdversarialConfig, bounds: Bounds)
         )
     # One projected step from a random point.
     return PGD(steps=1, relative_step_size=_FAST_STEP, random_start=True, bounds=attack.bounds)
+
+
+def _check_kind(name: str) -> None:
+    """Refuse what cannot be trained against, before its hyper-parameters are looked at: those of a
+    config file may be another attack's."""
+    taken = [kind.name for kind in _TAKEN]
+    if name.lower() in ATTACKS and name.lower() not in taken:
+        raise UsageError(
+            f"{name.lower()} is no attack to train against, which needs a gradient and ends within "
+            f"epsilon after a known number of steps; give {_WHERE}.attack one of "
+            f"{', '.join(taken)}."
+        )
 
 
 def _check_run(config: TrainConfig, domain: Domain) -> None:

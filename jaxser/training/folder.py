@@ -27,6 +27,7 @@ from jaxser.training.defence import resolved_attack
 from jaxser.victims.hugging_face.layout import copy_architecture
 from jaxser.victims.module import resolved_features
 from jaxser.victims.run_folder import ARCHITECTURE, CONFIG_DIGEST, read_run
+from jaxser.victims.training_record import COST_FILE
 
 __all__ = ["begun", "check_same_settings", "describe_run", "run_folder"]
 
@@ -49,7 +50,8 @@ _DESCRIPTION = ".description"
 # What a run leaves in its folder until there is something to go on from. The config is last here,
 # as it says whose the others are.
 _OWN = (
-    *("checkpoints", "tensorboard", "history.csv", ARCHITECTURE, _DESCRIPTION, "split.csv"),
+    *("checkpoints", "tensorboard", "history.csv", COST_FILE, ARCHITECTURE, _DESCRIPTION),
+    "split.csv",
     *("run.json", "config.yaml"),
 )
 

@@ -9,6 +9,7 @@ arXiv 2402.01227, section 3.3; what keeps a stated sparsity and SNR is in
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -143,13 +144,15 @@ def init_generator_state(
 
 @dataclasses.dataclass(frozen=True)
 class _Made:
-    """Adversarial speech on its way to the losses; ``raw`` are the locations before any limit."""
+    """Adversarial speech on its way to the losses; ``raw`` are the locations before any limit,
+    ``hard`` is the quantised mask."""
 
     x_adv: Float[Array, "batch time"]
     raw: Float[Array, "batch time"]
     v: Float[Array, "batch time"]
     m: Float[Array, "batch time"] | None
     d: Float[Array, "batch time"] | None
+    hard: Float[Array, "batch time"] | None
 
 
 def make_generator_step(
@@ -188,11 +191,11 @@ def make_generator_step(
             adversarial, fooled = _on_threats(
                 threats, threat_variables, made.x_adv, y, target, config.confidence
             )
-            losses = losses_of(adversarial, made.v, made.m, made.d, config.reduction)
+            losses = losses_of(adversarial, made.v, made.m, made.d, config.reduction, config.gamma)
             breaches = _breaches(config, x, made, share, members)
             kept = penalty(breaches, state.multipliers, members.mean(axis=0))
             total = _weighted(config, losses) + kept
-            rate = jnp.ones(len(x)) if made.d is None else quantise(made.d).mean(axis=1)
+            rate = jnp.ones(len(x)) if made.hard is None else made.hard.mean(axis=1)
             return total, (losses, breaches, fooled, rate)
 
         gradient_of = jax.value_and_grad(loss_of, has_aux=True)
@@ -225,7 +228,8 @@ def make_generator_evaluation(
         adversarial, fooled = _on_threats(
             threats, threat_variables, made.x_adv, y, target, config.confidence
         )
-        losses = jax.vmap(_row_losses)(adversarial, made.v, made.m, made.d)
+        row_losses = functools.partial(_row_losses, gamma=config.gamma)
+        losses = jax.vmap(row_losses)(adversarial, made.v, made.m, made.d)
         measures = perturbation_measures(x, made.x_adv)
         return {
             "loss": _weighted(config, losses),
@@ -238,11 +242,11 @@ def make_generator_evaluation(
     return evaluate
 
 
-def _row_losses(adversarial: Array, *parts: Array | None) -> Losses:
+def _row_losses(adversarial: Array, *parts: Array | None, gamma: float) -> Losses:
     """Losses of one utterance."""
     v, m, d = (None if part is None else part[None] for part in parts)
     assert v is not None
-    return losses_of(adversarial[None], v, m, d, "row")
+    return losses_of(adversarial[None], v, m, d, "row", gamma)
 
 
 def _draw_epsilon(
@@ -291,14 +295,13 @@ def _make(
     raw_locations, raw_magnitudes = generator.raw(variables, x, epsilon, asked)
     v = magnitudes_of(raw_magnitudes, epsilon, generator.magnitudes)
     d = location_scores(raw_locations) if generator.factorised else None
-    if d is None:
-        m = None
-    elif mask_key is None:
-        m = quantise(d)
+    hard = None if d is None else quantise(d, generator.gamma)
+    if d is None or mask_key is None:
+        m = hard
     else:
-        m = soft_mask(d, mask_key, config.quantisation)
+        m = soft_mask(d, mask_key, config.quantisation, generator.gamma)
     x_adv = clip_to_bounds(x + (v if m is None else m * v), x, BOUNDS)
-    return _Made(x_adv=x_adv, raw=raw_locations, v=v, m=m, d=d)
+    return _Made(x_adv=x_adv, raw=raw_locations, v=v, m=m, d=d, hard=hard)
 
 
 def _on_threats(
@@ -340,8 +343,8 @@ def _breaches(
 ) -> dict[str, Float[Array, "..."]]:
     """How far from what ``config`` says is to be kept."""
     found = {}
-    if share is not None and made.d is not None:
-        found["sparsity"] = sparsity_breach(made.raw, made.d, share, members)
+    if share is not None and made.hard is not None:
+        found["sparsity"] = sparsity_breach(made.raw, made.hard, share, members)
     if config.keep_snr is not None:
         found["snr"] = snr_breach(x, made.x_adv, config.keep_snr)
     return found

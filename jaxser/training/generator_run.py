@@ -47,7 +47,7 @@ from jaxser.training.generator import (
     make_generator_step,
 )
 from jaxser.training.input_pipeline import WaveformSource, evaluation_batches
-from jaxser.training.loop import LoopSettings, train_in_folder
+from jaxser.training.loop import LoopSettings, say_unchosen, train_in_folder
 from jaxser.training.optimizer import learning_rate_at, make_optimizer
 from jaxser.training.run import TrainingOutcome
 from jaxser.training.writer import RunWriter
@@ -171,6 +171,7 @@ class _Run:
         train, validation = (
             self.source(split_rows(self.prepared.corpus, part)) for part in ("train", "val")
         )
+        say_unchosen(config, len(validation))
         steps_per_epoch = LoopSettings.of(config.training, len(train)).steps_per_epoch
         optimizer = make_optimizer(config.training, steps_per_epoch)
         init_key, step_key = jax.random.split(seed_key(config.seed))

@@ -24,11 +24,12 @@ from jaxser.runtime.checkpoint import Checkpoints
 from jaxser.runtime.errors import InputError
 from jaxser.runtime.sharding import replicated
 from jaxser.runtime.signals import requested
+from jaxser.training.cost import TIMES, Stopwatch
 from jaxser.training.input_pipeline import WaveformSource, training_batches
 from jaxser.training.watching import best_robust_so_far, collapsed
 from jaxser.training.writer import RunWriter
 
-__all__ = ["LoopSettings", "Record", "run_loop", "train_in_folder"]
+__all__ = ["LoopSettings", "Record", "run_loop", "say_unchosen", "train_in_folder"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -116,6 +117,40 @@ class LoopSettings:
         return self.epochs * self.steps_per_epoch
 
 
+def say_unchosen(config: TrainConfig, validation_rows: int) -> None:
+    """Warn of what was asked of a validation part that is not there, and say what is done.
+
+    Args:
+      config: of a run.
+      validation_rows: of its speech.
+    """
+    training, done = config.training, []
+    if validation_rows:
+        if training.patience and training.monitor == "last":
+            _LOG.warning(
+                "training.patience %d waits for a figure that training.monitor last does not look "
+                "at: all %d epochs are run.",
+                training.patience,
+                training.epochs,
+            )
+        return
+    if training.monitor in ("robust", "loss", "asr"):
+        robust = training.monitor == "robust"
+        best = ", and checkpoints/best_robust goes by the training rows" if robust else ""
+        done.append(
+            f"training.monitor {training.monitor} (the last epoch is taken as the best{best})"
+        )
+    if training.patience:
+        done.append(f"training.patience {training.patience} (all {training.epochs} epochs are run)")
+    if done:
+        _LOG.warning(
+            "the split %s has no validation part, which is asked for by %s; a split that has one, "
+            "such as speaker, lets epochs be chosen.",
+            config.corpus.split,
+            " and ".join(done),
+        )
+
+
 def train_in_folder(
     config: TrainConfig,
     update: Callable[[S, Any], S],
@@ -187,13 +222,14 @@ def run_loop(
     """
     step, state, record = checkpoints.restore_last(state, batches)
     record = _checked(step, record, checkpoints, settings) if step else _new_record()
-    saved_at = time.monotonic()
+    saved_at, watch, first = time.monotonic(), Stopwatch(record), True
     writer.start(settings.total_steps * settings.batch_size, step * settings.batch_size, step)
     if not record["finished"]:
         writer.compiling()
     while not record["finished"]:
-        state = update(state, next(batches))
-        step += 1
+        batch = next(batches)
+        state = watch.first(update, state, batch) if first else update(state, batch)
+        step, first = step + 1, False
         writer.advance(settings.batch_size, state.metrics.figures)
         ends = step % settings.steps_per_epoch == 0
         due = time.monotonic() - saved_at > settings.checkpoint_seconds
@@ -204,6 +240,7 @@ def run_loop(
             if after_epoch is not None:
                 state = after_epoch(state, record["history"])
         if due or stop.is_set() or ends:
+            watch.note(record)
             checkpoints.save_last(step, state, batches, record)
             saved_at = time.monotonic()
         if stop.is_set():
@@ -213,15 +250,21 @@ def run_loop(
 
 
 def _new_record() -> Record:
-    return {"finished": False, "history": [], "best_epoch": None, "best_value": None}
+    fresh = {"finished": False, "history": [], "best_epoch": None, "best_value": None}
+    return fresh | dict.fromkeys(TIMES, 0.0)
 
 
 def _checked(step: int, record: Any, checkpoints: Checkpoints, settings: LoopSettings) -> Record:
     """The record of a checkpoint, which must say what its step says: the end is found by it."""
     ended = step // settings.steps_per_epoch
     wanted = _new_record()
+    if isinstance(record, dict):
+        # Older versions did not count.
+        record = dict.fromkeys(TIMES) | record
     if not isinstance(record, dict) or record.keys() != wanted.keys():
         reason = f"its record has not the keys {', '.join(wanted)}"
+    elif not all(map(_is_time, (record[name] for name in TIMES))):
+        reason = "its record has no seconds that can be"
     elif not (
         isinstance(record["history"], list)
         and all(isinstance(figures, dict) for figures in record["history"])
@@ -237,6 +280,10 @@ def _checked(step: int, record: Any, checkpoints: Checkpoints, settings: LoopSet
     else:
         return record
     raise checkpoints.damaged(step, reason)
+
+
+def _is_time(seconds: Any) -> bool:
+    return seconds is None or (type(seconds) in (int, float) and 0 <= seconds < float("inf"))
 
 
 def _check_finite(

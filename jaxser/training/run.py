@@ -4,7 +4,7 @@
 
 The folder holds ``config.yaml``, ``run.json`` (labels, corpus fingerprint, versions, device, git
 revision), ``split.csv``, ``checkpoints/{best,last}``, ``history.csv``, ``results.json``,
-``confusion_<part>.png`` and ``tensorboard/``.
+``cost.json``, ``confusion_<part>.png`` and ``tensorboard/``.
 """
 
 import dataclasses
@@ -28,16 +28,19 @@ from jaxser.models import input_of
 from jaxser.models.front_end import RowBatches, WithFrontEnd, fit_statistics
 from jaxser.models.image_front_end import WithImage, fit_range
 from jaxser.models.speech_transformer import SpeechTransformer
+from jaxser.results.training_facts import UNRECORDED, TrainingFacts
 from jaxser.runtime.errors import UsageError
 from jaxser.runtime.numerics import seed_key
 from jaxser.runtime.sharding import batch_sharding, make_mesh, replicated
 from jaxser.speech.augmentation import ImageAugmentation
-from jaxser.training.adversarial import Defence, make_adversarial_step
+from jaxser.training.adversarial import Defence, adversarial_parts
+from jaxser.training.adversarial_update import adversarial_update
+from jaxser.training.cost import training_cost
 from jaxser.training.defence import budget_of, defence_of, resolved_attack
 from jaxser.training.evaluation import Evaluation, final_results
 from jaxser.training.folder import begun, describe_run, run_folder
 from jaxser.training.input_pipeline import WaveformSource
-from jaxser.training.loop import LoopSettings, train_in_folder
+from jaxser.training.loop import LoopSettings, say_unchosen, train_in_folder
 from jaxser.training.optimizer import learning_rate_at, make_optimizer, with_plateau_rate
 from jaxser.training.victim import (
     Augmentation,
@@ -53,6 +56,7 @@ from jaxser.victims.hugging_face.reading import read_pretrained
 from jaxser.victims.image_checkpoints.reading import read_image_checkpoint
 from jaxser.victims.module import build_module, features_of
 from jaxser.victims.run_folder import ARCHITECTURE
+from jaxser.victims.training_record import COST_FILE, training_facts, write_cost
 
 __all__ = ["TrainingOutcome", "Watch", "train_victim"]
 
@@ -71,6 +75,7 @@ class TrainingOutcome:
       results: figures per part, as in ``results.json`` ({} while unfinished).
       title: of the corpus, for tables.
       notes: remarks that belong to every figure.
+      facts: what the victim was trained against, and what that took; of a generator nothing.
     """
 
     finished: bool
@@ -79,6 +84,7 @@ class TrainingOutcome:
     results: dict[str, Any]
     title: str
     notes: tuple[str, ...]
+    facts: TrainingFacts = UNRECORDED
 
 
 Watch = Callable[[Sequence[Mapping[str, float]]], None]
@@ -163,6 +169,9 @@ def _train(config: TrainConfig, prepared: Prepared, watch: Watch | None) -> Trai
         )
         results: dict[str, Any] = {}
         if record["finished"]:
+            # Of a run that is shown again the seconds, and the device, are those of its training.
+            if not (config.out / COST_FILE).exists():
+                write_cost(config.out, training_cost(config, defence, record))
             parts = {"val": validation, "test": source(split_rows(corpus, "test"))}
             if config.training.report_train:
                 parts = {"train": train, **parts}
@@ -176,6 +185,7 @@ def _train(config: TrainConfig, prepared: Prepared, watch: Watch | None) -> Trai
         results=results,
         title=corpus.title,
         notes=corpus.notes,
+        facts=training_facts(config.out, config),
     )
 
 
@@ -190,22 +200,20 @@ def _update(
 ) -> Callable[[TrainState, Batch], TrainState]:
     """The compiled update, which donates its state."""
     augmentation, noise = _augmentation(config, model), config.training.noise
-    if defence is None:
-        mixup = config.training.mixup
-        step: Callable[..., TrainState] = make_train_step(
-            model, optimizer, key, weights, mixup, augmentation, noise
-        )
-        traced: tuple[Any, ...] = ()
-    else:
-        step = make_adversarial_step(model, optimizer, key, defence, weights, augmentation, noise)
-        traced = (jax.device_put(budget_of(config), replicated(mesh)),)
-    program = jax.jit(
+    if defence is not None:
+        parts = adversarial_parts(model, optimizer, key, defence, weights, augmentation, noise)
+        against = adversarial_update(parts, mesh)
+        epsilon = jax.device_put(budget_of(config), replicated(mesh))
+        return lambda state, batch: against(state, batch, epsilon)
+    mixup = config.training.mixup
+    step = make_train_step(model, optimizer, key, weights, mixup, augmentation, noise)
+    program: Callable[[TrainState, Batch], TrainState] = jax.jit(
         step,
-        in_shardings=(replicated(mesh), batch_sharding(mesh), *[replicated(mesh) for _ in traced]),
+        in_shardings=(replicated(mesh), batch_sharding(mesh)),
         out_shardings=replicated(mesh),
         donate_argnums=0,
     )
-    return lambda state, batch: program(state, batch, *traced)
+    return program
 
 
 def _looks(
@@ -242,6 +250,7 @@ def _check_settings(config: TrainConfig, validation_rows: int) -> None:
     """Refuse what cannot work together."""
     if config.training.mixup > 0 and config.features.kind != "waveform":
         raise UsageError("training.mixup mixes waveforms; set it to 0 for spectrograms.")
+    say_unchosen(config, validation_rows)
     if config.training.monitor == "asr":
         raise UsageError("a victim has no ASR; set training.monitor to uar, loss or last.")
     if config.training.schedule == "plateau" and not validation_rows:

@@ -1,7 +1,6 @@
 """The table that ends a training run: figures of each part with their 95% intervals."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from jaxser.config import TrainConfig
@@ -9,6 +8,7 @@ from jaxser.results.intervals import policy
 from jaxser.results.units import Over
 from jaxser.runtime.text import listed
 from jaxser.training.run import TrainingOutcome
+from jaxser.victims.training_record import defence_text
 
 __all__ = ["format_generator", "format_outcome"]
 
@@ -21,6 +21,7 @@ def format_outcome(outcome: TrainingOutcome, config: TrainConfig) -> str:
         f"epoch {outcome.results['best_epoch']} of {outcome.results['epochs']}"
     ]
     lines += _defended(outcome, config)
+    lines += [f"training took {cost}" for cost in [outcome.facts.cost()] if cost]
     lines += [f"note: {note}" for note in outcome.notes]
     lines.append(
         f"{'part':6} {'utterances':>10} {'speakers':>8}  {'UAR':22} {'accuracy':22} macro F1"
@@ -81,20 +82,16 @@ def format_generator(outcome: TrainingOutcome, config: TrainConfig) -> str:
 
 def _defended(outcome: TrainingOutcome, config: TrainConfig) -> Iterator[str]:
     """What a victim was trained against, and what was left of the rows that were watched."""
-    defence, watched = config.training.adversarial, outcome.results.get("watched", {})
-    if defence.attack is None:
+    defence, watched = defence_text(config), outcome.results.get("watched", {})
+    if defence is None:
         return
-    budget = " to ".join(f"{epsilon:g}" for epsilon in defence.epsilon)
     left = [
         f"{watched[f'{prefix}watched_accuracy']:.1%} of the {part} rows right, "
         f"{watched[f'{prefix}robust_accuracy']:.1%} under PGD"
         for prefix, part in (("", "training"), ("val_", "validation"))
         if f"{prefix}robust_accuracy" in watched
     ]
-    yield (
-        f"trained against {Path(defence.attack).stem}, ε {budget}"
-        + (f"; watched in that epoch: {'; '.join(left)}" if left else "")
-    )
+    yield defence + (f"; watched in that epoch: {'; '.join(left)}" if left else "")
 
 
 def _cells(figures: Mapping[str, Any], over: Over) -> str:

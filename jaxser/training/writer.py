@@ -10,7 +10,6 @@ and one a minute in long epochs. Only process 0 writes. What TensorBoard shows i
 result: where its file cannot be written, a warning says so and the run goes on.
 """
 
-import csv
 import dataclasses
 import logging
 import math
@@ -22,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from jaxser.runtime.files import atomic_file
+from jaxser.results.history import history_text
+from jaxser.runtime.files import write_text
 
 if TYPE_CHECKING:
     from tensorboardX import SummaryWriter
@@ -225,13 +225,7 @@ class RunWriter:
         return self._events
 
     def _write_history(self, history: list[dict[str, float]]) -> None:
-        with (
-            atomic_file(self._folder / "history.csv") as temporary,
-            temporary.open("w", newline="") as file,
-        ):
-            rows = csv.DictWriter(file, fieldnames=list(history[0]))
-            rows.writeheader()
-            rows.writerows(history)
+        write_text(self._folder / "history.csv", history_text(history))
 
 
 @dataclasses.dataclass

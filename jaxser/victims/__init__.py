@@ -17,16 +17,27 @@ from jaxser.runtime.faces import face
 if TYPE_CHECKING:
     from jaxser.victims.generator import load_generator as load_generator
     from jaxser.victims.loading import load_victim as load_victim
+    from jaxser.victims.probabilities import with_probabilities as with_probabilities
     from jaxser.victims.smoothing import smoothed as smoothed
+    from jaxser.victims.torch_module import from_torch as from_torch
     from jaxser.victims.victim import Victim as Victim
 
-__all__ = ["Victim", "load_generator", "load_victim", "smoothed"]
+__all__ = [
+    "Victim",
+    "from_torch",
+    "load_generator",
+    "load_victim",
+    "smoothed",
+    "with_probabilities",
+]
 
 _DEFINED_IN = {
     "Victim": "victim",
+    "from_torch": "torch_module",
     "load_generator": "generator",
     "load_victim": "loading",
     "smoothed": "smoothing",
+    "with_probabilities": "probabilities",
 }
 
 __getattr__, __dir__ = face(__name__, _DEFINED_IN)

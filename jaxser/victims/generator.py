@@ -12,13 +12,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxser.attacks.generator import ALL_TARGETS, Generator
-from jaxser.config import TrainConfig
+from jaxser.attacks.generator import ALL_TARGETS, UNKNOWN_EPSILON, Generator
+from jaxser.config import CorpusConfig, TrainConfig
+from jaxser.config.generator import GeneratorConfig
 from jaxser.models.wave_unet import WaveUNet, example_inputs, prepare
 from jaxser.runtime.checkpoint import load_variables
 from jaxser.runtime.errors import InputError, UsageError, nearest_name
 from jaxser.runtime.provenance import fingerprint_of
 from jaxser.victims.run_folder import read_run
+from jaxser.victims.staa_net_weights import read_generator, widths_of
+from jaxser.victims.victim import Victim
 
 __all__ = [
     "build_generator",
@@ -66,8 +69,9 @@ def build_generator(
             f"there is no label {settings.target!r} for generator.target; "
             f"{nearest_name(str(settings.target), (*labels, ALL_TARGETS))}"
         )
+    module = generator_module(config, len(labels))
     return Generator(
-        apply=generator_module(config, len(labels)).apply,  # type: ignore[arg-type]
+        apply=module.apply,  # type: ignore[arg-type]
         variables=variables,
         num_samples=config.corpus.num_samples,
         sample_rate=config.corpus.sample_rate,
@@ -76,17 +80,26 @@ def build_generator(
         target=settings.target,
         magnitudes=settings.magnitudes,
         factorised=settings.factorised,
+        gamma=settings.gamma,
+        shift=module.reflected_before,
         name=name,
     )
 
 
-def load_generator(folder: Path | str) -> Generator:
-    """The generator of a training run, at its best checkpoint, ready for use.
+def load_generator(path: Path | str, victim: Victim | None = None) -> Generator:
+    """The generator of a training run, at its best checkpoint, or of a file, ready for use.
+
+    Args:
+      path: run folder, or a safetensors file with the keys of the authors' weights.
+      victim: of a file, which does not say what it is for: speech of this one's length, rate and
+        labels. Which ε it was trained for stays unknown.
 
     Raises:
-      InputError: the folder is no run of a generator, or holds no finished checkpoint.
+      InputError: the folder is no run of a generator, or holds no finished checkpoint; the file
+        holds no such weights, or comes without a victim.
     """
-    module, generator = read_generator_run(Path(folder))
+    path = Path(path)
+    module, generator = _of_file(path, victim) if path.is_file() else read_generator_run(path)
     return dataclasses.replace(generator, variables=prepare(module, generator.variables))
 
 
@@ -103,6 +116,26 @@ def read_generator_run(folder: Path) -> tuple[WaveUNet, Generator]:
     variables = jax.tree.map(jnp.asarray, load_variables(folder / "checkpoints", like))
     generator = build_generator(config, labels, variables, str(folder))
     return module, dataclasses.replace(generator, fingerprint=fingerprint_of(variables))
+
+
+def _of_file(path: Path, victim: Victim | None) -> tuple[WaveUNet, Generator]:
+    """The network and the generator of a file; see :func:`load_generator`."""
+    if victim is None or len(victim.input_shape) != 1:
+        raise InputError(
+            f"{path} does not say which speech its generator is for; give a victim of that length, "
+            "whose waveform is attacked."
+        )
+    rate = victim.sample_rate
+    config = TrainConfig(
+        corpus=CorpusConfig(sample_rate=rate, seconds=victim.input_shape[0] / rate),
+        generator=GeneratorConfig(widths=widths_of(path)),
+    )
+    module = generator_module(config, len(victim.labels))
+    variables = read_generator(path, module)
+    generator = build_generator(config, victim.labels, variables, str(path))
+    return module, dataclasses.replace(
+        generator, epsilon=UNKNOWN_EPSILON, fingerprint=fingerprint_of(variables)
+    )
 
 
 def initialise(module: WaveUNet, key: jax.Array) -> Any:

@@ -37,8 +37,7 @@ def in_image_domain(victim: Victim, model: WithImage, domain: Domain) -> Victim:
         speech=_no_speech,
         measures=functools.partial(_measures, model, domain),
     )
-    embed: Any = functools.partial(model.apply, train=False, method="embed")
-    victim = dataclasses.replace(victim, front_end=front_end, embed=embed)
+    victim = dataclasses.replace(victim, front_end=front_end)
     if domain == "waveform":
         return victim
     size = model.front_end.size

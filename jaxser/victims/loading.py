@@ -5,6 +5,7 @@ victim = load_victim("superb/hubert-base-superb-er", samples=96_000)
 """
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,17 @@ from jaxser.config.ranges import Domain
 from jaxser.runtime.errors import InputError, UsageError
 from jaxser.victims.hugging_face.layout import fetch_from_hub, is_pretrained_folder
 from jaxser.victims.hugging_face.reading import read_pretrained
+from jaxser.victims.last_layer import embedding_of
 from jaxser.victims.run_folder import no_domain, victim_of_run
 from jaxser.victims.victim import Victim, evaluation_logits
 
-__all__ = ["is_pretrained", "load_victim"]
+__all__ = ["is_hub_name", "is_pretrained", "load_victim"]
+
+# Names of people and of models on the hub.
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
+
+# Where training leaves its runs: what is mistyped there must not be looked for on the hub.
+_RUNS = "runs"
 
 
 def load_victim(
@@ -75,8 +83,24 @@ def load_victim(
 
 
 def is_pretrained(folder: Path) -> bool:
-    """Whether a folder is a model as Hugging Face keeps it, and none of a training run."""
+    """Whether a folder is a model as Hugging Face keeps it, and none of a training run; or the name
+    of one on the hub."""
+    if is_hub_name(folder):
+        return True
     return folder.is_dir() and not _is_run(folder) and is_pretrained_folder(folder)
+
+
+def is_hub_name(folder: Path | str) -> bool:
+    """Whether ``folder`` is a name on the hub and no path: "superb/hubert-base-superb-er", where
+    neither this nor "superb" is a folder here."""
+    path = Path(folder)
+    return (
+        len(path.parts) == 2
+        and path.parts[0] != _RUNS
+        and all(_HUB_NAME.fullmatch(part) for part in path.parts)
+        and not path.exists()
+        and not path.parent.exists()
+    )
 
 
 def _pretrained_folder(folder: Path | str) -> Path | None:
@@ -84,10 +108,7 @@ def _pretrained_folder(folder: Path | str) -> Path | None:
     path = Path(folder)
     if path.is_dir():
         return path if is_pretrained(path) else None
-    # "runs/typo" is a path, "superb/hubert-base-superb-er" is not.
-    if len(path.parts) == 2 and not path.exists() and not path.parent.exists():
-        return fetch_from_hub(str(folder))
-    return None
+    return fetch_from_hub(str(folder)) if is_hub_name(path) else None
 
 
 def _is_run(folder: Path) -> bool:
@@ -121,7 +142,9 @@ def _pretrained_victim(
         labels=pretrained.labels,
         input_shape=(samples,),
         sample_rate=config.sampling_rate,
+        shortest_input=config.shortest_input(),
         name=Path(folder).name,
+        embed=embedding_of(pretrained.module),
         notes=(
             *(f"the {part} is new and untrained" for part in pretrained.new),
             *pretrained.notes,

@@ -88,6 +88,7 @@ def build_module(
         network=network,
         normalisation=features.normalisation,
         standardise=features.standardise,
+        compat=features.compat,
     )
 
 
@@ -123,7 +124,7 @@ def _settings(config: ModelConfig) -> dict[str, Any]:
     """Fields of the module; those that only some modules have, where they are not the default."""
     # A module without such a field refuses it, so only what somebody has asked for is passed on.
     default = ModelConfig()
-    names = ("dropout", "lstm_dropout", "attention", "scan_layers", "remat")
+    names = ("dropout", "lstm_dropout", "units", "attention", "scan_layers", "remat")
     special = {name: getattr(config, name) for name in names}
     given = {name: value for name, value in special.items() if value != getattr(default, name)}
     return {"dtype": jnp.dtype(config.dtype), **given}

@@ -27,8 +27,10 @@ from jaxser.speech.inversion import speech_of_mels
 from jaxser.victims.feature_maps import feature_map_of
 from jaxser.victims.hugging_face.layout import stranger
 from jaxser.victims.image_domains import in_image_domain
+from jaxser.victims.last_layer import embedding_of
 from jaxser.victims.module import build_module, features_of, ordered_pair
 from jaxser.victims.run_facts import read_facts
+from jaxser.victims.training_record import training_facts
 from jaxser.victims.victim import FrontEnd, Victim, evaluation_logits
 
 __all__ = [
@@ -134,7 +136,9 @@ def victim_of_run(folder: Path, domain: Domain) -> Victim:
         sample_rate=config.corpus.sample_rate,
         name=config.model.name,
         notes=tuple(facts["corpus"]["notes"]),
+        embed=embedding_of(model),
         feature_map=feature_map_of(model),
+        training=training_facts(folder, config),
     )
     if isinstance(model, WithFrontEnd):
         front_end = FrontEnd(
@@ -173,7 +177,7 @@ def no_domain(name: str, folder: str, asked: str, domains: Sequence[str]) -> Usa
 def _speech_of(
     model: WithFrontEnd, variables: Any, features: Float[Array, "frames bins"]
 ) -> Float[np.ndarray, " samples"]:
-    if model.normalisation in ("sum", "max_local"):
+    if model.divides_by_own:
         raise UsageError(
             f"features normalised by {model.normalisation} cannot be turned back into speech: what "
             "each was divided by is not kept."

@@ -13,12 +13,15 @@ import jax
 import jax.numpy as jnp
 
 from jaxser.models.wave_unet import WaveUNet
-from jaxser.runtime.errors import UsageError
+from jaxser.runtime.errors import InputError, UsageError
 from jaxser.victims.key_tables.entries import Entry, from_torch, to_torch
 from jaxser.victims.key_tables.wave_unet import wave_unet_table
 from jaxser.victims.weights_file import check_weights, read_safetensors, write_safetensors
 
-__all__ = ["generator_shapes", "read_generator", "write_generator"]
+__all__ = ["generator_shapes", "read_generator", "widths_of", "write_generator"]
+
+
+_PRE = "pre_shortcut_convs.0.filter.weight"
 
 
 def read_generator(path: Path | str, module: WaveUNet) -> dict[str, Any]:
@@ -34,6 +37,26 @@ def read_generator(path: Path | str, module: WaveUNet) -> dict[str, Any]:
     check_weights(state, path)
     variables = from_torch(state, table, shapes=shapes, ignored=(), where=str(path))
     return jax.tree.map(jnp.asarray, variables)
+
+
+def widths_of(path: Path | str) -> tuple[int, ...]:
+    """Channels of the levels of the authors' generator in a file, by the shapes of its weights.
+
+    Raises:
+      InputError: the file is missing or damaged, or holds no such generator.
+    """
+    state = read_safetensors(Path(path))
+    levels, widths = 0, []
+    while (key := f"waveunets.ALL.downsampling_blocks.{levels}.{_PRE}") in state:
+        widths.append(int(state[key].shape[0]))
+        levels += 1
+    bottleneck = state.get("waveunets.ALL.bottlenecks.0.filter.weight")
+    if bottleneck is None or not widths:
+        raise InputError(
+            f"{path} holds no generator with the keys of STAA-Net's authors, such as "
+            f"waveunets.ALL.downsampling_blocks.0.{_PRE}; give a run folder, or such a file."
+        )
+    return (*widths, int(bottleneck.shape[0]))
 
 
 def generator_shapes(module: WaveUNet) -> Any:

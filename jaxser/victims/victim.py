@@ -14,6 +14,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int, Key
 
 from jaxser.models.front_end import LocalNetwork
+from jaxser.results.training_facts import UNRECORDED, TrainingFacts
 from jaxser.runtime.errors import UsageError
 from jaxser.victims.feature_maps import FeatureMap
 
@@ -55,15 +56,17 @@ class Victim:
       input_shape: shape of one input; ``(samples,)`` for waveforms.
       bounds: valid range of an input, or None.
       sample_rate: of the waveform, in Hz.
+      shortest_input: of a network that takes waveforms of any length, the least samples; else 0.
       name: what tables call it.
       notes: remarks that must travel into every result (synthetic corpus, leaky split ...).
       randomised: it has noise of its own (dropout, a smoothing defence); ``apply`` then takes a
         third argument, keys ``[batch]``, and row i's noise depends on ``keys[i]`` alone.
       passes: inputs that its network reads for one of its own; a smoothed victim has many.
       front_end: of a victim that reads a spectrogram, else None.
-      embed: ``(variables, x) -> what the last linear layer reads [batch, features]``; None where
-        the network does not tell.
+      embed: ``(variables, x) -> what the last linear layer reads [batch, features]``, see
+        :mod:`jaxser.victims.last_layer`; None where the network does not tell.
       feature_map: of a victim that reads a spectrogram or an image: what Grad-CAM++ looks at.
+      training: what is known of how it came about.
     """
 
     apply: Callable[..., Float[Array, "batch classes"]]
@@ -72,6 +75,7 @@ class Victim:
     input_shape: tuple[int, ...]
     bounds: tuple[float, float] | None = (-1.0, 1.0)
     sample_rate: int = 16_000
+    shortest_input: int = 0
     name: str = "victim"
     notes: tuple[str, ...] = ()
     randomised: bool = False
@@ -79,6 +83,7 @@ class Victim:
     front_end: FrontEnd | None = None
     embed: Callable[..., Float[Array, "batch features"]] | None = None
     feature_map: FeatureMap | None = None
+    training: TrainingFacts = UNRECORDED
 
     def hears_like(self, other: "Victim") -> bool:
         """Whether both take the same inputs for the same labels, as transfer between them needs."""
@@ -98,14 +103,32 @@ class Victim:
             raise UsageError(f"{self.name} is randomised: give logits one key per row.")
         return self.apply(self.variables, x, keys)
 
+    def __repr__(self) -> str:
+        shown = [*self.labels[:8], "..."] if len(self.labels) > 8 else self.labels
+        return (
+            f"Victim({self.name}: inputs {list(self.input_shape)} -> {len(self.labels)} labels, "
+            f"{' '.join(shown)})"
+        )
+
 
 def evaluation_logits(
     model: nn.Module,
 ) -> Callable[[Any, Float[Array, "batch ..."]], Float[Array, "batch classes"]]:
-    """``(variables, x) -> logits`` of a module in evaluation mode, local where the module is."""
+    """``(variables, x) -> logits`` of a module in evaluation mode, local where the module is.
+
+    Equal modules have one function: victims that differ in their variables alone share programs.
+    """
+    try:
+        return _evaluation_logits(model)
+    except TypeError:  # a field of the module has no hash
+        return _evaluation_logits.__wrapped__(model)
+
+
+@functools.lru_cache(maxsize=16)
+def _evaluation_logits(model: nn.Module) -> Callable[..., Any]:
     if isinstance(model, LocalNetwork):
         return LocalEvaluation(model)
-    return functools.partial(model.apply, train=False)  # type: ignore[return-value]
+    return functools.partial(model.apply, train=False)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -24,9 +24,10 @@ PAST = 1e-3
 
 
 def naive_plane(
-    origin: np.ndarray, normal: np.ndarray, target: np.ndarray, bounds: tuple[float, float]
+    origin: np.ndarray, normal: np.ndarray, target: np.ndarray, bounds: tuple[Any, Any]
 ) -> np.ndarray:
     """The published linear solver, one coordinate after the other."""
+    low, high = (np.broadcast_to(bound, origin.shape) for bound in bounds)
     unit = normal / np.linalg.norm(normal)
     moved, left = origin.copy(), unit.copy()
     side = np.sign(unit @ (origin - target))
@@ -34,7 +35,7 @@ def naive_plane(
     while current == side and left.any():
         lacking = abs(unit @ (moved - target) + PAST * side)
         i = np.abs(left).argmax()
-        moved[i] = np.clip(moved[i] + np.sign(unit[i]) * lacking / abs(unit[i]), *bounds)
+        moved[i] = np.clip(moved[i] + np.sign(unit[i]) * lacking / abs(unit[i]), low[i], high[i])
         left[i] = 0
         current = np.sign(unit @ (moved - target))
     return moved
@@ -74,6 +75,20 @@ def test_the_solver_does_what_the_published_loop_does(across: bool) -> None:
         # By default a plane behind the origin stands for one as far ahead: few samples move.
         ahead = origin + np.asarray(solve(*single, bounds=(0.0, 1.0)))
         assert (np.abs(ahead - origin) > 1e-6).sum(axis=1).mean() < changed.mean() / 2
+
+
+@pytest.mark.long
+def test_the_solver_in_a_box_of_each_sample() -> None:
+    origin, normal, offset = planes(1, across=True)
+    single = [jnp.asarray(each, jnp.float32) for each in (origin, normal, offset, origin)]
+    low, high = np.maximum(origin - 0.2, 0), np.minimum(origin + 0.2, 1)
+    found = origin + np.asarray(solve_plane(*single, (jnp.asarray(low), jnp.asarray(high))))
+    naive = [
+        naive_plane(*each[:3], (each[3], each[4]))
+        for each in zip(origin, normal, origin + offset, low, high, strict=True)
+    ]
+    np.testing.assert_allclose(found, naive, atol=2e-5)
+    assert (np.abs(np.abs(found - origin) - 0.2) < 1e-6).any(axis=1).mean() > 0.5
 
 
 def linear(weights: dict[str, np.ndarray]) -> Callable[[jax.Array], jax.Array]:

@@ -1,6 +1,7 @@
 """STAA-Net's perturbation and losses against closed forms, and its attack through the driver."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -21,8 +22,12 @@ from jaxser.attacks.generator import (
     quantise,
     soft_mask,
 )
+from jaxser.attacks.staa_net import shifted
+from jaxser.config import TrainConfig, from_mapping, load_yaml
+from jaxser.models.wave_unet import WaveUNet
 from jaxser.runtime.errors import InputError, UsageError
 
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 SAMPLES = 40
 
 
@@ -66,6 +71,7 @@ def test_the_perturbation_is_magnitude_times_mask() -> None:
 def test_the_mask_is_one_where_the_score_is_half_or_more() -> None:
     """The authors' code; the paper's Eq. 2 has it the other way round."""
     np.testing.assert_array_equal(quantise(jnp.array([[0.0, 0.49, 0.5, 1.0]])), [[0, 0, 1, 1]])
+    np.testing.assert_array_equal(quantise(jnp.array([[0.2, 0.7, 0.8]]), 0.75), [[0, 0, 1]])
     np.testing.assert_allclose(location_scores(jnp.array([[0.0, 1.0]])), [[0.5, 0.8807971]])
 
 
@@ -122,6 +128,66 @@ def test_the_losses_of_the_paper_and_of_rows() -> None:
     assert unfactorised["quantisation"] < 1e-5
     gradient = jax.grad(lambda v: losses_of(adversarial, v, m, d, "batch")["magnitude"])
     np.testing.assert_array_equal(gradient(jnp.zeros((2, 2))), 0)
+
+
+def test_weights_of_rows_and_of_batches() -> None:
+    """Eight rows alike: a published weight of an L2 norm is √8 times as heavy by rows."""
+    rng = np.random.default_rng(0)
+    one = [jnp.asarray(rng.uniform(size=(1, 9)), jnp.float32) for _ in range(3)]
+    eight = [jnp.tile(each, (8, 1)) for each in one]
+    adversarial = jnp.full(8, 2.0)
+    batch, row = (losses_of(adversarial, *eight, kind) for kind in ("batch", "row"))
+    for name in ("adversarial", "sparsity"):
+        np.testing.assert_allclose(batch[name] / row[name], 8, rtol=1e-5)
+    for name in ("magnitude", "quantisation"):
+        np.testing.assert_allclose(batch[name] / row[name], 8**0.5, rtol=1e-5)
+    # The whole batch's norm, as numpy has it.
+    np.testing.assert_allclose(batch["magnitude"], np.linalg.norm(np.asarray(eight[0])), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "share"),
+    [("demos", 1.0), ("iemocap", 1.0), ("iemocap_emo18", 0.1), ("emodb", 1.0)],
+)
+def test_the_papers_weights_are_of_its_losses_and_its_batch(name: str, share: float) -> None:
+    """Section 4.3: 1e-3, 1e-4 and 1e-4 in batches of 8; a tenth against Emo18 on IEMOCAP."""
+    config = from_mapping(TrainConfig, load_yaml(CONFIGS / f"staa_net_{name}.yaml"), name)
+    its = config.generator
+    assert (its.reduction, config.training.batch_size, its.gamma) == ("batch", 8, 0.5)
+    weights = (its.magnitude_weight, its.sparsity_weight, its.quantisation_weight)
+    np.testing.assert_allclose(weights, np.array([1e-3, 1e-4, 1e-4]) * share)
+
+
+def test_gamma_is_where_a_sample_changes() -> None:
+    """d = (tanh(10 x) + 1) / 2 is above 0.9 where x is above arctanh(0.8) / 10."""
+    x = jnp.asarray(speech())
+    generator = dataclasses.replace(GENERATOR, gamma=0.9)
+    changed = np.asarray(generator.perturbation(x, jnp.full(6, 0.05)) != 0)
+    np.testing.assert_array_equal(changed, np.asarray(x) >= np.arctanh(0.8) / 10)
+    assert changed.sum() < (np.asarray(x) >= 0).sum()
+
+
+def test_the_authors_code_adds_to_speech_that_is_moved() -> None:
+    x = speech()
+    generator = dataclasses.replace(GENERATOR, shift=7)
+    moved = np.stack([np.pad(row, (7, 0), mode="reflect")[:SAMPLES] for row in x])
+    np.testing.assert_array_equal(shifted(jnp.asarray(x), 7), moved)
+    attack = StaaNet(generator=generator, compat="paper")
+    result = run_attack(logits, x, None, attack, [1e-8, 0.05])
+    # Whatever ε is, the change is that of the shift.
+    np.testing.assert_allclose(result.x_adv[0], moved, atol=1e-6)
+    mask = 0.05 * np.tanh(0.5) * (x >= 0)
+    np.testing.assert_allclose(result.x_adv[1], np.clip(moved + mask, -1, 1), atol=1e-6)
+    assert result.measures["linf"][0].min() > 0.5
+    with pytest.raises(UsageError, match="by hand reflects nothing"):
+        StaaNet(generator=GENERATOR, compat="paper")
+
+
+def test_the_published_network_reflects_6140_samples_before_the_speech() -> None:
+    """0.38 s at 16 kHz, whatever the length: half of what valid convolutions lose."""
+    for samples in (32_000, 96_000, 139_200):
+        assert WaveUNet(num_samples=samples).reflected_before == 6_140
+    assert WaveUNet(num_samples=32_000, padding="same").reflected_before == 0
 
 
 def test_an_attack_in_one_pass_at_every_epsilon() -> None:
@@ -187,6 +253,7 @@ def test_parameters_name_the_generator() -> None:
         "targeted": False,
         "bounds": None,
         "generator": "by hand 1234",
+        "compat": None,
     }
 
 

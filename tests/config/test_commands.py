@@ -124,7 +124,7 @@ def test_an_unknown_flag_is_one_sentence_with_the_nearest_name(
         (["corpora", "check", "csv"], "required: ROOT; see jaxser corpora check --help."),
         (["train", "a.yaml", "b.yaml"], "unexpected argument 'b.yaml'; see jaxser train --help."),
         (["atack"], "there is no command 'atack'; did you mean 'attack'?"),
-        (["x"], "there is no command 'x'; valid names are attack, certify, corpora, "),
+        (["x"], "there is no command 'x'; valid names are attack, attacks, certify, corpora, "),
     ],
 )
 def test_a_wrong_command_line_is_one_sentence_and_status_2(
@@ -172,7 +172,7 @@ def test_jaxser_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_every_command_is_behind_the_one_name() -> None:
     files = {path.stem for path in (ROOT / "jaxser").glob("*.py")} - {"__init__", "__main__"}
-    assert set(entry.COMMANDS) == files | {"corpora"}
+    assert set(entry.COMMANDS) == files | {"attacks", "corpora"}
 
 
 def test_the_installed_script_reports_errors() -> None:
@@ -222,7 +222,7 @@ def test_help_names_the_command_as_it_was_typed(
             "most used:, tables whose victims are trained where they are missing:, how it runs:",
         ),
         ("transfer", "most used:, which speech, and how it runs:"),
-        ("corpora prepare", "the waveforms:, the files:"),
+        ("corpora prepare", "the waveforms:, the chunks:, the files:"),
     ],
 )
 def test_help_has_groups(command: str, groups: str, capsys: pytest.CaptureFixture[str]) -> None:

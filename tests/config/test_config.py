@@ -42,6 +42,19 @@ def test_defaults_then_file_then_flags(tmp_path: Path) -> None:
     assert flagged == Outer((1.0, 2.0), Path("x/y"), Inner(rate=3.0, kind="b"))
 
 
+def test_another_model_does_not_take_over_what_was_tuned_for_the_one_of_a_file() -> None:
+    file = Path(__file__).resolve().parents[2] / "configs" / "cnn_lstm_ravdess.yaml"
+
+    def model(*argv: str) -> tuple[str, float | None, float | None, int | None]:
+        found = parse_command(TrainConfig, "p", "d", [str(file), *argv]).model
+        return found.name, found.dropout, found.lstm_dropout, found.units
+
+    assert model() == ("cnn_lstm", 0.6, 0.2, None)
+    assert model("--model.name", "cnn_lstm", "--model.units", "8") == ("cnn_lstm", 0.6, 0.2, 8)
+    assert model("--model.name", "cnn_lstm_m1") == ("cnn_lstm_m1", None, None, None)
+    assert model("--model.name", "cnn_lstm_m1", "--model.dropout", "0.1")[1] == 0.1
+
+
 def test_flag_spellings() -> None:
     assert parse("--inner.flag").inner.flag is True
     assert parse("--inner.flag", "false").inner.flag is False

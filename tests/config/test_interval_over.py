@@ -24,7 +24,7 @@ PARSERS: dict[str, tuple[Callable[[Sequence[str]], Any], list[str]]] = {
     "transfer": (parse_transfer, ["t.yaml", "--threat", "v", "--victim", "v"]),
 }
 # These print no interval.
-OTHERS = {"corpora", "tune", "sweep", "export"}
+OTHERS = {"attacks", "listen", "corpora", "tune", "sweep", "export"}
 
 
 @pytest.mark.parametrize("command", sorted(set(COMMANDS) - OTHERS))

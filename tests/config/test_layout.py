@@ -8,7 +8,8 @@ from jaxser.__main__ import COMMANDS
 
 PACKAGE = Path(__file__).resolve().parents[2] / "jaxser"
 ENTRIES = [PACKAGE / "__init__.py", PACKAGE / "__main__.py"]
-FILES = [PACKAGE / (f"{c}.py" if c != "corpora" else "corpora/__main__.py") for c in COMMANDS]
+ROOMS = ("attacks", "corpora")
+FILES = [PACKAGE / (f"{c}/__main__.py" if c in ROOMS else f"{c}.py") for c in COMMANDS]
 
 
 def lines(path: Path) -> int:

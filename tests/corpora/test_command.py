@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,9 @@ import pytest
 from processor_time import processor_seconds
 
 from jaxser import corpora
+from jaxser.config import CorpusConfig
 from jaxser.corpora.__main__ import main
+from jaxser.corpora.selection import select
 
 
 def test_list_names_every_corpus(capsys):
@@ -58,12 +61,41 @@ def test_prepare_reports_what_it_left_out(tmp_path, capsys):
     assert "left out: wav/03a01Wa: it cannot be decoded as audio" in out
 
 
+def test_prepare_makes_what_a_training_config_reads(tmp_path, capsys):
+    """Chunks, augmented, of the labels kept: the training finds it, and makes nothing anew."""
+    root = miniature.emodb(tmp_path / "emodb", codes="LFE", frames=4_000)
+    labels = ["boredom", "disgust"]  # L and E
+    arguments = ["prepare", "emodb", str(root), "--cache_dir", str(tmp_path / "cache")]
+    arguments += ["--seconds", "0.2", "--channel", "mean", "--chunks", "--labels", *labels]
+    assert main([*arguments, "--augment", "--protocol", "paper"]) == 0
+    out = capsys.readouterr().out
+    counts = re.search(r"protocol paper: train (\d+) \((\d+) augmented\), val (\d+)", out)
+    assert counts is not None
+    config = CorpusConfig(
+        name="emodb", root=root, labels=tuple(labels), chunks=True, augment=True, seconds=0.2,
+        channel="mean", protocol="paper", cache_dir=tmp_path / "cache",
+    )  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jaxser.corpora.preparation._writer", None)  # finds, and makes nothing
+        prepared = select(config)
+    assert f"fingerprint: {prepared.fingerprint}" in out
+    parts = [u.split for u in prepared.corpus.utterances]
+    assert [parts.count("train"), parts.count("val")] == [int(counts[1]), int(counts[3])]
+    (leaks,) = (note for note in prepared.corpus.notes if note.startswith("leaky protocol"))
+    assert f"note: {leaks}" in out
+    assert main([*arguments, "--protocol", "clean"]) == 0
+    assert "augmented" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
+        (["prepare", "emodb", "/absent", "--augment"], 2, "corpus.augment adds versions of chunks"),
         (["check", "emodbb", "."], 2, "did you mean 'emodb'?"),
         (["check", "emodb", "/absent"], 1, "there is no folder /absent"),
         (["download", "iemocap", "x"], 1, "restricted"),
+        (["download", "emovo"], 1, "ask for it at http"),
+        (["download", "ravdess"], 2, "download ravdess ROOT"),
         (["prepare", "emodb", "/absent", "--seconds", "0"], 1, "is no length for a waveform"),
     ],
 )

@@ -347,6 +347,10 @@ def test_csv_needs_only_two_columns(tmp_path):
         ("file;label\na.wav;x\n", r"line 1: column 'file;label' is not expected; use file,label,"),
         ("file,emotion\na.wav,x\n", "line 1: column 'emotion' is not expected"),
         ("file,speaker\na.wav,x\n", "line 1: there is no column 'label'"),
+        ("file,label,speakr\na.wav,x,s\n", "line 1: column 'speakr' is not expected"),
+        ("file,label,Gender\na.wav,x,f\n", "line 1: column 'Gender' is not expected"),
+        ("file,label,\na.wav,x,f\n", "line 1: column '' is not expected"),
+        ("file,label,age,age\na.wav,x,3,4\n", "line 1: column 'age' is not expected"),
         ("file,file,label\na.wav,b.wav,x\n", "line 1: column 'file' is not expected"),
         ("file,label\na.wav,x\nb.wav\n", "line 3: the header has 2 fields"),
         ("file,label\na.wav,x\nb.wav,y,z\n", "line 3: the header has 2 fields"),
@@ -367,6 +371,25 @@ def test_csv_mistakes_are_named_by_line(tmp_path, text, message):
     with pytest.raises(InputError, match=message) as caught:
         corpora.load("csv", write_csv(tmp_path, text))
     assert "\n" not in str(caught.value)
+
+
+def test_csv_keeps_columns_of_ones_own_and_names_them_once(tmp_path, caplog):
+    text = "file,label,age,valence\na.wav,x,31,0.5\nb.wav,y,,-1\n"
+    for _ in range(2):
+        corpus = corpora.load("csv", write_csv(tmp_path, text))
+    first, second = corpus.utterances
+    assert dict(first.further) == {"age": "31", "valence": "0.5"}
+    assert dict(second.further) == {"age": "", "valence": "-1"}
+    assert [
+        record.message.endswith("mean nothing here: age, valence.") for record in caplog.records
+    ] == [True]
+
+
+def test_a_split_has_no_columns_of_ones_own(tmp_path):
+    corpus = corpora.load("csv", write_csv(tmp_path, "file,label\na.wav,x\nb.wav,y\n"))
+    (tmp_path / "split.txt").write_text("id,split,age\na,train,3\nb,test,4\n")
+    with pytest.raises(InputError, match="column 'age' is not expected"):
+        corpora.assign_split(corpus, "csv", file=tmp_path / "split.txt")
 
 
 def test_csv_that_is_not_text_or_not_one_file(tmp_path):

@@ -16,7 +16,7 @@ from jaxser.attacks import FGSM, PGD, DeepFool, Square
 from jaxser.driver import memory, single_attack
 from jaxser.driver.run import attack_rows, clean_pass, predict
 from jaxser.driver.samples import scaled
-from jaxser.driver.work import Source
+from jaxser.driver.source import Source
 from jaxser.runtime.errors import InputError, UsageError
 from jaxser.victims.victim import Victim
 
@@ -78,7 +78,11 @@ def test_other_integers_are_the_numbers_that_they_are() -> None:
         (np.ones((2, 64), bool), (-1.0, 1.0), "floats or integer samples"),
         (np.ones((2, 64), np.complex64), None, "floats or integer samples"),
         (np.full((2, 64), "a"), None, "floats or integer samples"),
-        (integers("int16").astype(np.float32), (-1.0, 1.0), r"waveforms\[0\] reaches -?\d+"),
+        (
+            integers("int16").astype(np.float32),
+            (-1.0, 1.0),
+            r"waveforms\[2\] reaches -16\d+, outside",
+        ),
         (small_victims.waveforms(3) * 2.5, (-1.0, 1.0), "outside the bounds"),
         (np.full((2, 64), 1e300), (-1.0, 1.0), "NaN or infinity"),
         (np.full((2, 64), 7.1), (-5.0, 7.0), r"outside the bounds \(-5, 7\)"),
@@ -168,11 +172,11 @@ def looping(x: Any) -> Any:
 
 
 MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
-    "one epsilon": ({"epsilons": 0.1}, r"write \[0.1\]"),
-    "an epsilon of text": ({"epsilons": "0.1"}, "must be a list of numbers"),
-    "epsilons of text": ({"epsilons": ["0.1"]}, "must be a list of numbers"),
-    "epsilons of truth": ({"epsilons": [True]}, "must be a list of numbers"),
-    "a table of epsilons": ({"epsilons": [[0.1]]}, "must be a list of numbers"),
+    "an epsilon of text": ({"epsilons": "0.1"}, "a list of numbers, not '0.1'"),
+    "an epsilon of truth": ({"epsilons": True}, "a list of numbers, not True"),
+    "epsilons of text": ({"epsilons": ["0.1"]}, "a list of numbers"),
+    "epsilons of truth": ({"epsilons": [True]}, "a list of numbers"),
+    "a table of epsilons": ({"epsilons": [[0.1]]}, r"not an array of shape \(1, 1\)"),
     "no epsilons": ({"epsilons": None}, "must be"),
     "ragged epsilons": ({"epsilons": [0.1, [0.2]]}, "epsilons"),
     "dict": ({"victim": lambda x: {"logits": logits(x)}}, "returns a dict of logits"),
@@ -182,12 +186,14 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "classes": ({"victim": lambda x: logits(x).astype(int)}, r"returns int32\[4, 5\]"),
     "prediction": ({"victim": lambda x: logits(x).argmax(axis=1)}, r"returns int32\[4\]"),
     "numbers": ({"victim": lambda x: logits(x).max(axis=1)}, "at least two classes"),
-    "torch": ({"victim": Module()}, "is a torch module"),
+    "torch": ({"victim": Module()}, "is a torch module.* wrap it with jaxser.victims.from_torch"),
     "a path": ({"victim": "runs/emo18"}, "jaxser.load_victim"),
     "no victim": ({"victim": None}, "must be a jaxser.Victim"),
     "unbound module": ({"victim": Unbound()}, "the victim's function fails"),
-    "torch within": ({"victim": lambda x: Module()(x)}, "must be Tensor"),
-    "numpy": ({"victim": lambda x: np.asarray(x)}, "TracerArrayConversionError"),
+    "torch within": ({"victim": lambda x: Module()(x)}, "NumPy or torch.* must be Tensor"),
+    "a tensor's method": ({"victim": lambda x: x.detach()}, "the victim's function"),
+    "numpy": ({"victim": lambda x: np.asarray(x)}, "NumPy or torch.* write it with jax.numpy"),
+    "numpy within": ({"victim": lambda x: np.dot(x, x.T)}, "NumPy or torch"),
     "an if": ({"victim": lambda x: logits(x) if x.sum() > 0 else -logits(x)}, "TracerBool"),
     "a float": ({"victim": lambda x: logits(x) * float(x.max())}, "ConcretizationTypeError"),
     "shapes": ({"victim": lambda x: x @ jnp.ones((3, 3))}, "fails on inputs float32"),
@@ -246,6 +252,41 @@ def test_a_run_within_a_program_is_refused() -> None:
 def test_what_needs_no_gradient_takes_a_victim_without() -> None:
     result = run_attack(looping, small_victims.waveforms(2), None, Square(queries=3), [0.1])
     assert result.success.shape == (1, 2)
+
+
+def test_a_number_is_a_list_of_one_epsilon() -> None:
+    x, y = small_victims.waveforms(3), np.array([0, 1, 2])
+    of_one = run_attack(conv(), x, y, FGSM(), [0.1], **OPTIONS)
+    for number in (0.1, np.float64(0.1), jnp.float32(0.1)):
+        found = run_attack(conv(), x, y, FGSM(), number, **OPTIONS)
+        assert found.epsilons == pytest.approx((0.1,))
+        np.testing.assert_allclose(found.x_adv, of_one.x_adv, atol=1e-6)
+    (block,) = attack_rows(conv(), x, y, FGSM(), 0.1, **OPTIONS)
+    np.testing.assert_array_equal(block.prediction, of_one.prediction[0][block.utterance])
+
+
+def test_the_farthest_input_outside_is_named() -> None:
+    x = small_victims.waveforms(130)
+    x[3, 5], x[100, 7], x[128, 1] = 1.5, -7.25, 3.0
+    with pytest.raises(InputError, match=r"waveforms\[100\] reaches -7.25, .* of 3 rows"):
+        run_attack(conv(), x, None, FGSM(), [0.1], **OPTIONS)
+
+
+def test_a_victim_and_a_result_are_a_line() -> None:
+    assert repr(conv()) == (
+        "Victim(conv: inputs [64] -> 5 labels, class0 class1 class2 class3 class4)"
+    )
+    x = small_victims.waveforms(2)
+    found = run_attack(conv(), x, None, FGSM(), [1e-9, 0.1], **OPTIONS)
+    robust = (found.prediction[1] == found.clean_prediction).mean()
+    assert repr(found) == (
+        "AttackResult(fgsm, 4 rows: 2 inputs x epsilon 1e-09 0.1, robust accuracy 100.0% "
+        f"{robust:.1%})"
+    )
+    np.testing.assert_array_equal(found.robust_accuracy, [1, robust])
+    reached = run_attack(conv(), x, [0, 1], FGSM(targeted=True), 0.1, **OPTIONS)
+    assert f"target reached {reached.success.mean():.1%}" in repr(reached)
+    assert np.isnan(reached.robust_accuracy).all()
 
 
 @pytest.mark.parametrize("make", [list, tuple, np.array, jnp.array])

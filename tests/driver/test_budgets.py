@@ -10,12 +10,12 @@ import small_victims
 from toy_attacks import Nearest
 
 from jaxser import run_attack
-from jaxser.attacks import FGSM, PGD
+from jaxser.attacks import FGSM, PGD, SparseFool
 from jaxser.attacks.projections import Norm
 from jaxser.driver.budgets import amplitudes
 from jaxser.driver.result import AttackResult
 from jaxser.driver.run import attack_rows
-from jaxser.driver.work import Source
+from jaxser.driver.source import Source
 from jaxser.runtime.errors import InputError, UsageError
 
 ONE_DEVICE = jax.devices()[:1]
@@ -234,6 +234,7 @@ class Bounding(FGSM):
         (FGSM(), [20.0], "decibel", "no unit 'decibel'"),
         (FGSM(), [np.inf], "amplitude", "positive and finite"),
         (Nearest(), [0.0], "amplitude", "positive, not 0"),
+        (SparseFool(), [10.0, 0.05], "amplitude", "number of samples .* amplitude=0.05"),
         (Nearest(), [np.nan], "amplitude", "positive, not nan"),
         (Nearest(), [-np.inf], "snr_power", "must be finite"),
     ],

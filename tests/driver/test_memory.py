@@ -12,7 +12,7 @@ from toy_attacks import Jump, Waiting
 import jaxser.driver.memory
 from jaxser import run_attack
 from jaxser.attacks import FGSM, PGD
-from jaxser.driver.ahead_of_time import Program
+from jaxser.driver.ahead_of_time import Program, compile_count
 from jaxser.driver.machine import make_machine
 from jaxser.driver.memory import choose_score_rows, choose_slots, is_out_of_memory, rows_in_memory
 from jaxser.driver.run import clean_pass
@@ -111,10 +111,11 @@ def test_slots_on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jaxser.driver.memory, "available_cores", lambda: 2)
 
     def slots(attack: Any, rows: int, mesh: Any = mesh) -> int:
-        return choose_slots(victim, attack, (64,), rows=rows, mesh=mesh, loop=None)
+        return choose_slots(victim, attack, (64,), rows=rows, score_rows=16, mesh=mesh, loop=None)
 
-    assert slots(PGD(), 1000) == 16
-    assert slots(PGD(), 5) == 5
+    # Powers of two; the largest whose last batch is not too empty.
+    assert [slots(PGD(), rows) for rows in (1000, 107, 100, 99, 16, 14)] == [16] * 6
+    assert [slots(PGD(), rows) for rows in (11, 8, 7, 5, 3, 1)] == [4, 8, 8, 2, 1, 1]
     assert slots(Jump(population=10), 1000) == 1
     assert slots(Jump(population=400), 1000) == 1
     # Rows that finish one by one: few slots for few rows.
@@ -123,28 +124,33 @@ def test_slots_on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert slots(Waiting(), 5000) == 16
     assert slots(PGD(), 1000, make_mesh(jax.devices()[:2])) == 32
     assert choose_score_rows(1000, mesh) == 16
-    assert choose_score_rows(5, make_mesh(jax.devices()[:2])) == 6
+    assert choose_score_rows(5, make_mesh(jax.devices()[:2])) == 8
 
 
 @pytest.mark.parametrize("attack", [PGD(steps=3), PGD(steps=3, early_stop=True)], ids=str)
 def test_slots_by_the_memory_that_is_free(attack: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on an accelerator that says what it has."""
-    mesh, victim = make_mesh(ONE_DEVICE), small_victims.small_victim("conv")
-    probe = make_machine(victim, (64,), attack=attack, mesh=mesh, slots=8, score_rows=8)
+    mesh, victim = make_mesh(ONE_DEVICE), small_victims.fresh(small_victims.small_victim("conv"))
+    machine = make_machine(victim, (64,), attack=attack, mesh=mesh, slots=8, score_rows=8)
     row = 64 * 4
-    # A row is 64 floats: x and x_adv go in and out, and some more is at work.
-    fit = rows_in_memory(probe, (64,), 10_000_000)
-    assert 10_000_000 / (200 * row) < fit < 10_000_000 / (4 * row)
-    assert rows_in_memory(probe, (64,), 20_000_000) == pytest.approx(2 * fit, rel=0.01)
-    assert rows_in_memory(probe, (64,), 1) == 1
+    # A row is 64 floats: x and x_adv go in and out in place, and some more is at work.
+    fit = rows_in_memory(machine, (64,), 10_000_000)
+    assert 10_000_000 / (200 * row) < fit < 10_000_000 / (2 * row)
+    assert rows_in_memory(machine, (64,), 20_000_000) == pytest.approx(2 * fit, rel=0.01)
+    assert rows_in_memory(machine, (64,), 1) == 1
     monkeypatch.setattr(jaxser.driver.memory, "_on_cpu", lambda _: False)
 
-    def slots(free: int, rows: int = 100_000) -> int:
-        monkeypatch.setattr(jaxser.driver.memory, "_free_bytes", lambda _: free)
-        return choose_slots(victim, attack, (64,), rows=rows, mesh=mesh, loop="host")
+    def slots(free: int, rows: int) -> int:
+        monkeypatch.setattr(jaxser.driver.memory, "free_bytes", lambda _: free)
+        return choose_slots(victim, attack, (64,), rows=rows, score_rows=8, mesh=mesh, loop="host")
 
-    assert slots(10_000_000_000) == 256
-    few = slots(10_000_000 * 40 // fit)
-    assert few == 32  # of 40 that fit
-    assert slots(1) == 1
-    assert slots(10_000_000_000, rows=3) == 3
+    before = compile_count()
+    most = slots(10_000_000_000, 256)
+    assert most in (128, 256)
+    step = make_machine(victim, (64,), attack=attack, mesh=mesh, slots=most, score_rows=8)
+    assert step.attack.advance.ready
+    fit = rows_in_memory(step, (64,), 10_000_000)
+    assert slots(10_000_000 * 40 // fit, 256) == 32  # of 40 that fit
+    assert slots(1, 256) == 1
+    # The step that the run takes, and no other for the sake of the question.
+    assert compile_count() == before + 1

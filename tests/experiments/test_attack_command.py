@@ -3,9 +3,11 @@
 import dataclasses
 import fcntl
 import json
+import math
 import os
 import re
 import selectors
+import shutil
 import signal
 import struct
 import subprocess
@@ -21,6 +23,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 import soundfile
+import yaml
 from processor_time import processor_seconds
 from tiny_networks import use_tiny_networks
 from untrained_run import LABELS, RATE, make_run, make_tiny_run, write_corpus
@@ -32,8 +35,11 @@ from jaxser.attacks.deepfool import DeepFool
 from jaxser.attacks.projections import Bounds
 from jaxser.config import AttackCommandConfig
 from jaxser.experiments import columns, speech
+from jaxser.reporting.loading import load
 from jaxser.results.reading import read_rows
+from jaxser.results.training_facts import TrainingFacts
 from jaxser.runtime.errors import report_errors
+from jaxser.victims.training_record import write_cost
 
 TEST_ROWS = 6
 
@@ -104,7 +110,36 @@ def test_table_rows_and_wav_files(
     )
     assert status == 0
     assert len(read_rows(out)) == 8 + TEST_ROWS
-    assert text.count("fgsm      0.1") == 1
+    assert len(re.findall(r"fgsm +0\.1\b", text)) == 1
+
+
+def test_a_defended_victim_says_against_what_and_at_what_cost(
+    victim: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hard = tmp_path / "made" / "run"
+    shutil.copytree(victim.parent, hard.parent)
+    config = yaml.safe_load((hard / "config.yaml").read_text())
+    config["training"]["adversarial"] |= {"attack": "pgd", "epsilon": [0.002], "loss": "trades"}
+    (hard / "config.yaml").write_text(yaml.safe_dump(config))
+    arguments = ("--victim", hard, "--attack", "fgsm", "--epsilon", "0.05", "--out", tmp_path / "r")
+    status, text, err = run(capsys, *arguments, "--limit", 3)
+    assert status == 0, err
+    told = "trained against pgd, ε 0.002 (trades)"
+    assert f"emo18 of {hard}, {told}; " in text
+    assert "its training took" not in text
+    # Nobody has counted yet; what is known later is no other victim.
+    write_cost(hard, TrainingFacts(seconds=8.0, device="a chip", queries=300, gradients=200))
+    status, text, err = run(capsys, *arguments)
+    assert status == 0, err
+    assert "its training took 8.0 s on a chip, 300 forward and 200 backward passes" in text
+    rows = read_rows(tmp_path / "r").to_pylist()
+    assert [row["defence"] for row in rows] == [told] * TEST_ROWS
+    assert [row["training_gradients"] for row in rows] == [None] * 3 + [200] * 3
+    assert [row["training_seconds"] for row in rows[3:]] == [8.0] * 3
+    (known,) = load([tmp_path / "r"]).victims.values()
+    assert (known.defence, known.seconds, known.device) == (told, 8.0, "a chip")
+    assert (known.queries, known.gradients) == (300, 200)
+    assert math.isnan(known.compile_seconds)
 
 
 def test_files_of_absolute_paths_lie_in_the_runs_folder(
@@ -132,13 +167,37 @@ def test_files_of_absolute_paths_lie_in_the_runs_folder(
     assert [file.stat().st_mtime_ns for file in files] == before
 
 
+def test_probabilities_in_place_of_logits(
+    victim: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rows of their own, that say what the attack was given; an amplitude is said, too."""
+    common = ("--victim", victim, "--epsilon", "100", "--limit", 2)
+    attack = ("--attack", "jsma", "--params", "amplitude=0.1", "steps=2")
+    for output in ("logits", "probabilities"):
+        status, text, err = run(capsys, *common, *attack, "--output", output)
+        assert status == 0, err
+        assert "epsilon (samples)" in text
+        assert ("outputs look like probabilities" in text) == (output == "probabilities")
+    rows = read_rows(victim / "attacks").to_pylist()
+    assert [row["output"] for row in rows].count("probabilities") == len(rows) / 2 == 2
+    assert len({row["victim_fingerprint"] for row in rows}) == 2
+    for row in rows:
+        flagged = "output looks like probabilities" in row["flags"]
+        assert flagged == (row["output"] == "probabilities")
+        assert row["amplitude"] == 0.1
+        assert row["linf"] <= 0.1 + 1e-6
+    again = run(capsys, *common, *attack, "--output", "probabilities")
+    assert "2/2 rows" not in again[2]  # nothing is left to do
+
+
 def test_what_is_shown_can_be_seen_and_heard(
     victim: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ("--victim", victim, "--attack", "fgsm", "--epsilon", "0.1", "--out", tmp_path)
     assert run(capsys, *arguments)[0] == 0
     name = read_rows(tmp_path)["utterance"][3].as_py()
-    status, _, err = run(capsys, *arguments, "--show", name)
+    # As much of the id as is needed.
+    status, _, err = run(capsys, *arguments, "--show", name.rpartition("/")[2])
     assert status == 0
     assert "1/1 rows" in err  # made again, as nothing of it was kept
     folder = tmp_path / "shown" / "epsilon-0.1" / name
@@ -153,6 +212,23 @@ def test_what_is_shown_can_be_seen_and_heard(
     assert matplotlib.image.imread(folder / "picture.png").std() > 0.05
     assert len(read_rows(tmp_path)) == TEST_ROWS
     assert "1/1" not in run(capsys, *arguments, "--show", name)[2]
+
+
+def test_what_cannot_be_shown_says_where_it_is(
+    victim: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("--victim", victim, "--attack", "fgsm", "--epsilon", "0.1", "--out", tmp_path)
+    assert run(capsys, *arguments)[0] == 0
+    names = read_rows(tmp_path)["utterance"].to_pylist()
+    shown = ("--show", names[3].rpartition("/")[2])
+    for more, words in (
+        (("--split", "train", *shown), f"{names[3]} is in the test part of"),
+        (("--limit", "1", *shown), f"{names[3]} is not among the 1 utterances attacked"),
+    ):
+        status, _, err = run(capsys, *arguments, *more)
+        assert status == 2, words
+        assert words in err
+        assert err.count("\n") == 1
 
 
 def test_intelligibility_on_request(
@@ -228,7 +304,7 @@ def test_an_epsilon_in_decibels(
             tmp_path / "wav" / f"snr_peak-{row['epsilon']:g}" / f"{row['utterance']}.wav"
         ).exists()
     # From the weaker to the stronger one.
-    assert 0 < text.index("30 dB peak") < text.index("10 dB peak")
+    assert 0 < text.index("epsilon (dB peak)") < text.index(" 30 ") < text.index(" 10 ")
     # The same number in another unit is another row.
     status, text, _ = run(capsys, *arguments, "--epsilon", 10)
     assert status == 0
@@ -424,6 +500,8 @@ def test_hyper_parameters_reach_the_attack(
         (("--params", "steps"), 2, "name=value"),
         (("--params", "targeted=true"), 2, "--target"),
         (("--show", "part0/u60"), 2, "did you mean 'part0/u6'"),
+        (("--show", "part0/u60"), 2, "is no utterance of"),
+        (("--show", "part"), 2, "did you mean"),
         (("--target", "jo"), 2, "did you mean 'joy'"),
         (("--epsilom", "0.1"), 2, "did you mean '--epsilon'"),
         (("--limit", "0"), 2, "limit"),

@@ -258,7 +258,7 @@ def test_rows_that_are_no_empirical_curve(
     assert status == 2
     assert "bound perturbations by l0, and a certificate is of their L2 norm" in err
     table = read_rows(attacks / "l2")
-    facts = dict(table.slice(0, 1).to_pylist()[0])
+    facts = {**table.slice(0, 1).to_pylist()[0], "sigma": 0.3}
     check = experiment.check_rows
     with pytest.raises(InputError, match="none is of emo18 other as it is now"):
         check(attacks, {**facts, "victim": "emo18 other", "victim_fingerprint": "f"})

@@ -9,15 +9,17 @@ import pytest
 
 from jaxser.config.attack import AttackCommandConfig
 from jaxser.config.sweep import Cell, SweepConfig
+from jaxser.driver.meter import Throughput
 from jaxser.experiments import dry_run
 from jaxser.runtime.errors import InputError
 
-# Rows that lack, of 5 utterances at 3 ε; rows per second and passes per row of the calibration.
-CELLS: dict[str, tuple[int, float, float]] = {
-    "fgsm": (15, 0.5, 1.0),  # 30 s, 15 passes
-    "pgd": (10, 0.05, 40.0),  # 200 s, 400 passes
-    "noise": (0, 1.0, 1.0),  # nothing left to do, nothing to calibrate
-    "onepixel": (12, 0.001, 1000.0),  # 12,000 s, 12,000 passes
+# Rows that lack, of 5 utterances at 3 ε; rows per second and passes per row of the calibration; the
+# programs that the rows need, some of which others need, too.
+CELLS: dict[str, tuple[int, float, float, str]] = {
+    "fgsm": (15, 0.5, 1.0, "sdm"),  # 30 s, 15 passes
+    "pgd": (10, 0.05, 40.0, "spac"),  # 200 s, 400 passes
+    "noise": (0, 1.0, 1.0, ""),  # nothing left to do, nothing to calibrate
+    "onepixel": (12, 0.001, 1000.0, "soA"),  # 12,000 s, 12,000 passes
 }
 
 
@@ -29,12 +31,18 @@ class Runner:
         if cell.title == "broken":
             raise InputError("no such speech.")
         missing = np.arange(15).reshape(5, 3) < CELLS[cell.title][0]
-        return SimpleNamespace(missing=lambda: missing, utterances=[0] * 5, epsilons=(1, 2, 3))
+        return SimpleNamespace(
+            missing=lambda: missing,
+            utterances=[0] * 5,
+            epsilons=(1, 2, 3),
+            programs=[(name, ()) for name in CELLS[cell.title][3]],
+        )
 
-    def calibrated(self, cell: Cell) -> tuple[float, float]:
-        missing, *found = CELLS[cell.title]
+    def calibrated(self, cell: Cell) -> tuple[Throughput, float]:
+        missing, rate, queries, _ = CELLS[cell.title]
         assert missing, "a few utterances of what is there already are attacked for nothing"
-        return found[0], found[1]
+        spent = Throughput(rows=12, seconds=12 / rate, compile_seconds=30.0, compile_count=3)
+        return spent, queries
 
 
 @pytest.mark.parametrize("broken", [False, True])
@@ -44,6 +52,7 @@ def test_rows_queries_and_time(
     titles = [*CELLS, *(["broken"] if broken else [])]
     grid = [Cell(title, AttackCommandConfig(victim=Path("v"), seed=2)) for title in titles]
     monkeypatch.setattr(dry_run, "CellRunner", Runner)
+    monkeypatch.setattr(dry_run, "programs_of", lambda run: run.programs)
     monkeypatch.setattr(dry_run, "cells", lambda config: grid)
     config = SweepConfig(out=Path("o"), victims=(Path("v"),), attacks=())
     assert dry_run.print_estimate(config) is not broken
@@ -57,6 +66,9 @@ def test_rows_queries_and_time(
         # 30 + 200 + 12,000 s.
         f"{len(grid)} streams, 37 rows, 12,415 queries, 3.4 h besides compilation, by 4 utterances "
         "of each",
+        # s, d, m, p, a, c, o and A, of 90 s / 9 each.
+        "8 programs, about 80 s to compile one after the other; those of the next streams are "
+        "compiled while one runs",
     ]
     told = "broken on v (seed 2): would fail: no such speech.\n" if broken else ""
     assert printed.err == told

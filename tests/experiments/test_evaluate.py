@@ -3,7 +3,9 @@
 import csv
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import yaml
 from tiny_networks import use_tiny_networks
@@ -12,6 +14,7 @@ from untrained_run import make_tiny_run
 from jaxser import evaluate
 from jaxser.attacks import ATTACKS, from_parameters
 from jaxser.config import load_yaml
+from jaxser.corpora import Utterance
 from jaxser.experiments import evaluate as attacked
 from jaxser.papers.table import Attacked, load_table, settings
 from jaxser.results.reading import read_rows
@@ -43,7 +46,9 @@ def test_a_grid_is_every_combination() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", sorted((CONFIGS / "tables").glob("systematic_*.yaml")), ids=lambda p: p.stem
+    "path",
+    [CONFIGS / "tables" / f"systematic_{name}.yaml" for name in ("table5", "waveform")],
+    ids=lambda p: p.stem,
 )
 def test_every_setting_of_the_tables_is_a_valid_attack(path: Path) -> None:
     table = load_table(path)
@@ -184,3 +189,23 @@ def test_ctrl_c_is_one_sentence(
     argv = [str(table_file(tmp_path / "table.yaml")), "--victim", str(untrained_run)]
     assert report_errors(lambda: evaluate.main(argv)) == 130
     assert capsys.readouterr().err.startswith("interrupted; the same command goes on")
+
+
+def test_pictures_are_of_a_known_utterance_of_each_gender_as_spoken() -> None:
+    def places(genders: str, variants: str, right: str) -> tuple[int, ...]:
+        names = {"f": "female", "m": "male", "?": "unknown"}
+        utterances = [
+            Utterance(str(i), Path(), "joy", "s", names[g], variant="pitch-3" if v == "v" else "")
+            for i, (g, v) in enumerate(zip(genders, variants, strict=True))
+        ]
+        labels = np.zeros(len(utterances), int)
+        clean = SimpleNamespace(prediction=np.array([each != "1" for each in right], int))
+        speech = SimpleNamespace(clean=clean, labels=labels, utterances=utterances)
+        return attacked._examples(speech)  # type: ignore[arg-type]
+
+    # The first that is right and not augmented; female before male.
+    assert places("mfmfmf", "vv----", "111011") == (5, 2)
+    # None is right: as spoken all the same. None is as spoken: what there is.
+    assert places("fmfm", "v---", "1000") == (2, 1)
+    assert places("ff", "vv", "01") == (1,)
+    assert places("???", "---", "011") == (1,)

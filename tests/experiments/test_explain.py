@@ -1,6 +1,7 @@
 """What victims that hear waveforms look at: files, figures by hand, and what cannot be shown."""
 
 import csv
+import dataclasses
 
 import jax
 import numpy as np
@@ -8,11 +9,13 @@ import pytest
 import scipy.stats
 from image_runs import RATE, write_speech
 from tiny_networks import use_tiny_networks
-from untrained_run import make_tiny_run
+from untrained_run import make_run, make_tiny_run
 
 from jaxser import explain, train
 from jaxser.config import AttackCommandConfig
 from jaxser.driver import run as driver
+from jaxser.experiments import explain as experiment
+from jaxser.experiments import speech
 from jaxser.experiments.explanations import (
     attack_once,
     baselines,
@@ -23,6 +26,7 @@ from jaxser.experiments.explanations import (
 )
 from jaxser.experiments.preparation import prepare_run
 from jaxser.runtime.errors import InputError, UsageError
+from jaxser.victims import loading, module, run_folder
 from jaxser.victims.loading import load_victim
 
 EPSILON = 0.05
@@ -152,7 +156,7 @@ def test_what_cannot_be_shown_is_one_sentence(runs, tmp_path):
     one, both = ["--victim", str(runs[0]), *FLAGS], ["--victim", *map(str, runs), *FLAGS]
     for argv, said in (
         ([*one, "--show", "gradcam"], "emo18 reads waveforms; use saliency or integrated"),
-        ([*one, "--show", "tsne"], "does not tell what its last layer reads; .* Leave tsne out"),
+        ([*one, "--show", "tsne"], "does not tell what its last layer reads; leave tsne out"),
         ([*one, "--show", "gradcan"], "show.0 = 'gradcan' in the command line is not valid: inp"),
         ([*one, "--limit", "3"], "limit = '3' in the command line is not valid: input should be"),
         ([*one, "--steps", "0"], "steps = '0' in the command line is not valid"),
@@ -177,6 +181,50 @@ def test_what_cannot_be_shown_is_one_sentence(runs, tmp_path):
     with pytest.raises(InputError, match="none is not a run folder"):
         explain.main(argv)
     assert not (tmp_path / "out").exists()
+
+
+def test_all_victims_are_checked_before_the_first_is_attacked(runs, tmp_path, monkeypatch):
+    """What the second cannot give is said without a pass of the first."""
+
+    def passed(*arguments, **options):
+        raise AssertionError("a victim was looked at")
+
+    for place, name in ((speech, "clean_pass"), (experiment, "attack_once")):
+        monkeypatch.setattr(place, name, passed)
+    loaded = run_folder.victim_of_run
+
+    def only_of_the_first(folder, domain):
+        victim = loaded(folder, "waveform")
+        if folder == runs[1] and domain != "waveform":
+            raise run_folder.no_domain("emo18", str(folder), domain, ("waveform",))
+        embed = (lambda variables, x: x) if folder == runs[0] else None
+        return dataclasses.replace(victim, embed=embed)
+
+    monkeypatch.setattr(loading, "victim_of_run", only_of_the_first)
+    both = ["--victim", *map(str, runs), *FLAGS, "--out", str(tmp_path / "out")]
+    for more, said in (
+        (["--domain", "features"], rf"emo18 in {runs[1]} has no features to attack"),
+        (["--show", "tsne", "--perplexity", "2"], rf"{runs[1]} does not tell what its last layer"),
+        (["--show", "tsne"], "a perplexity of 30 needs more than 6 utterances"),
+        (["--show", "confusion", "--split", "nowhere"], "split"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            explain.main([*both, *more])
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.long
+def test_the_last_layer_of_a_victim_that_hears_waveforms_is_drawn(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(run_folder, "build_module", module.build_module)
+    run = make_run(tmp_path)
+    argv = ["--victim", str(run), *FLAGS, "--show", "tsne", "--perplexity", "3"]
+    assert explain.main(argv) == 0
+    assert (run / "explain" / "tsne.png").stat().st_size > 5_000
+    lines = lines_of(run / "explain" / "tsne.csv")
+    assert [line["kind"] for line in lines] == ["clean"] * 6 + ["attacked"] * 6
+    places = {(line["x"], line["y"]) for line in lines}
+    assert len(places) == 12
+    assert "map in" in capsys.readouterr().out
 
 
 def test_the_explained_class_is_chosen_by_name(looked):

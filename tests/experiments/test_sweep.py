@@ -147,15 +147,24 @@ def test_large_tables_are_left_to_the_report(
         assert ("12 rows; python -m jaxser.report" in text) == (most == 11)
 
 
-def test_other_victims_hear_what_was_made(victim: Path, tmp_path: Path) -> None:
+def test_other_victims_hear_what_was_made(
+    victim: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Each row is what the victim says of the WAV file; the attack's passes are counted once."""
     other, waves = tmp_path / "other" / "run", tmp_path / "waves"
     shutil.copytree(victim.parent, other.parent)
     path = sweep_file(tmp_path / "s.yaml", [victim, other], transfer=True, y="prediction", limit=4)
     retrain(other)
+    noisy = yaml.safe_load((other / "config.yaml").read_text())
+    noisy["training"]["noise"] = 0.5
+    (other / "config.yaml").write_text(yaml.safe_dump(noisy))
     assert sweep.main([str(path)]) == 0
     rows = read_rows(tmp_path / "rows").to_pylist()
     assert len(rows) == 2 * 2 * 2 * 4
+    # Each row tells of who heard it, and not of whom it was made for.
+    told = {(str(other) in row["victim"], row["defence"]) for row in rows}
+    assert told == {(True, "trained with noise of σ 0.5"), (False, None)}
+    assert "run: trained with noise of σ 0.5\n" in capsys.readouterr().out
     argv = ["--victim", str(victim), "--attack", "fgsm", "--y", "prediction", "--limit", "4"]
     argv += ["--epsilon", *map(str, EPSILONS), "--save_wav", "--out", str(waves)]
     assert attack.main(argv) == 0
@@ -191,18 +200,30 @@ def retrain(run: Path) -> None:
 def test_what_fails_is_noted_and_the_rest_goes_on(
     victim: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bad = {"name": "cannot", "attack": "pgd", "parameters": {"norm": "l2"}}
-    path = sweep_file(
-        tmp_path / "s.yaml", [victim], attacks=[bad, "fgsm"], epsilon=[20], epsilon_unit="snr_peak"
-    )
+    # Only the speech tells that it is no square.
+    square = {"compat": "torchattacks"}
+    bad = {"name": "cannot", "attack": "pixle", "parameters": square, "epsilon": [100]}
+    path = sweep_file(tmp_path / "s.yaml", [victim], attacks=[bad, "fgsm"], epsilon=[0.1])
     assert report_errors(lambda: sweep.main([str(path)])) == 1
     captured = capsys.readouterr()
     assert "failed: cannot on" in captured.err
-    assert "peak SNR does not bound" in captured.err
+    assert "square inputs only" in captured.err
     assert len(read_rows(tmp_path / "rows")) == TEST_ROWS
     noted = json.loads((tmp_path / "rows/sweep.json").read_text())
     assert [each["state"] for each in noted] == ["failed", "done"]
-    assert "peak SNR" in noted[0]["reason"]
+    assert "square inputs only" in noted[0]["reason"]
+
+
+def test_budgets_that_fit_no_attack_are_refused_before_it_begins(
+    victim: Path, tmp_path: Path
+) -> None:
+    bad = {"name": "cannot", "attack": "pgd", "parameters": {"norm": "l2"}}
+    path = sweep_file(
+        tmp_path / "s.yaml", [victim], attacks=["fgsm", bad], epsilon=[20], epsilon_unit="snr_peak"
+    )
+    with pytest.raises(UsageError, match=r"^cannot: a peak SNR does not bound"):
+        sweep.main([str(path)])
+    assert not list((tmp_path / "rows").glob("rows-*"))
 
 
 @pytest.mark.parametrize(
@@ -224,6 +245,8 @@ def test_what_fails_is_noted_and_the_rest_goes_on(
             "by victims without noise; leave it out with smooth",
         ),
         ({"smoothing": 0}, "smoothing"),
+        ({"transfer": True, "output": "probabilities"}, "from logits; leave it out with output"),
+        ({"attacks": [{"attack": "jsma", "epsilon": [0.05]}]}, "jsma: epsilon 0.05 allows no chan"),
         ({"smoothing": 0.1, "smoothing_samples": 0}, "smoothing_samples"),
     ],
 )

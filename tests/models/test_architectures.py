@@ -35,7 +35,7 @@ def seeded(request):
 
 
 def test_names():
-    spectrograms = ("cnn_lstm", "cnn_lstm_m0", "cnn_lstm_m1", "cnn_lstm_m2")
+    spectrograms = ("cnn_lstm", *(f"cnn_lstm_m{number}" for number in range(7)))
     foundation = {
         *("wav2vec2-base", "wav2vec2-large", "wav2vec2-large-robust"),
         *("hubert-base", "hubert-large", "hubert-xlarge"),

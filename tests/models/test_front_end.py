@@ -1,10 +1,14 @@
 """A network behind a front end: one function of speech, whichever side it is entered from."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
+import librosa
 import numpy as np
 import pytest
 from flax import linen as nn
+from short_and_long import short_and_long
 
 from jaxser.models.front_end import WithFrontEnd, fit_statistics
 from jaxser.runtime.errors import InputError
@@ -64,6 +68,50 @@ def test_the_eight_normalisations(normalisation, standardise):
     if standardise:
         np.testing.assert_allclose(features.mean(axis=0), 0, atol=1e-3)
         np.testing.assert_allclose(features.std(axis=0), 1, atol=1e-3)
+
+
+FROM_THE_LEAST = dataclasses.replace(FRONT_END, squared=True, ref="min")
+
+
+def by_librosa(x):
+    """Squared mel spectrograms in dB over their own least value, [rows, frames, mels]."""
+    settings = {"sr": 8_000, "n_fft": 64, "hop_length": 32, "n_mels": 10}
+    mels = librosa.feature.melspectrogram(y=x, **settings, pad_mode="constant")
+    return np.stack([librosa.amplitude_to_db(each, ref=np.min).T for each in mels])
+
+
+SHARES = [
+    ("max_local", None, lambda y: y / y.max(axis=(1, 2), keepdims=True)),
+    (
+        "max_local",
+        "paper",
+        lambda y: (y - y.min(axis=2, keepdims=True)) / np.ptp(y, axis=2, keepdims=True),
+    ),
+    ("sum", None, lambda y: y / y.sum(axis=(1, 2), keepdims=True)),
+    ("max_global", None, lambda y: y / y.max()),
+    ("max_global", "paper", lambda y: y / y.max(axis=(1, 2), keepdims=True)),
+]
+
+
+@pytest.mark.parametrize(("normalisation", "compat", "scaled"), short_and_long(SHARES, SHARES[:2]))
+def test_normalisations_over_the_least_power_are_shares(normalisation, compat, scaled):
+    """From 0 to 1, as the paper says: over a reference of 1, dB of most speech are negative."""
+    x = speech()
+    model = WithFrontEnd(
+        FROM_THE_LEAST,
+        frames=FRAMES,
+        network=Linear(),
+        normalisation=normalisation,
+        compat=compat,
+        standardise=False,
+    )
+    found = np.asarray(model.apply(fitted(model, x), x, method="features"))
+    np.testing.assert_allclose(found, scaled(by_librosa(x)), rtol=1e-3, atol=1e-4)
+    assert found.min() >= -1e-6
+    assert found.max() <= 1 + 1e-6
+    if normalisation != "sum":
+        assert found.max() == pytest.approx(1)
+    assert model.divides_by_own == ((normalisation, compat) != ("max_global", None))
 
 
 def test_speech_and_its_features_have_the_same_logits_and_gradients():

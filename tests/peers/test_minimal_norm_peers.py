@@ -14,6 +14,7 @@ from jaxser.attacks.deepfool import DeepFool
 from jaxser.attacks.fab import FAB
 from jaxser.attacks.losses import margin_loss
 from jaxser.attacks.sparsefool import SparseFool
+from jaxser.victims import with_probabilities
 
 pytestmark = [
     pytest.mark.peers,
@@ -125,3 +126,20 @@ def test_deepfool_of_art(oracle: ModuleType, kind: str, candidates: int) -> None
     # Its steps are too long by the width of the bounds: the default finds less.
     default = run_attack(victim, x, y, DeepFool(), ANY_SIZE, **ONE_DEVICE)
     assert default.measures["l2"].mean() < 0.6 * ours.measures["l2"].mean()
+
+
+def test_deepfool_of_art_on_probabilities(oracle: ModuleType) -> None:
+    """A model that ends in a softmax and is confident, as those that ART was given in the paper."""
+    model, victim, x, y = victims(oracle, "conv")
+    saturated = torch.nn.Sequential(model, torch.nn.Softmax(dim=1))
+    saturated.bias = model.bias  # by which the oracle counts classes
+    theirs = oracle.art_adversarial(saturated, x, 10)
+    attack = DeepFool(compat="art")
+    ours = run_attack(with_probabilities(victim), x, y, attack, ANY_SIZE, **ONE_DEVICE)
+    same = np.abs(ours.x_adv[0] - theirs).max(axis=1) < 1e-3
+    assert same.mean() >= 0.9, same
+    sizes = [np.abs(each - x).mean() for each in (theirs, ours.x_adv[0])]
+    np.testing.assert_allclose(*sizes, rtol=0.02)
+    # What the saturation does: the same victim's logits need less.
+    logits = run_attack(victim, x, y, attack, ANY_SIZE, **ONE_DEVICE)
+    assert sizes[1] > 1.5 * np.abs(logits.x_adv[0] - x).mean()

@@ -1,5 +1,6 @@
 """Both sides of the systematic evaluation's table on a small CNN-LSTM, live."""
 
+import dataclasses
 import functools
 
 import jax
@@ -12,6 +13,7 @@ from benchmarks.systematic_art import peers
 from benchmarks.systematic_cells import Cell, Table
 from jaxser import models
 from jaxser.papers.table import load_table
+from jaxser.victims import with_probabilities
 from jaxser.victims.victim import Victim
 
 pytestmark = [
@@ -68,6 +70,27 @@ def table() -> Table:
 def cells(table: Table, name: str) -> list[Cell]:
     entry = next(e for e in load_table(TABLE).attacks if e.title == name)
     return list(table.line(entry, peers()[name], ROWS))
+
+
+@pytest.mark.parametrize("name", ["DeepFool", "JSMA", "C&W L2", "C&W"])
+def test_lines_on_probabilities_agree_with_art(table, name):
+    """ART's model ends in a softmax, as the authors' do."""
+    import torch
+
+    twin = torch.nn.Sequential(table.twin, torch.nn.Softmax(dim=1))
+    given = dataclasses.replace(table, victim=with_probabilities(table.victim), twin=twin)
+    entry = next(e for e in load_table(TABLE).attacks if e.title == f"{name}, softmax")
+    assert entry.output == "probabilities"
+    apart = []
+    logits = cells(table, name)
+    for cell, beside in zip(given.line(entry, peers()[name], ROWS), logits, strict=True):
+        assert cell.same
+        assert cell.agreement == 1
+        rtol = 0.1 if name == "C&W L2" else 0.02
+        np.testing.assert_allclose(cell.mean_abs, cell.peer_mean_abs, rtol=rtol)
+        apart.append(cell.mean_abs / beside.mean_abs)
+    # It is another attack than that on logits, though this victim is not confident.
+    assert name == "JSMA" or all(abs(ratio - 1) > 0.005 for ratio in apart)
 
 
 @pytest.mark.parametrize("name", ["FGSM", "BIM", "DeepFool", "JSMA", "C&W L2", "C&W"])

@@ -28,7 +28,7 @@ from jaxser.reporting.loading import load
 from jaxser.reporting.page import sections
 from jaxser.results.cells import Cells
 from jaxser.results.reading import read_rows
-from jaxser.results.schema import SCHEMA
+from jaxser.results.schema import LATER, SCHEMA
 from jaxser.results.summary import summarise
 from jaxser.results.summary_table import format_table
 from jaxser.results.units import Over
@@ -185,7 +185,7 @@ def test_what_the_table_says() -> None:
 @pytest.mark.parametrize("coded", [False, True])
 def test_rows_of_older_versions_are_of_whole_utterances(tmp_path: Path, coded: bool) -> None:
     table = made(1)
-    old = table.drop_columns(["source", "success_share"])
+    old = table.drop_columns(list(LATER))
     pq.write_table(old, tmp_path / "rows-0.parquet")
     folder(table, tmp_path)  # beside newer ones
     read = read_rows(tmp_path, coded=coded)
@@ -194,7 +194,7 @@ def test_rows_of_older_versions_are_of_whole_utterances(tmp_path: Path, coded: b
     shares = read["success_share"].to_numpy()
     assert np.isnan(shares[: len(old)]).all()
     assert shares[len(old) :].tolist() == table["success_share"].to_pylist()
-    for name in ("source", "success_share"):
+    for name in LATER:
         alone = read_rows(tmp_path, [name], coded=coded)
         np.testing.assert_equal(alone[name].to_pylist(), read[name].to_pylist())
     assert load([tmp_path]).repeated == len(old)

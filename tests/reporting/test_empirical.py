@@ -18,6 +18,7 @@ FACTS = {
     "domain": "waveform",
     "corpus": "Made up",
     "split": "test",
+    "sigma": 0.1,
 }
 
 
@@ -89,6 +90,34 @@ def test_rows_of_something_else(
 ) -> None:
     with pytest.raises(error, match=sentence):
         check_rows(write(tmp_path, changes), FACTS)
+
+
+def smoothed_by(sigma: float) -> dict[str, Any]:
+    name = f"emo18[σ={sigma:g},n=4] runs/x"
+    return {
+        **{"victim": name, "threat": name, "smoothing": sigma, "smoothing_samples": 4},
+        "victim_fingerprint": smoothed_fingerprint("f", sigma, 4),
+    }
+
+
+def test_rows_under_other_noise_are_left_out_and_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = write(tmp_path / "all", {}, smoothed_by(0.1), smoothed_by(0.2))
+    kept = empirical_lines(check_rows(rows, FACTS), certificates(7))
+    assert [line.label for line in kept] == [
+        "pgd, victim without noise",
+        "pgd, victim smoothed, σ 0.1, 4 draws",
+    ]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"7 of the rows in {rows} are of the victim smoothed with σ 0.2 and left out: the "
+        "certificate is of σ 0.1."
+    ]
+    caplog.clear()
+    check_rows(write(tmp_path / "same", {}, smoothed_by(0.1)), FACTS)
+    assert not caplog.records
+    with pytest.raises(UsageError, match=r"smoothed with σ 0\.2, 0\.3, .* --smoothing 0\.1, or w"):
+        check_rows(write(tmp_path / "other", smoothed_by(0.2), smoothed_by(0.3)), FACTS)
 
 
 def test_a_smoothed_victims_rows_are_not_those_of_other_noise(tmp_path: Path) -> None:

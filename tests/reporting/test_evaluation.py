@@ -1,14 +1,21 @@
 """What is made of outcomes: the best setting, accuracy at an SNR, differences between groups."""
 
+import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from jaxser.config import CorpusConfig, TrainConfig
 from jaxser.corpora import Utterance
+from jaxser.papers.table import Table
+from jaxser.reporting.evaluation.differences import languages
 from jaxser.reporting.evaluation.outcomes import (
     Clean,
+    Evaluation,
     Line,
     Outcomes,
     accuracy_at_snr,
@@ -41,8 +48,8 @@ def side(made: Outcomes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def line(attack: str, made: Outcomes, setting: str = "") -> Line:
-    example = Utterance("u0", Path("u0.wav"), "joy", "s0", "female"), Path("u0.npy")
-    return Line(attack, setting, made, seconds=1.0, compile_seconds=2.0, example=example)
+    examples = ((Utterance("u0", Path("u0.wav"), "joy", "s0", "female"), Path("u0.npy")),)
+    return Line(attack, setting, made, seconds=1.0, compile_seconds=2.0, examples=examples)
 
 
 def test_the_best_has_the_least_accuracy_then_the_smallest_change() -> None:
@@ -117,6 +124,42 @@ def test_clean_figures_count_a_missing_prediction_as_wrong() -> None:
     assert clean.figures()["UAR"] == 0.5
     assert clean.figures("female")["accuracy"] == 1.0
     assert np.isnan(clean.figures("unknown")["accuracy"])
+
+
+def evaluated(name: str, corpus: str = "emodb", **changes: Any) -> Evaluation:
+    """A victim and one line of an attack on it."""
+    trained = TrainConfig(out=Path(name), corpus=CorpusConfig(name=corpus))
+    for field, value in changes.items():
+        section, _, leaf = field.partition("__")
+        if leaf:
+            part = dataclasses.replace(getattr(trained, section), **{leaf: value})
+            trained = dataclasses.replace(trained, **{section: part})
+        else:
+            trained = dataclasses.replace(trained, **{field: value})
+    speech: Any = SimpleNamespace(prepared=SimpleNamespace(corpus=SimpleNamespace(name=corpus)))
+    lines = (line("FGSM", outcomes("1111", "0011")),)
+    return Evaluation(Path(name), trained, Table(title="T"), speech, lines)
+
+
+def test_victims_are_alike_where_they_differ_in_the_seed_alone() -> None:
+    first = evaluated("a", seed=1, corpus__split_seed=1).kind
+    assert first == evaluated("b", seed=2, corpus__split_seed=5, corpus__root=Path("there")).kind
+    for changes in (
+        {"model__name": "zhao19"},
+        {"model__dropout": 0.3},
+        {"training__learning_rate": 0.1},
+        {"features__kind": "log_mel"},
+        {"corpus__protocol": "paper"},
+    ):
+        assert first != evaluated("a", **changes).kind
+
+
+def test_victims_that_are_not_compared_are_named() -> None:
+    group = [evaluated("a"), evaluated("b", seed=1), evaluated("c", "emovo")]
+    _, text, table = languages(group)
+    assert "left out: b." in text
+    assert "emodb, clean, a − emovo, clean, c" in table
+    assert "left out" not in list(languages(group[::2]))[1]
 
 
 def test_pictures_are_drawn(tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ ROBUST_UAR = Interval(recall("prediction"))
 
 ATTACK: dict[str, Oracle | Interval] = {
     "attack": lambda rows: rows[0]["attack"],
-    "epsilon": lambda rows: f"{rows[0]['epsilon']:g}",
+    "epsilon (L∞)": lambda rows: f"{rows[0]['epsilon']:g}",
     "rows": lambda rows: str(len(rows)),
     "utterances": count("utterance"),
     "clean acc": lambda rows: percent(accuracy(False)(rows)),
@@ -150,7 +150,7 @@ ATTACK: dict[str, Oracle | Interval] = {
 # Of the worst seed of every utterance; the rows that the line is of are all of them.
 WORST: dict[str, Oracle | Interval] = {
     "attack": lambda rows: f"{rows[0]['attack']}, worst seed",
-    "epsilon": ATTACK["epsilon"],
+    "epsilon (L∞)": ATTACK["epsilon (L∞)"],
     "rows": lambda rows: "24",
     "utterances": count("utterance"),
     "robust acc": ROBUST_ACCURACY,
@@ -168,7 +168,7 @@ NAMED: dict[str, Oracle | Interval] = {
     "victim": lambda rows: rows[0]["victim"],
     "speech": lambda rows: "Made up, test",
     "attack": lambda rows: rows[0]["attack"],
-    "ε": lambda rows: f"{rows[0]['epsilon']:.4g}",
+    "ε": lambda rows: f"{rows[0]['epsilon']:.4g} L∞",
 }
 
 ROBUSTNESS: dict[str, Oracle | Interval] = {
@@ -378,7 +378,7 @@ def test_two_runs_side_by_side(over: Over, tmp_path: Path) -> None:
     assert header == told
     for line, epsilon in zip(lines, hand.EPSILONS, strict=True):
         sides = [at(rows, epsilon=epsilon) for rows in (first, second)]
-        assert line[:5] == ["Made up", "pgd", f"{epsilon:g}", "24", "8"]
+        assert line[:5] == ["Made up", "pgd", f"{epsilon:g} L∞", "24", "8"]
         for place, kind in enumerate(kinds.values()):
             a, b = (hand.share(side, kind) for side in sides)
             cells = line[5 + 3 * place : 8 + 3 * place]
@@ -400,12 +400,12 @@ def test_two_runs_side_by_side(over: Over, tmp_path: Path) -> None:
 
 def lines_of(rows: Sequence[Row], names: dict[str, Sequence[str]]) -> tuple[Line, ...]:
     """Attacks of an evaluation, each on some utterances."""
-    example = Utterance("u0", Path("u0.wav"), "joy", "s0", "female"), Path("u0.npy")
+    examples = ((Utterance("u0", Path("u0.wav"), "joy", "s0", "female"), Path("u0.npy")),)
     made = []
     for attack, utterances in names.items():
         its = [row for row in rows if row["utterance"] in utterances]
         table = pa.table({name: [row[name] for row in its] for name in its[0]}, schema=SCHEMA)
-        made.append(Line(attack, "steps 3", outcomes_of(table), 1.5, 2.5, example))
+        made.append(Line(attack, "steps 3", outcomes_of(table), 1.5, 2.5, examples))
     return tuple(made)
 
 
@@ -476,7 +476,7 @@ def test_victims_before_any_attack(rows: list[Row]) -> None:
             victim=Path(name),
             corpus=SimpleNamespace(name="made"),
             protocol="clean",
-            trained=SimpleNamespace(model=SimpleNamespace(name="emo18")),
+            kind="emo18",
             clean=Clean(truth, predicted, *told, len(labels)),
         )
 
@@ -503,7 +503,7 @@ def test_victims_before_any_attack(rows: list[Row]) -> None:
     both_ = [
         f"{(a + b) / 2:.1%} ± {abs(a - b) / 2**0.5:.1%}" for a, b in zip(*figures, strict=True)
     ]
-    assert lines[2] == ["mean of 2", "made", "clean", "", "", *both_]
+    assert lines[2] == ["mean of 2 seeds", "made", "clean", "", "", *both_]
 
 
 def test_whether_groups_differ(rows: list[Row]) -> None:
@@ -596,8 +596,8 @@ def test_the_same_rows_have_the_same_interval_everywhere(
 
 
 def outcomes_line(table: pa.Table) -> Line:
-    example = Utterance("u0", Path("u0.wav"), "joy", "s0", "female"), Path("u0.npy")
-    return Line("pgd", "", outcomes_of(table), 1.0, 1.0, example)
+    examples = ((Utterance("u0", Path("u0.wav"), "joy", "s0", "female"), Path("u0.npy")),)
+    return Line("pgd", "", outcomes_of(table), 1.0, 1.0, examples)
 
 
 def test_a_target_has_a_figure_of_its_own(rows: list[Row], tmp_path: Path) -> None:

@@ -2,11 +2,15 @@
 
 import csv
 import json
+import random
+import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from made_rows import BY_HAND, columns
+from scipy.stats import binomtest
 
 from jaxser import report
 from jaxser.attacks import from_parameters, parameters
@@ -67,14 +71,21 @@ def test_genders_beside_the_paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         writer.add(made("fgsm", {}, epsilon=0.6, **features))
         writer.add(made("fgsm", {}, epsilon=1.0, **{**features, "label_source": "truth"}))
         writer.add(made("bim", {"steps": 3}, epsilon=0.5, **features))
+        # Of the line on probabilities, and not of that on logits.
+        jsma = {"theta": 1.0, "gamma": 1.0, "compat": "art", "target": "random", "steps": 20000}
+        given = {"output": "probabilities"}
+        given |= dict.fromkeys(("victim", "threat"), "emo18[softmax] runs/x")
+        writer.add(made("jsma", jsma, epsilon=9.0, epsilon_norm="l0", **given, **features))
     folder = write_report(tmp_path, TABLES / "systematic_table5.yaml")
-    before, line = lines_of(folder / "systematic_table5_accuracy.csv")
+    before, _, line, saturated = lines_of(folder / "systematic_table5_accuracy.csv")
+    assert (saturated["attack"], saturated["paper: all"]) == ("JSMA, softmax", "1.3%")
+    assert saturated["setting"].endswith("ε 9 samples")
     assert (before["attack"], before["paper: all"]) == ("original", "90.9%")
     assert before["all"] == f"{4 / 7:.1%}"
-    assert (line["attack"], line["setting"]) == ("FGSM", "fgsm from prediction, ε 1.25")
+    assert (line["attack"], line["setting"]) == ("FGSM", "fgsm from prediction, ε 1.25 L∞")
     assert (line["all"], line["female"], line["male"]) == ("0.0%", "0.0%", "0.0%")
     assert line["paper: female"] == "12.1%"
-    (line,) = lines_of(folder / "systematic_table5_mean_abs.csv")
+    line, _ = lines_of(folder / "systematic_table5_mean_abs.csv")
     assert (line["all"], line["paper: all"]) == ("0.1", "1.07")
 
 
@@ -119,6 +130,7 @@ def test_transfer_in_the_layout_of_the_paper(
     assert line["SNR dB"] == "20.00"
     assert line["ASR x"].startswith(f"{5 / 7:.1%} (")
     assert line["ASR other"].startswith(f"{5 / 7:.1%} (")
+    assert "6,140 samples" in (tmp_path / "r.html").read_text()
     printed = lines_of(folder / "staa_net_table4_published.csv")
     assert printed[0]["ASR Zhao19"] == "67.1%"
 
@@ -164,6 +176,7 @@ def defended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
                     whole = made(name, values, **common, **changes)
                     # The utterances of the parts are not the same.
                     whole["utterance"] = [f"{split}{u}" for u in whole["utterance"]]
+                    whole["source"] = whole["utterance"]
                     writer.add({**whole, "prediction": [row[2] for row in rows]})
     return tmp_path
 
@@ -173,15 +186,57 @@ def test_undefended_beside_defended(defended: Path) -> None:
     folder = write_report(defended, TABLES / "benchmark_table2a.yaml", *more)
     clean, line = lines_of(folder / "benchmark_table2a.csv")
     assert (clean["model"], clean["attack"]) == ("cnn", "none")
-    assert clean["accuracy"] == clean["average accuracy"] == f"{4 / 7:.1%}"
-    assert clean["accuracy taken"] == clean["defended: accuracy"] == "–"
+    assert clean["accuracy, test"] == wilson(4, 7)
+    assert clean["accuracy, train and test"] == wilson(8, 14)
+    assert clean["accuracy taken, test"] == clean["defended: accuracy, test"] == "–"
     assert (line["model"], line["attack"]) == ("cnn", "FGSM")
     # 4 of 7 right before and 2 after, in both parts alike.
-    assert line["accuracy"] == line["average accuracy"] == f"{2 / 7:.1%}"
-    assert line["accuracy taken"] == f"{1 - 2 / 4:.1%}"
-    assert line["defended: accuracy before"] == f"{4 / 7:.1%}"
-    assert line["defended: accuracy"] == "100.0%"
-    assert line["defended: accuracy taken"] == f"{1 - 7 / 4:.1%}"
+    assert line["accuracy, test"] == wilson(2, 7)
+    assert line["accuracy, train and test"] == wilson(4, 14)
+    assert line["defended: accuracy before, test"] == wilson(4, 7)
+    assert line["defended: accuracy, train and test"] == wilson(14, 14)
+    for name, value in (("", 1 - 2 / 4), ("defended: ", 1 - 7 / 4)):
+        own, both = (
+            [float(each) / 100 for each in re.findall(r"(-?[\d.]+)%", line[f"{name}{column}"])]
+            for column in ("accuracy taken, test", "accuracy taken, train and test")
+        )
+        assert own[0] == both[0] == pytest.approx(value, abs=6e-4)
+        assert own[1:] == pytest.approx(taken_by_hand(name != "", 1), abs=0.12)
+        assert both[1:] == pytest.approx(taken_by_hand(name != "", 2), abs=0.12)
+        assert both[2] - both[1] < own[2] - own[1]
+
+
+def wilson(right: int, of: int) -> str:
+    found = binomtest(right, of).proportion_ci(method="wilson")
+    return f"{right / of:.1%} ({found.low:.1%}–{found.high:.1%})"
+
+
+def taken_by_hand(kept: bool, parts: int) -> list[float]:
+    """Of utterances that are drawn one by one; draws without any that was right have no share."""
+    rng = random.Random(0)
+    rows = [(row[1] == row[0], kept or row[2] == row[0]) for row in BY_HAND] * parts
+    shares = []
+    for _ in range(4000):
+        before, after = (sum(side) for side in zip(*rng.choices(rows, k=len(rows)), strict=True))
+        if before:
+            shares.append(1 - after / before)
+    return np.percentile(shares, [2.5, 97.5]).tolist()
+
+
+def test_the_paper_s_lines_are_those_that_are_asked_for() -> None:
+    table = load_defence_table(TABLES / "benchmark_table2a.yaml")
+    vgg = table.only(["VGG16"], ["FGSM", "PGD"])
+    assert [line[:2] for line in vgg.published] == [
+        [n, a] for n, a in (("VGG16", "none"), ("VGG16", "FGSM"), ("VGG16", "PGD"))
+    ]
+    assert [line[0].split()[0] for line in vgg.readings] == ["VGG16", "VGG16"]
+    assert vgg.remarks == table.remarks
+    assert not table.only(["Other"], ["FGSM"]).published
+    titles = [entry.title for entry in table.lines]
+    everything = table.only(list(table.victims), titles)
+    assert (everything.published, everything.readings) == (table.published, table.readings)
+    over = load_defence_table(TABLES / "benchmark_table2b.yaml").only(["AlexNet"], ["BIM"])
+    assert [line[1] for line in over.published] == ["BIM"] * 6
 
 
 def test_defences_over_epsilon(defended: Path) -> None:
@@ -189,8 +244,11 @@ def test_defences_over_epsilon(defended: Path) -> None:
     folder = write_report(defended, TABLES / "benchmark_table2b.yaml", *more)
     (line,) = lines_of(folder / "benchmark_table2b.csv")
     assert (line["defence"], line["ε"]) == ("FGSM", "0.1255")
+    assert line["accuracy, train and test"] == wilson(8, 14)
     for name in (", white-box", " by Pixle", " by Square"):
-        assert line[f"accuracy taken{name}"] == f"{1 - 7 / 4:.1%}"
+        cell = line[f"accuracy taken{name}, train and test"]
+        assert cell.split()[0] == f"{1 - 7 / 4:.1%}"
+        assert cell.count("%") == 3
 
 
 @pytest.mark.parametrize(

@@ -12,18 +12,42 @@ from made_rows import BY_HAND, columns, table
 from scipy.stats import binomtest
 
 from jaxser import report
+from jaxser.reporting.figures.compared import Curve, compared_figure
 from jaxser.reporting.html import page
 from jaxser.reporting.html import table as html_table
 from jaxser.reporting.loading import load
 from jaxser.reporting.page import sections
 from jaxser.reporting.rows import split_by
 from jaxser.reporting.warnings import warnings_of
+from jaxser.results.certificates import CERTIFICATES, KIND
+from jaxser.results.estimate import Estimate
+from jaxser.results.history import history_text
 from jaxser.results.intervals import paired_difference
 from jaxser.results.reading import read_rows
 from jaxser.results.summary import summarise
 from jaxser.results.units import Units
 from jaxser.results.writing import RowWriter
 from jaxser.runtime.errors import report_errors
+from jaxser.runtime.files import write_text
+
+
+def certificate_columns(radius: float, **changes: object) -> dict[str, list[object]]:
+    """Three utterances with the same radius, two of them right."""
+    values = {
+        **{"victim": "v", "victim_fingerprint": "f", "defence": None, "corpus": "Made up"},
+        **{"language": "none", "synthetic": True, "notes": [], "split": "test"},
+        **{"domain": "waveform", "label": "joy", "clean_prediction": "joy", "p_lower": 0.9},
+        **{"radius": radius, "radius_snr": 60.0, "input_norm": 20.0, "selection_counts": [9, 1, 0]},
+        **{"counts": [900, 100, 0], "classes": ["joy", "sad"], "sigma": 0.01, "samples0": 10},
+        **{"samples": 1000, "alpha": 0.001, "seed": 0, "passes": 1010, "device": "cpu"},
+        **{"seconds": 1.0, "gender": "female", **changes},
+    }
+    answers = ["joy", "joy", "sad"]
+    made = {name: [value] * 3 for name, value in values.items()}
+    names = [f"u{i}" for i in range(3)]
+    own = {"utterance": names, "source": names, "speaker": names}
+    return made | own | {"prediction": answers, "certified": answers}
+
 
 EVIL = '<script>alert(1)</script> & "co"'
 
@@ -151,8 +175,8 @@ def test_norms_do_not_share_an_axis(tmp_path: Path) -> None:
             writer.add(columns(epsilon=epsilon, attack="deepfool", epsilon_norm="l2"))
     words = [each.png[1] for each in sections(load([tmp_path]), {}) if each.png]
     over = [text for text in words if text.startswith("Robust accuracy and UAR over")]
-    assert ["(linf)" in text for text in over].count(True) == 1
-    assert ["(l2)" in text for text in over].count(True) == 1
+    assert ["(L∞)" in text for text in over].count(True) == 1
+    assert ["(L2)" in text for text in over].count(True) == 1
 
 
 def test_names_from_files_stay_text(tmp_path: Path) -> None:
@@ -227,6 +251,16 @@ def test_different_targets_are_not_pooled(tmp_path: Path) -> None:
     assert {len(setting.where) for setting in settings} == {len(BY_HAND)}
 
 
+def test_attacks_on_probabilities_are_told_from_those_on_logits(tmp_path: Path) -> None:
+    with RowWriter(tmp_path) as writer:
+        writer.add(columns())
+        writer.add(columns(output="probabilities", victim_fingerprint="p"))
+    rows = load([tmp_path])
+    assert len(rows.settings) == 2
+    (warning,) = [text for text in warnings_of(rows) if text.startswith("Gradients are masked")]
+    assert "pgd on emo18 runs/x (p) with Made up, test were given its probabilities" in warning
+
+
 def test_a_victim_that_was_trained_again_is_another(tmp_path: Path) -> None:
     with RowWriter(tmp_path) as writer:
         for fingerprint in ("0123456789", "abcdefghij"):
@@ -279,8 +313,8 @@ def test_signs_of_gradient_masking(tmp_path: Path) -> None:
             writer.add({**columns(rows, **changes), "utterance": names})
     found = [text for text in warnings_of(load([tmp_path])) if text.startswith("Gradients may be")]
     assert len(found) == 2
-    assert "at ε 0.1, noise leaves 0.0% accuracy and pgd 100.0%" in found[0]
-    assert "pgd leaves 0.0% accuracy at ε 0.01 and 100.0% at 0.1" in found[1]
+    assert "at ε 0.1 L∞, noise leaves 0.0% accuracy and pgd 100.0%" in found[0]
+    assert "pgd leaves 0.0% accuracy at ε 0.01 L∞ and 100.0% at 0.1 L∞" in found[1]
 
 
 def test_attacks_that_weaken_accuracy_are_no_sign(run: Path) -> None:
@@ -397,6 +431,89 @@ def test_two_runs_side_by_side(tmp_path: Path) -> None:
     assert gained["joy"] == gained["sad"] == ("2", "+0.0%")
     # Utterances 1 and 2 are of two speakers; of the first the second run lacks the other one.
     assert (gained["s0"], gained["s1"]) == (("1", "+100.0%"), ("2", "+50.0%"))
+
+
+def test_a_defended_run_beside_an_undefended_one(tmp_path: Path) -> None:
+    """What each was trained against and what that took, and both in one picture."""
+    hardened = [(*row[:2], row[0], False, *row[4:]) for row in BY_HAND]
+    common = {"training_device": "a chip", "training_compile_seconds": 3.0}
+    plain = {**common, "training_seconds": 100.0, "training_queries": 50, "training_gradients": 50}
+    hard = {
+        **{"victim": "emo18 runs/h", "threat": "emo18 runs/h", "victim_fingerprint": "h"},
+        **{**common, "defence": "trained against pgd, ε 0.002 (trades)"},
+        **{"training_seconds": 820.0, "training_queries": 500, "training_gradients": 400},
+    }
+    for name, rows, changes in (("a", BY_HAND, plain), ("b", hardened, hard)):
+        with RowWriter(tmp_path / name / "attacks") as writer:
+            for epsilon in (0.01, 0.1):
+                writer.add(columns(rows, **changes, epsilon=epsilon))
+    watched = {"watched_accuracy": 0.9, "robust_accuracy": 0.5, "val_robust_accuracy": 0.25}
+    history = [{"epoch": epoch, "step": epoch, **watched} for epoch in (1, 2)]
+    write_text(tmp_path / "b" / "history.csv", history_text(history))
+    write_text(tmp_path / "a" / "history.csv", history_text([{"epoch": 1, "loss": 2.0}]))
+    argv = ["--compare", str(tmp_path / "a"), str(tmp_path / "b"), "--csv", str(tmp_path / "t")]
+    assert report.main([*argv, "--out", str(tmp_path / "c.html")]) == 0
+    first, second = csv.DictReader((tmp_path / "t" / "victims.csv").read_text().splitlines())
+    assert (first["victim"], first["training"]) == ("emo18 runs/x", "undefended")
+    assert second["training"] == "trained against pgd, ε 0.002 (trades)"
+    assert (second["training s"], second["backward passes"]) == ("820.0", "400")
+    assert (second["× s"], second["× backward passes"]) == ("8.2", "8")
+    text = (tmp_path / "c.html").read_text()
+    # Of all seven rows four were right before, and two after.
+    assert f"pgd, {tmp_path / 'a'}: 29% to 29%; pgd, {tmp_path / 'b'}: 100% to 100%" in text
+    assert (
+        f"Right under PGD after the last epoch: {tmp_path / 'b'} 50% of the training rows and 25% "
+        "of the validation rows"
+    ) in text
+    assert f"{tmp_path / 'a'} 50%" not in text
+    assert "emo18 runs/h (trained against pgd, ε 0.002 (trades))" in text
+    # Rows alone, of both in one page; what nobody has recorded is no line of its own.
+    assert report.main([str(tmp_path / "b"), "--out", str(tmp_path / "b.html")]) == 0
+    assert "trained against pgd, ε 0.002 (trades)" in (tmp_path / "b.html").read_text()
+    write_text(tmp_path / "b" / "history.csv", "epoch,step\n2,7\n")
+    assert report_errors(lambda: report.main(argv)) == 1
+
+
+def test_curves_of_two_runs_have_their_own_intervals() -> None:
+    low = [Estimate(0.5, 0.3, 0.7), Estimate(0.2, 0.1, 0.4)]
+    high = [Estimate(0.6, 0.4, 0.8), Estimate(0.5, 0.3, 0.7)]
+    curves = [
+        Curve("pgd, plain", [0.01, 0.1], low, colour=0, dashed=True, level=Estimate(0.9, 0.8, 1)),
+        Curve("pgd, defended", [0.01, 0.1], high, colour=0, dashed=False),
+    ]
+    (axes,) = compared_figure("title", "ε (linf)", curves, log=True).axes
+    drawn = {line.get_label(): line for line in axes.lines}
+    for curve in curves:
+        line = drawn[curve.name]
+        assert list(line.get_ydata()) == [each.value for each in curve.accuracies]
+        assert line.get_linestyle() == ("--" if curve.dashed else "-")
+    assert drawn["pgd, plain"].get_color() == drawn["pgd, defended"].get_color()
+    for band, curve in zip(axes.collections, curves, strict=True):
+        heights = set(band.get_paths()[0].vertices[:, 1].round(6))
+        assert heights == {y for each in curve.accuracies for y in (each.low, each.high)}
+    assert [0.9, 0.9] in [list(line.get_ydata()) for line in axes.lines]
+    assert axes.get_xscale() == "log"
+
+
+def test_certified_curves_of_two_runs(tmp_path: Path) -> None:
+    for name, radius in (("a", 0.01), ("b", 0.02)):
+        facts = {"defence": "trained with noise of σ 0.01" if name == "b" else None}
+        with RowWriter(tmp_path / name, schema=CERTIFICATES, kind=KIND) as writer:
+            writer.add(certificate_columns(radius, victim=f"emo18 runs/{name}", **facts))
+        with RowWriter(tmp_path / name) as writer:
+            writer.add(columns())
+    argv = ["--compare", str(tmp_path / "a"), str(tmp_path / "b"), "--csv", str(tmp_path / "t")]
+    assert report.main([*argv, "--out", str(tmp_path / "c.html")]) == 0
+    lines = list(csv.DictReader((tmp_path / "t" / "certified.csv").read_text().splitlines()))
+    assert [line["victim"] for line in lines] == [
+        "emo18 runs/a",
+        "emo18 runs/b (trained with noise of σ 0.01)",
+    ]
+    # At 1.5 σ of the smaller radius nothing is left, and of the larger all that is right.
+    assert [line["1.5 σ"].split()[0] for line in lines] == ["0.0%", "66.7%"]
+    text = (tmp_path / "c.html").read_text()
+    first, second = (f"σ 0.01, 1,000 draws, {tmp_path / name}: 67% to 0%" for name in ("a", "b"))
+    assert f"Certified accuracy over the L2 radius: {first}; {second}." in text
 
 
 @pytest.mark.parametrize(

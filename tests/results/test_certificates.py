@@ -44,6 +44,7 @@ def table(**changes: Any) -> pa.Table:
     same = {
         "victim": "emo18 runs/x",
         "victim_fingerprint": "f",
+        "defence": None,
         "corpus": "Made up",
         "language": "none",
         "synthetic": True,

@@ -137,6 +137,31 @@ def test_a_line_per_attack_epsilon_and_part() -> None:
         summarise(table(), by="gendre")
 
 
+def test_tables_say_what_epsilon_counts() -> None:
+    """In the heading, or beside each number where attacks of several norms stand together."""
+    for norm, heading in (("linf", "L∞"), ("l2", "L2"), ("l1", "L1"), ("l0", "samples")):
+        text = format_table(summarise(table(epsilon=3.0, epsilon_norm=norm)))
+        assert f"epsilon ({heading})" in text.splitlines()[0]
+    decibels = summarise(table(epsilon=20.0, epsilon_unit="snr_peak"))
+    assert "epsilon (dB peak)" in format_table(decibels)
+    both = [table(epsilon=0.1), table(attack="jsma", epsilon=9.0, epsilon_norm="l0")]
+    header, *lines = format_table(summarise(pa.concat_tables(both))).splitlines()
+    assert "epsilon (" not in header
+    assert "9 samples" in lines[0]
+    assert "0.1 L∞" in lines[1]
+
+
+def test_rows_of_before_are_of_logits(tmp_path: Path) -> None:
+    later = ["output", "amplitude"]
+    old = pa.table(columns(), schema=SCHEMA).drop_columns(later)
+    pq.write_table(old, tmp_path / "rows-1.parquet")
+    for coded in (False, True):
+        rows = read_rows(tmp_path, coded=coded)
+        assert set(rows["output"].to_pylist()) == {"logits"}
+        assert np.isnan(rows["amplitude"].to_numpy()).all()
+    assert read_rows(tmp_path, ["output"], coded=True).num_columns == 1
+
+
 def test_nothing_successful_is_not_a_zero() -> None:
     rows = [("anger", "joy", "joy", False, 40.0, 1.0, "female")]
     (line,) = summarise(pa.table(columns(rows), schema=SCHEMA))

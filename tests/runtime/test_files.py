@@ -4,18 +4,21 @@ import errno
 import fcntl
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from jaxser.runtime import files, locks
 from jaxser.runtime.errors import InputError
 from jaxser.runtime.files import atomic_file, atomic_folder, remove_strays, write_text
 from jaxser.runtime.locks import held
+from jaxser.victims.weights_file import write_safetensors
 
 
 def test_failure_keeps_what_was_there_and_leaves_nothing(tmp_path: Path) -> None:
@@ -41,6 +44,30 @@ def test_success_replaces(tmp_path: Path) -> None:
         temporary.write_text("new")
         assert path.read_text() == "old"
     assert path.read_text() == "new"
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o027, 0o077])
+def test_whoever_may_read_new_files_may_read_all_that_is_written(tmp_path: Path, mask: int) -> None:
+    """Also where a library makes its file for its owner alone, as that of safetensors does."""
+
+    def private(path: Path) -> None:
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+
+    before = os.umask(mask)
+    try:
+        for name, write in (("a.txt", lambda path: path.write_text("a")), ("b.bin", private)):
+            with atomic_file(tmp_path / name) as temporary:
+                write(temporary)
+        write_safetensors({"x": np.zeros(2, np.float32)}, tmp_path / "c.safetensors")
+        with atomic_folder(tmp_path / "d"):
+            pass
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    finally:
+        os.umask(before)
+    assert modes == {
+        **dict.fromkeys(("a.txt", "b.bin", "c.safetensors"), 0o666 & ~mask),
+        "d": 0o777 & ~mask,
+    }
 
 
 def test_a_folder_that_fails_is_not_there(tmp_path: Path) -> None:

@@ -191,6 +191,7 @@ def test_dct_is_orthonormal_and_windows_are_periodic() -> None:
         ({"kind": "cqt", "fmin": 100.0}, "fewer n_bins"),
         ({"window": "kaiser"}, "window must be one of"),
         ({"amin": 0.0}, "amin must be positive"),
+        ({"ref": 0.0}, "ref must be a power over 0, min or max, not 0"),
     ],
 )
 def test_impossible_front_ends_are_refused(options: dict[str, Any], sentence: str) -> None:

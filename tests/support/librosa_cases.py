@@ -86,6 +86,11 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[np.ndarray], np.ndarray]]] = {
         {"kind": "log_mel", "n_fft": 368, "hop_length": 184, "squared": True},
         lambda y: librosa.amplitude_to_db(_mel(y, n_fft=368, hop_length=184)),
     ),
+    # As Facchinetti et al. made theirs.
+    "log_mel_from_the_least": (
+        {"kind": "log_mel", "n_fft": 368, "hop_length": 184, "squared": True, "ref": "min"},
+        lambda y: librosa.amplitude_to_db(_mel(y, n_fft=368, hop_length=184), ref=np.min),
+    ),
     "log_mel_no_floor": (
         {"kind": "log_mel", "top_db": None, "amin": 1e-6, "ref": 0.5},
         lambda y: librosa.power_to_db(

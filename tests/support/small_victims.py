@@ -5,6 +5,7 @@ The torch twins for the oracles are in ``scripts/golden_victims.py``; both sides
 made here.
 """
 
+import dataclasses
 import functools
 
 import jax
@@ -138,6 +139,11 @@ def small_victim(kind: str, **options) -> Victim:
         name=kind,
         bounds=SPECTROGRAM_BOUNDS if kind == "spectrogram" else (-1.0, 1.0),
     )
+
+
+def fresh(victim: Victim) -> Victim:
+    """The same with a function of its own, so that nothing is compiled for it yet."""
+    return dataclasses.replace(victim, apply=lambda variables, x: victim.apply(variables, x))
 
 
 def waveforms(count: int, seed: int = 2, samples: int = SAMPLES) -> np.ndarray:

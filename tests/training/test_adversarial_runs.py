@@ -4,6 +4,8 @@ import csv
 import functools
 import json
 import logging
+import shutil
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,8 +24,10 @@ from jaxser.attacks import PGD
 from jaxser.config import TrainConfig, from_mapping, load_yaml, parse_command, to_mapping
 from jaxser.reporting.figures.training import robust_training_figure
 from jaxser.runtime.errors import InputError, UsageError
+from jaxser.training import cost
 from jaxser.training.adversarial import _budgets
 from jaxser.training.defence import budget_of, defence_of, domain_of
+from jaxser.training.loop import say_unchosen
 from jaxser.training.run import train_victim
 from jaxser.training.watching import RobustWatch, collapsed
 from jaxser.victims.run_folder import read_run
@@ -60,7 +64,10 @@ class Interrupted(Exception):
 
 
 def test_a_run_that_was_interrupted_ends_as_one_in_a_piece(
-    tiny_corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_corpus: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     more = ["--training.adversarial.epsilon", "0.002", "0.02", "--training.noise", "0.001"]
     more += ["--training.adversarial.random_start", "--training.adversarial.warmup_epochs", "2"]
@@ -74,7 +81,12 @@ def test_a_run_that_was_interrupted_ends_as_one_in_a_piece(
     right, left = (float(best[f"val_{name}_accuracy"]) for name in ("watched", "robust"))
     assert f"{right:.1%} of the validation rows right, {left:.1%} under PGD" in printed
 
+    # An hour passes in the second epoch, which is saved, and one in the third, which is not.
+    real, later = time.monotonic, [0.0]
+    monkeypatch.setattr(cost.time, "monotonic", lambda: real() + later[0])
+
     def kill(figures: Sequence[Mapping[str, float]]) -> None:
+        later[0] += 3600 * (len(figures) > 1)
         if len(figures) == 3:
             raise Interrupted
 
@@ -84,6 +96,18 @@ def test_a_run_that_was_interrupted_ends_as_one_in_a_piece(
     assert [path.name for path in (parts / "checkpoints" / "last").iterdir()] == ["10"]
     assert train_victim(config_of(tiny_corpus, parts, *more)).finished
     assert (parts / "history.csv").read_bytes() == (whole / "history.csv").read_bytes()
+    took = [json.loads((out / "cost.json").read_text()) for out in (whole, parts)]
+    # Of 20 steps three of six rows by FGSM's one gradient, and all rows by the update.
+    assert [(each["queries"], each["gradients"]) for each in took] == [(20 * 9, 20 * 9)] * 2
+    assert 0 < took[0]["seconds"] < 3600 < took[1]["seconds"] < 7200
+    assert "180 forward and 180 backward passes of an utterance" in printed
+    assert (
+        "\ntrained against fgsm, ε 0.002 to 0.02 (random start) and with noise of σ 0." in printed
+    )
+    # A run that is shown again keeps what its training took.
+    before = (parts / "cost.json").read_bytes()
+    assert train_victim(config_of(tiny_corpus, parts, *more)).facts.queries == 180
+    assert (parts / "cost.json").read_bytes() == before
     ends = [jax.device_get(load_victim(out).variables) for out in (whole, parts)]
     jax.tree.map(np.testing.assert_array_equal, *ends)
 
@@ -256,6 +280,8 @@ def test_defences_are_what_the_config_says(tiny_corpus: Path, tmp_path: Path) ->
     [
         (["attack", "carlinil2"], r"carlinil2 is no attack to train against.*fgsm, bim"),
         (["attack", "square"], "square is no attack to train against, which needs a gradient"),
+        (["attack", "square", "params", "steps=7"], "square is no attack to train against, wh"),
+        (["attack", "sqare", "params", "steps=7"], "there is no attack 'sqare'"),
         (["attack", "jsma"], "jsma is no attack to train against"),
         (["attack", "deepfool"], "deepfool is no attack to train against"),
         (["attack", "pdg"], r"there is no attack 'pdg'.*pgd"),
@@ -313,6 +339,53 @@ def test_settings_that_contradict_each_other(
     ]
     with pytest.raises(UsageError, match=sentence):
         defence_of(config_of(tmp_path, tmp_path, *flags), Tiny(3), 10)
+
+
+@pytest.mark.parametrize(
+    ("more", "rows", "sentence"),
+    [
+        (
+            ["monitor", "robust"],
+            0,
+            "robust (the last epoch is taken as the best, and checkpoints/b",
+        ),
+        (["patience", "3"], 0, "training.patience 3 (all 4 epochs are run); a split that has one"),
+        (
+            ["monitor", "loss"],
+            0,
+            "training.monitor loss (the last epoch is taken as the best); a s",
+        ),
+        (["monitor", "last", "patience", "3"], 5, "training.patience 3 waits for a figure that"),
+        ([], 0, None),
+        (["monitor", "robust", "patience", "3"], 5, None),
+        (["monitor", "last"], 0, None),
+    ],
+)
+def test_what_no_validation_part_can_tell_is_said(
+    more: list[str],
+    rows: int,
+    sentence: str | None,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    flags = [f"--training.{m}" if m in ("monitor", "patience") else m for m in more]
+    say_unchosen(config_of(tmp_path, tmp_path, *flags), rows)
+    assert len(caplog.records) == (sentence is not None)
+    assert (sentence or "") in "".join(record.getMessage() for record in caplog.records)
+
+
+def test_a_split_without_a_validation_part_takes_the_last_epoch(
+    tiny_corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = tmp_path / "speech"
+    shutil.copytree(tiny_corpus, root)
+    table = (root / "table.csv").read_text()
+    (root / "table.csv").write_text(table.replace(",val", ",train"))
+    more = ["--training.monitor", "robust", "--training.patience", "1", "--training.epochs", "2"]
+    outcome = train_victim(config_of(root, tmp_path / "run", *more))
+    assert outcome.results["best_epoch"] == outcome.results["epochs"] == 2
+    (said,) = (r.getMessage() for r in caplog.records if "validation part" in r.getMessage())
+    assert said.startswith("the split given has no validation part, which is asked for by tra")
 
 
 def test_without_an_attack_nothing_is_robust(tmp_path: Path) -> None:

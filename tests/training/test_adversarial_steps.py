@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,15 @@ from scipy.special import expit
 
 from jaxser.attacks import FGSM, PGD
 from jaxser.runtime.sharding import batch_sharding, make_mesh, put_batch, replicated
-from jaxser.training.adversarial import Defence, _budgets, make_adversarial_step
+from jaxser.training import adversarial_update as adversarial_update_module
+from jaxser.training.adversarial import (
+    Defence,
+    _budgets,
+    adversarial_parts,
+    make_adversarial_step,
+    step_of,
+)
+from jaxser.training.adversarial_update import adversarial_update
 from jaxser.training.robust_losses import divergence, mart_loss, trades_loss
 from jaxser.training.victim import TrainState, init_state, make_train_step, with_noise
 
@@ -93,6 +102,53 @@ def test_fgsm_on_logistic_regression_lowers_margins_by_epsilon_times_the_l1_norm
     some = np.logaddexp(0, -(margin - 0.05 * norm))
     assert loss(warming, at=2) == pytest.approx(some.mean(), rel=1e-5)
     assert loss(warming, at=9) == pytest.approx(lowered.mean(), rel=1e-5)
+
+
+STEPWISE: list[dict[str, object]] = [
+    {"loss": "trades", "batch_norm": "training"},
+    {"share": 0.5},
+    {"loss": "mart", "awp": 0.01},
+    # A single row is on both devices.
+    {"share": 0.125, "warmup_steps": 3},
+]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("fields", STEPWISE)
+def test_step_by_step_is_the_step_in_one_program(fields: dict[str, object]) -> None:
+    """As the host drives it on a CPU; two devices share the rows."""
+    optimizer, model, key, mesh = optax.sgd(0.1), Normed(), jax.random.key(1), make_mesh()
+    attack = PGD(steps=2, random_start=True, bounds=None)
+    defence = Defence(attack, same, **fields)  # type: ignore[arg-type]
+    epsilon = jax.device_put(jnp.array([0.05, 0.2]), replicated(mesh))
+    parts, traced = adversarial_parts(model, optimizer, key, defence), []
+
+    def advance(*arguments: Any) -> Any:
+        traced.append(1)
+        return parts.advance(*arguments)
+
+    update = adversarial_update(dataclasses.replace(parts, advance=advance), mesh)
+    step = jax.jit(make_adversarial_step(model, optimizer, key, defence))
+    states = [start(model, optimizer, ("feature_encoder",)) for _ in range(2)]
+    states[0] = jax.device_put(states[0], replicated(mesh))
+    for seed in range(2):
+        placed = put_batch(jax.device_get(batch(seed)), mesh)
+        states = [update(states[0], placed, epsilon), step(states[1], batch(seed), epsilon)]
+    for ours, theirs in zip(*map(jax.tree.leaves, states), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=2e-5)
+    # One program for both steps of the attack, and for both batches.
+    assert traced == [1]
+
+
+def test_an_accelerator_has_one_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = adversarial_parts(
+        Linear(), optax.sgd(1.0), jax.random.key(1), Defence(PGD(steps=3, bounds=None), same)
+    )
+    monkeypatch.setattr(adversarial_update_module, "on_cpu", lambda: False)
+    update = adversarial_update(parts, make_mesh())
+    state = start(Linear(), optax.sgd(1.0))
+    arguments = (state, batch(), jnp.array([0.1, 0.1]))
+    assert "while" in update.lower(*arguments).as_text()
 
 
 def test_the_update_is_that_of_the_attacked_rows() -> None:
@@ -231,20 +287,30 @@ def test_modes_of_batch_norm_frozen_layers_and_statistics() -> None:
 
 
 def test_devices_share_a_batch() -> None:
-    """The same update on one device and on two, whose halves both hold attacked rows."""
+    """The same update on one device, in one program as on an accelerator, and on two, whose halves
+    both hold attacked rows, in three programs as on a CPU."""
     model, optimizer, of = Normed(), optax.sgd(0.1), batch()
     state = start(model, optimizer)
-    defence = Defence(PGD(steps=2, bounds=None), same, share=0.5)
-    step = make_adversarial_step(model, optimizer, jax.random.key(1), defence)
-    ends = []
+    defence = Defence(PGD(steps=2, random_start=True, bounds=None), same, share=0.5)
+    parts, traced, ends = adversarial_parts(model, optimizer, jax.random.key(1), defence), [], []
+
+    def advance(*arguments: Any) -> Any:
+        traced.append(1)
+        return parts.advance(*arguments)
+
+    counted = dataclasses.replace(parts, advance=advance)
     for count in (1, 2):
         mesh = make_mesh(jax.devices()[:count])
         whole = replicated(mesh)
-        program = jax.jit(
-            step, in_shardings=(whole, batch_sharding(mesh), whole), out_shardings=whole
+        program: Any = jax.jit(
+            step_of(parts), in_shardings=(whole, batch_sharding(mesh), whole), out_shardings=whole
         )
+        if count == 2:
+            program = adversarial_update(counted, mesh)
         epsilon = jax.device_put(jnp.array([0.1, 0.3]), whole)
         ends.append(program(jax.device_put(state, whole), put_batch(of, mesh), epsilon))
+    # One program for both steps of the attack.
+    assert traced == [1]
     one, two = (jax.device_get((end.params, end.metrics.loss)) for end in ends)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), one, two)
 

@@ -6,31 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny_pretrained import CONFIG, make_pretrained
 from training_processes import assert_same_run, interrupt, run
 
 from jaxser import attack, export, load_victim, train
-from jaxser.models.wav2vec2 import Wav2Vec2, Wav2Vec2Config
 from jaxser.runtime.errors import report_errors
 from jaxser.victims.hugging_face.reading import read_pretrained
-from jaxser.victims.hugging_face.writing import write_pretrained
-
-CONFIG = Wav2Vec2Config(
-    hidden_size=16,
-    num_hidden_layers=2,
-    num_attention_heads=2,
-    intermediate_size=24,
-    conv_dim=(8, 8),
-    conv_kernel=(10, 3),
-    conv_stride=(5, 2),
-    num_conv_pos_embeddings=4,
-    num_conv_pos_embedding_groups=2,
-    classifier_proj_size=8,
-    mask_time_length=2,
-    sampling_rate=8000,
-)
 
 
 @pytest.fixture(autouse=True)
@@ -40,11 +23,7 @@ def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("hub") / "tiny"
-    module = Wav2Vec2(num_classes=2, config=CONFIG)
-    variables = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 800)))
-    write_pretrained(module, jax.device_get(variables), ("calm", "loud"), folder)
-    return folder
+    return make_pretrained(tmp_path_factory.mktemp("hub") / "tiny", ("calm", "loud"))
 
 
 def tiny(root: Path, out: Path, checkpoint: Path, *more: str) -> list[str]:

@@ -12,6 +12,7 @@ import jax
 import matplotlib.image
 import numpy as np
 import pytest
+import safetensors.numpy
 import soundfile
 import yaml
 from event_files import shown
@@ -27,6 +28,7 @@ from jaxser.runtime.checkpoint import Checkpoints
 from jaxser.runtime.errors import InputError, report_errors
 from jaxser.training import generator_run, loop
 from jaxser.training.generator import GeneratorMetrics
+from jaxser.victims.staa_net_weights import generator_shapes, write_generator
 
 SPEECH = ["--corpus.name", "csv", "--corpus.split", "given", "--corpus.sample_rate", "8000"]
 
@@ -109,6 +111,39 @@ def test_it_fools_its_threat_model_as_the_results_say(
     assert fooled.mean() >= 0.5
     assert attack.main([*argv, "--params", f"generator={trained}", "--epsilon", "0.4"]) == 0
     assert "trained for ε 0.2 alone" in capsys.readouterr().out
+
+
+def test_a_file_of_the_authors_keys_attacks_as_its_network_does(
+    threat: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The network by itself is the oracle: x + m ε tanh(v), of the length that the victim hears."""
+    module = jaxser.models.build("waveunet", num_samples=800, widths=(8, 16))
+    shapes = generator_shapes(module)
+    rng = np.random.default_rng(0)
+    variables = jax.tree.map(lambda s: rng.normal(0, 0.3, s.shape).astype(np.float32), shapes)
+    file = tmp_path / "theirs.safetensors"
+    write_generator(file, module, variables)
+    argv = ["--victim", str(threat), "--attack", "staanet", "--params", f"generator={file}"]
+    argv += ["--save_wav", "--out", str(tmp_path / "rows")]
+    assert attack.main([*argv, "--epsilon", "0.2"]) == 0
+    assert "does not say which ε its generator was trained for" in capsys.readouterr().out
+    rows = read_rows(tmp_path / "rows")
+    speech = load_speech(AttackCommandConfig(victim=threat))
+    x = np.asarray(speech.inputs[speech.places])
+    locations, magnitudes = module.apply(variables, x)
+    delta = np.where(np.asarray(locations) >= 0, 0.2 * np.tanh(magnitudes), 0)
+    expected = (x + delta).clip(-1, 1)
+    changed = dict(zip(rows["utterance"].to_pylist(), rows["sparsity"].to_pylist(), strict=True))
+    for utterance, clean, made in zip(speech.utterances, x, expected, strict=True):
+        assert changed[utterance.id] == pytest.approx(np.mean(clean != made), abs=2 / 800)
+
+    assert report_errors(lambda: attack.main(argv)) == 2
+    assert "give --epsilon (the paper's are 0.05 on DEMoS" in capsys.readouterr().err
+    with pytest.raises(InputError, match="does not say which speech its generator is for"):
+        jaxser.load_generator(file)
+    safetensors.numpy.save_file({"weight": np.zeros(3, np.float32)}, file)
+    assert report_errors(lambda: attack.main([*argv, "--epsilon", "0.2"])) == 1
+    assert "holds no generator with the keys of STAA-Net's authors" in capsys.readouterr().err
 
 
 @pytest.mark.long

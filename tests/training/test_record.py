@@ -64,6 +64,9 @@ def go_on(folder: Path, step: int, record: Any) -> None:
         (2, {**GOOD, "best_epoch": 7}),
         (2, {**GOOD, "best_epoch": "1"}),
         (2, {**GOOD, "finished": None}),
+        (2, {**GOOD, "seconds": -1.0, "compile_seconds": 0.0}),
+        (2, {**GOOD, "seconds": "1", "compile_seconds": 0.0}),
+        (2, {**GOOD, "seconds": float("nan"), "compile_seconds": 0.0}),
         (4, {**GOOD, "history": [{"epoch": 1}, {"epoch": 2}]}),
         (88, GOOD),
     ],
@@ -75,7 +78,12 @@ def test_a_damaged_record_is_named(tmp_path: Path, step: int, record: Any) -> No
 
 @pytest.mark.parametrize(
     ("step", "record"),
-    [(2, GOOD), (3, GOOD), (1, {**GOOD, "history": [], "best_epoch": None, "best_value": None})],
+    [
+        (2, GOOD),
+        (2, {**GOOD, "seconds": 1.5, "compile_seconds": None}),
+        (3, GOOD),
+        (1, {**GOOD, "history": [], "best_epoch": None, "best_value": None}),
+    ],
 )
 def test_a_good_record_goes_on(tmp_path: Path, step: int, record: Any) -> None:
     with pytest.raises(AssertionError, match="it trains on"):

@@ -125,7 +125,9 @@ def test_a_report_sets_the_domains_side_by_side(
     assert "| attack | before | features | waveform, 20 dB | waveform, 0 dB |" in report
     pictures = sorted(path.name for path in out.glob("*spectrograms*.png"))
     assert pictures == [
-        f"{d}_table_spectrograms_csv_clean_run.png" for d in ("features", "waveform")
+        f"{d}_table_spectrograms_csv_clean_run_{gender}.png"
+        for d in ("features", "waveform")
+        for gender in ("female", "male")
     ]
 
 

@@ -10,9 +10,11 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState
 
 from jaxser import tune
-from jaxser.config.tune import SearchConfig, TuneConfig
-from jaxser.experiments.tune import format_study
+from jaxser.config import TrainConfig, parse_command
+from jaxser.config.tune import TUNE_FLAGS, SearchConfig, TuneConfig
+from jaxser.experiments.tune import format_study, search
 from jaxser.runtime.errors import report_errors
+from jaxser.training.run import TrainingOutcome, Watch
 from jaxser.victims.run_folder import read_run
 
 
@@ -59,6 +61,46 @@ def test_a_search_finds_the_least_validation_loss_and_goes_on(
     argv = tiny(tiny_corpus, out, "--seed", "1")
     assert report_errors(lambda: tune.main(argv)) == 2
     assert "holds a search over another config" in capsys.readouterr().err
+
+
+def test_the_units_of_an_lstm_are_searched_with_several_trainings_of_a_trial(
+    tiny_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the paper did first: units alone, three trainings each, whose mean decides."""
+    trained: dict[str, list[tuple[int, int]]] = {}
+
+    def train(config: TrainConfig, watch: Watch | None = None) -> TrainingOutcome:
+        number, _, execution = config.out.name.removeprefix("trial-").partition("-")
+        assert (watch is None) == bool(execution)
+        units = config.model.units
+        assert units is not None
+        assert (config.model.dropout, config.training.batch_size) == (None, 16)
+        trained.setdefault(number, []).append((units, config.seed))
+        loss = {"loss": units + 0.3 * config.seed}
+        return TrainingOutcome(True, 1, 0, {"val": loss}, "a corpus", ())
+
+    monkeypatch.setattr("jaxser.experiments.tune.train_victim", train)
+    argv = tiny(tiny_corpus, tmp_path / "search", "--search.fields", "units", "--search.trials")
+    argv += ["4", "--search.executions", "3"]
+    config = parse_command(TuneConfig, "tune", "", argv, TUNE_FLAGS)
+    study = search(config)
+    assert len(trained) == 4
+    for trial in study.trials:
+        (units,) = trial.params.values()
+        assert units in (4, 8, 16, 32, 64, 128, 256, 512, 1024)
+        assert trained[f"{trial.number:04d}"] == [(units, 0), (units, 1), (units, 2)]
+        assert trial.value == pytest.approx(units + 0.3)
+    best = min(units for ((units, _), *_) in trained.values())
+    assert format_study(study, config).endswith(f"train the best with --model.units {best}")
+
+
+def test_what_a_victim_has_not_cannot_be_searched(
+    tiny_corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = tiny(tiny_corpus, tmp_path / "search", "--search.fields", "units")
+    argv += ["--model.name", "emo18"]
+    assert report_errors(lambda: tune.main(argv)) == 2
+    assert "emo18 has no units; give other --search.fields" in capsys.readouterr().err
 
 
 def test_a_search_needs_a_validation_part(

@@ -80,7 +80,8 @@ def test_a_row_depends_neither_on_its_batch_nor_on_the_devices() -> None:
 def test_a_batch_has_as_many_rows_as_the_network_can_read() -> None:
     victim = smoothed(small_victims.small_victim("conv"), 0.05, samples=8)
     mesh = make_mesh(DEVICES[:1])
-    assert choose_slots(victim, PGD(), (64,), rows=1000, mesh=mesh, loop=None) == 2
+    sizes = {"rows": 1000, "score_rows": 2, "mesh": mesh, "loop": None}
+    assert choose_slots(victim, PGD(), (64,), **sizes) == 2
     assert choose_score_rows(1000, mesh, victim.passes) == 2
     assert choose_score_rows(1000, mesh, 400) == 1
 

@@ -1,5 +1,6 @@
 """From a transformer's states to logits."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,13 +22,31 @@ class ClassificationHead(nn.Module):
     config: SpeechConfig
     param_dtype: Any = jnp.float32
 
-    @nn.compact
     def __call__(
         self,
         last: Float[Array, "batch frames hidden"],
         states: Sequence[Float[Array, "batch frames hidden"]],
         counts: Int[Array, " batch"] | None,
     ) -> Float[Array, "batch classes"]:
+        """Logits of the states of all layers, of which ``counts`` frames are no padding."""
+        return self._layers(last, states, counts)[1]
+
+    def embed(
+        self,
+        last: Float[Array, "batch frames hidden"],
+        states: Sequence[Float[Array, "batch frames hidden"]],
+        counts: Int[Array, " batch"] | None,
+    ) -> Float[Array, "batch projected"]:
+        """What the last linear layer reads."""
+        return self._layers(last, states, counts)[0]
+
+    @nn.compact
+    def _layers(
+        self,
+        last: Float[Array, "batch frames hidden"],
+        states: Sequence[Float[Array, "batch frames hidden"]],
+        counts: Int[Array, " batch"] | None,
+    ) -> tuple[Float[Array, "batch projected"], Float[Array, "batch classes"]]:
         config = self.config
         wide = at_least_float32(last.dtype)
 
@@ -47,12 +66,11 @@ class ClassificationHead(nn.Module):
             pooled = jnp.einsum("l,lbh->bh", nn.softmax(weights.astype(wide)), means)
         else:
             pooled = mean(last)
-        init = nn.initializers.normal(config.initializer_range)
-        for name, features in (
-            ("projector", config.classifier_proj_size),
-            ("classifier", self.num_classes),
-        ):
-            pooled = nn.Dense(
-                features, dtype=wide, param_dtype=self.param_dtype, kernel_init=init, name=name
-            )(pooled)
-        return pooled
+        dense = functools.partial(
+            nn.Dense,
+            dtype=wide,
+            param_dtype=self.param_dtype,
+            kernel_init=nn.initializers.normal(config.initializer_range),
+        )
+        projected = dense(config.classifier_proj_size, name="projector")(pooled)
+        return projected, dense(self.num_classes, name="classifier")(projected)

@@ -25,16 +25,20 @@ def genders(evaluations: Sequence[Evaluation]) -> Iterator[str]:
 def languages(evaluations: Sequence[Evaluation]) -> Iterator[str]:
     """Whether corpora of different languages suffer differently, protocol by protocol."""
     cells = [["corpora", "attack", "first − second", "95 %", "speakers", ""]]
-    for protocol, group in grouped(evaluations, lambda each: each.protocol).items():
-        victims = first_of_each(group, lambda each: each.corpus.name).values()
+    left_out: list[str] = []
+    for group in grouped(evaluations, lambda each: each.protocol).values():
+        by_corpus = grouped(group, lambda each: each.corpus.name)
+        victims = [its[0] for its in by_corpus.values()]
+        left_out += [str(each.victim) for its in by_corpus.values() for each in its[1:]]
         for first, second in itertools.combinations(victims, 2):
-            names = f"{first.corpus.name} − {second.corpus.name} ({protocol})"
+            names = f"{first.title} − {second.title}"
             theirs = {line.attack: line for line in second.best}
             for line in first.best:
                 if line.attack in theirs:
                     sides = line.outcomes, theirs[line.attack].outcomes
                     cells += _compared([names, line.attack], *sides)
-    yield from _told("#### Accuracy lost: corpus less corpus", _ABOUT_INTERVALS, cells)
+    text = _ABOUT_INTERVALS + _without(left_out, "corpus and protocol")
+    yield from _told("#### Accuracy lost: corpus less corpus", text, cells)
 
 
 _ABOUT_INTERVALS = (
@@ -42,6 +46,14 @@ _ABOUT_INTERVALS = (
     f"{policy('speaker')}: whether groups differ is a question about speakers. "
     "With few speakers on a side an interval is too narrow."
 )
+
+
+def _without(left_out: Sequence[str], of_each: str) -> str:
+    """That of several victims one is compared; nothing where there is one."""
+    if not left_out:
+        return ""
+    names = ", ".join(dict.fromkeys(left_out))
+    return f" Of each {of_each} the first victim is compared; left out: {names}."
 
 
 def _told(heading: str, text: str, cells: Cells) -> Iterator[str]:
@@ -72,8 +84,11 @@ def _difference(found: Difference) -> list[str]:
 def leak(evaluations: Sequence[Evaluation]) -> Iterator[str]:
     """What a protocol that leaks is worth: accuracy before any attack."""
     cells = [["corpus", "paper", "clean", "paper − clean", "95 %", "speakers", ""]]
+    left_out: list[str] = []
     for corpus, group in grouped(evaluations, lambda each: each.corpus.name).items():
         protocols = first_of_each(group, lambda each: each.protocol)
+        taken = {each.victim for each in protocols.values()}
+        left_out += [str(each.victim) for each in group if each.victim not in taken]
         if set(protocols) == {"paper", "clean"}:
             sides = [protocols[name].clean for name in ("paper", "clean")]
             found = difference(
@@ -85,7 +100,7 @@ def leak(evaluations: Sequence[Evaluation]) -> Iterator[str]:
     yield from _told(
         "## What the leak is worth",
         "Accuracy before any attack, by the paper's protocol and by a clean one. "
-        f"{policy('speaker')}.",
+        f"{policy('speaker')}." + _without(left_out, "corpus and protocol"),
         cells,
     )
 

@@ -9,6 +9,7 @@ The damage of an attack is paired: of the same utterance before and after.
 
 import dataclasses
 import functools
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Float
 
-from jaxser.config import TrainConfig
+from jaxser.config import TrainConfig, to_mapping
 from jaxser.corpora import Corpus, Utterance
 from jaxser.driver.speech import Speech
 from jaxser.papers.table import Table
@@ -40,6 +41,12 @@ __all__ = [
 ]
 
 GROUPS = ("all", "female", "male")
+
+# What is a run's own: section ("" for none) and field of its config.
+_OF_A_RUN = (
+    *(("", "out"), ("", "seed"), ("", "interval_over")),
+    *(("corpus", "split_seed"), ("corpus", "root"), ("corpus", "cache_dir")),
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -116,7 +123,8 @@ class Line:
       outcomes: what it did.
       seconds: steady state, all rows.
       compile_seconds: before that.
-      example: an utterance that the victim knows, and the file of its attacked version.
+      examples: utterances that the victim knows, one of each gender, and the files of their
+        attacked versions.
     """
 
     attack: str
@@ -124,7 +132,7 @@ class Line:
     outcomes: Outcomes
     seconds: float
     compile_seconds: float
-    example: tuple[Utterance, Path]
+    examples: tuple[tuple[Utterance, Path], ...]
 
     def accuracy(self, group: str = "all") -> float:
         """After the attack; NaN without such utterances."""
@@ -196,6 +204,15 @@ class Evaluation:
     def title(self) -> str:
         """What tells it from others in tables and pictures."""
         return f"{self.corpus.name}, {self.protocol}, {self.victim.name}"
+
+    @property
+    def kind(self) -> str:
+        """What victims have in common that differ in their seed alone: all that was asked for but
+        seeds, the folder, and where speech lies."""
+        values = to_mapping(self.trained)
+        for section, name in _OF_A_RUN:
+            (values[section] if section else values).pop(name)
+        return json.dumps(values, sort_keys=True, default=str)
 
     @functools.cached_property
     def clean(self) -> Clean:

@@ -1,12 +1,15 @@
-"""Pictures of evaluated victims: bars of all attacks, and spectrograms of one utterance."""
+"""Pictures of evaluated victims: bars of all attacks, and spectrograms of a female and a male
+utterance (Facchinetti et al., figures 4 to 14)."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 
-from jaxser.papers.table import Published
+from jaxser.corpora import Utterance
+from jaxser.papers.table import Published, Table
 from jaxser.reporting.evaluation.outcomes import GROUPS, Evaluation, Line, same_utterances
 from jaxser.reporting.figures.bars import bars_figure
 from jaxser.reporting.figures.canvas import save_figure
@@ -18,14 +21,12 @@ __all__ = ["pictures"]
 
 
 def pictures(folder: Path, evaluations: Sequence[Evaluation]) -> Iterator[str]:
-    """Bars over all victims of a table, and spectrograms of one utterance of each."""
+    """Bars over all victims of a table, and spectrograms of an utterance of each gender of each."""
     for number, alike in enumerate(_of_same_utterances(evaluations), 1):
         yield from _bars(folder, evaluations, alike, f"_{number}" if number > 1 else "")
     stem = file_stem(evaluations[0].table.title)
     for each in evaluations:
-        drawn = _draw_example(folder / f"{stem}_spectrograms_{file_stem(each.title)}.png", each)
-        if drawn is not None:
-            yield drawn
+        yield from _draw_examples(folder, f"{stem}_spectrograms_{file_stem(each.title)}", each)
 
 
 def _of_same_utterances(evaluations: Sequence[Evaluation]) -> list[list[Mapping[str, Line]]]:
@@ -75,6 +76,27 @@ def _bars(
     seconds = {titles[id(each)]: _heights(its, names, "seconds", "all") for each, its in every}
     path = folder / f"{stem}_seconds{end}.png"
     yield _save_bars(path, table.title, "seconds per utterance", names, seconds, {}, True)
+    if table.published_seconds:
+        whole = {
+            titles[id(each)]: [s * len(each.speech.positions) for s in seconds[titles[id(each)]]]
+            for each, _ in every
+        }
+        path = folder / f"{stem}_test_set_seconds{end}.png"
+        axis = "seconds for all utterances of the part"
+        yield _save_bars(
+            path, table.title, axis, names, whole | _paper_seconds(table, names), {}, True
+        )
+
+
+def _paper_seconds(table: Table, names: Sequence[str]) -> dict[str, list[float]]:
+    """Bars of what a paper needed for its test sets: the fastest and the slowest of them."""
+    nothing = (math.nan, math.nan)
+    spans = [table.published_seconds.get(name, nothing) for name in names]
+    on = f" ({table.hardware})" if table.hardware else ""
+    return {
+        f"paper, {which} test set{on}": [span[place] for span in spans]
+        for place, which in enumerate(("fastest", "slowest"))
+    }
 
 
 def _told(evaluation: Evaluation, lines: Mapping[str, Line]) -> str:
@@ -117,29 +139,46 @@ def _save_bars(
     return f"![{axis}: {title}]({path.name})"
 
 
-def _draw_example(path: Path, evaluation: Evaluation) -> str | None:
-    """Spectrograms of the utterance whose attacked versions were kept."""
-    speech, best = evaluation.speech, evaluation.best
-    victim = speech.victim
+def _draw_examples(folder: Path, stem: str, evaluation: Evaluation) -> Iterator[str]:
+    """Spectrograms of the utterances whose attacked versions were kept."""
+    if evaluation.speech.victim.front_end is None or not evaluation.best:
+        return
+    # Attacks with a limit of their own may have kept other utterances.
+    for utterance, _ in evaluation.best[0].examples:
+        files = {
+            line.attack: path
+            for line in evaluation.best
+            for each, path in line.examples
+            if each == utterance
+        }
+        name = f"{stem}_{utterance.gender}.png" if utterance.gender != "unknown" else f"{stem}.png"
+        save_figure(_spectrograms(evaluation, utterance, files), folder / name)
+        yield f"![spectrograms of {utterance.id}]({name})"
+
+
+def _spectrograms(
+    evaluation: Evaluation, utterance: Utterance, files: Mapping[str, Path]
+) -> Figure:
+    """Before and after each attack: standardised where an attack changes that, else in dB."""
+    speech, victim = evaluation.speech, evaluation.speech.victim
     front_end = victim.front_end
-    if front_end is None or not best:
-        return None
-    # Attacks with a limit of their own may have kept another utterance.
-    utterance = best[0].example[0]
-    kept = {line.attack: line.example[1] for line in best if line.example[0] == utterance}
+    assert front_end is not None
     place = speech.places[speech.utterances.index(utterance)]
-    inputs = np.stack([speech.inputs[place], *(_read_example(file) for file in kept.values())])
-    if evaluation.table.domain == "waveform":
-        inputs = np.asarray(front_end.features(victim.variables, inputs))
-    original, *attacked = np.asarray(front_end.spectrogram(victim.variables, inputs))
-    figure = spectrograms_figure(
-        f"{utterance.id} ({utterance.label}), {evaluation.title}",
+    inputs = np.stack([speech.inputs[place], *(_read_example(file) for file in files.values())])
+    if evaluation.table.domain == "features":
+        unit, values = "standardised", inputs
+    else:
+        if evaluation.table.domain == "waveform":
+            inputs = np.asarray(front_end.features(victim.variables, inputs))
+        unit, values = "dB", np.asarray(front_end.spectrogram(victim.variables, inputs))
+    original, *attacked = values
+    return spectrograms_figure(
+        f"{utterance.id} ({utterance.label}, {utterance.gender}), {evaluation.title}",
         original,
-        dict(zip(kept, attacked, strict=True)),
+        dict(zip(files, attacked, strict=True)),
         evaluation.trained.corpus.seconds,
+        unit,
     )
-    save_figure(figure, path)
-    return f"![spectrograms of {utterance.id}]({path.name})"
 
 
 def _read_example(path: Path) -> np.ndarray:

@@ -11,6 +11,7 @@ from jaxser.reporting.evaluation.differences import domains, genders, languages,
 from jaxser.reporting.evaluation.outcomes import GROUPS, Evaluation
 from jaxser.reporting.evaluation.pictures import pictures
 from jaxser.reporting.evaluation.tables import at_snr, settings_csv, strongest, victims
+from jaxser.reporting.evaluation.tallies import tallies
 from jaxser.reporting.grouping import grouped
 from jaxser.results.cells import aligned, markdown_table
 from jaxser.results.intervals import policy
@@ -53,13 +54,15 @@ def write_report(folder: Path, evaluations: Sequence[Evaluation]) -> None:
         parts += pictures(folder, group)
         parts += genders(group)
         parts += languages(group)
+        parts += tallies(group)
     parts += leak(evaluations)
     parts += domains(evaluations)
     write_text(folder / "report.md", visible("\n\n".join(parts)) + "\n")
 
 
 def _notes(evaluation: Evaluation) -> list[str]:
-    notes = evaluation.speech.notes
+    defence = evaluation.speech.victim.training.defence
+    notes = [*([f"the victim was {defence}"] if defence else []), *evaluation.speech.notes]
     if not set(evaluation.clean.genders) & set(GROUPS):
         notes.append(
             f"{evaluation.corpus.name} does not say its speakers' gender, so there are no figures "

@@ -14,6 +14,7 @@ from jaxser.reporting.evaluation.outcomes import (
     same_utterances,
 )
 from jaxser.reporting.grouping import first_of_each, grouped
+from jaxser.reporting.paper_tables.printed import printed_figures
 from jaxser.results.cells import Cells, csv_text, interval, number, percent
 from jaxser.results.intervals import share
 from jaxser.results.metrics import METRICS
@@ -28,7 +29,8 @@ def shown(value: float) -> str:
 
 
 def victims(evaluations: Sequence[Evaluation]) -> Cells:
-    """Every victim before any attack; of several seeds also mean and standard deviation."""
+    """Every victim before any attack; of those that differ in the seed alone also mean and standard
+    deviation."""
     each_once = first_of_each(evaluations, lambda each: each.victim).values()
     names = [(metric, group) for metric in METRICS for group in GROUPS]
     cells = [
@@ -36,11 +38,9 @@ def victims(evaluations: Sequence[Evaluation]) -> Cells:
         + [metric if group == "all" else f"{metric}, {group}" for metric, group in names]
     ]
 
-    def kind(each: Evaluation) -> tuple[str, str, str]:
-        return each.corpus.name, each.protocol, each.trained.model.name
-
-    for (corpus, protocol, _), group in grouped(each_once, kind).items():
+    for group in grouped(each_once, lambda each: each.kind).values():
         figures = []
+        corpus, protocol = group[0].corpus.name, group[0].protocol
         for each in group:
             by_group = {name: each.clean.figures(name) for name in GROUPS}
             figures.append([by_group[name][metric] for metric, name in names])
@@ -51,7 +51,7 @@ def victims(evaluations: Sequence[Evaluation]) -> Cells:
             # over utterances.
             mean, deviation = np.mean(figures, axis=0), np.std(figures, axis=0, ddof=1)
             both = [f"{m:.1%} ± {d:.1%}" for m, d in zip(mean, deviation, strict=True)]
-            cells.append([f"mean of {len(group)}", corpus, protocol, "", "", *both])
+            cells.append([f"mean of {len(group)} seeds", corpus, protocol, "", "", *both])
     return cells
 
 
@@ -119,8 +119,9 @@ def _share(values: np.ndarray) -> float:
 
 
 def _published(figures: Published | None, name: str) -> str:
-    values = getattr(figures, name) if figures is not None else ()
-    return "/".join(percent(v) if name == "accuracy" else f"{v:.3g}" for v in values)
+    if name == "accuracy":
+        return "/".join(printed_figures(figures, name, percent))
+    return "/".join(printed_figures(figures, name, lambda value: number(value, ".3g")))
 
 
 def settings_csv(evaluations: Iterable[Evaluation]) -> str:

@@ -20,14 +20,16 @@ def spectrograms_figure(
     original: Float[np.ndarray, "frames bins"],
     attacked: Mapping[str, Float[np.ndarray, "frames bins"]],
     seconds: float,
+    unit: str = "dB",
 ) -> Figure:
     """Original, attacked and difference side by side, a row per attack.
 
     Args:
       title: shown above.
-      original: spectrogram in dB.
+      original: spectrogram.
       attacked: the same after each attack.
       seconds: length of the utterance.
+      unit: of the spectrograms.
     """
     rows = len(attacked)
     size = (11, 0.6 + 2.1 * rows)
@@ -54,7 +56,7 @@ def spectrograms_figure(
             figure.colorbar(drawn, ax=place, fraction=0.046)
         axes[0].set_ylabel(f"{name}\nband")
     for place, heading in zip(
-        grid[0], ("original (dB)", "attacked (dB)", "difference"), strict=True
+        grid[0], (f"original ({unit})", f"attacked ({unit})", "difference"), strict=True
     ):
         place.set_title(heading)
     for place in grid[-1]:

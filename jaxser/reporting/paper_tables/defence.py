@@ -1,7 +1,6 @@
 """Undefended and defended models (Echim et al., Table 2)."""
 
 import dataclasses
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,9 +13,14 @@ from jaxser.reporting.paper_tables.paper import GROUP, Paper, lacking, published
 from jaxser.reporting.rows import Rows
 from jaxser.reporting.section import Section
 from jaxser.reporting.settings import Setting, by
-from jaxser.results.cells import number, percent
+from jaxser.results.cells import interval, number, percent
+from jaxser.results.estimate import Estimate
+from jaxser.results.intervals import policy, share, taken
+from jaxser.results.units import Units
 
 __all__ = ["by_model", "defence_sections", "hardened"]
+
+_NOTHING = Estimate(float("nan"), float("nan"), float("nan"))
 
 
 def defence_sections(rows: Rows, paper: Paper, table: DefenceTable) -> Iterator[Section]:
@@ -25,13 +29,15 @@ def defence_sections(rows: Rows, paper: Paper, table: DefenceTable) -> Iterator[
     cells = [["corpus", *table.header]]
     for (corpus, model), group in by_model(own).items():
         make = _over_epsilon if table.layout == "epsilon" else _beside_undefended
-        cells += [[corpus, model, *line] for line in make(paper, table, group)]
+        cells += [[corpus, model, *line] for line in make(rows, paper, table, group)]
     yield Section(
         table.title,
         paper.name,
         cells if len(cells) > 1 else [],
-        "Average: train and test part together. Accuracy taken: the share of the accuracy that the "
-        "attack takes, which the paper calls success."
+        "Train and test: all utterances of both parts that were attacked, each of which counts as "
+        "one; the paper calls it average. Accuracy taken: the share of the accuracy that an attack "
+        "takes, which the paper calls success; below 0 where more is right after it (bootstrap). "
+        f"{policy(rows.interval_over)}."
         if len(cells) > 1
         else lacking(table.y, table.domain),
         group=GROUP,
@@ -53,27 +59,27 @@ def by_model(own: Sequence[Setting]) -> dict[tuple[str, str], list[Setting]]:
 
 
 def _beside_undefended(
-    paper: Paper, table: DefenceTable, group: Sequence[Setting]
+    rows: Rows, paper: Paper, table: DefenceTable, group: Sequence[Setting]
 ) -> Iterator[list[str]]:
     undefended = [s for s in group if not hardened(s, paper.runs)]
     if undefended:
         # As the paper's line: what there is to take, of every attack the same.
-        clean = _Outcome.of(undefended)
+        clean = _Outcome.of(rows, undefended)
         shares = [clean.accuracy(0, "test"), clean.accuracy(0)]
-        yield ["none", *map(percent, shares), *[percent(math.nan)] * 8]
+        yield ["none", *map(interval, [*shares, *[_NOTHING] * 8])]
     for entry in table.lines:
         found = of_entry(paper, entry, group)
-        plain = _Outcome.of([s for s in found if not hardened(s, paper.runs)])
-        hard = _Outcome.of([s for s in found if hardened(s, paper.runs, entry.title)])
+        plain = _Outcome.of(rows, [s for s in found if not hardened(s, paper.runs)])
+        hard = _Outcome.of(rows, [s for s in found if hardened(s, paper.runs, entry.title)])
         if not (plain.parts or hard.parts):
             continue
         before = [hard.accuracy(0, "test"), hard.accuracy(0)]
         shares = [*plain.figures(), *before, *hard.figures()]
-        yield [entry.title, *map(percent, shares)]
+        yield [entry.title, *map(interval, shares)]
 
 
 def _over_epsilon(
-    paper: Paper, table: DefenceTable, group: Sequence[Setting]
+    rows: Rows, paper: Paper, table: DefenceTable, group: Sequence[Setting]
 ) -> Iterator[list[str]]:
     columns = [entry for entry in table.attacks if entry.title in table.columns]
     for entry in table.lines:
@@ -81,15 +87,15 @@ def _over_epsilon(
         candidates = against or [s for s in group if not hardened(s, paper.runs)]
         found = of_entry(paper, entry, candidates)
         for (epsilon,), settings_ in by(found, "epsilon").items():
-            outcome = _Outcome.of(settings_)
+            outcome = _Outcome.of(rows, settings_)
             shares = [outcome.accuracy(0), outcome.taken()]
             for column in columns:
                 others = of_entry(paper, column, candidates)
                 # An attack that has no such ε is the same at all.
                 same = [s for s in others if s.facts["epsilon"] == epsilon] or others
-                shares.append(_Outcome.of(same).taken())
+                shares.append(_Outcome.of(rows, same).taken())
             defence = entry.title if against else "none"
-            yield [defence, f"{epsilon:.4g}", *map(percent, shares)]
+            yield [defence, f"{epsilon:.4g}", *map(interval, shares)]
 
 
 def hardened(
@@ -101,41 +107,50 @@ def hardened(
     return folder in folders
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class _Outcome:
-    """Right before, right after, and utterances: of the train and of the test part."""
+    """What an attack left of a victim: of each part the setting that leaves the least accuracy."""
 
-    parts: Mapping[str, tuple[float, float, int]]
+    rows: Rows
+    parts: Mapping[str, Setting]
 
     @classmethod
-    def of(cls, found: Sequence[Setting]) -> "_Outcome":
-        """Of each part the setting that leaves the least accuracy."""
-        parts = {}
-        for (part,), group in by(found, "split").items():
-            worst = min(group, key=lambda setting: setting.robust_accuracy.value)
-            before, after = (its.value for its in worst.outcomes.accuracies)
-            # However many rows an utterance has, it counts as one.
-            count = worst.utterances
-            parts[part] = (before * count, after * count, count)
-        return cls(parts)
+    def of(cls, rows: Rows, found: Sequence[Setting]) -> "_Outcome":
+        parts = {
+            part: min(group, key=lambda setting: setting.robust_accuracy.value)
+            for (part,), group in by(found, "split").items()
+        }
+        return cls(rows, parts)
 
-    def accuracy(self, after: int, part: str | None = None) -> float:
+    def accuracy(self, after: int, part: str | None = None) -> Estimate:
         """Before (0) or after (1) the attack, of a part or of both; NaN without all its rows."""
-        names = ("train", "test") if part is None else (part,)
-        if not all(name in self.parts for name in names):
-            return math.nan
-        counts = np.sum([self.parts[name] for name in names], axis=0)
-        return float(counts[after] / counts[2])
+        found = self._right(part)
+        if found is None:
+            return _NOTHING
+        before, left, units = found
+        return share(left if after else before, units)
 
-    def taken(self, part: str | None = None) -> float:
+    def taken(self, part: str | None = None) -> Estimate:
         """The share of the accuracy that the attack takes; NaN where there was none."""
-        before = self.accuracy(0, part)
-        return 1 - self.accuracy(1, part) / before if before > 0 else math.nan
+        found = self._right(part)
+        return _NOTHING if found is None else taken(*found)
 
-    def figures(self) -> list[float]:
+    def figures(self) -> list[Estimate]:
         """Accuracy, and what was taken of it; of the test part and of both parts, in turn."""
         accuracy = [self.accuracy(1, "test"), self.accuracy(1)]
         return [*accuracy, self.taken("test"), self.taken()]
+
+    def _right(self, part: str | None) -> tuple[np.ndarray, np.ndarray, Units] | None:
+        """Which rows are right before and after, and their units."""
+        names = ("train", "test") if part is None else (part,)
+        if not all(name in self.parts for name in names):
+            return None
+        # Both parts together: every utterance counts as one, whichever part it is of.
+        where = np.concatenate([self.parts[name].where for name in names])
+        label, clean, found = (
+            self.rows.words(name, where) for name in ("label", "clean_prediction", "prediction")
+        )
+        return clean == label, found == label, self.rows.units(where)
 
 
 def _figure(column: str, value: Any) -> str:

@@ -9,6 +9,7 @@ from jaxser.papers.table import Table
 from jaxser.reporting.grouping import grouped
 from jaxser.reporting.paper_tables.matching import candidates_of, of_entry
 from jaxser.reporting.paper_tables.paper import GROUP, Paper, lacking
+from jaxser.reporting.paper_tables.printed import printed_figures
 from jaxser.reporting.rows import Rows, split_by
 from jaxser.reporting.section import Section
 from jaxser.reporting.settings import Setting, accuracies, by, epsilon_text
@@ -121,5 +122,4 @@ def _printed(
     """What the paper has for all, female and male; dashes where it has nothing."""
     names = {source["corpus"]["title"]: source["corpus"]["name"] for source in rows.sources}
     figures = table.published.get(names.get(corpus, ""), {}).get(attack)
-    values = getattr(figures, name) if figures else ()
-    return [shown(value) for value in values] or ["–"] * (1 + len(_GENDERS))
+    return printed_figures(figures, name, shown) or ["–"] * (1 + len(_GENDERS))

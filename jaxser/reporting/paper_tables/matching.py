@@ -1,7 +1,8 @@
 """Which rows are of a line of a paper's table.
 
 Rows belong to a line when the attack, all its hyper-parameters but the bounds (which are the
-victim's), ε, the domain and the label attacked are those of the line.
+victim's), ε, the domain, the label attacked and what the attack was given of the victim are those
+of the line.
 """
 
 import functools
@@ -42,7 +43,9 @@ def of_entry(paper: Paper, entry: Attacked, candidates: Sequence[Setting]) -> li
     return [
         setting
         for setting in candidates
-        if _has_epsilon(setting, entry) and any(_is_attack(setting, *each) for each in wanted)
+        if setting.facts["output"] == entry.output
+        and _has_epsilon(setting, entry)
+        and any(_is_attack(setting, *each) for each in wanted)
     ]
 
 
@@ -50,14 +53,17 @@ def _is_attack(setting: Setting, name: str, wanted: Mapping[str, Any]) -> bool:
     if setting.facts["attack"] != name:
         return False
     found = json.loads(setting.facts["parameters"])
-    return all(key in found and found[key] == value for key, value in wanted.items())
+    return all(found.get(key) == value for key, value in wanted.items())
 
 
 def _is_generator(setting: Setting, paper: Paper, entry: Attacked) -> bool:
     """Whether a line without a generator may be of these rows: of any, where it is the only one."""
     if setting.facts["attack"] != "staanet" or not _has_epsilon(setting, entry):
         return False
-    generator = json.loads(setting.facts["parameters"])["generator"]
+    found = json.loads(setting.facts["parameters"])
+    if found.get("compat") != entry.parameters.get("compat"):
+        return False
+    generator = found["generator"]
     if entry.title in paper.runs:
         return any(run in generator.split() for run in paper.runs[entry.title])
     return sum(each.attack == "staanet" for each in paper.table.attacks) == 1

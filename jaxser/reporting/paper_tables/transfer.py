@@ -39,7 +39,8 @@ def transfer_sections(rows: Rows, paper: Paper, table: TransferTable) -> Iterato
     if not lines:
         yield Section(table.title, "", text=lacking("prediction", "waveform"), group=GROUP)
     if table.published:
-        yield published_section(paper, table.title, table.corpus, published_cells(table))
+        cells = published_cells(table)
+        yield published_section(paper, table.title, table.corpus, cells, table.remark)
 
 
 def _transfer_lines(rows: Rows, attack: str, group: Sequence[Setting]) -> Iterator[Line]:

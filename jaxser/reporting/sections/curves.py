@@ -8,11 +8,16 @@ from jaxser.reporting.figures.canvas import figure_png, in_legend, new_figure, s
 from jaxser.reporting.section import Section
 from jaxser.reporting.settings import LINE, Setting, by, by_label, speech
 from jaxser.results.intervals import policy
+from jaxser.results.schema import epsilon_unit_text
 from jaxser.results.units import Over
 
-__all__ = ["curves"]
+__all__ = ["axis_of", "curves"]
 
-_UNITS = {"snr_peak": "peak SNR in dB", "snr_power": "power SNR in dB"}
+
+def axis_of(setting: Setting) -> tuple[str, bool]:
+    """What an axis of ε is, and whether it is logarithmic and grows: in dB it is not, and falls."""
+    unit, norm = (setting.facts[name] for name in ("epsilon_unit", "epsilon_norm"))
+    return f"ε ({epsilon_unit_text(unit, norm)})", unit == "amplitude"
 
 
 def curves(own: Sequence[Setting], over: Over) -> Iterator[Section]:
@@ -22,8 +27,8 @@ def curves(own: Sequence[Setting], over: Over) -> Iterator[Section]:
         lines = {name: line for name, line in lines.items() if _finite(line)}
         if not any(len(line) > 1 for line in lines.values()):
             continue
-        victim, *_, unit, norm = key
-        axis = f"ε ({norm})" if unit == "amplitude" else _UNITS[unit]
+        victim = key[0]
+        axis, log = axis_of(group[0])
         # Names stand below, two beside each other.
         size = (11, 4.2 + 0.1 * len(lines))
         figure = new_figure(size)
@@ -39,7 +44,7 @@ def curves(own: Sequence[Setting], over: Over) -> Iterator[Section]:
             axes.set_xlabel(axis)
             axes.set_ylabel(f"robust {metric}")
             axes.grid(alpha=0.3)
-            if unit == "amplitude":
+            if log:
                 axes.set_xscale("log")
             else:
                 axes.invert_xaxis()

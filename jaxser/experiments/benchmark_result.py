@@ -1,0 +1,105 @@
+"""What a suite of attacks found of a model: rows, the worst case of every ε, a table, a picture.
+
+result = jaxser.benchmark(victim, x, y, suite="standard")
+result.worst_case[0.005]                     # Estimate(value, low, high)
+result.save("runs/mine")                     # jaxser report runs/mine --out report.html
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from jaxser.results.estimate import Estimate
+from jaxser.results.reading import has_rows
+from jaxser.results.units import Over
+from jaxser.results.worst_case import robustness_table, worst_cases
+from jaxser.results.writing import RowWriter
+from jaxser.runtime.errors import UsageError
+
+__all__ = ["BenchmarkResult"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class BenchmarkResult:
+    """What a suite of attacks found.
+
+    Attributes:
+      suite: with its version, such as "standard-1".
+      model: what tables call it.
+      tables: rows of each attack, in the row schema (``docs/rows.md``).
+      sources: what made each of them, ready for JSON.
+    """
+
+    suite: str
+    model: str
+    tables: tuple[pa.Table, ...]
+    sources: tuple[Mapping[str, Any], ...]
+
+    @functools.cached_property
+    def rows(self) -> pa.Table:
+        """All rows."""
+        return pa.concat_tables(self.tables)
+
+    @functools.cached_property
+    def worst_case(self) -> dict[float, Estimate]:
+        """By ε: the share of the inputs that is right after every attack, with its interval."""
+        return {case.epsilon: case.robust for case in worst_cases(self.rows)}
+
+    @functools.cached_property
+    def clean_accuracy(self) -> Estimate:
+        """Before any attack."""
+        return worst_cases(self.rows)[0].clean
+
+    def summary(self, interval_over: Over = "utterance") -> str:
+        """Robust accuracy of every attack and ε, and the worst case, as text.
+
+        Args:
+          interval_over: what intervals are over: "utterance" or "speaker".
+        """
+        count = len(set(self.rows["utterance"].to_pylist()))
+        head = f"{self.suite} on {self.model}: {len(self.tables)} attacks, {count} inputs"
+        return f"{head}\n{robustness_table(self.rows, interval_over)}"
+
+    def plot(self, path: Path | str | None = None) -> Any:
+        """Accuracy over ε, a curve per attack and the worst case, as a matplotlib figure.
+
+        Args:
+          path: of a PNG file to write it to.
+        """
+        from jaxser.reporting.figures.canvas import save_figure
+        from jaxser.reporting.figures.worst_case import worst_case_figure
+
+        figure = worst_case_figure(self.rows, f"{self.model}, {self.suite}")
+        if path is not None:
+            save_figure(figure, path)
+        return figure
+
+    def save(self, folder: Path | str) -> Path:
+        """Write the rows, a folder for each attack, as ``jaxser report`` reads them.
+
+        Args:
+          folder: new, or without rows.
+
+        Raises:
+          UsageError: it holds rows already.
+        """
+        folder = Path(folder)
+        if has_rows(folder):
+            raise UsageError(f"{folder} holds rows already; give another folder.")
+        for number, (table, source) in enumerate(zip(self.tables, self.sources, strict=True), 1):
+            name = f"{number:02d}-{source['attack']['name']}"
+            with RowWriter(folder / name, source) as writer:
+                writer.add({column: table[column] for column in table.column_names})
+        return folder
+
+    def __repr__(self) -> str:
+        (first, *_, last) = [*self.worst_case.items(), *self.worst_case.items()]
+        return (
+            f"BenchmarkResult({self.suite} on {self.model}: {len(self.tables)} attacks, accuracy "
+            f"{self.clean_accuracy.value:.1%}, worst case {first[1].value:.1%} at epsilon "
+            f"{first[0]:g} to {last[1].value:.1%} at {last[0]:g})"
+        )

@@ -1,0 +1,140 @@
+"""Tables of models beside each other, trained where they are missing, as text.
+
+print(make_model_table(Path("configs/tables/systematic_table2.yaml"), config, say=print))
+"""
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxser.config import TrainConfig
+from jaxser.config.evaluate import EvaluateConfig
+from jaxser.experiments.paper_training import (
+    check_runs,
+    chosen,
+    config_of,
+    configured,
+    corpora_of,
+    limit_of,
+    trained,
+)
+from jaxser.papers.models import ModelTable, load_model_table
+from jaxser.reporting.paper_tables.models import best_models, model_cells
+from jaxser.results.cells import aligned, csv_text, markdown_table
+from jaxser.results.intervals import policy
+from jaxser.runtime.errors import UsageError, nearest_name
+from jaxser.runtime.files import write_text
+
+__all__ = ["make_model_table", "model_runs"]
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelRun:
+    """A run of a table: the line and the corpus that it is of, its seed, and what trains it."""
+
+    model: str
+    corpus: str
+    seed: int
+    config: TrainConfig
+
+
+def make_model_table(path: Path, config: EvaluateConfig, say: Callable[[str], object]) -> str:
+    """Train what is missing of a table, and show it beside the paper's; with --out in files, too.
+
+    Args:
+      path: of the table file.
+      config: of the command.
+      say: is given a line before each run.
+
+    Raises:
+      UsageError, InputError: see the message.
+      Stopped: a signal stopped the training; the same command goes on.
+    """
+    table = load_model_table(path)
+    made: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    notes: dict[str, None] = {}
+    planned = list(model_runs(table, path.stem, config))
+    check_runs([run.config for run in planned])
+    for run in planned:
+        say(f"{run.config.out}: {run.model}, {run.corpus}, seed {run.seed}")
+        found = trained(run.config)
+        made[run.model, run.corpus].append(found)
+        notes |= dict.fromkeys(found["notes"])
+    cells = model_cells(table, made, config.interval_over)
+    told = [*best_models(table, made), *([table.remark] if table.remark else [])]
+    told += [*(f"note: {note}" for note in notes), policy(config.interval_over)]
+    if config.out is not None:
+        config.out.mkdir(parents=True, exist_ok=True)
+        text = "\n\n".join([f"# {table.title}", markdown_table(cells), *told])
+        write_text(config.out / f"{path.stem}.md", text + "\n")
+        write_text(config.out / f"{path.stem}.csv", csv_text(cells))
+    return "\n".join([table.title, aligned(cells, left=3), *told])
+
+
+def model_runs(table: ModelTable, name: str, config: EvaluateConfig) -> Iterator[ModelRun]:
+    """The runs of a table that the command asks for, seeds last.
+
+    Args:
+      table: of models.
+      name: of its file, which run folders begin with.
+      config: of the command.
+
+    Raises:
+      UsageError: what is not known or impossible.
+    """
+    if config.kinds is not None:
+        raise UsageError(f"{table.title} has no kinds of image; leave out --kinds.")
+    roots = corpora_of(table, config.corpus)
+    models = chosen("--lines", config.lines, list(table.models))
+    if config.seeds is not None and config.seeds < 1:
+        raise UsageError(f"--seeds must be 1 or more, not {config.seeds}.")
+    seeds = table.seeds if config.seeds is None else range(config.seeds)
+    limit = limit_of(config.limit)
+    changes = _changes(table, config.set)
+    for corpus, root in roots.items():
+        for model in models:
+            own = dict(table.models[model])
+            path = config_of(str(own.pop("config", table.config)), corpus)
+            for seed in seeds:
+                flags = {
+                    "out": str(config.runs / f"{name}_{_folder_name(model)}_{corpus}_{seed}"),
+                    "corpus.root": str(root),
+                    "seed": str(seed),
+                    "corpus.split_seed": str(seed),
+                    **({} if limit is None else {"corpus.limit": str(limit)}),
+                    **{key: _as_flag(value) for key, value in {**table.settings, **own}.items()},
+                }
+                run = configured(path, flags, [*changes[""], *changes[model]])
+                if model in table.pretrained and run.model.checkpoint is None:
+                    raise UsageError(
+                        f"{model} goes on from a checkpoint: give --set '{model}:model.checkpoint="
+                        "FOLDER', or the other lines alone with --lines."
+                    )
+                yield ModelRun(model, corpus, seed, run)
+
+
+def _changes(table: ModelTable, texts: Sequence[str]) -> dict[str, list[str]]:
+    """``[LINE:]KEY=VALUE``: changes by line, and under "" those of all."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for text in texts:
+        key, equals, value = text.partition("=")
+        line, colon, key = key.rpartition(":")
+        if colon and line not in table.models:
+            raise UsageError(
+                f"--set {text!r}: the table has no {line!r}; {nearest_name(line, table.models)}"
+            )
+        found[line].append(f"{key}{equals}{value}")
+    return found
+
+
+def _folder_name(model: str) -> str:
+    return "".join(c if c.isalnum() else "_" for c in model.lower())
+
+
+def _as_flag(value: Any) -> str:
+    """A value of a table file as a flag takes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,97 @@
+"""The update that trains against an attack, compiled: one program, or on a CPU three.
+
+    update = adversarial_update(adversarial_parts(model, optimizer, key, defence), mesh)
+    state = update(state, batch, epsilon)
+
+Gradients of convolutions take a CPU many times as long inside a compiled loop, and a program with
+each step of the attack written out takes minutes to compile. There the host calls one step after
+the other, as the driver does; elsewhere all is one program.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jaxtyping import Array, Float
+
+from jaxser.runtime.forms import on_cpu
+from jaxser.runtime.sharding import batch_sharding, replicated
+from jaxser.training.adversarial import AdversarialParts, Attacked, step_of
+from jaxser.training.victim import Batch, TrainState
+
+__all__ = ["adversarial_update"]
+
+Update = Callable[[TrainState, Batch, Float[Array, "2"]], TrainState]
+
+
+def adversarial_update(parts: AdversarialParts, mesh: Mesh) -> Update:
+    """``(state, batch, lowest and highest ε) -> state``, compiled at the first call.
+
+    Args:
+      parts: of :func:`jaxser.training.adversarial.adversarial_parts`.
+      mesh: devices that share a batch.
+
+    Returns:
+      An update that takes over the buffers of the state.
+    """
+    if parts.steps > 1 and on_cpu():
+        return _StepByStep(parts, mesh)
+    whole, rows = replicated(mesh), batch_sharding(mesh)
+    return jax.jit(
+        step_of(parts),
+        in_shardings=(whole, rows, whole),
+        out_shardings=whole,
+        donate_argnums=0,
+    )
+
+
+class _StepByStep:
+    """The parts as a program each, of which the second is called for every step of the attack."""
+
+    def __init__(self, parts: AdversarialParts, mesh: Mesh) -> None:
+        self._parts, self._mesh = parts, mesh
+        self._whole, self._rows = replicated(mesh), batch_sharding(mesh)
+        self._programs: tuple[Any, Any, Any] | None = None
+
+    def __call__(self, state: TrainState, batch: Batch, epsilon: Float[Array, "2"]) -> TrainState:
+        begin, advance, finish = self._programs or self._compiled(state, batch, epsilon)
+        at, looked_at = begin(state, batch, epsilon), _attacked_state(state)
+        for number in range(self._parts.steps):
+            at = advance(looked_at, at, np.int32(number))
+        return finish(state, batch, at)
+
+    def _compiled(
+        self, state: TrainState, batch: Batch, epsilon: Float[Array, "2"]
+    ) -> tuple[Any, Any, Any]:
+        """The programs, with what is on its way where the batch is."""
+        parts, whole, rows = self._parts, self._whole, self._rows
+        shapes: Attacked = jax.eval_shape(parts.begin, state, batch, epsilon)
+        places = jax.tree.map(self._place, shapes)
+        self._programs = (
+            jax.jit(parts.begin, in_shardings=(whole, rows, whole), out_shardings=places),
+            jax.jit(
+                parts.advance,
+                in_shardings=(whole, places, whole),
+                out_shardings=places,
+                donate_argnums=1,
+            ),
+            jax.jit(
+                parts.finish,
+                in_shardings=(whole, rows, places),
+                out_shardings=whole,
+                donate_argnums=0,
+            ),
+        )
+        return self._programs
+
+    def _place(self, shape: jax.ShapeDtypeStruct) -> NamedSharding:
+        """Rows are shared as those of a batch are, unless there are too few for all devices."""
+        shared = shape.ndim and shape.shape[0] % self._mesh.devices.size == 0
+        return self._rows if shared else self._whole
+
+
+def _attacked_state(state: TrainState) -> TrainState:
+    """What a step of the attack needs of a state: without an optimiser to hand over each time."""
+    return state.replace(opt_state=())  # type: ignore[attr-defined]

@@ -1,0 +1,78 @@
+"""The worst case over attacks: an utterance is robust only if no attack fooled it."""
+
+import re
+from typing import Any
+
+import made_rows
+import pyarrow as pa
+import pytest
+from scipy.stats import binomtest
+
+from jaxser.results.schema import SCHEMA
+from jaxser.results.worst_case import robustness_table, worst_cases
+
+
+def rows(attack: str, epsilon: float, right: str, **changes: Any) -> pa.Table:
+    """Rows of utterances that were all right before; "1" is right after the attack."""
+    told = [
+        ("anger", "anger", "anger" if each == "1" else "joy", each == "0", 30.0, 1.0, "female")
+        for each in right
+    ]
+    columns = made_rows.columns(told, attack=attack, epsilon=epsilon, **changes)
+    return pa.table(columns, schema=SCHEMA)
+
+
+def test_an_utterance_counts_only_where_no_attack_fooled_it() -> None:
+    table = pa.concat_tables(
+        [
+            rows("pgd", 0.01, "11101"),
+            rows("square", 0.01, "01111"),
+            rows("pgd", 0.001, "11111"),
+            rows("pgd", 0.01, "11011", seed=1),
+        ]
+    )
+    small, large = worst_cases(table)
+    assert (small.epsilon, small.attacks, small.utterances) == (0.001, 1, 5)
+    assert small.robust.value == 1
+    assert (large.epsilon, large.attacks, large.utterances) == (0.01, 2, 5)
+    assert large.clean.value == 1
+    # The second and the fifth utterance withstood every attack and seed.
+    assert large.robust.value == pytest.approx(2 / 5)
+    wilson = binomtest(2, 5).proportion_ci(method="wilson")
+    assert (large.robust.low, large.robust.high) == pytest.approx((wilson.low, wilson.high))
+
+
+def test_norms_are_lines_of_their_own_and_decibels_go_from_weak_to_strong() -> None:
+    loud = {"epsilon_unit": "snr_peak"}
+    table = pa.concat_tables(
+        [
+            rows("pgd", 0.5, "10", epsilon_norm="l2"),
+            rows("pgd", 0.5, "01"),
+            rows("pgd", 20.0, "00", **loud),
+            rows("pgd", 40.0, "11", **loud),
+        ]
+    )
+    found = [(case.epsilon_norm, case.epsilon, case.robust.value) for case in worst_cases(table)]
+    assert set(found) == {("l2", 0.5, 0.5), ("linf", 0.5, 0.5), ("linf", 40, 1), ("linf", 20, 0)}
+    assert [each for each in found if each[1] >= 20] == [("linf", 40, 1), ("linf", 20, 0)]
+
+
+def test_the_table_has_a_line_per_attack_and_the_worst_case_last() -> None:
+    table = pa.concat_tables(
+        [
+            rows("pgd", 0.01, "1110", parameters='{"steps": 1}'),
+            rows("pgd", 0.01, "0111", parameters='{"steps": 9}'),
+            rows("noise", 0.02, "1111"),
+        ]
+    )
+    lines = [re.split(r"\s{2,}", line.strip()) for line in robustness_table(table).splitlines()]
+    header, before, noise, first, second, worst, *words = lines
+    assert header == ["0.01 L∞", "0.02 L∞"]
+    assert before[0] == "before attacks"
+    assert noise[:2] == ["noise", "–"]  # it was not run at the smaller ε
+    assert [first[0], second[0], first[2]] == ["pgd 1", "pgd 2", "–"]
+    assert first[1].startswith("75.0% (")
+    assert worst[0] == "worst case"
+    assert worst[1].startswith("50.0% (")
+    assert worst[2].startswith("100.0% (")
+    assert len(words) == 2
