@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
+import jaxser
 from jaxser.__main__ import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -71,3 +73,8 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 def _anchor(heading: str) -> str:
     """As the manual and code hosts name a heading."""
     return re.sub(r"[^\w\- ]", "", heading.replace("`", "").lower()).replace(" ", "-")
+
+
+def test_the_version_to_cite_is_this_one() -> None:
+    said = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert said["version"] == jaxser.__version__
