@@ -66,7 +66,9 @@ class Run:
                     attack,
                     self.work,
                     left.copy(),
-                    with_slots=with_slots,
+                    # Where a size was asked for every row is computed in batches of that size, so
+                    # that it is the same to the bit whatever rows are beside it.
+                    with_slots=None if self.batch_size else with_slots,
                     refill=self.refill,
                     meter=self.meter,
                     watcher=self.watcher,

@@ -133,7 +133,7 @@ def slot_stream(
     rows: StreamRows,
     pending: Pending,
     *,
-    with_slots: Callable[[int], Machine],
+    with_slots: Callable[[int], Machine] | None,
     refill: bool,
     meter: Meter,
     watcher: Watcher,
@@ -143,7 +143,7 @@ def slot_stream(
     Without refilling, a batch takes as long as its slowest row. Where rows end at random times
     (``tests/driver/test_run.py``), over 40 % of the slots' steps would be for nothing instead of
     under 15 %. Slots stand empty only when no row is left to start, and on a CPU the last rows go
-    on in fewer slots.
+    on in fewer slots where the number may change.
 
     Args:
       machine: the programs of the attack, and the devices.
@@ -151,7 +151,7 @@ def slot_stream(
       work: what is attacked.
       rows: the stream's.
       pending: takes finished rows.
-      with_slots: the machine with another number of slots.
+      with_slots: the machine with another number of slots; None where the number has to stay.
       refill: whether slots of finished rows take the next rows while others are at work.
       meter: of the run.
       watcher: says when to stop.
@@ -187,7 +187,7 @@ class _Stream:
         work: Work,
         rows: StreamRows,
         pending: Pending,
-        with_slots: Callable[[int], Machine],
+        with_slots: Callable[[int], Machine] | None,
         meter: Meter,
         watcher: Watcher,
     ) -> None:
@@ -311,7 +311,9 @@ class _Stream:
         """
         slots, machine = self.slots, self._machine
         each, occupied = machine.slots // machine.num_devices, self.slots.occupied
-        if not machine.on_cpu or self._queued < len(self._rows) or not occupied.any():
+        if self._with_slots is None or not machine.on_cpu:
+            return
+        if self._queued < len(self._rows) or not occupied.any():
             return
         self._idle += int((~occupied).sum()) * machine.inner_steps
         by_device = occupied.reshape(-1, each)

@@ -36,7 +36,7 @@ def attack_stream(
     work: Work,
     left: Bool[np.ndarray, "utterances epsilons"],
     *,
-    with_slots: Callable[[int], Machine],
+    with_slots: Callable[[int], Machine] | None,
     refill: bool,
     meter: Meter,
     watcher: Watcher,
@@ -48,7 +48,7 @@ def attack_stream(
       attack: what is run.
       work: what is attacked.
       left: pairs to attack.
-      with_slots: the machine with another number of slots.
+      with_slots: the machine with another number of slots; None where the number has to stay.
       refill: whether slots of finished rows take the next rows while others are at work.
       meter: of the run.
       watcher: says when to stop.

@@ -11,6 +11,7 @@ from toy_attacks import Waiting
 
 import jaxser.driver.inputs
 import jaxser.driver.memory
+import jaxser.driver.single_attack
 import jaxser.driver.slots
 import jaxser.driver.stream
 from jaxser import run_attack
@@ -84,12 +85,16 @@ def test_inputs_that_stay_on_the_devices_make_the_same_rows(
 
 
 def test_few_rows_that_are_left_go_on_in_few_slots(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two of 48 rows take long; the devices would go on with 8 slots each."""
+    """Two of 48 rows take long; the devices would go on with all of their slots."""
     attack = Waiting(mean=4.0, tail=0.7)
     monkeypatch.setattr(jaxser.driver.slots, "_GONE_BEFORE", 20)
-    with_fewer = attacked(attack)
+    monkeypatch.setattr(jaxser.driver.single_attack, "slots_of", lambda *_, **__: 8)
+    with_fewer = attacked(attack, batch_size=None)
+    asked = attacked(attack, batch_size=8).throughput
     monkeypatch.setattr(jaxser.driver.slots, "_WORTH_A_PROGRAM", 10**9)
-    without = attacked(attack)
+    without = attacked(attack, batch_size=None)
+    # Who asks for a size has all rows computed in batches of it, to the bit the same.
+    assert asked.row_steps == attacked(attack, batch_size=8).throughput.row_steps
     same_rows(with_fewer, without)
     for result in (without, with_fewer):
         cost = result.throughput

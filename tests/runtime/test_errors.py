@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import pytest
 
+import jaxser
 from jaxser.__main__ import COMMANDS
 from jaxser.runtime.compilation import enable_compilation_cache
 from jaxser.runtime.errors import report_errors
@@ -142,7 +143,8 @@ def test_nobody_reads_on_whatever_the_command(
 ) -> None:
     monkeypatch.setattr(sys, "argv", [f"jaxser.{name}", "--help"])
     # A folder that is a command stays imported: others hold what is in it.
-    module = f"jaxser.{name}.__main__" if name == "corpora" else f"jaxser.{name}"
+    folder = (Path(jaxser.__file__).parent / name).is_dir()
+    module = f"jaxser.{name}.__main__" if folder else f"jaxser.{name}"
     monkeypatch.delitem(sys.modules, module, raising=False)
     with unread(), pytest.raises(SystemExit):
         runpy.run_module(f"jaxser.{name}", run_name="__main__", alter_sys=True)
