@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import jaxser
 from jaxser.__main__ import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -71,3 +72,13 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 def _anchor(heading: str) -> str:
     """As the manual and code hosts name a heading."""
     return re.sub(r"[^\w\- ]", "", heading.replace("`", "").lower()).replace(" ", "-")
+
+
+def test_what_pages_call_by_its_folder_is_had_from_jaxser_alone() -> None:
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    called = set(re.findall(r"\bjaxser\.([a-z_]+)\.([A-Za-z_]+)\(", text))
+    called = {(folder, name) for folder, name in called if f"import jaxser.{folder}" not in text}
+    assert {("attacks", "PGD"), ("victims", "from_torch")} <= called
+    for folder, name in called:
+        # Not by getattr(jaxser, ...): another test's import would have put the folder there.
+        assert hasattr(jaxser.__getattr__(folder), name), f"jaxser.{folder}.{name}"
