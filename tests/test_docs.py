@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 import jaxser
 from jaxser.__main__ import COMMANDS
@@ -82,3 +83,8 @@ def test_what_pages_call_by_its_folder_is_had_from_jaxser_alone() -> None:
     for folder, name in called:
         # Not by getattr(jaxser, ...): another test's import would have put the folder there.
         assert hasattr(jaxser.__getattr__(folder), name), f"jaxser.{folder}.{name}"
+
+
+def test_the_version_to_cite_is_this_one() -> None:
+    said = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert said["version"] == jaxser.__version__
