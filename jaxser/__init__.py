@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from jaxser import attacks as attacks
     from jaxser import corpora as corpora
     from jaxser import models as models
+    from jaxser import results as results
+    from jaxser import victims as victims
     from jaxser.driver.run import run_attack as run_attack
     from jaxser.experiments.benchmark import benchmark as benchmark
     from jaxser.victims.generator import load_generator as load_generator
@@ -31,10 +33,12 @@ __all__ = [
     "load_generator",
     "load_victim",
     "models",
+    "results",
     "run_attack",
+    "victims",
 ]
 
-_SUBMODULES = ("attacks", "corpora", "models")
+_SUBMODULES = ("attacks", "corpora", "models", "results", "victims")
 _FUNCTIONS = {
     "Victim": "victims.victim",
     "benchmark": "experiments.benchmark",

@@ -75,6 +75,16 @@ def _anchor(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", heading.replace("`", "").lower()).replace(" ", "-")
 
 
+def test_what_pages_call_by_its_folder_is_had_from_jaxser_alone() -> None:
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    called = set(re.findall(r"\bjaxser\.([a-z_]+)\.([A-Za-z_]+)\(", text))
+    called = {(folder, name) for folder, name in called if f"import jaxser.{folder}" not in text}
+    assert {("attacks", "PGD"), ("victims", "from_torch")} <= called
+    for folder, name in called:
+        # Not by getattr(jaxser, ...): another test's import would have put the folder there.
+        assert hasattr(jaxser.__getattr__(folder), name), f"jaxser.{folder}.{name}"
+
+
 def test_the_version_to_cite_is_this_one() -> None:
     said = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert said["version"] == jaxser.__version__

@@ -8,6 +8,8 @@ All take the attack's registry name first, and raise :class:`jaxser.runtime.erro
 
 from typing import Any
 
+import numpy as np
+
 from jaxser.attacks.projections import Bounds
 from jaxser.runtime.errors import UsageError
 
@@ -22,7 +24,7 @@ __all__ = [
 
 def check_bounds(attack: str, bounds: Bounds) -> None:
     """Refuse bounds that are not (low, high) with low < high."""
-    if bounds is not None and not (len(bounds) == 2 and bounds[0] < bounds[1]):
+    if bounds is not None and not (np.shape(bounds) == (2,) and bounds[0] < bounds[1]):
         raise UsageError(f"{attack}: bounds must be (low, high) with low < high, not {bounds!r}.")
 
 

@@ -1,6 +1,7 @@
 """What ``python -m jaxser.listen`` takes: a recording, a victim, an attack."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,8 +45,10 @@ def parse_listen(argv: Sequence[str] | None = None) -> ListenConfig:
     """Read the command line; UsageError for what is unknown or wrong."""
     values = vars(_parser().parse_args(argv))
     config = ListenConfig(**{**values, "snr": tuple(values["snr"])})
-    if not config.snr[0] < config.snr[1]:
+    if not -math.inf < config.snr[0] < config.snr[1] < math.inf:
         raise UsageError("--snr must be the loudest and the quietest in dB, such as 10 60.")
+    if config.seconds is not None and not 0 < config.seconds < math.inf:
+        raise UsageError(f"--seconds must be a length above 0, not {config.seconds:g}.")
     check_folder(config.folder)
     return config
 

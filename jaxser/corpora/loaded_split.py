@@ -4,6 +4,7 @@ speech = load_split("emodb", "path/to/emodb", "test", victim=victim)
 result = jaxser.run_attack(victim, speech.x, speech.y, PGD(), 0.005, ids=speech.ids)
 """
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxser.config import CorpusConfig
+from jaxser.config import CorpusConfig, from_mapping
 from jaxser.corpora.label_matching import match_labels
 from jaxser.corpora.selection import select, split_rows, spread_rows
 from jaxser.corpora.table import Split
@@ -90,7 +91,8 @@ def load_split(
 
     Raises:
       InputError: the corpus or its files are not as they should be, or nothing is left.
-      UsageError: there is no such corpus, part, split or setting, or the victim reads no waveforms.
+      UsageError: there is no such corpus, part, split or setting, a setting cannot have that
+        value, or the victim reads no waveforms.
     """
     parts = ("train", "val", "test")
     if part not in parts:
@@ -99,12 +101,10 @@ def load_split(
         raise UsageError("labels say which classes of a victim they are; give victim, too.")
     if victim is not None:
         settings |= _length_of(victim, settings)
-    known = CorpusConfig.__dataclass_fields__
-    for setting in settings:
-        if setting not in known:
-            raise UsageError(f"a corpus has no setting {setting!r}; {nearest_name(setting, known)}")
-    folder = None if root is None else Path(root)
-    prepared = select(CorpusConfig(name=name, root=folder, split=split, **settings))
+    named = {"name": name, "root": root, "split": split, "limit": limit}
+    config = from_mapping(CorpusConfig, {**settings, **named}, "load_split")
+    # The limit of a config is on the corpus, this one on the part.
+    prepared = select(dataclasses.replace(config, limit=None))
     corpus = prepared.corpus
     matching = match_labels(
         corpus.labels if victim is None else victim.labels, corpus.labels, labels
@@ -122,7 +122,7 @@ def load_split(
             f"{len(of_part) - len(rows)} utterances left out, of labels that the victim does not "
             f"know: {', '.join(matching.strange)}"
         )
-    rows = rows[spread_rows(len(rows), limit)]
+    rows = rows[spread_rows(len(rows), config.limit)]
     chosen = [corpus.utterances[i] for i in rows]
     return LoadedSplit(
         x=np.asarray(prepared.waveforms[rows], np.float32),

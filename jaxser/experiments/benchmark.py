@@ -11,7 +11,7 @@ import hashlib
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import numpy as np
@@ -21,6 +21,7 @@ from jaxser.attacks.base import LogitsFn
 from jaxser.config import AttackCommandConfig
 from jaxser.config.suites import suite_of
 from jaxser.corpora import Corpus, Prepared, Utterance
+from jaxser.corpora.table import Gender
 from jaxser.driver.arguments import as_array, check_inputs, check_victim
 from jaxser.driver.run import clean_pass
 from jaxser.driver.speech import Speech
@@ -81,8 +82,9 @@ def benchmark(
     check_victim(victim)
     x, y = as_array("x", x), as_array("y", y)
     model = _victim(victim, x, labels, bounds, name)
-    names = [f"input{i:06d}" for i in range(len(x))] if ids is None else [str(i) for i in ids]
-    _check_names(len(x), ids=names, speakers=speakers, genders=genders)
+    count = len(x) if x.ndim else 0
+    names = [f"input{i:06d}" for i in range(count)] if ids is None else [str(i) for i in ids]
+    _check_names(count, ids=names, speakers=speakers, genders=genders)
     if len(set(names)) < len(names):
         raise InputError("ids must be different; two inputs of one id are one utterance to rows.")
     check_inputs(x, names, model.bounds)
@@ -185,6 +187,10 @@ def _check_names(count: int, **columns: Sequence[str] | None) -> None:
     for name, values in columns.items():
         if values is not None and len(values) != count:
             raise InputError(f"there are {count} inputs but {len(values)} {name}; give one each.")
+    known = get_args(Gender)
+    for gender in columns["genders"] or ():
+        if gender not in known:
+            raise InputError(f"there is no gender {gender!r}; valid names are {', '.join(known)}.")
 
 
 def _fingerprint(victim: Victim, logits: np.ndarray) -> str:

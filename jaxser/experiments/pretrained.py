@@ -41,13 +41,13 @@ def in_length(victim: Victim, config: AttackCommandConfig) -> Victim:
         return victim
     if not is_pretrained(config.victim):
         raise UsageError(
-            f"the run {config.victim} says how long its speech is; leave --corpus.seconds out."
+            f"the run {config.victim} says how long its speech is; leave the seconds out."
         )
     samples = round(seconds * victim.sample_rate)
     if samples < victim.shortest_input:
         raise UsageError(
             f"{config.victim} needs at least {victim.shortest_input / victim.sample_rate:g} s of "
-            f"speech; give more --corpus.seconds than {seconds:g}."
+            f"speech; give more seconds than {seconds:g}."
         )
     return dataclasses.replace(victim, input_shape=(samples,))
 

@@ -10,6 +10,7 @@ fast. Every attack runs, those by gradients through torch's autograd.
 """
 
 import hashlib
+import operator
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -48,7 +49,7 @@ def from_torch(
       name: what tables call it; the module's class by default.
 
     Raises:
-      UsageError: no module of torch.
+      UsageError: no module of torch, no shape of an input, or no bounds.
       InputError: a module that fails on such inputs, returns no logits or has no gradient, or
         another number of labels than it has classes.
     """
@@ -56,8 +57,9 @@ def from_torch(
 
     if not isinstance(module, torch.nn.Module):
         raise UsageError(f"from_torch takes a torch.nn.Module, not {repr(module)[:80]}.")
+    shape = _checked_shape(input_shape)
     module.eval()
-    host = _Host(module, tuple(input_shape))
+    host = _Host(module, shape)
     classes = host.classes()
     names = tuple(map(str, labels)) if labels is not None else tuple(map(str, range(classes)))
     if len(names) != classes or len(set(names)) != classes:
@@ -70,12 +72,26 @@ def from_torch(
         # Its weights are torch's: what stands here tells victims apart, and costs no memory.
         variables={"digest": _digest(module)},
         labels=names,
-        input_shape=tuple(input_shape),
+        input_shape=shape,
         bounds=bounds,
         sample_rate=sample_rate,
         name=name or type(module).__name__,
         notes=("the victim is a PyTorch module, called back on the host",),
     )
+
+
+def _checked_shape(asked: Any) -> tuple[int, ...]:
+    """As whole numbers from 1 up."""
+    try:
+        shape = tuple(map(operator.index, asked))
+    except TypeError:
+        shape = ()
+    if not shape or min(shape) < 1:
+        raise UsageError(
+            f"input_shape must be the sizes of one input's axes, such as (32_000,), not "
+            f"{repr(asked)[:80]}."
+        )
+    return shape
 
 
 class _Host:

@@ -13,6 +13,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float, Int, Key
 
+from jaxser.attacks.hyperparameters import check_bounds
 from jaxser.models.front_end import LocalNetwork
 from jaxser.results.training_facts import UNRECORDED, TrainingFacts
 from jaxser.runtime.errors import UsageError
@@ -67,6 +68,9 @@ class Victim:
         :mod:`jaxser.victims.last_layer`; None where the network does not tell.
       feature_map: of a victim that reads a spectrogram or an image: what Grad-CAM++ looks at.
       training: what is known of how it came about.
+
+    Raises:
+      UsageError: bounds that are not (low, high) with low < high.
     """
 
     apply: Callable[..., Float[Array, "batch classes"]]
@@ -84,6 +88,9 @@ class Victim:
     embed: Callable[..., Float[Array, "batch features"]] | None = None
     feature_map: FeatureMap | None = None
     training: TrainingFacts = UNRECORDED
+
+    def __post_init__(self) -> None:
+        check_bounds(self.name, self.bounds)
 
     def hears_like(self, other: "Victim") -> bool:
         """Whether both take the same inputs for the same labels, as transfer between them needs."""

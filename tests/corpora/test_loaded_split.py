@@ -67,6 +67,11 @@ def test_the_victim_says_length_rate_and_classes(settings: dict[str, Any]) -> No
     [
         ({"part": "tset"}, "did you mean 'test'"),
         ({"secnds": 1}, "did you mean 'seconds'"),
+        ({"protocol": "Paper"}, "protocol = 'Paper' in load_split is not valid"),
+        ({"seconds": "long"}, "seconds = 'long' in load_split is not valid"),
+        ({"limit": -3}, "limit = -3 in load_split is not valid"),
+        ({"limit": 0}, "limit = 0 in load_split is not valid"),
+        ({"limit": 2.5}, "limit = 2.5 in load_split is not valid"),
         ({"victim": hearer(("x", "y"))}, "none of x, y"),
         ({"victim": hearer(("ang", "hap")), "seconds": 1}, "leave it out"),
         ({"labels": ["ang=anger"]}, "give victim, too"),

@@ -181,6 +181,10 @@ def test_suites_hold_attacks_within_one_norm(name: str) -> None:
         ({"y": [0]}, "labels of shape"),
         ({"x": np.full((6, 64), 2.0)}, "outside the bounds"),
         ({"x": np.zeros(64)}, "axis for the batch"),
+        ({"x": "a.wav"}, "axis for the batch"),
+        ({"genders": ["f"] * 6}, "no gender 'f'; valid names are female, male"),
+        ({"bounds": (-1, 1, 2)}, "low < high"),
+        ({"bounds": (1, -1)}, "low < high"),
         ({"victim": "runs/x"}, "load_victim"),
     ],
 )

@@ -103,6 +103,9 @@ def test_a_recording_is_what_the_victim_hears(tmp_path: Path) -> None:
     [
         (["absent.wav"], "absent.wav"),
         (["a.wav", "--snr", "60", "10"], "loudest and the quietest"),
+        (["a.wav", "--snr", "10", "inf"], "loudest and the quietest"),
+        (["a.wav", "--seconds", "nan"], "length above 0, not nan"),
+        (["a.wav", "--seconds", "1"], "says how long its speech is; leave the seconds out"),
         (["a.wav", "--attack", "onepixl"], "no attack"),
         (["a.wav", "--victim", "nowhere"], "is not a run folder"),
         ([], "FILE.wav"),

@@ -1,5 +1,6 @@
 """A torch module as a victim, beside the same network in JAX."""
 
+import inspect
 from typing import Any
 
 import jax
@@ -126,6 +127,8 @@ def test_what_a_wrapped_module_is() -> None:
 def test_mistakes_are_a_sentence() -> None:
     with pytest.raises(UsageError, match=r"wrap it with jaxser\.victims\.from_torch"):
         jaxser.run_attack(module("linear"), np.zeros((1, 64)), [0], PGD(), 0.1)
+    # A checker of annotations, where the tests run under one, would answer first.
+    unchecked = inspect.unwrap(from_torch)
     with pytest.raises(UsageError, match=r"takes a torch\.nn\.Module"):
         from_torch(lambda x: x, (64,))
     with pytest.raises(InputError, match=r"fails on inputs float32\[2, 63\] .*check input_shape"):
@@ -136,6 +139,11 @@ def test_mistakes_are_a_sentence() -> None:
         from_torch(
             torch.nn.Sequential(torch.nn.Unflatten(1, (1, 64)), torch.nn.Conv1d(1, 8, 7)), (64,)
         )
+    for shape in (64, (-1,), (64.0,), ()):
+        with pytest.raises(UsageError, match="input_shape must be the sizes"):
+            unchecked(module("linear"), shape)
+    with pytest.raises(UsageError, match="low < high"):
+        from_torch(module("linear"), (64,), bounds=(1, -1))
     own = module("linear")
     with pytest.raises(InputError, match="NumPy or torch"):
         jaxser.run_attack(lambda x: own(x), small_victims.waveforms(2), None, PGD(), 0.1)
