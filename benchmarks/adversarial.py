@@ -188,7 +188,7 @@ def jaxser_step(twins: Twins, task: str, epsilon: float) -> tuple[Step, float]:
         defence = Defence(attack, lambda variables, x: x)
         parts = adversarial_parts(twins.model, optimizer, jax.random.key(0), defence)
         # As training does it, which on a CPU is several programs.
-        program = adversarial_update(parts, make_mesh())
+        program = adversarial_update(parts, make_mesh(jax.local_devices()[:1]))
         arguments = (state, batch, jnp.full(2, epsilon))
 
     def run() -> float:
