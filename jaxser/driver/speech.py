@@ -52,10 +52,17 @@ class Speech:
 
     def oddities(self) -> list[str]:
         """What the clean predictions say of all figures of these utterances."""
+        notes, unknown = [], int((self.clean.prediction < 0).sum())
+        if unknown:
+            notes.append(
+                f"{self.victim.name}'s logits of {unknown} of {len(self.labels)} clean inputs are "
+                "not finite: these count as wrong before and after any attack"
+            )
         answer = one_answer(self.labels.tolist(), self.clean.prediction.tolist())
-        if answer is None or answer < 0:
-            return []
-        return [told_apart(self.victim.name, self.victim.labels[answer], len(self.labels))]
+        if answer is not None and answer >= 0:
+            label = self.victim.labels[answer]
+            notes.append(told_apart(self.victim.name, label, len(self.labels)))
+        return notes
 
     def spread(self, limit: int | None) -> "Speech":
         """At most so many of the utterances, spread over all."""

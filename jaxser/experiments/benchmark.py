@@ -130,12 +130,14 @@ def benchmark(
         batch_size=batch_size,
     )
     tables, sources = [], []
+    notes: dict[str, None] = {}
     with tempfile.TemporaryDirectory() as folder:
         out = dataclasses.replace(config, out=Path(folder))
         for run, _ in suite_runs(out, speech, shown=shown):
             tables.append(run.rows())
             sources.append(run.source())
-    return BenchmarkResult(found.name, model.name, tuple(tables), tuple(sources))
+            notes |= dict.fromkeys(run.oddities())
+    return BenchmarkResult(found.name, model.name, tuple(tables), tuple(sources), tuple(notes))
 
 
 def _victim(

@@ -32,12 +32,14 @@ class BenchmarkResult:
       model: what tables call it.
       tables: rows of each attack, in the row schema (``docs/rows.md``).
       sources: what made each of them, ready for JSON.
+      notes: what the clean pass found that makes the figures mean something else.
     """
 
     suite: str
     model: str
     tables: tuple[pa.Table, ...]
     sources: tuple[Mapping[str, Any], ...]
+    notes: tuple[str, ...] = ()
 
     @functools.cached_property
     def rows(self) -> pa.Table:
@@ -62,7 +64,8 @@ class BenchmarkResult:
         """
         count = len(set(self.rows["utterance"].to_pylist()))
         head = f"{self.suite} on {self.model}: {len(self.tables)} attacks, {count} inputs"
-        return f"{head}\n{robustness_table(self.rows, interval_over)}"
+        said = [f"note: {note}" for note in self.notes]
+        return "\n".join([head, *said, robustness_table(self.rows, interval_over)])
 
     def plot(self, path: Path | str | None = None) -> Any:
         """Accuracy over ε, a curve per attack and the worst case, as a matplotlib figure.

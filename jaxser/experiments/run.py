@@ -119,10 +119,10 @@ class Run:
             + ", ".join(f"{k} {v}" for k, v in json.loads(self.facts["parameters"]).items()),
         ]
         lines += [f"its training took {cost}" for cost in [training.cost()] if cost]
-        lines += [f"note: {note}" for note in [*self.facts["notes"], *self._oddities()]]
+        lines += [f"note: {note}" for note in [*self.facts["notes"], *self.oddities()]]
         return "\n".join(lines)
 
-    def _oddities(self) -> list[str]:
+    def oddities(self) -> list[str]:
         """What the clean pass found that makes attacks mean something else."""
         notes = self.speech.oddities()
         flags = self.speech.clean.flags

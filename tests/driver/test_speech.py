@@ -33,4 +33,11 @@ def test_a_victim_that_says_the_same_of_all_is_named() -> None:
     assert said.startswith("emo18 answers fear to all 4 clean inputs")
     assert speech([0, 1, 2, 2], [1, 1, 1, 2]).oddities() == []
     # Logits that are not finite are no answer.
-    assert speech([0, 1, 2, 2], [-1, -1, -1, -1]).oddities() == []
+    (said,) = speech([0, 1, 2, 2], [-1, -1, -1, -1]).oddities()
+    assert "answers" not in said
+
+
+def test_logits_that_are_not_finite_are_told() -> None:
+    (said,) = speech([0, 0, 1], [-1, 0, 1]).oddities()
+    assert said.startswith("emo18's logits of 1 of 3 clean inputs are not finite")
+    assert not speech([0, 0, 1], [1, 0, 1]).oddities()
