@@ -20,12 +20,11 @@ from jaxser.experiments.paper_training import (
     limit_of,
     trained,
 )
+from jaxser.experiments.shown_table import shown_table
 from jaxser.papers.models import ModelTable, load_model_table
 from jaxser.reporting.paper_tables.models import best_models, model_cells
-from jaxser.results.cells import aligned, csv_text, markdown_table
 from jaxser.results.intervals import policy
 from jaxser.runtime.errors import UsageError, nearest_name
-from jaxser.runtime.files import write_text
 
 __all__ = ["make_model_table", "model_runs"]
 
@@ -65,12 +64,7 @@ def make_model_table(path: Path, config: EvaluateConfig, say: Callable[[str], ob
     cells = model_cells(table, made, config.interval_over)
     told = [*best_models(table, made), *([table.remark] if table.remark else [])]
     told += [*(f"note: {note}" for note in notes), policy(config.interval_over)]
-    if config.out is not None:
-        config.out.mkdir(parents=True, exist_ok=True)
-        text = "\n\n".join([f"# {table.title}", markdown_table(cells), *told])
-        write_text(config.out / f"{path.stem}.md", text + "\n")
-        write_text(config.out / f"{path.stem}.csv", csv_text(cells))
-    return "\n".join([table.title, aligned(cells, left=3), *told])
+    return shown_table(path.stem, table.title, cells, told, config.out)
 
 
 def model_runs(table: ModelTable, name: str, config: EvaluateConfig) -> Iterator[ModelRun]:

@@ -13,11 +13,10 @@ from jaxser.config.evaluate import EvaluateConfig
 from jaxser.experiments.attacked_tables import make_attacked_table
 from jaxser.experiments.model_tables import make_model_table
 from jaxser.experiments.paper_training import cells, check_runs, trained
+from jaxser.experiments.shown_table import shown_table
 from jaxser.papers.trained import load_trained_table
 from jaxser.reporting.paper_tables.trained import trained_table
-from jaxser.results.cells import aligned, csv_text, markdown_table
 from jaxser.results.intervals import policy
-from jaxser.runtime.files import write_text
 
 __all__ = ["make_table", "make_tables"]
 
@@ -63,9 +62,4 @@ def make_table(path: Path, config: EvaluateConfig, say: Callable[[str], object])
         "has it, which says how well the training part is known by heart; of files: by the mean of "
         "the logits of their windows"
     )
-    if config.out is not None:
-        config.out.mkdir(parents=True, exist_ok=True)
-        text = "\n\n".join([f"# {table.title}", markdown_table(lines), *told])
-        write_text(config.out / f"{path.stem}.md", text + "\n")
-        write_text(config.out / f"{path.stem}.csv", csv_text(lines))
-    return "\n".join([table.title, aligned(lines, left=3), *told])
+    return shown_table(path.stem, table.title, lines, told, config.out)
