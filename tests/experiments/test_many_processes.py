@@ -118,20 +118,15 @@ def test_one_that_is_killed_holds_up_no_other_and_others_finish_its_rows(made: P
 
 @pytest.mark.long
 def test_what_fails_is_noted_by_each(made: Path, tmp_path: Path) -> None:
-    bad = {"name": "cannot", "attack": "pgd", "parameters": {"norm": "l2"}}
-    sweep_file(
-        tmp_path / "s.yaml",
-        [made / "run"],
-        attacks=[bad, "fgsm"],
-        epsilon=[20],
-        epsilon_unit="snr_peak",
-    )
+    square = {"compat": "torchattacks"}
+    bad = {"name": "cannot", "attack": "pixle", "parameters": square, "epsilon": [100]}
+    sweep_file(tmp_path / "s.yaml", [made / "run"], attacks=[bad, "fgsm"], epsilon=[0.1])
     for status, text in ended(start_all(tmp_path, "out", 2)):
         assert status == 1
         assert "failed: cannot on" in text
     outcomes = read_outcomes(tmp_path / "out")
     assert sorted(each.rows for each in outcomes) == [0, 0, 3, 3]
-    assert sum("peak SNR does not bound" in each.reason for each in outcomes) == 2
+    assert sum("square inputs only" in each.reason for each in outcomes) == 2
 
 
 @pytest.mark.long
