@@ -91,22 +91,12 @@ def sweep_seconds(runner: "CellRunner", cell: "Cell", folder: Path) -> float:
 
 def driver_seconds(runner: "CellRunner", cell: "Cell") -> tuple[float, int]:
     """Of the same rows from the driver, and how many there are."""
-    from jaxser.driver.run import attack_rows
+    from jaxser.experiments.attack import blocks_of
 
     run = runner.prepared(cell)
     start = time.perf_counter()
     rows = 0
-    for block in attack_rows(
-        run.speech.victim,
-        run.speech.inputs,
-        run.attacked,
-        run.attack,
-        run.epsilons,
-        subset=run.speech.places,
-        seed=run.config.seed,
-        ids=[utterance.id for utterance in run.utterances],
-        clean=run.speech.clean,
-    ):
+    for block in blocks_of(run):
         rows += len(block)
     return time.perf_counter() - start, rows
 

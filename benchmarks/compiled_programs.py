@@ -17,7 +17,14 @@ import yaml
 from jaxser import models
 from jaxser.attacks import Attack, from_parameters
 from jaxser.config.training import TrainingConfig
-from jaxser.driver.programs import AttackPrograms, VictimFunction
+from jaxser.driver.machine import Machine
+from jaxser.driver.program_shapes import ProgramShapes
+from jaxser.driver.programs import (
+    AttackPrograms,
+    VictimFunction,
+    VictimPrograms,
+    collect_program,
+)
 from jaxser.runtime.errors import UsageError
 from jaxser.runtime.sharding import batch_sharding, replicated
 from jaxser.training.optimizer import make_optimizer
@@ -121,34 +128,31 @@ def victim_shapes(module: Any, input_shape: tuple[int, ...]) -> Any:
     return jax.eval_shape(init, jax.random.key(0), x)
 
 
-def _placed(shapes: Any, sharding: Any, rows: int | None = None) -> Any:
-    """Shapes on devices, with so many rows where that is given."""
-
-    def place(leaf: Any) -> jax.ShapeDtypeStruct:
-        shape = leaf.shape if rows is None else (rows, *leaf.shape[1:])
-        return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=sharding)
-
-    return jax.tree.map(place, shapes)
+def _placed(shapes: Any, sharding: Any) -> Any:
+    """Shapes on devices."""
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes
+    )
 
 
 def _attack_programs(spec: Spec, attack: Attack, mesh: Any) -> Iterator[tuple[str, Any]]:
     module, shape = spec.module(), spec.input_shape()
-    whole, along = replicated(mesh), batch_sharding(mesh)
     slots = spec.rows * mesh.size
     victim = VictimFunction(evaluation_logits(module), takes_variables=True, randomised=False)
-    programs = AttackPrograms(victim, attack, mesh, slots, min(attack.max_steps, _STEPS))
-    variables = (_placed(victim_shapes(module, shape), whole), ())
-    rows = {
-        "x": jax.ShapeDtypeStruct((slots, *shape), jnp.float32, sharding=along),
-        "y": jax.ShapeDtypeStruct((slots,), jnp.int32, sharding=along),
-        "ids": jax.ShapeDtypeStruct((slots,), jnp.uint32, sharding=along),
-        "epsilon": jax.ShapeDtypeStruct((slots,), jnp.float32, sharding=along),
-        "real": jax.ShapeDtypeStruct((slots,), jnp.bool_, sharding=along),
-    }
-    key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype, sharding=whole)
-    state = _placed(programs.start.result_shapes(variables, key, rows)[0], along, slots)
-    wanted = jax.ShapeDtypeStruct((), jnp.int32, sharding=whole)
-    yield "advance", programs.advance._jitted.lower(variables, wanted, state)
+    steps = min(attack.max_steps, _STEPS)
+    machine = Machine(
+        victim=VictimPrograms(victim, mesh, CLASSES),
+        attack=AttackPrograms(victim, attack, mesh, slots, steps),
+        collect=collect_program(mesh),
+        variables=_placed(victim_shapes(module, shape), replicated(mesh)),
+        attack_variables=(),
+        mesh=mesh,
+        slots=slots,
+        fresh_rows=slots,
+        score_rows=slots,
+        inner_steps=steps,
+    )
+    yield "advance", machine.attack.advance.lowered(*ProgramShapes(machine, shape).advance)
 
 
 def _training_step(spec: Spec, mesh: Any) -> Any:

@@ -16,8 +16,8 @@ import typing
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from jaxser.attacks.registry import ATTACKS
-from jaxser.runtime.errors import UsageError, nearest_name
+from jaxser.attacks.registry import ATTACKS, attack_class
+from jaxser.runtime.errors import UsageError
 
 __all__ = ["Description", "Parameter", "attacks_table", "described", "description"]
 
@@ -68,9 +68,7 @@ def described(name: str) -> Description:
     Raises:
       UsageError: there is no such attack.
     """
-    if name.lower() not in ATTACKS:
-        raise UsageError(f"there is no attack {name!r}; {nearest_name(name.lower(), ATTACKS)}")
-    cls = ATTACKS[name.lower()]
+    cls = attack_class(name)
     meanings = _meanings(cls)
     settings = list(_settings(cls))
     return Description(

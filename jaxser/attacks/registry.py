@@ -37,7 +37,7 @@ from jaxser.attacks.square import Square
 from jaxser.attacks.staa_net import StaaNet
 from jaxser.runtime.errors import UsageError, nearest_name
 
-__all__ = ["ATTACKS", "from_parameters", "parameters"]
+__all__ = ["ATTACKS", "attack_class", "from_parameters", "parameters"]
 
 ATTACKS: dict[str, type[Any]] = {
     cls.name: cls
@@ -69,6 +69,17 @@ ATTACKS: dict[str, type[Any]] = {
 }
 
 
+def attack_class(name: str) -> type[Any]:
+    """The attack called ``name``, in any case.
+
+    Raises:
+      UsageError: there is no such attack.
+    """
+    if name.lower() not in ATTACKS:
+        raise UsageError(f"there is no attack {name!r}; {nearest_name(name.lower(), ATTACKS)}")
+    return ATTACKS[name.lower()]
+
+
 def from_parameters(name: str, values: Mapping[str, Any]) -> Attack:
     """The attack called ``name`` with the given hyper-parameters, as a command line has them.
 
@@ -79,9 +90,7 @@ def from_parameters(name: str, values: Mapping[str, Any]) -> Attack:
     Raises:
       UsageError: unknown attack or hyper-parameter, or a value of the wrong type or range.
     """
-    if name.lower() not in ATTACKS:
-        raise UsageError(f"there is no attack {name!r}; {nearest_name(name.lower(), ATTACKS)}")
-    cls = ATTACKS[name.lower()]
+    cls = attack_class(name)
     fields = {field.name for field in dataclasses.fields(cls)}
     for key in values:
         if key not in fields:

@@ -111,12 +111,15 @@ class Program:
         with _TRACING, fixed_numerics():
             return jax.eval_shape(self._jitted, *shapes)
 
+    def lowered(self, *arguments: Any) -> Any:
+        """It as the compiler is given it; arguments as of :meth:`prepare`."""
+        with _TRACING, fixed_numerics():
+            return self._jitted.lower(*arguments)
+
     def _compile(self, *arguments: Any) -> Any:
         with fixed_numerics():
             try:
-                with _TRACING:
-                    lowered = self._jitted.lower(*arguments)
-                return lowered.compile()
+                return self.lowered(*arguments).compile()
             except ValueError as error:
                 if "Reverse-mode differentiation" not in str(error):
                     raise

@@ -27,7 +27,7 @@ from jaxser.driver.programs import (
 )
 from jaxser.runtime.errors import InputError, UsageError
 from jaxser.runtime.numerics import fixed_numerics, without_64_bits
-from jaxser.runtime.sharding import batch_sharding, replicated
+from jaxser.runtime.sharding import batch_sharding, on_cpus, replicated
 from jaxser.victims.victim import Victim
 
 __all__ = ["Loop", "Machine", "make_machine"]
@@ -123,7 +123,7 @@ class Machine:
 
     @property
     def on_cpu(self) -> bool:
-        return bool(self.mesh.devices.flat[0].platform == "cpu")
+        return on_cpus(self.mesh)
 
     @property
     def all_variables(self) -> tuple[Any, Any]:
@@ -176,7 +176,7 @@ def make_machine(
         # A CPU takes a convolution's gradient 2 to 40 times as long inside a compiled loop as
         # outside, and calls cost little there. An accelerator would wait for the host between
         # steps that are shorter than a call.
-        loop = "host" if mesh.devices.flat[0].platform == "cpu" else "device"
+        loop = "host" if on_cpus(mesh) else "device"
     if loop not in ("host", "device"):
         raise UsageError(f"loop must be 'host' or 'device', not {loop!r}.")
     inner_steps, fresh_rows = 1, slots

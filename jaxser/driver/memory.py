@@ -23,6 +23,7 @@ from jaxser.driver.machine import Loop, Machine, make_machine
 from jaxser.driver.program_shapes import ProgramShapes
 from jaxser.runtime.cores import available_cores
 from jaxser.runtime.errors import InputError
+from jaxser.runtime.sharding import on_cpus
 from jaxser.victims.victim import Victim
 
 __all__ = [
@@ -86,7 +87,7 @@ def choose_score_rows(utterances: int, mesh: Mesh, passes: int = 1) -> int:
       mesh: the devices.
       passes: inputs that the victim's network reads for a row.
     """
-    least, most = (1, _CPU_ROWS) if _on_cpu(mesh) else (_LEAST_SCORE_ROWS, _FREE_ACCELERATOR_ROWS)
+    least, most = (1, _CPU_ROWS) if on_cpus(mesh) else (_LEAST_SCORE_ROWS, _FREE_ACCELERATOR_ROWS)
     size = max(least, power_of_two_from(-(-utterances // mesh.size)))
     return min(size, _power_of_two(most // passes)) * int(mesh.size)
 
@@ -142,7 +143,7 @@ def choose_slots(
 
 def _slots_of_device(attack: Attack, passes: int, rows: int, mesh: Mesh) -> int:
     """For the ``rows`` of one device, as if it had all memory."""
-    on_cpu = _on_cpu(mesh)
+    on_cpu = on_cpus(mesh)
     most = _CPU_ROWS if on_cpu else _ACCELERATOR_ROWS
     most = min(_power_of_two(most // (attack.forward_rows * passes)), power_of_two_from(rows))
     if not attack.finishes_early:
@@ -216,14 +217,10 @@ def round_up(rows: int, mesh: Mesh) -> int:
     return -(-rows // mesh.size) * mesh.size
 
 
-def _on_cpu(mesh: Mesh) -> bool:
-    return bool(mesh.devices.flat[0].platform == "cpu")
-
-
 def free_bytes(mesh: Mesh) -> int | None:
     """Free memory of the fullest device; None where a device does not say, and of a CPU, whose
     memory is the host's."""
-    if _on_cpu(mesh):
+    if on_cpus(mesh):
         return None
     stats = [device.memory_stats() for device in mesh.devices.flat]
     if not all(each and "bytes_limit" in each for each in stats):

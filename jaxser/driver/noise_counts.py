@@ -31,7 +31,7 @@ from jaxser.driver.memory import is_out_of_memory, round_up, smaller_batch
 from jaxser.driver.programs import VictimFunction, per_device
 from jaxser.driver.source import Source
 from jaxser.runtime.errors import UsageError
-from jaxser.runtime.sharding import batch_sharding, make_mesh, replicated
+from jaxser.runtime.sharding import batch_sharding, make_mesh, on_cpus, replicated
 from jaxser.victims.smoothing import check_smoothing, noisy
 from jaxser.victims.victim import Victim
 
@@ -117,7 +117,7 @@ def noise_votes(
             raise UsageError(f"{victim.name} has noise of its own; certify the victim behind it.")
     source = Source(inputs, subset, ids, bounds)
     mesh = make_mesh(checked_devices(devices))
-    on_cpu = mesh.devices.flat[0].platform == "cpu"
+    on_cpu = on_cpus(mesh)
     rows = mesh.size * (_CPU_ROWS if on_cpu else _ACCELERATOR_ROWS)
     if batch_size is not None:
         rows = checked_count("batch_size", batch_size)

@@ -25,7 +25,7 @@ from jaxser.runtime.in_order import InOrder
 from jaxser.runtime.locks import held
 from jaxser.runtime.signals import requested
 
-__all__ = ["attack_missing_rows"]
+__all__ = ["attack_missing_rows", "blocks_of"]
 
 # Blocks of finished rows that wait for the thread that writes them: more would be memory that grows
 # where writing is slower than attacking.
@@ -75,7 +75,13 @@ def _attack(run: Run, shown: bool) -> Throughput:
         for lacked in np.unique(missing[missing.any(axis=1)], axis=0)[::-1]:
             lacking = np.flatnonzero((missing == lacked).all(axis=1))
             before, of_stream = throughput, Throughput()
-            for block in _blocks(run, lacking, np.flatnonzero(lacked), watch):
+            for block in blocks_of(
+                run,
+                lacking,
+                np.flatnonzero(lacked),
+                keep_x_adv=run.kept_inputs(),
+                watch=watch,
+            ):
                 of_stream = block.throughput
                 keeper.give(_keep, run, lacking[block.utterance], block, done, writer, bar)
             throughput = before + of_stream
@@ -86,11 +92,25 @@ def _attack(run: Run, shown: bool) -> Throughput:
     return throughput
 
 
-def _blocks(
-    run: Run, lacking: np.ndarray, wanted: np.ndarray, watch: Callable[[Progress], bool]
+def blocks_of(
+    run: Run,
+    lacking: np.ndarray | None = None,
+    wanted: np.ndarray | None = None,
+    *,
+    keep_x_adv: bool = False,
+    watch: Callable[[Progress], bool] | None = None,
 ) -> Iterator[RowBlock]:
-    """Rows of some utterances at some of the ε."""
+    """The run's attack, as rows finish; nothing is written.
+
+    Args:
+      run: of :func:`prepare_run`.
+      lacking: places of the utterances to attack, along which the blocks count; all by default.
+      wanted: places of the ε; all by default.
+      keep_x_adv, watch: as of :func:`jaxser.driver.run.attack_rows`.
+    """
     config = run.config
+    lacking = np.arange(len(run.utterances)) if lacking is None else lacking
+    wanted = np.arange(len(run.epsilons)) if wanted is None else wanted
     for block in attack_rows(
         run.speech.victim,
         run.speech.inputs,
@@ -102,7 +122,7 @@ def _blocks(
         seed=config.seed,
         ids=[run.utterances[i].id for i in lacking],
         batch_size=config.batch_size,
-        keep_x_adv=run.kept_inputs(),
+        keep_x_adv=keep_x_adv,
         draws=config.draws,
         clean=run.speech.clean.take(lacking),
         watch=watch,

@@ -12,24 +12,42 @@ from jaxser.results.cells import Cells
 from jaxser.runtime.errors import UsageError
 from jaxser.victims.victim import Victim
 
-__all__ = ["check_perplexity", "check_tsne", "embeddings", "points_table", "tsne"]
+__all__ = [
+    "check_perplexity",
+    "check_tsne",
+    "embeddings",
+    "has_neighbours",
+    "has_tsne",
+    "points_table",
+    "tsne",
+]
 
 # Rows that are looked at together.
 _ROWS = 16
 
 
+def has_neighbours(perplexity: float, utterances: int) -> bool:
+    """Whether clean and attacked inputs are as many as t-SNE is to look for around each."""
+    return perplexity < 2 * utterances
+
+
 def check_perplexity(perplexity: float, utterances: int) -> None:
-    """Refuse to look for more neighbours than clean and attacked inputs have; UsageError."""
-    if perplexity >= 2 * utterances:
+    """Refuse to look for more neighbours than there are; UsageError."""
+    if not has_neighbours(perplexity, utterances):
         raise UsageError(
             f"a perplexity of {perplexity:g} needs more than {utterances} utterances; give a "
             "smaller --perplexity or a larger --limit, or --show without tsne."
         )
 
 
+def has_tsne() -> bool:
+    """Whether scikit-learn is there."""
+    return importlib.util.find_spec("sklearn") is not None
+
+
 def check_tsne() -> None:
     """UsageError where scikit-learn is not there."""
-    if importlib.util.find_spec("sklearn") is None:
+    if not has_tsne():
         raise UsageError("t-SNE needs scikit-learn: pip install 'jaxser[explain]'.")
 
 

@@ -12,13 +12,12 @@ from typing import Any
 from jaxser.config import TrainConfig
 from jaxser.config.evaluate import EvaluateConfig
 from jaxser.experiments.paper_training import (
-    check_runs,
     chosen,
     config_of,
     configured,
     corpora_of,
     limit_of,
-    trained,
+    trained_all,
 )
 from jaxser.experiments.shown_table import shown_table
 from jaxser.papers.models import ModelTable, load_model_table
@@ -52,15 +51,11 @@ def make_model_table(path: Path, config: EvaluateConfig, say: Callable[[str], ob
       Stopped: a signal stopped the training; the same command goes on.
     """
     table = load_model_table(path)
-    made: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
-    notes: dict[str, None] = {}
-    planned = list(model_runs(table, path.stem, config))
-    check_runs([run.config for run in planned])
-    for run in planned:
-        say(f"{run.config.out}: {run.model}, {run.corpus}, seed {run.seed}")
-        found = trained(run.config)
-        made[run.model, run.corpus].append(found)
-        notes |= dict.fromkeys(found["notes"])
+    planned = [
+        ((run.model, run.corpus), f"{run.model}, {run.corpus}, seed {run.seed}", run.config)
+        for run in model_runs(table, path.stem, config)
+    ]
+    made, notes = trained_all(planned, say)
     cells = model_cells(table, made, config.interval_over)
     told = [*best_models(table, made), *([table.remark] if table.remark else [])]
     told += [*(f"note: {note}" for note in notes), policy(config.interval_over)]

@@ -7,9 +7,10 @@ A run that is there and finished is read; one that was interrupted goes on.
 
 import dataclasses
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from jaxser.config import TrainConfig, parse_command
 from jaxser.config.evaluate import EvaluateConfig
@@ -34,8 +35,12 @@ __all__ = [
     "corpora_of",
     "limit_of",
     "trained",
+    "trained_all",
     "training_config",
 ]
+
+# What tells the cells of a table apart.
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,3 +224,27 @@ def trained(config: TrainConfig) -> dict[str, Any]:
     if not outcome.finished:
         raise Stopped(outcome.signal)
     return outcome.results
+
+
+def trained_all(
+    planned: Sequence[tuple[Key, str, TrainConfig]], say: Callable[[str], object]
+) -> tuple[dict[Key, list[dict[str, Any]]], list[str]]:
+    """Figures of all runs of a table, of each cell in turn, and their notes, each once.
+
+    Args:
+      planned: the cell that a run is of, what it is called, and what trains it.
+      say: is given a line before each run.
+
+    Raises:
+      UsageError: see :func:`check_runs`.
+      Stopped: a signal stopped a training; the same command goes on.
+    """
+    check_runs([config for *_, config in planned])
+    made: dict[Key, list[dict[str, Any]]] = defaultdict(list)
+    notes: dict[str, None] = {}
+    for cell, name, config in planned:
+        say(f"{config.out}: {name}")
+        found = trained(config)
+        made[cell].append(found)
+        notes |= dict.fromkeys(found["notes"])
+    return made, list(notes)

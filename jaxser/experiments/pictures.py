@@ -3,13 +3,17 @@
 pictures = checked_pictures(config, victim, Path("runs/emo18_emodb"), utterances=40)
 """
 
-import importlib.util
 from pathlib import Path
 from typing import get_args
 
 from jaxser.config.explain import OF_SPEECH, ExplainConfig, Picture
 from jaxser.driver.attributions import Method, check_methods, has_feature_map
-from jaxser.experiments.last_layer import check_perplexity, check_tsne
+from jaxser.experiments.last_layer import (
+    check_perplexity,
+    check_tsne,
+    has_neighbours,
+    has_tsne,
+)
 from jaxser.runtime.errors import UsageError
 from jaxser.victims.victim import Victim
 
@@ -54,5 +58,5 @@ def checked_pictures(
 
 def _has_map(config: ExplainConfig, victim: Victim, utterances: int) -> bool:
     """Whether there can be a map of the last layer that nobody has asked for by name."""
-    there = importlib.util.find_spec("sklearn") is not None
-    return victim.embed is not None and there and config.perplexity < 2 * utterances
+    enough = has_neighbours(config.perplexity, utterances)
+    return victim.embed is not None and has_tsne() and enough

@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxser.corpora.selection import spread_rows
 from jaxser.driver.named_attack import named_attack
-from jaxser.driver.run import attack_rows
+from jaxser.experiments.attack import blocks_of
 from jaxser.experiments.run import Run
 from jaxser.papers.table import Attacked
 from jaxser.runtime.errors import InputError
@@ -103,17 +103,7 @@ def _drawn(share: float) -> float:
 
 def _sparsity(run: Run) -> float:
     changed, success = [], []
-    for block in attack_rows(
-        run.speech.victim,
-        run.speech.inputs,
-        run.attacked,
-        run.attack,
-        run.epsilons,
-        subset=run.speech.places,
-        seed=run.config.seed,
-        ids=[utterance.id for utterance in run.utterances],
-        clean=run.speech.clean,
-    ):
+    for block in blocks_of(run):
         changed.append(block.measures["sparsity"])
         success.append(block.success)
     shares, fooled = np.concatenate(changed), np.concatenate(success)

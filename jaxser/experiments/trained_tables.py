@@ -3,16 +3,14 @@
 print(make_table(Path("configs/tables/benchmark_table1.yaml"), config))
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from jaxser.config import load_yaml
 from jaxser.config.evaluate import EvaluateConfig
 from jaxser.experiments.attacked_tables import make_attacked_table
 from jaxser.experiments.model_tables import make_model_table
-from jaxser.experiments.paper_training import cells, check_runs, trained
+from jaxser.experiments.paper_training import cells, trained_all
 from jaxser.experiments.shown_table import shown_table
 from jaxser.papers.trained import load_trained_table
 from jaxser.reporting.paper_tables.trained import trained_table
@@ -46,15 +44,15 @@ def make_table(path: Path, config: EvaluateConfig, say: Callable[[str], object])
       Stopped: a signal stopped the training; the same command goes on.
     """
     table = load_trained_table(path)
-    made: dict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
-    notes: dict[str, None] = {}
-    planned = list(cells(table, config))
-    check_runs([cell.config for cell in planned])
-    for cell in planned:
-        say(f"{cell.config.out}: {cell.victim}, {cell.kind}, {cell.corpus}, seed {cell.seed}")
-        found = trained(cell.config)
-        made[cell.kind, cell.victim, cell.corpus].append(found)
-        notes |= dict.fromkeys(found["notes"])
+    planned = [
+        (
+            (cell.kind, cell.victim, cell.corpus),
+            f"{cell.victim}, {cell.kind}, {cell.corpus}, seed {cell.seed}",
+            cell.config,
+        )
+        for cell in cells(table, config)
+    ]
+    made, notes = trained_all(planned, say)
     lines = trained_table(table, made, config.interval_over)
     told = [f"note: {note}" for note in notes]
     told.append(

@@ -7,7 +7,7 @@ An utterance may have several pairs, which intervals take for one.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,11 +28,11 @@ class Pairs:
     """Of two runs.
 
     Attributes:
-      figures: of the first run and of the second: right before, right after, and changed.
+      figures: of the first run and of the second, as of :meth:`Rows.right`.
       units: what intervals are made of; those of the one run are those of the other.
     """
 
-    figures: tuple[list[Bool[np.ndarray, " pairs"]], list[Bool[np.ndarray, " pairs"]]]
+    figures: tuple[Sequence[Bool[np.ndarray, " pairs"]], Sequence[Bool[np.ndarray, " pairs"]]]
     units: Units
 
     def __len__(self) -> int:
@@ -70,7 +70,7 @@ def pairs_of(
     if not shared:
         return None
     a, b = (np.array([found[pair] for pair in shared]) for found in places)
-    return Pairs((_figures(first, a), _figures(second, b)), first.units(a))
+    return Pairs((first.right(a), second.right(b)), first.units(a))
 
 
 def _by_key(rows: Rows, several: bool) -> Mapping[Any, Setting]:
@@ -86,10 +86,3 @@ def _places(rows: Rows, where: Int[np.ndarray, " rows"]) -> dict[tuple[str, floa
     names, codes = rows.names["utterance"], rows.texts["utterance"]
     seeds = rows.numbers["seed"]
     return {(names[codes[place]], seeds[place]): int(place) for place in where}
-
-
-def _figures(rows: Rows, where: Int[np.ndarray, " pairs"]) -> list[Bool[np.ndarray, " pairs"]]:
-    label, clean, found = (
-        rows.words(column, where) for column in ("label", "clean_prediction", "prediction")
-    )
-    return [clean == label, found == label, found != clean]

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from jaxser.reporting.grouping import grouped
 from jaxser.reporting.settings import TARGET, Setting, settings_of
@@ -63,6 +63,15 @@ class Rows:
             self.interval_over,
             sources=self._within_corpus("source")[where],
         )
+
+    def right(
+        self, where: Int[np.ndarray, " some"]
+    ) -> tuple[Bool[np.ndarray, " some"], Bool[np.ndarray, " some"], Bool[np.ndarray, " some"]]:
+        """Of some rows which are right before the attack, which after it, and which changed."""
+        label, clean, found = (
+            self.words(column, where) for column in ("label", "clean_prediction", "prediction")
+        )
+        return clean == label, found == label, found != clean
 
     def _within_corpus(self, column: str) -> Int[np.ndarray, " rows"]:
         """A code for every name in a corpus; -1 where nobody has one."""

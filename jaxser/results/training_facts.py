@@ -9,9 +9,16 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["UNRECORDED", "TrainingFacts"]
+__all__ = ["KINDS", "UNRECORDED", "TrainingFacts"]
 
-_KINDS = {"seconds": float, "compile_seconds": float, "queries": int, "gradients": int}
+# What a training took, and what kind of value says it.
+KINDS: dict[str, type] = {
+    "seconds": float,
+    "compile_seconds": float,
+    "device": str,
+    "queries": int,
+    "gradients": int,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +59,7 @@ class TrainingFacts:
             for name, value in columns.items()
             if value is not None
         }
-        return cls(**{name: _KINDS.get(name, str)(value) for name, value in known.items()})
+        return cls(**{name: KINDS.get(name, str)(value) for name, value in known.items()})
 
     def cost(self) -> str:
         """What the training took, in words; "" where nobody has recorded it."""

@@ -32,14 +32,14 @@ _NARROWER = {
     )
 }
 
-# What :func:`fixed_numerics` sets; mostly it is so already.
+# What :func:`fixed_numerics` sets by functions of JAX of these names; mostly it is so already.
 _FIXED = {
-    "jax_enable_x64": False,
-    "jax_numpy_dtype_promotion": "standard",
-    "jax_threefry_partitionable": True,
-    "jax_default_prng_impl": "threefry2x32",
-    "jax_debug_nans": False,
-    "jax_debug_infs": False,
+    "enable_x64": False,
+    "numpy_dtype_promotion": "standard",
+    "threefry_partitionable": True,
+    "default_prng_impl": "threefry2x32",
+    "debug_nans": False,
+    "debug_infs": False,
 }
 
 # As row files hold it: a signed integer of 64 bits.
@@ -54,17 +54,12 @@ def fixed_numerics() -> Iterator[None]:
     measure that is undefined is NaN.
     """
     # Ten microseconds that every call of a program would take.
-    if all(getattr(jax.config, name) == value for name, value in _FIXED.items()):
+    if all(getattr(jax.config, f"jax_{name}") == value for name, value in _FIXED.items()):
         yield
         return
-    with (
-        jax.enable_x64(False),
-        jax.numpy_dtype_promotion("standard"),
-        jax.threefry_partitionable(True),
-        jax.default_prng_impl("threefry2x32"),
-        jax.debug_nans(False),
-        jax.debug_infs(False),
-    ):
+    with contextlib.ExitStack() as settings:
+        for name, value in _FIXED.items():
+            settings.enter_context(getattr(jax, name)(value))
         yield
 
 

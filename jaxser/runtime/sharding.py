@@ -37,6 +37,7 @@ __all__ = [
     "join_processes",
     "leave_processes",
     "make_mesh",
+    "on_cpus",
     "placed_like",
     "put_batch",
     "replicated",
@@ -53,6 +54,11 @@ def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
     """A mesh of all devices of all processes, or of the given ones, with the axis "data"."""
     devices = jax.devices() if devices is None else devices
     return jax.make_mesh((len(devices),), ("data",), (AxisType.Auto,), devices=devices)
+
+
+def on_cpus(mesh: Mesh) -> bool:
+    """Whether the devices are those of a CPU."""
+    return bool(mesh.devices.flat[0].platform == "cpu")
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

@@ -1,7 +1,7 @@
 """The step that trains a victim against an attack: the attack and the update in one program.
 
     defence = Defence(PGD(steps=10), inputs=lambda variables, x: x)
-    step = jax.jit(make_adversarial_step(model, optimizer, key, defence))
+    step = jax.jit(step_of(adversarial_parts(model, optimizer, key, defence)))
     state = step(state, batch, jnp.array([0.002, 0.002]))      # lowest and highest ε
 
 The attack runs on the parameters as they are, in evaluation mode unless asked otherwise. ε, labels
@@ -49,7 +49,6 @@ __all__ = [
     "Defence",
     "adversarial_parts",
     "attacked_rows",
-    "make_adversarial_step",
     "step_of",
 ]
 
@@ -125,30 +124,13 @@ class Attacked:
     budget: Float[Array, " rows"]
 
 
-def make_adversarial_step(
-    model: nn.Module,
-    optimizer: optax.GradientTransformation,
-    key: jax.Array,
-    defence: Defence,
-    weights: Float[np.ndarray, " classes"] | None = None,
-    augmentation: Augmentation | None = None,
-    noise: float = 0.0,
+def step_of(
+    parts: AdversarialParts,
 ) -> Callable[[TrainState, Batch, Float[Array, "2"]], TrainState]:
     """``(state, {"x": [batch, ...], "y": [batch]}, lowest and highest ε) -> state``; jit, donate.
 
     On a CPU :func:`jaxser.training.adversarial_update.adversarial_update` is many times as fast.
-
-    Args are those of :func:`jaxser.training.victim.make_train_step`, and ``defence``. What an
-    augmentation returns is attacked as it is.
     """
-    parts = adversarial_parts(model, optimizer, key, defence, weights, augmentation, noise)
-    return step_of(parts)
-
-
-def step_of(
-    parts: AdversarialParts,
-) -> Callable[[TrainState, Batch, Float[Array, "2"]], TrainState]:
-    """The parts as one function."""
 
     def step(state: TrainState, batch: Batch, epsilon: Float[Array, "2"]) -> TrainState:
         at = parts.begin(state, batch, epsilon)
@@ -172,7 +154,11 @@ def adversarial_parts(
     augmentation: Augmentation | None = None,
     noise: float = 0.0,
 ) -> AdversarialParts:
-    """The parts of :func:`make_adversarial_step`, of the same arguments."""
+    """What a step is made of.
+
+    Args are those of :func:`jaxser.training.victim.make_train_step`, and ``defence``. What an
+    augmentation returns is attacked as it is.
+    """
 
     def begin(state: TrainState, batch: Batch, epsilon: Float[Array, "2"]) -> Attacked:
         step_key = jax.random.fold_in(key, state.step)

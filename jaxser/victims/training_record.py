@@ -15,22 +15,13 @@ from typing import Any
 from jaxser import models
 from jaxser.config import TrainConfig
 from jaxser.config.ranges import Domain
-from jaxser.results.training_facts import TrainingFacts
+from jaxser.results.training_facts import KINDS, TrainingFacts
 from jaxser.runtime.errors import InputError
 from jaxser.runtime.files import read_json, write_text
 
 __all__ = ["COST_FILE", "defence_text", "training_facts", "write_cost"]
 
 COST_FILE = "cost.json"
-
-# Keys of the file, and what their values are.
-_KEYS = {
-    "seconds": float,
-    "compile_seconds": float,
-    "device": str,
-    "queries": int,
-    "gradients": int,
-}
 
 # What a network is attacked through where nothing else is asked for.
 _OWN_DOMAIN: dict[str, Domain] = {
@@ -93,20 +84,20 @@ def training_facts(folder: Path, config: TrainConfig) -> TrainingFacts:
 
 def _whole(values: Any) -> bool:
     """Whether a file has all keys, with values that can be."""
-    if not isinstance(values, dict) or values.keys() != _KEYS.keys():
+    if not isinstance(values, dict) or values.keys() != KINDS.keys():
         return False
-    numbers = [value for name, value in values.items() if _KEYS[name] is not str]
+    numbers = [value for name, value in values.items() if KINDS[name] is not str]
     return all(
         value is None or (type(value) in (int, kind) if kind is float else type(value) is kind)
-        for value, kind in ((values[name], kind) for name, kind in _KEYS.items())
+        for value, kind in ((values[name], kind) for name, kind in KINDS.items())
     ) and all(value is None or 0 <= value < math.inf for value in numbers)
 
 
 def write_cost(folder: Path, facts: TrainingFacts) -> None:
     """Write what a training took into its run folder; what is not known is null."""
+    known = {name: getattr(facts, name) for name in KINDS}
     values = {
         name: None if isinstance(value, float) and math.isnan(value) else value
-        for name, value in dataclasses.asdict(facts).items()
-        if name != "defence"
+        for name, value in known.items()
     }
     write_text(folder / COST_FILE, json.dumps(values, indent=1) + "\n")

@@ -138,7 +138,7 @@ def test_slots_by_the_memory_that_is_free(attack: Any, monkeypatch: pytest.Monke
     assert 10_000_000 / (200 * row) < fit < 10_000_000 / (2 * row)
     assert rows_in_memory(machine, (64,), 20_000_000) == pytest.approx(2 * fit, rel=0.01)
     assert rows_in_memory(machine, (64,), 1) == 1
-    monkeypatch.setattr(jaxser.driver.memory, "_on_cpu", lambda _: False)
+    monkeypatch.setattr(jaxser.driver.memory, "on_cpus", lambda _: False)
 
     def slots(free: int, rows: int) -> int:
         monkeypatch.setattr(jaxser.driver.memory, "free_bytes", lambda _: free)

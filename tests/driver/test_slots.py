@@ -154,7 +154,7 @@ def test_no_row_moves_between_devices(attack: Any) -> None:
 
 
 def test_sizes_on_an_accelerator_are_powers_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jaxser.driver.memory, "_on_cpu", lambda _: False)
+    monkeypatch.setattr(jaxser.driver.memory, "on_cpus", lambda _: False)
     monkeypatch.setattr(jaxser.driver.memory, "free_bytes", lambda _: None)
     mesh, victim = make_mesh(DEVICES[:1]), small_victims.small_victim("conv")
 

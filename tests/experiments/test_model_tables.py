@@ -146,7 +146,7 @@ def test_a_table_has_means_deviations_and_averages_beside_the_papers(
     def trained(config: TrainConfig) -> dict[str, object]:
         return results(reached[config.out.name.removeprefix("table_")])
 
-    monkeypatch.setattr("jaxser.experiments.model_tables.trained", trained)
+    monkeypatch.setattr("jaxser.experiments.paper_training.trained", trained)
     argv = [str(table_file), "--corpus", "csv=x", "emodb=y", "--out", str(table_file.parent / "o")]
     assert evaluate.main(argv) == 0
     printed = capsys.readouterr().out

@@ -1,6 +1,7 @@
 """The step that trains against an attack: closed forms on linear victims, and what it leaves be."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,6 @@ from jaxser.training.adversarial import (
     Defence,
     _budgets,
     adversarial_parts,
-    make_adversarial_step,
     step_of,
 )
 from jaxser.training.adversarial_update import adversarial_update
@@ -29,6 +29,10 @@ from jaxser.training.victim import TrainState, init_state, make_train_step, with
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "robust_losses.npz"
 SIZE, ROWS = 6, 8
+
+
+def make_adversarial_step(*arguments: Any, **options: Any) -> Callable[..., TrainState]:
+    return step_of(adversarial_parts(*arguments, **options))
 
 
 def same(variables: object, x: jax.Array) -> jax.Array:

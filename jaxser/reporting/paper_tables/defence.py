@@ -147,10 +147,8 @@ class _Outcome:
             return None
         # Both parts together: every utterance counts as one, whichever part it is of.
         where = np.concatenate([self.parts[name].where for name in names])
-        label, clean, found = (
-            self.rows.words(name, where) for name in ("label", "clean_prediction", "prediction")
-        )
-        return clean == label, found == label, self.rows.units(where)
+        before, after, _ = self.rows.right(where)
+        return before, after, self.rows.units(where)
 
 
 def _figure(column: str, value: Any) -> str:
