@@ -150,7 +150,7 @@ def test_sweep_evaluate_and_transfer_take_it(
     [
         (["--labels", "ang"], "VICTIM=CORPUS"),
         (["--labels", "angry=anger"], "the victim has no label 'angry'; did you mean 'ang'"),
-        (["--corpus.seconds", "0.001"], "give more --corpus.seconds"),
+        (["--corpus.seconds", "0.001"], "give more seconds than 0.001"),
         (["--domain", "features"], "has no features to attack"),
     ],
 )

@@ -10,7 +10,7 @@ from flax import linen as nn
 from golden_scripts import load_script
 
 from jaxser.attacks import FGSM, PGD
-from jaxser.training.adversarial import Defence, make_adversarial_step
+from jaxser.training.adversarial import Defence, adversarial_parts, step_of
 from jaxser.training.victim import init_state
 
 torch = pytest.importorskip("torch")
@@ -93,7 +93,7 @@ def test_steps_are_those_of_torch_with_torchattacks_inside(attack: str, share: f
         ),
     }[attack]()
     defence = Defence(ours, lambda variables, x: x, share=share)
-    step = jax.jit(make_adversarial_step(model, optimizer, jax.random.key(1), defence))
+    step = jax.jit(step_of(adversarial_parts(model, optimizer, jax.random.key(1), defence)))
     losses, first = [], jax.device_get(state.params)
     for x, y in batches():
         state = step(state, {"x": jnp.asarray(x), "y": jnp.asarray(y)}, jnp.full(2, EPSILON))
