@@ -13,8 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jaxser.results.cells import aligned, interval
+from jaxser.results.cells import interval
 from jaxser.results.estimate import Estimate
+from jaxser.results.fitted import folded
 from jaxser.results.intervals import policy
 from jaxser.results.schema import epsilon_order, epsilon_unit_text
 from jaxser.results.summary import outcomes_of, summarise
@@ -75,12 +76,15 @@ def worst_cases(rows: pa.Table, interval_over: Over = "utterance") -> list[Worst
     return found
 
 
-def robustness_table(rows: pa.Table, interval_over: Over = "utterance") -> str:
+def robustness_table(
+    rows: pa.Table, interval_over: Over = "utterance", width: int | None = None
+) -> str:
     """Robust accuracy as text: a line per attack, a column per ε, and the worst case below.
 
     Args:
       rows: of one victim and one corpus, in the row schema.
       interval_over: what intervals are over.
+      width: of the terminal that the table is to fit; None for one table of all ε.
     """
     cases = worst_cases(rows, interval_over)
     budgets = [(case.epsilon_unit, case.epsilon_norm, case.epsilon) for case in cases]
@@ -104,7 +108,7 @@ def robustness_table(rows: pa.Table, interval_over: Over = "utterance") -> str:
     cells.append(["worst case", *(interval(case.robust) for case in cases)])
     return "\n".join(
         [
-            aligned(cells, left=1),
+            folded(cells, width, left=1),
             "robust accuracy; worst case: an utterance counts only if no attack fooled it",
             policy(interval_over),
         ]
