@@ -77,6 +77,14 @@ def benchmark(
       InputError: inputs, labels or names that do not fit each other or the victim; see
         :func:`jaxser.run_attack`.
       UsageError: there is no such suite; a victim without bounds.
+
+    Examples:
+      >>> import numpy as np
+      >>> import jaxser
+      >>> x = np.float32([[0.3, -0.1], [-0.2, 0.1]])
+      >>> result = jaxser.benchmark(lambda x: x, x, [0, 1], "quick", name="mine", shown=False)
+      >>> result.suite, result.clean_accuracy.value
+      ('quick-1', 1.0)
     """
     found = suite_of(suite)
     check_victim(victim)
