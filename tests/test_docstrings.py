@@ -3,14 +3,13 @@
 import doctest
 import importlib
 import inspect
-from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import jax
 import numpy as np
 import pytest
+from docs_pages import PUBLIC, public
 from made_rows import columns
 from tiny_networks import use_tiny_networks
 from untrained_run import make_tiny_run
@@ -21,26 +20,6 @@ from jaxser.victims.staa_net_weights import generator_shapes, write_generator
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# Where public names are; the page of the manual that has them all is made from the same.
-PUBLIC = (
-    "jaxser",
-    "jaxser.attacks",
-    "jaxser.attacks.losses",
-    "jaxser.corpora",
-    "jaxser.models",
-    "jaxser.results",
-    "jaxser.results.metrics",
-    "jaxser.results.perturbation",
-    "jaxser.results.intelligibility",
-    "jaxser.speech.features",
-    "jaxser.speech.images",
-    "jaxser.speech.colours",
-    "jaxser.speech.constant_q",
-    "jaxser.speech.mel",
-    "jaxser.speech.stft",
-    "jaxser.training.robust_losses",
-    "jaxser.victims",
-)
 SOURCE = {
     "config": {},
     "corpus": {"name": "made", "title": "Made up", "fingerprint": "f", "split": [0, 0, 7]},
@@ -59,14 +38,6 @@ def with_examples() -> list[Any]:
             peers = pytest.mark.peers if ">>> import torch" in text else ()
             found.append(pytest.param(name.removesuffix(".__init__"), marks=peers))
     return found
-
-
-def told(module: ModuleType) -> Iterator[tuple[str, Any]]:
-    """Public classes and functions of a module that have a docstring of their own."""
-    for name in module.__all__:
-        value = getattr(module, name)
-        if inspect.isclass(value) or inspect.isfunction(value):
-            yield f"{module.__name__}.{name}", value
 
 
 @pytest.fixture(scope="module")
@@ -102,8 +73,18 @@ def test_examples_give_what_they_show(
     assert runner.summarize(verbose=False).attempted
 
 
-@pytest.mark.parametrize("package", PUBLIC)
-def test_every_public_name_has_an_example(package: str) -> None:
-    module = importlib.import_module(package)
-    bare = [name for name, value in told(module) if ">>> " not in (inspect.getdoc(value) or "")]
+def test_every_public_name_has_an_example() -> None:
+    """Of the page of the manual that has them all."""
+    packages = [package for packages in PUBLIC.values() for package in packages]
+    told = {f"{package}.{name}": value for package in packages for name, value in public(package)}
+    assert {"jaxser.run_attack", "jaxser.attacks.PGD", "jaxser.results.metrics.uar"} <= set(told)
+    bare = [name for name, value in told.items() if ">>> " not in (inspect.getdoc(value) or "")]
     assert not bare
+
+
+def test_roles_of_docstrings_become_links() -> None:
+    with_links = pytest.importorskip("docstring_roles", reason="no griffe").with_links
+    known = {"jaxser.load": "jaxser.corpora.load"}
+    text = "See :func:`jaxser.load`, :func:`load` and :class:`~jaxser.config.Other`."
+    linked = "See [`load`][jaxser.corpora.load], [`load`][jaxser.corpora.load] and `Other`."
+    assert with_links(text, "jaxser", known) == linked

@@ -65,7 +65,8 @@ def benchmark(
         :mod:`jaxser.config.suites`. ε are shares of half the width of the bounds.
       labels: class names; the victim's own, or numbers, by default.
       ids: a name per input, which its randomness depends on; numbers by default.
-      speakers, genders: of the inputs, for intervals over speakers and tables by gender.
+      speakers: of the inputs, for intervals over speakers.
+      genders: of the inputs, for tables by gender.
       bounds: valid range of an input, of a function; a victim has its own.
       name: of the model, for tables; by default the victim's or the function's.
       corpus: what tables call the inputs.
