@@ -39,6 +39,12 @@ def format_table(
       lines: of :func:`jaxser.results.summary.summarise`.
       over: what their intervals are over.
       width: of the terminal that the table is to fit; None for all columns.
+
+    Examples:
+      >>> import jaxser
+      >>> lines = jaxser.results.summarise(jaxser.results.read_rows("attacked"), by="gender")
+      >>> print(jaxser.results.format_table(lines).splitlines()[0])
+      attack ...
     """
     return wrapped("\n".join([summary_table(lines, width), *legend(lines, over)]), width)
 
