@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         kept = f"{len(run.rows())} rows are kept in {run.out}" if run else "no row is made yet"
         print(f"interrupted: {kept}; the same command goes on from there.", file=sys.stderr)
         return stopped_status(error)
-    rows, width = run.rows(), terminal_width(config.wide)
+    rows, width = run.rows(), None if config.wide else terminal_width()
     text = [run.headline(), _tables(config, rows, run.speech.victim.labels, width)]
     text += [_speed(throughput, len(rows)), took(), *told_files(run), f"rows in {run.out}"]
     print(wrapped("\n".join(text), width))
@@ -86,7 +86,7 @@ def _suite(config: AttackCommandConfig) -> int:
     from jaxser.experiments.suite import suite_runs
     from jaxser.results.worst_case import robustness_table
 
-    runs, width = [], terminal_width(config.wide)
+    runs, width = [], None if config.wide else terminal_width()
     try:
         for run, throughput in suite_runs(config):
             runs.append(run)

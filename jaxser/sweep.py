@@ -68,7 +68,7 @@ def _run(config: "SweepConfig", flags: SweepFlags) -> int:
     check_sweep(config)
     with held_sweep(config, share):
         try:
-            outcomes = run_sweep(config, share, terminal_width(flags.wide))
+            outcomes = run_sweep(config, share, None if flags.wide else terminal_width())
         except KeyboardInterrupt as error:
             print(
                 f"interrupted: finished rows are kept in {config.out}; the same command goes on "

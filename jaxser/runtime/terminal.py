@@ -10,13 +10,9 @@ import textwrap
 __all__ = ["terminal_width", "wrapped"]
 
 
-def terminal_width(wide: bool = False) -> int | None:
-    """Columns of the terminal, or what ``$COLUMNS`` says; 80 where the output goes to a file.
-
-    Args:
-      wide: the user wants all of every line: None, which is no limit.
-    """
-    return None if wide else shutil.get_terminal_size().columns
+def terminal_width() -> int:
+    """Columns of the terminal, or what ``$COLUMNS`` says; 80 where the output goes to a file."""
+    return shutil.get_terminal_size().columns
 
 
 def wrapped(text: str, width: int | None) -> str:

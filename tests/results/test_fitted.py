@@ -70,7 +70,6 @@ def test_prose_is_broken_between_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "20")
     width = terminal_width()
     assert width == 20
-    assert terminal_width(wide=True) is None
     text = "a  table   line\nrows in runs/demo/attacks/pgd-0123456789abcdef"
     assert wrapped(text, width).splitlines() == [
         "a  table   line",
