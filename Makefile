@@ -49,7 +49,7 @@ format: $(VENV)/.test
 constraints: ## resolve constraints.txt anew (needs uv)
 	echo 'torch==2.13.0' | uv pip compile pyproject.toml --constraint - --universal \
 		--python-version 3.11 --extra test --extra peers --extra aot \
-		--extra wandb --extra mlflow --extra trackio --no-header --no-annotate \
+		--extra wandb --no-header --no-annotate \
 		--no-emit-index-url --no-emit-find-links \
 		| grep -v -E '^(nvidia-|cuda-|triton)' > constraints.txt
 

@@ -18,8 +18,6 @@ from jaxser.runtime.stages import start, took
 from jaxser.runtime.terminal import terminal_width, wrapped
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from jaxser.driver.meter import Throughput
 
 
@@ -38,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from jaxser.experiments.attack import attack_missing_rows
     from jaxser.experiments.examples import told_files
     from jaxser.experiments.preparation import prepare_run
+    from jaxser.results.attack_tables import attack_tables
     from jaxser.runtime.compilation import enable_compilation_cache
 
     enable_compilation_cache()
@@ -52,31 +51,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"interrupted: {kept}; the same command goes on from there.", file=sys.stderr)
         return stopped_status(error)
     rows, width = run.rows(), None if config.wide else terminal_width()
-    text = [run.headline(), _tables(config, rows, run.speech.victim.labels, width)]
+    labels, over = run.speech.victim.labels, config.interval_over
+    tables = attack_tables(rows, labels, by=config.by, over=over, width=width)
+    text = [run.headline(), tables]
     text += [_speed(throughput, len(rows)), took(), *told_files(run), f"rows in {run.out}"]
     print(wrapped("\n".join(text), width))
     return 0
-
-
-def _tables(
-    config: AttackCommandConfig, rows: "pa.Table", labels: Sequence[str], width: int | None
-) -> str:
-    """All that were asked for, and what they mean once."""
-    from jaxser.results.summary import summarise
-    from jaxser.results.summary_table import legend, summary_table
-    from jaxser.results.whole import are_parts, of_whole_utterances
-
-    over = config.interval_over
-    lines = summarise(rows, interval_over=over)
-    text = [summary_table(lines, width)]
-    if config.by is not None:
-        parts = summarise(rows, by=config.by, interval_over=over)
-        text += [f"\nby {config.by}:", summary_table(parts, width)]
-    if are_parts(rows):
-        whole = summarise(of_whole_utterances(rows, labels), interval_over=over)
-        text.append("\nwhole utterances, by the mean of the logits of their windows or chunks:")
-        text.append(summary_table(whole, width))
-    return "\n".join([*text, *legend(lines, over)])
 
 
 def _suite(config: AttackCommandConfig) -> int:
@@ -86,12 +66,16 @@ def _suite(config: AttackCommandConfig) -> int:
     from jaxser.experiments.suite import suite_runs
     from jaxser.results.worst_case import robustness_table
 
+    told: set[str] = set()
     runs, width = [], None if config.wide else terminal_width()
     try:
         for run, throughput in suite_runs(config):
             runs.append(run)
-            said = f"{run.headline()}\n{_speed(throughput, len(run.rows()))}\n"
-            print(wrapped(said, width), flush=True)
+            # What all attacks have in common, such as notes on the speech, is said once.
+            new = [line for line in run.headline().splitlines() if line not in told]
+            told.update(new)
+            said = [*new, _speed(throughput, len(run.rows())), ""]
+            print(wrapped("\n".join(said), width), flush=True)
     except KeyboardInterrupt as error:
         print("interrupted: finished rows are kept; the same command goes on.", file=sys.stderr)
         return stopped_status(error)
