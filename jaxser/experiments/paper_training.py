@@ -8,13 +8,15 @@ A run that is there and finished is read; one that was interrupted goes on.
 import dataclasses
 import types
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from jaxser.config import TrainConfig, parse_command
+from jaxser.config.command_line import as_flag
 from jaxser.config.evaluate import EvaluateConfig
 from jaxser.config.train import TRAIN_FLAGS
+from jaxser.corpora import load
 from jaxser.papers.defence import DefenceTable
 from jaxser.papers.models import ModelTable
 from jaxser.papers.trained import TrainedTable
@@ -171,18 +173,46 @@ def training_config(
     return configured(path, flags, config.set)
 
 
-def configured(path: Path, flags: Mapping[str, str], changes: Sequence[str]) -> TrainConfig:
+# What --set may not say of a run, and the flag that does.
+_SAID_BY = {
+    "out": "--runs",
+    "seed": "--seeds or --seed",
+    "corpus.name": "--corpus",
+    "corpus.root": "--corpus",
+    "corpus.limit": "--limit",
+    "corpus.split_seed": "--seeds",
+    "features.kind": "--kinds or the table",
+}
+
+
+def configured(
+    path: Path, flags: Mapping[str, str], changes: Sequence[str], own: Collection[str] = ()
+) -> TrainConfig:
     """What a config file describes, with flags, and after them ``KEY=VALUE`` each of ``--set``.
+
+    Args:
+      path: of the file.
+      flags: dotted names and values.
+      changes: of the command.
+      own: names of flags that tell the runs of a table apart.
 
     Raises:
       UsageError: what is not known or impossible.
     """
     argv = [str(path)]
-    for text in [*(f"{key}={value}" for key, value in flags.items()), *changes]:
+    for key, value in flags.items():
+        argv += as_flag(TrainConfig, key, value)
+    for text in changes:
         key, equals, value = text.partition("=")
         if not (equals and value):
             raise UsageError(f"--set {text!r} is not of the form KEY=VALUE.")
-        argv += [f"--{key}", *value.split()]
+        if key in _SAID_BY and (key in flags or key == "corpus.name"):
+            raise UsageError(f"--set {text!r}: {_SAID_BY[key]} says that; leave it out of --set.")
+        if key in own or (key in flags and key.startswith("training.adversarial.")):
+            raise UsageError(
+                f"--set {text!r}: the runs of the table differ in that; leave it out of --set."
+            )
+        argv += as_flag(TrainConfig, key, value)
     return parse_command(TrainConfig, "python -m jaxser.train", "", argv, TRAIN_FLAGS)
 
 
@@ -192,8 +222,13 @@ def check_runs(configs: Sequence[TrainConfig]) -> None:
     Raises:
       UsageError: two are of one folder, one is of an attack that cannot be trained against, or a
         folder holds a run with other settings.
+      InputError: there is no such corpus where one has to be read.
     """
     places: dict[Path, TrainConfig] = {}
+    needed = [(each.corpus.name, each.corpus.root) for each in configs if not _is_finished(each)]
+    for name, root in dict.fromkeys(needed):
+        if root is not None:
+            load(name, root)
     for config in configs:
         if config.out in places:
             raise UsageError(
@@ -213,17 +248,24 @@ def trained(config: TrainConfig) -> dict[str, Any]:
       UsageError: its folder holds a run with other settings.
       Stopped: a signal stopped the training; the same command goes on.
     """
-    results = config.out / "results.json"
-    if results.is_file():
+    if _is_finished(config):
         check_same_settings(config, "--runs")
         found: dict[str, Any] = read_json(
-            results, "delete it, and the same command makes it again."
+            _results(config), "delete it, and the same command makes it again."
         )
         return found
     outcome = train_victim(config)
     if not outcome.finished:
         raise Stopped(outcome.signal)
     return outcome.results
+
+
+def _results(config: TrainConfig) -> Path:
+    return config.out / "results.json"
+
+
+def _is_finished(config: TrainConfig) -> bool:
+    return _results(config).is_file()
 
 
 def trained_all(
@@ -236,7 +278,7 @@ def trained_all(
       say: is given a line before each run.
 
     Raises:
-      UsageError: see :func:`check_runs`.
+      UsageError, InputError: see :func:`check_runs`.
       Stopped: a signal stopped a training; the same command goes on.
     """
     check_runs([config for *_, config in planned])

@@ -14,7 +14,7 @@ from jaxser.config import TrainConfig
 from jaxser.config.evaluate import parse_evaluate
 from jaxser.experiments.model_tables import model_runs
 from jaxser.papers.models import AVERAGE, load_model_table
-from jaxser.runtime.errors import UsageError
+from jaxser.runtime.errors import InputError, UsageError
 from jaxser.victims.run_folder import read_run
 
 TABLES = Path(__file__).resolve().parents[2] / "configs" / "tables"
@@ -147,6 +147,7 @@ def test_a_table_has_means_deviations_and_averages_beside_the_papers(
         return results(reached[config.out.name.removeprefix("table_")])
 
     monkeypatch.setattr("jaxser.experiments.paper_training.trained", trained)
+    monkeypatch.setattr("jaxser.experiments.paper_training.load", lambda name, root: None)
     argv = [str(table_file), "--corpus", "csv=x", "emodb=y", "--out", str(table_file.parent / "o")]
     assert evaluate.main(argv) == 0
     printed = capsys.readouterr().out
@@ -191,7 +192,11 @@ def test_a_table_trains_its_models_once(table_file: Path, tmp_path: Path) -> Non
     ("argv", "said"),
     [
         ([], "say where speech lies, --corpus csv=FOLDER"),
-        (["--corpus", "csv=x", "--kinds", "mel"], "has no kinds of image"),
+        (["--corpus", "csv=x", "--kinds", "mel"], "--kinds means nothing to .*; leave it out"),
+        (["--corpus", "csv=x", "--attacks", "pgd"], "trains its victims and attacks none"),
+        (["--victim", "x"], "--victim means nothing to .*; give --corpus NAME=FOLDER"),
+        (["--corpus", "csv=x", "--set", "seed=1"], "--seeds or --seed says that"),
+        (["--corpus", "csv=x", "--set", "M0:model.name=vgg16"], "the runs of the table differ in"),
         (["--corpus", "csv=x", "--lines", "M7"], "has no 'M7'"),
         (["--corpus", "csv=x", "--seeds", "0"], "--seeds must be 1 or more"),
         (["--corpus", "csv=x", "--set", "M7:seed=1"], "the table has no 'M7'"),
@@ -203,6 +208,26 @@ def test_what_a_table_of_models_cannot_do_is_one_sentence(
 ) -> None:
     with pytest.raises(UsageError, match=said):
         evaluate.main([str(table_file), *argv])
+
+
+def test_a_corpus_that_is_not_there_is_missed_before_the_first_run(
+    table_file: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "of all").mkdir()
+    speech = write_tiny_corpus(tmp_path / "of all")
+    argv = [str(table_file), "--corpus", f"csv={speech}", "emodb=/nowhere", "--runs"]
+    with pytest.raises(InputError, match=r"there is no .*folder /nowhere"):
+        evaluate.main([*argv, str(tmp_path / "runs")])
+    assert not (tmp_path / "runs").exists()
+    # A folder's name may have spaces.
+    config = parse_evaluate(
+        [*argv[:3], "--runs", str(tmp_path / "r s"), "--set", "corpus.labels=a b"]
+    )
+    runs = list(model_runs(load_model_table(table_file), "table", config))
+    assert {run.config.corpus.root for run in runs} == {speech}
+    assert " " in str(speech)
+    assert {run.config.out.parent for run in runs} == {tmp_path / "r s"}
+    assert {run.config.corpus.labels for run in runs} == {("a", "b")}
 
 
 @pytest.mark.parametrize(
