@@ -222,13 +222,10 @@ def check_runs(configs: Sequence[TrainConfig]) -> None:
     Raises:
       UsageError: two are of one folder, one is of an attack that cannot be trained against, or a
         folder holds a run with other settings.
-      InputError: there is no such corpus where one has to be read.
+      InputError: the speech of a run that is not finished is not where it is said to be.
     """
     places: dict[Path, TrainConfig] = {}
-    needed = [(each.corpus.name, each.corpus.root) for each in configs if not _is_finished(each)]
-    for name, root in dict.fromkeys(needed):
-        if root is not None:
-            load(name, root)
+    to_hear: dict[tuple[str, Path | None, tuple[str, ...]], None] = {}
     for config in configs:
         if config.out in places:
             raise UsageError(
@@ -239,6 +236,11 @@ def check_runs(configs: Sequence[TrainConfig]) -> None:
         check_defence(config)
         if begun(config.out):
             check_same_settings(config, "--runs")
+        if not _results(config).is_file():
+            to_hear[config.corpus.name, config.corpus.root, config.corpus.labels] = None
+    for name, root, labels in to_hear:
+        if root is not None:
+            load(name, root, labels=labels or None)
 
 
 def trained(config: TrainConfig) -> dict[str, Any]:
@@ -248,10 +250,11 @@ def trained(config: TrainConfig) -> dict[str, Any]:
       UsageError: its folder holds a run with other settings.
       Stopped: a signal stopped the training; the same command goes on.
     """
-    if _is_finished(config):
+    results = _results(config)
+    if results.is_file():
         check_same_settings(config, "--runs")
         found: dict[str, Any] = read_json(
-            _results(config), "delete it, and the same command makes it again."
+            results, "delete it, and the same command makes it again."
         )
         return found
     outcome = train_victim(config)
@@ -261,11 +264,8 @@ def trained(config: TrainConfig) -> dict[str, Any]:
 
 
 def _results(config: TrainConfig) -> Path:
+    """What a run that is finished has."""
     return config.out / "results.json"
-
-
-def _is_finished(config: TrainConfig) -> bool:
-    return _results(config).is_file()
 
 
 def trained_all(
@@ -278,7 +278,7 @@ def trained_all(
       say: is given a line before each run.
 
     Raises:
-      UsageError, InputError: see :func:`check_runs`.
+      UsageError: see :func:`check_runs`.
       Stopped: a signal stopped a training; the same command goes on.
     """
     check_runs([config for *_, config in planned])
