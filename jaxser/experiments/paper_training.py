@@ -271,7 +271,8 @@ def _results(config: TrainConfig) -> Path:
 def trained_all(
     planned: Sequence[tuple[Key, str, TrainConfig]], say: Callable[[str], object]
 ) -> tuple[dict[Key, list[dict[str, Any]]], list[str]]:
-    """Figures of all runs of a table, of each cell in turn, and their notes, each once.
+    """Figures of all runs of a table, of each cell in turn, and their notes, each once and with
+    the corpus that it is of where there are several.
 
     Args:
       planned: the cell that a run is of, what it is called, and what trains it.
@@ -284,9 +285,11 @@ def trained_all(
     check_runs([config for *_, config in planned])
     made: dict[Key, list[dict[str, Any]]] = defaultdict(list)
     notes: dict[str, None] = {}
+    several = len({config.corpus.name for *_, config in planned}) > 1
     for cell, name, config in planned:
         say(f"{config.out}: {name}")
         found = trained(config)
         made[cell].append(found)
-        notes |= dict.fromkeys(found["notes"])
+        of = f"{config.corpus.name}: " if several else ""
+        notes |= dict.fromkeys(f"{of}{note}" for note in found["notes"])
     return made, list(notes)

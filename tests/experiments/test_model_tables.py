@@ -57,6 +57,12 @@ def test_the_normalisations_are_eight_rows_of_nine_runs() -> None:
     assert (chosen.features.normalisation, chosen.features.standardise) == ("original", True)
 
 
+def test_the_table_of_normalisations_says_which_two_are_the_same() -> None:
+    assert "NormMaxGlobal" in load_model_table(TABLES / "systematic_table1.yaml").remark
+    runs = runs_of("systematic_table1", "--set", "features.compat=paper")
+    assert {config.features.compat for config in runs.values()} == {"paper"}
+
+
 @pytest.mark.parametrize("name", SYSTEMATIC)
 def test_models_are_compared_with_the_papers_settings(name: str) -> None:
     for config in runs_of(name).values():
@@ -168,7 +174,7 @@ def test_a_table_has_means_deviations_and_averages_beside_the_papers(
         in printed
     )
     assert "A remark." in printed
-    assert "note: a note" in printed
+    assert "note: csv: a note" in printed
     assert (table_file.parent / "o" / "table.csv").exists()
 
 

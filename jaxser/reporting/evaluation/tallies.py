@@ -78,7 +78,7 @@ def tallied(table: Table, accuracy: Figures, change: Figures) -> dict[str, str]:
     """Each statement -> in how many cells it holds, such as "9 of 15"."""
     white, black = table.white_box, table.black_box
     every, corpora, found = (*white, *black), list(accuracy), {}
-    for statement, attacks, figures in (
+    for statement, attacks, compared in (
         ("white-box attacks leave male speech less accuracy than female", white, (accuracy,)),
         ("white-box attacks change male speech less than female", white, (change,)),
         (
@@ -89,7 +89,7 @@ def tallied(table: Table, accuracy: Figures, change: Figures) -> dict[str, str]:
         ("black-box attacks leave male speech less accuracy than female", black, (accuracy,)),
         ("black-box attacks change male speech less than female", black, (change,)),
     ):
-        holds = {corpus: list(_male_less(figures, corpus, attacks)) for corpus in corpora}
+        holds = {corpus: list(_male_less(compared, corpus, attacks)) for corpus in corpora}
         found[statement] = _count(itertools.chain(*holds.values()))
         if len(corpora) > 1:
             found |= {f"{statement}, {name}": _count(its) for name, its in holds.items()}
