@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from jaxser.config import TrainConfig, parse_command
 from jaxser.config.evaluate import EvaluateConfig
 from jaxser.config.train import TRAIN_FLAGS
+from jaxser.corpora import load
 from jaxser.papers.defence import DefenceTable
 from jaxser.papers.models import ModelTable
 from jaxser.papers.trained import TrainedTable
@@ -192,8 +193,10 @@ def check_runs(configs: Sequence[TrainConfig]) -> None:
     Raises:
       UsageError: two are of one folder, one is of an attack that cannot be trained against, or a
         folder holds a run with other settings.
+      InputError: the speech of a run that is not finished is not where it is said to be.
     """
     places: dict[Path, TrainConfig] = {}
+    to_hear: dict[tuple[str, Path | None, tuple[str, ...]], None] = {}
     for config in configs:
         if config.out in places:
             raise UsageError(
@@ -204,6 +207,11 @@ def check_runs(configs: Sequence[TrainConfig]) -> None:
         check_defence(config)
         if begun(config.out):
             check_same_settings(config, "--runs")
+        if not _results(config).is_file():
+            to_hear[config.corpus.name, config.corpus.root, config.corpus.labels] = None
+    for name, root, labels in to_hear:
+        if root is not None:
+            load(name, root, labels=labels or None)
 
 
 def trained(config: TrainConfig) -> dict[str, Any]:
@@ -213,7 +221,7 @@ def trained(config: TrainConfig) -> dict[str, Any]:
       UsageError: its folder holds a run with other settings.
       Stopped: a signal stopped the training; the same command goes on.
     """
-    results = config.out / "results.json"
+    results = _results(config)
     if results.is_file():
         check_same_settings(config, "--runs")
         found: dict[str, Any] = read_json(
@@ -224,6 +232,11 @@ def trained(config: TrainConfig) -> dict[str, Any]:
     if not outcome.finished:
         raise Stopped(outcome.signal)
     return outcome.results
+
+
+def _results(config: TrainConfig) -> Path:
+    """What a run that is finished has."""
+    return config.out / "results.json"
 
 
 def trained_all(

@@ -227,7 +227,7 @@ def _setting_of(rows: "Rows", where: Int[np.ndarray, " rows"]) -> Setting:
     queries = rows.numbers["queries"][where]
     return Setting(
         facts=facts,
-        label=rows.label(facts["attack"], facts["parameters"], facts["goal"]),
+        label=rows.label(*(facts[name] for name in ("attack", "parameters", "goal", "output"))),
         where=where,
         classes=(*classes, "none") if missing else classes,
         before=before,

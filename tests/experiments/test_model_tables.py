@@ -14,7 +14,7 @@ from jaxser.config import TrainConfig
 from jaxser.config.evaluate import parse_evaluate
 from jaxser.experiments.model_tables import model_runs
 from jaxser.papers.models import AVERAGE, load_model_table
-from jaxser.runtime.errors import UsageError
+from jaxser.runtime.errors import InputError, UsageError
 from jaxser.victims.run_folder import read_run
 
 TABLES = Path(__file__).resolve().parents[2] / "configs" / "tables"
@@ -147,6 +147,7 @@ def test_a_table_has_means_deviations_and_averages_beside_the_papers(
         return results(reached[config.out.name.removeprefix("table_")])
 
     monkeypatch.setattr("jaxser.experiments.paper_training.trained", trained)
+    monkeypatch.setattr("jaxser.experiments.paper_training.load", lambda *_, **__: None)
     argv = [str(table_file), "--corpus", "csv=x", "emodb=y", "--out", str(table_file.parent / "o")]
     assert evaluate.main(argv) == 0
     printed = capsys.readouterr().out
@@ -203,6 +204,14 @@ def test_what_a_table_of_models_cannot_do_is_one_sentence(
 ) -> None:
     with pytest.raises(UsageError, match=said):
         evaluate.main([str(table_file), *argv])
+
+
+def test_speech_that_is_not_there_is_said_before_the_first_run(
+    table_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(InputError, match="there is no file or folder nowhere"):
+        evaluate.main([str(table_file), "--corpus", "emodb=nowhere"])
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize(

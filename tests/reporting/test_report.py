@@ -17,6 +17,7 @@ from jaxser.reporting.html import page
 from jaxser.reporting.html import table as html_table
 from jaxser.reporting.loading import load
 from jaxser.reporting.page import sections
+from jaxser.reporting.pairs import same_settings
 from jaxser.reporting.rows import split_by
 from jaxser.reporting.warnings import warnings_of
 from jaxser.results.cells import constant_columns, interval, number
@@ -261,9 +262,18 @@ def test_attacks_on_probabilities_are_told_from_those_on_logits(tmp_path: Path) 
         writer.add(columns())
         writer.add(columns(output="probabilities", victim_fingerprint="p"))
     rows = load([tmp_path])
-    assert len(rows.settings) == 2
+    assert {setting.label for setting in rows.settings} == {"pgd", "pgd, given probabilities"}
     (warning,) = [text for text in warnings_of(rows) if text.startswith("Gradients are masked")]
     assert "pgd on emo18 runs/x (p) with Made up, test were given its probabilities" in warning
+
+
+def test_runs_on_logits_and_on_probabilities_have_nothing_to_compare(tmp_path: Path) -> None:
+    for name, output in (("a", "logits"), ("b", "probabilities")):
+        with RowWriter(tmp_path / name) as writer:
+            writer.add(columns(output=output))
+    a, b = (load([tmp_path / name]) for name in ("a", "b"))
+    assert len(list(same_settings(a, a))) == 1
+    assert not list(same_settings(a, b))
 
 
 def test_a_victim_that_was_trained_again_is_another(tmp_path: Path) -> None:
