@@ -189,7 +189,7 @@ def _section(example: _Example, picture: Path, run: Run) -> Section:
         text=f"{speech(setting)}, ε {epsilon_text(setting)}; said as {example.label}, {changed}.",
         pictures=[
             Picture(
-                perturbation_figure(title, x, x_adv, rate),
+                perturbation_figure(title, x[:, 0], x_adv[:, 0], rate),
                 "Waveforms, levels and log-mel spectrograms of the original, the adversarial "
                 f"speech and their difference: {title}.",
                 f"speech_{file_stem(title)}",
