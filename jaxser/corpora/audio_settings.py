@@ -43,6 +43,11 @@ class AudioSettings:
         utterance of its own; None: one waveform per utterance, cut at its end.
       windowing: cut every utterance into overlapping windows of this length, each of them an
         utterance of its own; those that are shorter are filled up with zeros.
+
+    Examples:
+      >>> import jaxser
+      >>> jaxser.corpora.AudioSettings(sample_rate=16_000, seconds=2.0).num_samples
+      32000
     """
 
     sample_rate: int = 16_000

@@ -64,6 +64,12 @@ def read_rows(
     Raises:
       InputError: no row files, or one that is damaged or of another layout.
       OSError: a file that cannot be read.
+
+    Examples:
+      >>> import jaxser
+      >>> table = jaxser.results.read_rows("attacked", ["attack", "epsilon", "success"])
+      >>> table.column_names, len(table)
+      (['attack', 'epsilon', 'success'], 7)
     """
     tables = list(row_files(folder, columns, coded=coded))
     if not tables:
@@ -152,6 +158,12 @@ def read_sources(folder: Path | str) -> list[dict[str, Any]]:
 
     Raises:
       InputError: no row files, or one that is damaged.
+
+    Examples:
+      >>> import jaxser
+      >>> source, = jaxser.results.read_sources("attacked")
+      >>> source["corpus"]["title"]
+      'Made up'
     """
     found: dict[bytes, dict[str, Any]] = {}
     paths = row_paths(folder)
