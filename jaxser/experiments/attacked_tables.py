@@ -30,6 +30,7 @@ from jaxser.experiments.paper_training import (
 from jaxser.experiments.preparation import prepare_run
 from jaxser.experiments.speech import load_speech
 from jaxser.papers.defence import DefenceTable, load_defence_table
+from jaxser.reporting.figures.canvas import save_figure
 from jaxser.reporting.loading import load
 from jaxser.reporting.paper_tables.defence import defence_sections
 from jaxser.reporting.paper_tables.defence_matrix import matrix_sections
@@ -40,7 +41,7 @@ from jaxser.results.cells import csv_text, markdown_table
 from jaxser.results.fitted import folded
 from jaxser.results.intervals import policy
 from jaxser.runtime.errors import UsageError
-from jaxser.runtime.files import atomic_file, write_text
+from jaxser.runtime.files import write_text
 from jaxser.runtime.terminal import terminal_width
 
 __all__ = ["make_attacked_table"]
@@ -114,11 +115,9 @@ def _write(
     for section in sections:
         parts += [f"## {section.title}", markdown_table(section.cells), section.text]
         write_text(out / f"{section.name}.csv", csv_text(section.cells))
-        if section.png is not None:
-            picture, shows = section.png
-            with atomic_file(out / f"{section.name}.png") as temporary:
-                temporary.write_bytes(picture)
-            parts.append(f"![{shows}]({section.name}.png)")
+        for picture in section.pictures:
+            save_figure(picture.figure, out / f"{picture.name}.png")
+            parts.append(f"![{picture.words}]({picture.name}.png)")
     write_text(out / f"{name}.md", "\n\n".join(parts) + "\n")
 
 
