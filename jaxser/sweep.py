@@ -53,7 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         from jaxser.experiments.sweep import check_sweep
 
         check_sweep(config)
-        return 0 if print_estimate(config) else 1
+        possible = print_estimate(config)
+        print(wrapped(took(), terminal_width()))
+        return 0 if possible else 1
     return _run(config, flags)
 
 

@@ -10,6 +10,7 @@ from jaxser.runtime.stages import clear, stage, start, took
 
 
 def test_a_file_gets_a_line_for_each_stage(capsys: pytest.CaptureFixture[str]) -> None:
+    took()  # what a command that was stopped in another test has left
     stage("of nobody")
     assert took() == ""
     start("loading JAX")
