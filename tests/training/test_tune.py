@@ -79,6 +79,9 @@ def test_the_units_of_an_lstm_are_searched_with_several_trainings_of_a_trial(
         loss = {"loss": units + 0.3 * config.seed}
         return TrainingOutcome(True, 1, 0, {"val": loss}, "a corpus", ())
 
+    def train_each(config: TrainConfig, watch: Watch | None = None) -> TrainingOutcome:
+        return TrainingOutcome(True, 1, 0, {"val": {"loss": 1.0}}, "a corpus", ())
+
     monkeypatch.setattr("jaxser.experiments.tune.train_victim", train)
     argv = tiny(tiny_corpus, tmp_path / "search", "--search.fields", "units", "--search.trials")
     argv += ["4", "--search.executions", "3"]
@@ -92,6 +95,16 @@ def test_the_units_of_an_lstm_are_searched_with_several_trainings_of_a_trial(
         assert trial.value == pytest.approx(units + 0.3)
     best = min(units for ((units, _), *_) in trained.values())
     assert format_study(study, config).endswith(f"train the best with --model.units {best}")
+    # With trials enough for all of them each is tried once; those that are more are drawn.
+    argv = tiny(tiny_corpus, tmp_path / "all", "--search.fields", "units", "batch_size")
+    argv += ["--search.units", "4", "8", "16", "8", "--search.batch_size", "2", "6"]
+    monkeypatch.setattr("jaxser.experiments.tune.train_victim", train_each)
+    config = parse_command(TuneConfig, "tune", "", [*argv, "--search.trials", "7"], TUNE_FLAGS)
+    tried = [
+        tuple(trial.params[n] for n in ("units", "batch_size")) for trial in search(config).trials
+    ]
+    assert sorted(tried[:6]) == [(units, size) for units in (4, 8, 16) for size in (2, 6)]
+    assert tried[6] in tried[:6]
 
 
 def test_what_a_victim_has_not_cannot_be_searched(
