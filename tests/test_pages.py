@@ -43,7 +43,7 @@ def blocks(page: Path) -> list[tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What pages speak of: runs, checkpoints, rows, a report."""
+    """What pages speak of: runs, checkpoints, rows."""
     root = tmp_path_factory.mktemp("pages")
     run = make_tiny_run(root)
     (root / "speech").rename(root / "speech_of_runs")
@@ -56,8 +56,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         with RowWriter(root / "runs" / name) as writer:
             writer.add(columns())
     make_generator_run(root / "runs" / "staa_net_emodb")
-    picture = '<img src="data:image/png;base64,AAAA" alt="Robust accuracy over ε">'
-    (root / "report.html").write_text(picture, encoding="utf-8")
     return root
 
 

@@ -277,7 +277,7 @@ def test_a_table_over_epsilon_is_of_defences(tables):
         (["--corpus", "csv=x", "--limit", "FGSM=3"], "must be one number of 1 or more"),
         (["--corpus", "csv=x", "--limit", "0"], "must be one number of 1 or more"),
         (["--victim", "runs/x"], "trains its victims"),
-        (["--root", "x"], "not --root"),
+        (["--root", "x"], "--root means nothing to .*; give --corpus"),
     ],
 )
 def test_what_a_table_cannot_train_is_one_sentence(tables, changes, said):
