@@ -14,6 +14,8 @@ from jaxser.config.parser import command_name
 from jaxser.config.train import TRAIN_FLAGS
 from jaxser.runtime.errors import report_errors, stopped_status
 from jaxser.runtime.signals import Stopped
+from jaxser.runtime.stages import start, took
+from jaxser.runtime.terminal import terminal_width, wrapped
 
 if TYPE_CHECKING:
     from jaxser.training.run import TrainingOutcome
@@ -33,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         TRAIN_FLAGS,
     )
     # JAX and the rest take seconds to import: after --help and after a mistyped flag.
+    start("loading JAX")
     from jaxser.runtime.compilation import enable_compilation_cache
 
     enable_compilation_cache()
@@ -43,7 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return stopped_status(Stopped(outcome.signal))
     from jaxser.training.summary import format_generator, format_outcome
 
-    print(format_generator(outcome, config) if config.threat else format_outcome(outcome, config))
+    table = format_generator if config.threat else format_outcome
+    width = terminal_width()
+    print(wrapped(f"{table(outcome, config, width)}\n{took()}", width))
     return 0
 
 

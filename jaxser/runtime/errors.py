@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TextIO
 
 from jaxser.runtime.signals import stopping
+from jaxser.runtime.stages import clear
 from jaxser.runtime.text import accept_all_text, cut, one_line, visible
 
 __all__ = ["InputError", "UsageError", "nearest_name", "report_errors", "stopped_status"]
@@ -176,6 +177,7 @@ def _has_working_folder() -> bool:
 
 def _tell(sentence: str) -> None:
     try:
+        clear()
         print(visible(sentence), file=sys.stderr, flush=True)
     except OSError:
         # Nobody reads it any more, and the exit status says that something was wrong.
