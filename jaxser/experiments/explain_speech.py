@@ -103,7 +103,8 @@ def _draw_preparation(
     # One program for all: beyond its ends an utterance is silent, for the front end too.
     longest = max(len(each) for _, each in stages)
     padded = np.stack([np.pad(each, (0, longest - len(each))) for _, each in stages])
-    spectrograms = np.asarray(jax.jit(front_end)(padded))
+    # And one 0 dB for all, which is not what each would have of its own.
+    spectrograms = np.asarray(jax.jit(dataclasses.replace(front_end, ref=1.0))(padded))
     drawn = [
         (name, values[: front_end.frames(len(each))], len(each) / corpus.sample_rate)
         for (name, each), values in zip(stages, spectrograms, strict=True)
