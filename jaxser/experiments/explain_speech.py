@@ -22,6 +22,7 @@ from jaxser.corpora import Utterance, load
 from jaxser.corpora.chunks import Chunking, chunks_of, trim_silence
 from jaxser.corpora.selection import label_indices, prepared_speech, spread_rows
 from jaxser.experiments.last_layer import check_tsne, tsne
+from jaxser.experiments.shown import named_places
 from jaxser.models.cnn_lstm import CnnLstm
 from jaxser.models.cnn_lstm_layers import cnn_lstm_layers
 from jaxser.models.front_end import WithFrontEnd
@@ -121,12 +122,19 @@ def _utterance(config: ExplainConfig, corpus: CorpusConfig) -> Utterance:
         u.id: u for u in load(corpus.name, corpus.root, labels=corpus.labels or None).utterances
     }
     if config.utterance is not None:
-        if config.utterance not in known:
+        utterances = list(known.values())
+        places = named_places(config.utterance, utterances)
+        if not places:
             raise UsageError(
                 f"--utterance {config.utterance!r} is not in {corpus.name}; "
                 f"{nearest_name(config.utterance, known)}"
             )
-        return known[config.utterance]
+        if len(places) > 1:
+            raise UsageError(
+                f"--utterance {config.utterance!r} may be any of {len(places)} utterances, such as "
+                f"{utterances[places[0]].id!r}; give one whole id."
+            )
+        return utterances[places[0]]
     spoken = [u for u in prepared_speech(corpus).corpus.utterances if not u.variant]
     counts = Counter(u.whole for u in spoken)
     return known[min(counts, key=lambda name: (counts[name] != 2, -counts[name]))]

@@ -118,8 +118,13 @@ def test_an_utterance_is_drawn_trimmed_cut_and_repeated(
     # Without a name one that is cut in two; and nothing was attacked, as there are no weights.
     assert explain.main(argv) == 0
     assert drawn["preparation_figure"][0] == "u00 (low)"
+    # The end of an id is enough where it is of one alone.
+    assert explain.main([*argv, "--utterance", "10"]) == 0
+    assert drawn["preparation_figure"][0] == "u10 (high)"
     with pytest.raises(UsageError, match=r"--utterance 'u2' is not in csv"):
         explain.main([*argv, "--utterance", "u2"])
+    with pytest.raises(UsageError, match=r"--utterance '0' may be any of 3 utterances, such as"):
+        explain.main([*argv, "--utterance", "0"])
 
 
 @pytest.mark.parametrize("real", [False, pytest.param(True, marks=pytest.mark.long)])
