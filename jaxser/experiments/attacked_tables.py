@@ -28,7 +28,7 @@ from jaxser.experiments.paper_training import (
     trained,
 )
 from jaxser.experiments.preparation import prepare_run
-from jaxser.experiments.speech import load_speech
+from jaxser.experiments.speech import load_speech, victim_of
 from jaxser.papers.defence import DefenceTable, load_defence_table
 from jaxser.reporting.figures.canvas import save_figure
 from jaxser.reporting.loading import load
@@ -148,19 +148,20 @@ def _attacked(
     say: Callable[[str], object],
 ) -> list[Path]:
     """Folders with the rows of all attacks on both parts."""
+    of_victim = AttackCommandConfig(
+        victim=run.config.out,
+        domain=table.domain,
+        y=table.y,
+        seed=config.seed,
+        limit=limit_of(config.limit),
+        batch_size=config.batch_size,
+        corpus=AttackedCorpusConfig(root=root),
+    )
+    victim = victim_of(of_victim)
     folders = []
     for part in _PARTS:
-        common = AttackCommandConfig(
-            victim=run.config.out,
-            domain=table.domain,
-            y=table.y,
-            split=part,
-            seed=config.seed,
-            limit=limit_of(config.limit),
-            batch_size=config.batch_size,
-            corpus=AttackedCorpusConfig(root=root),
-        )
-        speech = load_speech(common)
+        common = dataclasses.replace(of_victim, split=part)
+        speech = load_speech(common, victim=victim)
         for entry in run.attacks:
             if entry.title == AUTO_ATTACK and part != "test":
                 continue  # which is shown of the test part alone, and costs more than all others
