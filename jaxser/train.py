@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from jaxser.config import TrainConfig, parse_command
 from jaxser.config.parser import command_name
-from jaxser.config.train import TRAIN_FLAGS
+from jaxser.config.train import TRAIN_FLAGS, check_no_generator
 from jaxser.runtime.errors import report_errors, stopped_status
 from jaxser.runtime.signals import Stopped
 from jaxser.runtime.stages import start, took
@@ -34,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv,
         TRAIN_FLAGS,
     )
+    if not config.threat:
+        check_no_generator(config)
     # JAX and the rest take seconds to import: after --help and after a mistyped flag.
     start("loading JAX")
     from jaxser.runtime.compilation import enable_compilation_cache
