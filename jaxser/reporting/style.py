@@ -60,6 +60,8 @@ figure { margin: .5rem 1.5rem .5rem 0; display: inline-block; } audio { max-widt
 @media (max-width: 40rem) {
   th, td { padding: .3rem .35rem; } td small { display: block; }
   td.text { white-space: normal; } td.long { min-width: 7rem; }
+  /* Of a broad figure the letters stay legible, and it scrolls. */
+  .pictures { overflow-x: auto; } svg.broad { max-width: none; width: 42rem; }
   .facts { grid-template-columns: 1fr; gap: 0; } .facts dd { margin-bottom: .4rem; }
 }
 @page { size: A4; margin: 14mm 12mm; }
