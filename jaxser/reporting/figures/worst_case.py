@@ -25,7 +25,7 @@ def worst_case_figure(rows: pa.Table, title: str) -> Figure:
             found = points.setdefault((line.attack, line.parameters), [])
             found.append((line.epsilon, line.robust_accuracy.value))
     lines = [
-        Line(attack, *zip(*found, strict=True), noise=attack == "noise")
+        Line(attack, [x for x, _ in found], [y for _, y in found], noise=attack == "noise")
         for (attack, _), found in points.items()
     ]
     cases = [case for case in worst_cases(rows) if math.isfinite(case.epsilon)]
