@@ -24,8 +24,12 @@ __all__ = ["SHORTEST", "VERSION", "AudioSettings", "audio_fingerprint", "plain_s
 # older version prepared is not found.
 VERSION = 1
 
-# In seconds.
+# In seconds: every utterance is made as long as is asked for, in memory.
 SHORTEST = 0.1
+_LONGEST = 600.0
+
+# In Hz, beyond all that microphones and files of speech have.
+_HIGHEST = 768_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +67,11 @@ class AudioSettings:
             raise InputError(
                 f"{self.seconds} s at {self.sample_rate} Hz is no length for a waveform; "
                 "both must be positive."
+            )
+        if self.seconds > _LONGEST or self.sample_rate > _HIGHEST:
+            raise InputError(
+                f"{self.seconds:g} s at {self.sample_rate:,} Hz is more than any utterance has; "
+                f"give up to {_LONGEST:g} s and {_HIGHEST:,} Hz."
             )
         if not 0 <= self.shortest < math.inf:
             raise InputError(f"shortest {self.shortest} s is no length; give 0 or more seconds.")

@@ -26,7 +26,7 @@ from optuna.trial import TrialState
 
 from jaxser import models
 from jaxser.config import TrainConfig, to_mapping
-from jaxser.config.tune import TuneConfig
+from jaxser.config.tune import SearchConfig, TuneConfig
 from jaxser.runtime.errors import InputError, UsageError
 from jaxser.runtime.locks import held
 from jaxser.runtime.signals import Stopped
@@ -49,6 +49,12 @@ def search(config: TuneConfig) -> optuna.Study:
       Stopped: a signal has stopped a trial, which goes on with the next start.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    _searched(config)
+    if config.search.min_epochs > config.training.epochs:
+        raise UsageError(
+            f"--search.min_epochs {config.search.min_epochs} is more than the "
+            f"{config.training.epochs} epochs of a training; give up to as many."
+        )
     with held(config.search.out, "searched"):
         study = _study(config)
         for trial in study.get_trials(deepcopy=False):
@@ -97,8 +103,15 @@ def _searched(config: TuneConfig) -> list[str]:
     """Names of what is searched: many victims have no dropout, or none in an LSTM.
 
     Raises:
-      UsageError: the victim has nothing of it.
+      UsageError: the victim has nothing of it, or values are given of what is not searched.
     """
+    for name in (*_TRAINING, *_MODEL):
+        given = getattr(config.search, name) != getattr(SearchConfig(), name)
+        if given and name not in config.search.fields:
+            raise UsageError(
+                f"--search.{name} gives values of what is not searched; add {name} to "
+                "--search.fields, or leave them out."
+            )
     victim = models.build(config.model.name, num_classes=2)
     has = {field.name for field in dataclasses.fields(victim)} | {*_TRAINING}
     searched: Sequence[str] = config.search.fields
@@ -125,7 +138,6 @@ def _study(config: TuneConfig) -> optuna.Study:
         direction="minimize",
         load_if_exists=True,
     )
-    _searched(config)
     asked = to_mapping(config)
     del asked["out"], asked["search"]["out"], asked["search"]["trials"]
     if study.user_attrs.get("config", asked) != asked:
