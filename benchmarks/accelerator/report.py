@@ -18,7 +18,7 @@ from benchmarks.command import write_json
 from jaxser.runtime.files import read_json
 from jaxser.runtime.provenance import environment
 
-__all__ = ["Report"]
+__all__ = ["Report", "arguments_of"]
 
 _AGAIN = "measure it anew, without --go_on"
 
@@ -36,9 +36,9 @@ class Report:
         self._content: dict[str, Any] = {
             "environment": {**environment(), **_torch()},
             "benchmark": "accelerator",
+            "arguments": arguments_of(args) | {"peers": args.peers, "pairs": args.pairs},
             "seconds": args.seconds,
             "dtype": dtype,
-            "peers": args.peers,
             "ceilings": None,
             "measured": [],
             "left": [],
@@ -73,6 +73,17 @@ class Report:
         """The file, as it is to be read."""
         if self._args.out is not None:
             write_json(self._args.out, self._content)
+
+
+def arguments_of(args: argparse.Namespace) -> dict[str, Any]:
+    """Flag -> value, of those that say what is measured; without those that are not given."""
+    names = ("compiled_for", "minutes", "victims", "batches", "kinds", "attacks", "seconds")
+    given = {name: getattr(args, name) for name in (*names, "dtype", "cell_seconds")}
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in given.items()
+        if value is not None
+    }
 
 
 def _key(line: Mapping[str, Any]) -> tuple[str, str, int]:

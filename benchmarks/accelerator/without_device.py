@@ -10,6 +10,7 @@ from typing import Any
 
 from benchmarks.accelerator.cells import Cell
 from benchmarks.accelerator.programs import programs_of
+from benchmarks.accelerator.report import arguments_of
 from benchmarks.accelerator.victims import drawn_victim
 from benchmarks.aot import DEVICES, cudnn_assumed
 from benchmarks.command import write_json
@@ -101,6 +102,7 @@ def _write(
         {
             "environment": {**environment(), "device": target},
             "benchmark": "accelerator",
+            "arguments": arguments_of(args),
             "compiled_for": args.compiled_for,
             "compiled": found,
             "left": left,

@@ -343,7 +343,10 @@ def _few_sizes(rows: int) -> int:
 
 
 def empty_state(shapes: Any) -> Any:
-    """A state of these shapes to put rows into, on the devices, whose memory is not the host's: it is donated."""
+    """A state of these shapes to put rows into, on the devices.
+
+    Its memory is not the host's, as it is donated.
+    """
     own = functools.partial(jax.device_put, may_alias=False)
 
     def zeros(of: jax.ShapeDtypeStruct) -> Array:

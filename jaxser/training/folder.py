@@ -23,13 +23,14 @@ from jaxser.runtime.errors import InputError, UsageError
 from jaxser.runtime.files import atomic_folder, remove_strays, write_text
 from jaxser.runtime.locks import held
 from jaxser.runtime.provenance import environment
+from jaxser.runtime.together import first_alone, is_first
 from jaxser.training.defence import resolved_attack
 from jaxser.victims.hugging_face.layout import copy_architecture
 from jaxser.victims.module import resolved_features
 from jaxser.victims.run_folder import ARCHITECTURE, CONFIG_DIGEST, read_run
 from jaxser.victims.training_record import COST_FILE
 
-__all__ = ["begun", "check_same_settings", "describe_run", "run_folder"]
+__all__ = ["begun", "check_same_settings", "describe_run", "described_run", "run_folder"]
 
 # What may differ between a run and its continuation without changing the result.
 _FREE_KEYS = (
@@ -82,6 +83,23 @@ def run_folder(out: Path) -> Iterator[None]:
                 with contextlib.suppress(OSError):
                     _remove_run(out)
             raise
+
+
+@contextlib.contextmanager
+def described_run(
+    config: TrainConfig, prepared: Prepared, facts: Mapping[str, Any] | None = None
+) -> Iterator[None]:
+    """:func:`run_folder` with :func:`describe_run`; of several processes that train one run the
+    first has the folder, and has described it before the others go on."""
+    with contextlib.ExitStack() as stack:
+
+        def describe() -> None:
+            if is_first():
+                stack.enter_context(run_folder(config.out))
+                describe_run(config, prepared, facts)
+
+        first_alone(describe)
+        yield
 
 
 def begun(out: Path) -> bool:
