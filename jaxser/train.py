@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from jaxser.config import TrainConfig
 from jaxser.config.command_line import parse_command_and
-from jaxser.config.parser import add_process_flags, command_name
+from jaxser.config.parser import CommandParser, add_process_flags, command_name
 from jaxser.config.train import TRAIN_FLAGS
+from jaxser.runtime.determinism import add_deterministic_flag, be_deterministic
 from jaxser.runtime.errors import UsageError, report_errors, stopped_status
 from jaxser.runtime.signals import Stopped
 
@@ -27,7 +28,7 @@ __all__ = ["main"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, train, print; returns the exit status."""
     config, flags = parse_command_and(
-        add_process_flags,
+        _add_flags,
         TrainConfig,
         command_name("train"),
         "Train a speech emotion recognition victim, or with --threat a generator of adversarial "
@@ -39,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # JAX and the rest take seconds to import: after --help and after a mistyped flag.
     from jaxser.runtime.compilation import enable_compilation_cache
 
+    be_deterministic(config.out, flags.deterministic)
     enable_compilation_cache()
     is_first = _joined(config, flags)
     outcome = _train(config)
@@ -52,6 +54,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     print(format_generator(outcome, config) if config.threat else format_outcome(outcome, config))
     return 0
+
+
+def _add_flags(parser: CommandParser) -> None:
+    add_deterministic_flag(parser)
+    add_process_flags(parser)
 
 
 def _joined(config: TrainConfig, flags: argparse.Namespace) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jaxser.config.parser import CommandParser, add_process_flags, command_name
+from jaxser.runtime.determinism import add_deterministic_flag
 
 __all__ = ["SweepFlags", "parse_sweep"]
 
@@ -22,6 +23,7 @@ class SweepFlags:
     smoothing: float | None
     smoothing_samples: int | None
     dry_run: bool
+    deterministic: bool
     coordinator: str | None
     processes: int | None
     process: int | None
@@ -71,6 +73,7 @@ def parse_sweep(argv: Sequence[str] | None = None) -> SweepFlags:
     used.add_argument(
         "--smoothing_samples", type=int, metavar="N", help="draws of it in every pass"
     )
+    add_deterministic_flag(parser)
     add_process_flags(parser)
     ray = parser.add_argument_group("Ray")
     ray.add_argument(

@@ -19,6 +19,7 @@ import yaml
 
 from jaxser.config import TrainConfig, to_mapping
 from jaxser.corpora import Prepared, read_split, write_split
+from jaxser.runtime.determinism import KERNELS_FILE
 from jaxser.runtime.errors import InputError, UsageError
 from jaxser.runtime.files import atomic_folder, remove_strays, write_text
 from jaxser.runtime.locks import held
@@ -52,6 +53,7 @@ _DESCRIPTION = ".description"
 # as it says whose the others are.
 _OWN = (
     *("checkpoints", "tensorboard", "history.csv", COST_FILE, ARCHITECTURE, _DESCRIPTION),
+    KERNELS_FILE,
     "split.csv",
     *("run.json", "config.yaml"),
 )
