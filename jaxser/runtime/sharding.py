@@ -45,6 +45,7 @@ __all__ = [
     "same_everywhere",
     "told_by_first",
     "told_to_others",
+    "wait_for_all",
 ]
 
 Tree = TypeVar("Tree")
@@ -175,6 +176,11 @@ def told_by_first(key: str, seconds: int) -> str:
     """What a process has told; waits for so long."""
     told: str = _distributed_state().client.blocking_key_value_get(key, 1000 * seconds)
     return told
+
+
+def wait_for_all(name: str, seconds: int) -> None:
+    """Until all processes have come to the place of that name."""
+    _distributed_state().client.wait_at_barrier(name, 1000 * seconds)
 
 
 def _distributed_state() -> Any:

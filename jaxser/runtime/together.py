@@ -17,9 +17,9 @@ import jax
 import numpy as np
 
 from jaxser.runtime.errors import InputError
-from jaxser.runtime.sharding import told_by_first, told_to_others
+from jaxser.runtime.sharding import told_by_first, told_to_others, wait_for_all
 
-__all__ = ["agreed", "are_several", "first_alone", "is_first", "wait_for_first"]
+__all__ = ["agreed", "are_several", "first_alone", "is_first", "meet", "wait_for_first"]
 
 Result = TypeVar("Result")
 
@@ -64,6 +64,17 @@ def first_alone(act: Callable[[], Result]) -> Result:
 def wait_for_first() -> None:
     """Until process 0 has come here, too, and has written what it had to write."""
     first_alone(lambda: None)
+
+
+def meet() -> None:
+    """Wait for all, and then let their devices find each other: these wait for half a minute, while
+    processes may have been apart by much more."""
+    if are_several():
+        from jax.experimental import multihost_utils
+
+        wait_for_all(f"jaxser/meet/{next(_NUMBERS)}", _SECONDS)
+        multihost_utils.sync_global_devices("jaxser/meet")
+        agreed(0)
 
 
 def agreed(*numbers: int) -> list[int]:

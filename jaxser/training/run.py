@@ -32,7 +32,7 @@ from jaxser.results.training_facts import UNRECORDED, TrainingFacts
 from jaxser.runtime.errors import UsageError
 from jaxser.runtime.numerics import seed_key
 from jaxser.runtime.sharding import batch_sharding, make_mesh, replicated
-from jaxser.runtime.together import first_alone, is_first, wait_for_first
+from jaxser.runtime.together import first_alone, is_first, meet, wait_for_first
 from jaxser.speech.augmentation import ImageAugmentation
 from jaxser.training.adversarial import Defence, adversarial_parts
 from jaxser.training.adversarial_update import adversarial_update
@@ -154,6 +154,7 @@ def _train(config: TrainConfig, prepared: Prepared, watch: Watch | None) -> Trai
         if config.training.class_weights
         else None
     )
+    meet()
     update = _update(config, model, optimizer, step_key, weights, defence, mesh)
     rate = functools.partial(learning_rate_at, config.training, steps_per_epoch)
     with RunWriter(config.out, is_first(), rate) as writer:
