@@ -24,7 +24,7 @@ from jaxser.runtime.checkpoint import Checkpoints
 from jaxser.runtime.errors import InputError
 from jaxser.runtime.sharding import replicated
 from jaxser.runtime.signals import requested
-from jaxser.training.agreement import StopFlag, alike_in_all
+from jaxser.training.agreement import StopFlag, alike_in_all, first_update
 from jaxser.training.cost import TIMES, Stopwatch
 from jaxser.training.input_pipeline import WaveformSource, training_batches
 from jaxser.training.watching import best_robust_so_far, collapsed
@@ -224,7 +224,10 @@ def run_loop(
         writer.compiling()
     while not record["finished"]:
         batch = next(batches)
-        state = watch.first(update, state, batch) if first else update(state, batch)
+        if first:
+            update, state = watch.first(first_update, update, state, batch)
+        else:
+            state = update(state, batch)
         step, first = step + 1, False
         writer.advance(settings.batch_size, state.metrics.figures)
         ends = step % settings.steps_per_epoch == 0
