@@ -30,7 +30,7 @@ test-peers: $(VENV)/.peers ## tests against torch, torchattacks, Foolbox and ART
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m peers
 
 docs: $(VENV)/.docs ## the manual, into build/site; warnings are errors
-	$(BIN)/mkdocs build --strict --quiet
+	PYTHONPATH=scripts $(BIN)/python -m mkdocs build --strict
 	@echo "the manual is build/site/start.html"
 
 lint: $(VENV)/.test

@@ -18,25 +18,19 @@ staa_net_table2 and 3) take speech instead of victims: what is missing is traine
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from jaxser.config import load_yaml
-from jaxser.config.evaluate import EvaluateConfig, parse_evaluate
+from jaxser.config.evaluate import EvaluateConfig, check_tables, parse_evaluate
 from jaxser.papers.table import Table, load_table, with_attacks
 from jaxser.runtime.errors import UsageError, nearest_name, report_errors
 
 __all__ = ["main"]
 
-# Layouts of tables whose victims are trained where they are missing.
-TRAINING = ("trained", "models", "defended", "epsilon")
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, attack, print; returns the exit status."""
     config = parse_evaluate(argv)
-    trained = [path for path in config.table if load_yaml(path).get("layout") in TRAINING]
-    if trained:
-        return _train_tables(trained, config)
+    if check_tables(config):
+        return _train_tables(config)
     if not config.victim:
         raise UsageError("say which victims to attack, --victim RUN.")
     tables = [load_table(path) for path in config.table]
@@ -60,19 +54,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _train_tables(paths: Sequence[Path], config: EvaluateConfig) -> int:
+def _train_tables(config: EvaluateConfig) -> int:
     """Tables whose victims are trained where they are missing, each printed as it is made."""
-    if len(paths) < len(config.table):
-        raise UsageError("give tables of one kind: whose victims are trained, or are given.")
-    if config.victim:
-        raise UsageError(f"{paths[0]} trains its victims; give --corpus instead of --victim.")
-    if config.root is not None:
-        raise UsageError(f"{paths[0]} trains its victims; give --corpus NAME=FOLDER, not --root.")
     from jaxser.experiments.trained_tables import make_tables
     from jaxser.runtime.compilation import enable_compilation_cache
 
     enable_compilation_cache()
-    for text in make_tables(paths, config, say=print):
+    for text in make_tables(config.table, config, say=print):
         print(text, flush=True)
     return 0
 

@@ -2,7 +2,7 @@
 
     python -m jaxser.report runs/sweep --out report.html
     python -m jaxser.report runs/emo18_emodb runs/zhao19_emodb --out report.html --csv tables \\
-        --markdown tables --latex tables
+        --markdown tables --latex tables --figures figures
     python -m jaxser.report --compare runs/sweep_before runs/sweep_after --out compared.html
     python -m jaxser.report runs/sweep --table configs/tables/staa_net_table4.yaml --audio 2
     python -m jaxser.report --speed benchmarks/results --markdown tables
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from jaxser.experiments.report import report_sections, row_groups
     from jaxser.reporting.document import html_document
     from jaxser.reporting.loading import load
-    from jaxser.reporting.table_files import write_tables
+    from jaxser.reporting.table_files import write_figures, write_tables
     from jaxser.runtime.files import write_text
 
     loaded = [(runs, load(runs, config.interval_over)) for runs in row_groups(config)]
@@ -42,6 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if folder is not None:
             write_tables(made, folder, suffix)
             print(f"tables in {folder}")
+    if config.figures is not None:
+        write_figures(made, config.figures)
+        print(f"figures in {config.figures}")
     return 0
 
 

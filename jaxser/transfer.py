@@ -67,6 +67,10 @@ def _generators(
                     f"'LINE=RUN' with one of: {', '.join(titles)}."
                 )
             line, run = titles[0] if titles else "", text
+        if not titles:
+            raise UsageError(
+                f"--generator {text}: no line that is made needs a generator; leave it out."
+            )
         if line not in found:
             raise UsageError(
                 f"--generator {text} is for no line of the table; {nearest_name(line, found)}"

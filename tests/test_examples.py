@@ -1,7 +1,9 @@
-"""The scripts for clusters parse, and every flag of jaxser that they and the guide use exists."""
+"""Examples of Python run. Scripts for clusters parse, and their flags and the guide's exist."""
 
 import importlib
+import json
 import re
+import runpy
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -11,8 +13,10 @@ from typing import Any
 import pytest
 import yaml
 
+from jaxser.corpora.synthetic.folder import generate
+
 ROOT = Path(__file__).resolve().parents[1]
-EXAMPLES = sorted((ROOT / "examples").iterdir())
+EXAMPLES = sorted(path for path in (ROOT / "examples").iterdir() if path.suffix in (".sh", ".yaml"))
 SCRIPTS = [path for path in EXAMPLES if path.suffix == ".sh"]
 MANIFESTS = [path for path in EXAMPLES if path.suffix == ".yaml"]
 SHELL_LINES = re.compile(r"\\\n\s*")
@@ -86,3 +90,42 @@ def test_the_pods_of_the_job_find_the_first_one() -> None:
     assert spec["completionMode"] == "Indexed"
     (volume,) = pod["volumes"]
     assert [each["name"] for each in container["volumeMounts"]] == [volume["name"]]
+
+
+@pytest.fixture
+def small_speech(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty folder to run in, and synthetic speech that is soon made."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JAXSER_CACHE", str(tmp_path / "cache"))
+    few = {"speakers": 6, "utterances_per_speaker_and_emotion": 1}
+    monkeypatch.setattr(generate, "__kwdefaults__", {**(generate.__kwdefaults__ or {}), **few})
+
+
+@pytest.mark.parametrize("name", ["my_attack", "my_victim"])
+def test_examples_of_python_run(
+    name: str, small_speech: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = ROOT / "examples" / f"{name}.py"
+    assert len(path.read_text(encoding="utf-8").splitlines()) < 60
+    runpy.run_path(str(path), run_name="__main__")
+    said = re.findall(r"AttackResult\((\w+), .* robust accuracy (.*)\)", capsys.readouterr().out)
+    accuracy = {attack: [float(x.rstrip("%")) for x in shares.split()] for attack, shares in said}
+    assert accuracy["pgd"][-1] < 50
+    if name == "my_attack":
+        assert accuracy["noise"][-1] > accuracy["loudpgd"][-1] > accuracy["pgd"][-1]
+
+
+def test_the_notebook_runs(small_speech: None, capsys: pytest.CaptureFixture[str]) -> None:
+    cells = json.loads((ROOT / "examples" / "quickstart.ipynb").read_text(encoding="utf-8"))[
+        "cells"
+    ]
+    names: dict[str, Any] = {}
+    for cell in cells:
+        assert not cell.get("outputs")
+        if cell["cell_type"] == "code":
+            exec("".join(cell["source"]), names)
+    said = capsys.readouterr().out
+    assert "0.001: 0% are still right" in said
+    assert "quick-1 on spectra: 3 attacks" in said
+    assert Path("robustness.png").exists()
+    assert list(Path("runs/quickstart").rglob("rows-*.parquet"))

@@ -104,6 +104,15 @@ class APGD(BaseAttack):
       early_stop: a row is done at its first adversarial point.
       compat: "torchattacks" counts the first loss as a rise where it is positive, as the authors'
         code does too, instead of comparing it with the loss at the start.
+
+    Examples:
+      >>> import numpy as np
+      >>> import jaxser
+      >>> x = np.float32([[0.3, -0.1, -0.3]])  # logits; 0.28 is the smallest change in L2
+      >>> attack = jaxser.attacks.APGD(steps=10, norm="l2", loss="margin")
+      >>> result = jaxser.run_attack(lambda x: x, x, [0], attack, [0.25, 0.3])
+      >>> result.success[:, 0].tolist()
+      [False, True]
     """
 
     name: ClassVar[str] = "apgd"

@@ -37,6 +37,14 @@ class AutoAttack:
       bounds: valid range of an input, or None.
       variant: "standard", or "random" for randomised victims.
       norm: "linf" or "l2".
+
+    Examples:
+      It is run as any attack is; ``result.stage`` says which member a row fell to.
+
+      >>> import jaxser
+      >>> attack = jaxser.attacks.AutoAttack(norm="l2")
+      >>> [member.name for member in attack.attacks(num_classes=7)]
+      ['apgd', 'apgd', 'fab', 'square']
     """
 
     name: ClassVar[str] = "autoattack"

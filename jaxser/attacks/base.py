@@ -89,6 +89,16 @@ class AttackState:
       queries: forward passes spent.
       gradients: backward passes spent.
       flags: union of the bits in FLAG_NAMES.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp
+      >>> import jaxser
+      >>> keys, x = jax.random.split(jax.random.key(0), 1), jnp.float32([[0.3, -0.1]])
+      >>> attack = jaxser.attacks.PGD(steps=5, random_start=False, bounds=(-1, 1))
+      >>> state = attack.init(lambda x: x, keys, x, jnp.array([0]), jnp.float32([0.3]))
+      >>> state = attack.step(lambda x: x, state)
+      >>> state.steps.tolist(), state.gradients.tolist(), state.done.tolist()
+      ([1], [1], [False])
     """
 
     x: Float[Array, "batch ..."]
@@ -114,6 +124,12 @@ class Attack(Protocol):
       name: registry name, as on the command line.
       targeted: whether ``y`` is the label to reach.
       bounds: valid range of an input, or None.
+
+    Examples:
+      >>> import jaxser
+      >>> attack = jaxser.attacks.PGD(steps=40, early_stop=True)
+      >>> attack.name, attack.max_steps, attack.finishes_early, attack.epsilon_norm
+      ('pgd', 40, True, 'linf')
     """
 
     name: ClassVar[str]
@@ -177,6 +193,22 @@ class BaseAttack:
     Attributes:
       targeted: go towards the label instead of leaving it.
       bounds: valid range of an input, or None.
+
+    Examples:
+      An attack of one's own says what a step does, and after how many a row is done.
+
+      >>> import dataclasses, numpy as np
+      >>> import jaxser
+      >>> @dataclasses.dataclass(frozen=True)
+      ... class Quieter(jaxser.attacks.BaseAttack):
+      ...     name = "quieter"
+      ...     max_steps = 1
+      ...     def step(self, logits_fn, state):
+      ...         moved = state.x * (1 - state.epsilon[:, None])
+      ...         return dataclasses.replace(state, x_adv=moved, done=~state.done)
+      >>> result = jaxser.run_attack(lambda x: x, np.float32([[0.4, -0.2]]), [0], Quieter(), 0.5)
+      >>> print(result.x_adv[0, 0])
+      [ 0.2 -0.1]
     """
 
     name: ClassVar[str]

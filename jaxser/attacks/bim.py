@@ -18,7 +18,17 @@ __all__ = ["BIM"]
 
 @dataclasses.dataclass(frozen=True)
 class BIM(IteratedGradient):
-    """Basic iterative method: small FGSM steps from the clean input, inside the ε-box."""
+    """Basic iterative method: small FGSM steps from the clean input, inside the ε-box.
+
+    Examples:
+      >>> import numpy as np
+      >>> import jaxser
+      >>> x = np.float32([[0.3, -0.1, -0.3]])  # a victim's logits; 0.2 is the smallest change in L∞
+      >>> attack = jaxser.attacks.BIM(steps=5)
+      >>> result = jaxser.run_attack(lambda x: x, x, [0], attack, [0.1, 0.25])
+      >>> result.success[:, 0].tolist(), result.gradients[:, 0].tolist()
+      ([False, True], [5, 5])
+    """
 
     name: ClassVar[str] = "bim"
 

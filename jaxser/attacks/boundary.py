@@ -99,6 +99,17 @@ class Boundary(DecisionAttack):
       iterations: ART's ``max_iter``; in place of ``queries``.
       trials: ART's ``num_trial``.
       samples: ART's ``sample_size``.
+
+    Examples:
+      It starts from noise that another class is seen in, and walks towards the clean input.
+
+      >>> import numpy as np
+      >>> import jaxser
+      >>> x = np.float32([[0.3, -0.1]])  # 0.28 is the smallest change in L2
+      >>> attack = jaxser.attacks.Boundary(queries=500)
+      >>> result = jaxser.run_attack(lambda x: x, x, [0], attack, [0.25, 0.35])
+      >>> result.success[:, 0].tolist(), result.gradients[1, 0].item()
+      ([False, True], 0)
     """
 
     name: ClassVar[str] = "boundary"

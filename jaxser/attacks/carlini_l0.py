@@ -57,6 +57,14 @@ class CarliniL0(GrowingConst, SparseAttack):
     Attributes:
       removal: share of the changed samples that are fixed at a time.
       rounds: largest number of descents.
+
+    Examples:
+      >>> import numpy as np
+      >>> import jaxser
+      >>> x = np.float32([[0.3, -0.1, -0.3]])  # one sample that moves by 0.4 is enough
+      >>> result = jaxser.run_attack(lambda x: x, x, [0], jaxser.attacks.CarliniL0(), [1])
+      >>> result.success[0, 0].item(), result.found_norm[0, 0].item()
+      (True, 1.0)
     """
 
     name: ClassVar[str] = "carlinil0"

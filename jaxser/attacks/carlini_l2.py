@@ -108,6 +108,15 @@ class CarliniL2(Carlini):
       compat: "art" descends along the gradient with ART's line search instead of Adam, keeps the
         hinge's gradient where it is saturated, and updates c as ART does, where the lower bound is
         an alias of c itself; each row as with ``batch_size=1``.
+
+    Examples:
+      >>> import numpy as np
+      >>> import jaxser
+      >>> x = np.float32([[0.3, -0.1, -0.3]])  # a victim's logits; 0.4 / √2 = 0.28 is the smallest
+      >>> attack = jaxser.attacks.CarliniL2(steps=100)
+      >>> result = jaxser.run_attack(lambda x: x, x, [0], attack, [0.25, 0.3])
+      >>> result.success[:, 0].tolist(), result.found_norm[0, 0].round(2).item()
+      ([False, True], 0.28)
     """
 
     name: ClassVar[str] = "carlinil2"

@@ -86,6 +86,14 @@ class CarliniLinf(GrowingConst):
         and a targeted attack counts any class but the target as a success. Since c is missing from
         the gradient, all values of c share one descent and differ in where they end it: one
         descent per τ gives what ART finds in all of them.
+
+    Examples:
+      >>> import numpy as np
+      >>> import jaxser
+      >>> x = np.float32([[0.3, -0.1, -0.3]])  # a victim's logits; 0.2 is the smallest change in L∞
+      >>> result = jaxser.run_attack(lambda x: x, x, [0], jaxser.attacks.CarliniLinf(), [0.1, 0.25])
+      >>> result.success[:, 0].tolist()
+      [False, True]
     """
 
     name: ClassVar[str] = "carlinilinf"

@@ -28,6 +28,16 @@ class EOTPGD(PGD):
 
     Attributes:
       samples: draws of the victim's noise per step.
+
+    Examples:
+      >>> import numpy as np
+      >>> import jaxser
+      >>> victim = jaxser.Victim(lambda variables, x: 10 * x, {}, ("anger", "joy"), (2,))
+      >>> noisy = jaxser.victims.smoothed(victim, sigma=0.01, samples=2)
+      >>> attack = jaxser.attacks.EOTPGD(steps=5, samples=3)
+      >>> result = jaxser.run_attack(noisy, np.float32([[0.3, -0.1]]), [0], attack, [0.1, 0.3])
+      >>> result.success[:, 0].tolist(), result.gradients[0, 0].item()  # three a step
+      ([False, True], 15)
     """
 
     name: ClassVar[str] = "eotpgd"

@@ -91,6 +91,15 @@ class FAB(LinearisingAttack):
       eta: overshoot of the projections, at least 1.
       beta: share of the perturbation kept by the backward step.
       search_steps: forward passes along the segment to the clean input at the end; 0: none.
+
+    Examples:
+      >>> import numpy as np
+      >>> import jaxser
+      >>> x = np.float32([[0.3, -0.1, -0.3]])  # a victim's logits; 0.2 is the smallest change in L∞
+      >>> attack = jaxser.attacks.FAB(steps=10, target_classes=2)
+      >>> result = jaxser.run_attack(lambda x: x, x, [0], attack, [0.1, 0.25])
+      >>> result.success[:, 0].tolist(), result.found_norm[0, 0].round(2).item()
+      ([False, True], 0.2)
     """
 
     name: ClassVar[str] = "fab"

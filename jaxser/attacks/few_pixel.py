@@ -33,6 +33,15 @@ class FewPixel(OnePixel):
       cells: variables of the threshold variant: the input, flattened, is cut into so many equal
         runs whose samples move together. None: each sample is its own variable, which is what
         ART's ThresholdAttack does and what only small inputs allow.
+
+    Examples:
+      >>> import numpy as np
+      >>> import jaxser
+      >>> x = np.float32([[0.3, -0.1, -0.3]])  # two samples have to move by 0.2 each
+      >>> attack = jaxser.attacks.FewPixel(count=2, population=20, generations=5)
+      >>> result = jaxser.run_attack(lambda x: x, x, [0], attack, [0.1, 0.4])
+      >>> result.success[:, 0].tolist(), result.gradients[1, 0].item()
+      ([False, True], 0)
     """
 
     name: ClassVar[str] = "fewpixel"

@@ -2,7 +2,7 @@
 
     generator = jaxser.load_generator("runs/staa_net")
     delta = generator.perturbation(x, epsilon)            # [batch, time], zero at most places
-    attack = jaxser.attacks.StaaNet(generator)            # the same, as an attack like any other
+    attack = jaxser.attacks.StaaNet(generator=generator)  # the same, as an attack like any other
 
 A perturbation is the product of magnitudes ``v`` within ±ε and a mask ``m`` of zeros and ones (the
 paper's Eq. 1), made in one pass by one network with two outputs. ``m`` is one where the location

@@ -94,6 +94,15 @@ class HopSkipJump(DecisionAttack):
       gamma: radius of the random decisions over the L2 distance.
       max_halvings: lengths tried before more decisions are gathered.
       start_tries: as for every :class:`DecisionAttack`.
+
+    Examples:
+      >>> import numpy as np
+      >>> import jaxser
+      >>> x = np.float32([[0.3, -0.1]])  # 0.28 is the smallest change in L2
+      >>> attack = jaxser.attacks.HopSkipJump(queries=500, initial_evaluations=20)
+      >>> result = jaxser.run_attack(lambda x: x, x, [0], attack, [0.25, 0.35])
+      >>> result.success[:, 0].tolist(), result.gradients[1, 0].item()
+      ([False, True], 0)
     """
 
     name: ClassVar[str] = "hopskipjump"

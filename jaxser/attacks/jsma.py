@@ -82,6 +82,20 @@ class JSMA(MinimalNormAttack, SparseAttack):
       compat: "art" ranks samples by the target logit's gradient alone and moves the best two, as
         ART's SaliencyMapMethod does; a row goes on until its target is predicted, also when
         untargeted, and keeps its last iterate where that never happens. One backward pass.
+
+    Examples:
+      A victim that asks whether four samples are loud in the mean. A move raises two by 0.1, until
+      their sum, 0.2 to begin with, is over 0.6.
+
+      >>> import numpy as np, jax.numpy as jnp
+      >>> import jaxser
+      >>> def logits_fn(x):
+      ...     loudness = x.sum(axis=1)
+      ...     return jnp.stack([0.6 - loudness, loudness - 0.6], axis=1)
+      >>> x = np.float32([[0.05, 0.05, 0.05, 0.05]])
+      >>> result = jaxser.run_attack(logits_fn, x, [0], jaxser.attacks.JSMA(), [1, 2])
+      >>> result.success[:, 0].tolist(), result.found_norm[0, 0].item()
+      ([False, True], 2.0)
     """
 
     name: ClassVar[str] = "jsma"

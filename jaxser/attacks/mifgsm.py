@@ -43,6 +43,15 @@ class MIFGSM(IteratedGradient):
 
     Attributes:
       decay: factor on the sum before each step; 0 is BIM.
+
+    Examples:
+      >>> import numpy as np
+      >>> import jaxser
+      >>> x = np.float32([[0.3, -0.1, -0.3]])  # a victim's logits; 0.2 is the smallest change in L∞
+      >>> attack = jaxser.attacks.MIFGSM(decay=0.9)
+      >>> result = jaxser.run_attack(lambda x: x, x, [0], attack, [0.1, 0.25])
+      >>> result.success[:, 0].tolist()
+      [False, True]
     """
 
     name: ClassVar[str] = "mifgsm"

@@ -45,6 +45,15 @@ class Noise(BaseAttack):
 
     Attributes:
       kind: "uniform", "gaussian" or "white".
+
+    Examples:
+      >>> import numpy as np
+      >>> import jaxser
+      >>> x = np.float32([[0.3, -0.1, -0.3]])
+      >>> attack = jaxser.attacks.Noise(kind="white")
+      >>> result = jaxser.run_attack(lambda x: x, x, [0], attack, [0.1])
+      >>> print(result.measures["l2"][0, 0].round(3), result.queries[0, 0])
+      0.1 0
     """
 
     name: ClassVar[str] = "noise"

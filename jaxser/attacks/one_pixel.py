@@ -28,7 +28,17 @@ _ART_LEVELS = 256
 
 @dataclasses.dataclass(frozen=True)
 class OnePixel(PixelSearch):
-    """One position moves: a sample of a waveform, a bin of a spectrogram, a pixel of an image."""
+    """One position moves: a sample of a waveform, a bin of a spectrogram, a pixel of an image.
+
+    Examples:
+      >>> import numpy as np
+      >>> import jaxser
+      >>> x = np.float32([[0.3, -0.1, -0.3]])  # one sample has to move by 0.4
+      >>> attack = jaxser.attacks.OnePixel(population=20, generations=5)
+      >>> result = jaxser.run_attack(lambda x: x, x, [0], attack, [0.3, 0.6])
+      >>> result.success[:, 0].tolist(), result.gradients[1, 0].item()
+      ([False, True], 0)
+    """
 
     name: ClassVar[str] = "onepixel"
 

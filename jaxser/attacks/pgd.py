@@ -47,6 +47,22 @@ class PGD(IteratedGradient):
       norm: "linf", "l2" or "l1".
       random_start: start at a uniform point of the ball, else at the clean input.
       l1_share: share of the positions that an L1 step moves.
+
+    Examples:
+      The same victim, whose logits are its samples, in two norms: 0.2 is the smallest change in L∞,
+      0.4 / √2 = 0.28 in L2.
+
+      >>> import numpy as np
+      >>> import jaxser
+      >>> x = np.float32([[0.3, -0.1, -0.3]])
+      >>> attack = jaxser.attacks.PGD(steps=5)
+      >>> result = jaxser.run_attack(lambda x: x, x, [0], attack, [0.1, 0.25])
+      >>> result.success[:, 0].tolist()
+      [False, True]
+      >>> attack = jaxser.attacks.PGD(steps=20, norm="l2")
+      >>> result = jaxser.run_attack(lambda x: x, x, [0], attack, [0.25, 0.35])
+      >>> result.success[:, 0].tolist()
+      [False, True]
     """
 
     name: ClassVar[str] = "pgd"

@@ -136,6 +136,16 @@ class Pixle(MinimalNormAttack, SparseAttack):
       compat: "torchattacks": destinations are transposed (so inputs must be square), the last row
         and column are never drawn, and a restart goes on from its last patch while none has
         lowered the score, as there.
+
+    Examples:
+      No value is new: samples are copied to other places.
+
+      >>> import numpy as np
+      >>> import jaxser
+      >>> x = np.float32([[0.3, -0.1, -0.3]])
+      >>> result = jaxser.run_attack(lambda x: x, x, [0], jaxser.attacks.Pixle(), [2])
+      >>> result.success[0, 0].item(), set(result.x_adv[0, 0].tolist()) <= set(x[0].tolist())
+      (True, True)
     """
 
     name: ClassVar[str] = "pixle"

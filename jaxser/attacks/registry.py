@@ -72,6 +72,11 @@ def attack_class(name: str) -> type[Any]:
 
     Raises:
       UsageError: there is no such attack.
+
+    Examples:
+      >>> from jaxser.attacks.registry import attack_class
+      >>> attack_class("carlinil2").__name__
+      'CarliniL2'
     """
     if name.lower() not in ATTACKS:
         raise UsageError(f"there is no attack {name!r}; {nearest_name(name.lower(), ATTACKS)}")
@@ -87,6 +92,11 @@ def from_parameters(name: str, values: Mapping[str, Any]) -> Attack:
 
     Raises:
       UsageError: unknown attack or hyper-parameter, or a value of the wrong type or range.
+
+    Examples:
+      >>> import jaxser
+      >>> jaxser.attacks.from_parameters("PGD", {"steps": "40", "norm": "l2"})
+      PGD(targeted=False, bounds=(-1.0, 1.0), steps=40, ..., norm='l2', ...)
     """
     # Attacks that are made in Python do without it.
     from pydantic import TypeAdapter, ValidationError
@@ -116,6 +126,11 @@ def parameters(attack: Attack) -> dict[str, Any]:
     """Hyper-parameters by name, ready for JSON (the inverse of :func:`from_parameters`).
 
     A generator is its name and fingerprint.
+
+    Examples:
+      >>> import jaxser
+      >>> jaxser.attacks.parameters(jaxser.attacks.BIM(steps=5))["steps"]
+      5
     """
     values = {
         field.name: getattr(attack, field.name)

@@ -100,6 +100,14 @@ class SparseFool(LinearisingAttack, SparseAttack):
       deepfool_steps: steps of DeepFool per round at most.
       candidates: classes DeepFool considers, the label among them; the others are the most likely
         ones of the clean input.
+
+    Examples:
+      >>> import numpy as np
+      >>> import jaxser
+      >>> x = np.float32([[0.3, -0.1, -0.3]])  # one sample that moves by 0.4 is enough
+      >>> result = jaxser.run_attack(lambda x: x, x, [0], jaxser.attacks.SparseFool(), [1])
+      >>> result.success[0, 0].item(), result.found_norm[0, 0].item()
+      (True, 1.0)
     """
 
     name: ClassVar[str] = "sparsefool"

@@ -46,6 +46,17 @@ class SparsePGD(IteratedGradient):
       share: positions as a share of the input, used where ``count`` is None.
       random_start: start from ``count`` random positions moved by a uniform amount, as
         STAA-Net's baseline does; it spends positions on noise, so it is off by default.
+
+    Examples:
+      One sample alone has to move by all of the victim's lead, 0.4.
+
+      >>> import numpy as np
+      >>> import jaxser
+      >>> x = np.float32([[0.3, -0.1, -0.3]])
+      >>> attack = jaxser.attacks.SparsePGD(variant="strict", count=1, steps=10)
+      >>> result = jaxser.run_attack(lambda x: x, x, [0], attack, [0.3, 0.5])
+      >>> result.success[:, 0].tolist(), result.measures["l0"][1, 0].item()
+      ([False, True], 1.0)
     """
 
     name: ClassVar[str] = "sparsepgd"

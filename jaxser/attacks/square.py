@@ -81,6 +81,15 @@ class Square(BaseAttack):
         axis or from tiles. At 1, the stripes of a waveform are random signs.
       compat: "torchattacks": windows never reach the last row and column, and a sign that changes
         nothing is tried all the same, as there.
+
+    Examples:
+      >>> import numpy as np
+      >>> import jaxser
+      >>> x = np.float32([[0.3, -0.1, -0.3]])  # a victim's logits; 0.2 is the smallest change in L∞
+      >>> attack = jaxser.attacks.Square(queries=50)
+      >>> result = jaxser.run_attack(lambda x: x, x, [0], attack, [0.1, 0.25])
+      >>> result.success[:, 0].tolist(), result.gradients[1, 0].item()
+      ([False, True], 0)
     """
 
     name: ClassVar[str] = "square"

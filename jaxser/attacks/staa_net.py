@@ -1,7 +1,7 @@
 """STAA-Net: adversarial speech from a trained generator, in one pass and without the victim.
 
     generator = jaxser.load_generator("runs/staa_net")
-    result = run_attack(victim, x, y, StaaNet(generator), epsilons=[0.05])
+    result = run_attack(victim, x, y, StaaNet(generator=generator), epsilons=[0.05])
 
 The victim is asked nothing: no forward and no backward pass is spent. On another victim than the
 generator's threat model this is a transfer attack.
@@ -37,6 +37,22 @@ class StaaNet(BaseAttack):
         what its network reads of it, cut to the speech's length: speech that begins with its own
         mirror image (0.38 s, at 16 kHz and the published size) and lacks its end. Whatever ε is,
         the change is as large as speech.
+
+    Examples:
+      A network that would move every sample by ε, downwards, and chooses the first alone.
+      :func:`jaxser.load_generator` reads a trained one.
+
+      >>> import numpy as np, jax.numpy as jnp
+      >>> import jaxser
+      >>> from jaxser.attacks.generator import Generator
+      >>> def network(variables, x, target, epsilon):
+      ...     return jnp.float32([[5.0, -5.0]]) + 0 * x, -9 + 0 * x  # where, and how far
+      >>> generator = Generator(network, {}, 2, 16_000, ("anger", "joy"), (0.1, 0.1))
+      >>> attack = jaxser.attacks.StaaNet(generator=generator)
+      >>> x = np.float32([[0.3, -0.1]])
+      >>> result = jaxser.run_attack(lambda x: x, x, [0], attack, [0.1, 0.5])
+      >>> print(result.success[:, 0], result.x_adv[1, 0].round(2))
+      [False  True] [-0.2 -0.1]
     """
 
     name: ClassVar[str] = "staanet"

@@ -19,7 +19,7 @@ from jaxser.config.reading import check_keys, from_mapping, hints_of, load_yaml
 from jaxser.config.training import OF_ONE_MODEL
 from jaxser.runtime.errors import UsageError
 
-__all__ = ["FlagGroups", "parse_command", "parse_command_and"]
+__all__ = ["FlagGroups", "as_flag", "parse_command", "parse_command_and"]
 
 ConfigType = TypeVar("ConfigType")
 
@@ -95,6 +95,19 @@ def parse_command_and(
             _set(values, name, text)
     where = f"{given.config} or the command line" if given.config else "the command line"
     return from_mapping(config_class, values, where), given
+
+
+def as_flag(config_class: type, name: str, text: str) -> list[str]:
+    """A flag and its value as :func:`parse_command` takes them; fields of several values are
+    divided at spaces, which names of folders may have."""
+    field = dict(_leaves(config_class)).get(name)
+    if field is not None and typing.get_origin(_without_marks(field[0])) is tuple:
+        return [f"--{name}", *text.split()]
+    return [f"--{name}={text}"]
+
+
+def _without_marks(hint: Any) -> Any:
+    return typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
 
 
 def _leave_to_another_model(values: Mapping[str, Any], name: str | None) -> None:

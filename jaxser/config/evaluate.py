@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
+from jaxser.config.evaluate_flags import ATTACKING, check_flags
 from jaxser.config.hearing import add_hearing
 from jaxser.config.parser import (
     CommandParser,
@@ -15,8 +16,10 @@ from jaxser.config.parser import (
     seed_of,
 )
 from jaxser.config.ranges import Domain, IntervalOver
+from jaxser.config.reading import load_yaml
+from jaxser.runtime.errors import UsageError
 
-__all__ = ["Defended", "EvaluateConfig", "parse_evaluate"]
+__all__ = ["Defended", "EvaluateConfig", "check_tables", "parse_evaluate"]
 
 Defended = Literal["none", "own", "all"]
 
@@ -63,6 +66,22 @@ def parse_evaluate(argv: Sequence[str] | None = None) -> EvaluateConfig:
     config = EvaluateConfig(**vars(_parser().parse_args(argv)))
     check_folder(config.out)
     return config
+
+
+def check_tables(config: EvaluateConfig) -> bool:
+    """Whether the victims of the tables are trained, and not given.
+
+    Raises:
+      UsageError: tables of both kinds, a layout that is not known, or a flag that means nothing to
+        the tables.
+    """
+    layouts = {path: str(load_yaml(path).get("layout", ATTACKING)) for path in config.table}
+    trained = {layout != ATTACKING for layout in layouts.values()}
+    if len(trained) > 1:
+        raise UsageError("give tables of one kind: whose victims are trained, or are given.")
+    defaults = vars(_parser().parse_args([str(path) for path in config.table]))
+    check_flags(vars(config), defaults, layouts)
+    return trained.pop()
 
 
 def _parser() -> CommandParser:

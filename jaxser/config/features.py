@@ -65,7 +65,7 @@ class FeaturesConfig:
         float | None, NotNegative, Field(description="dynamic range of an utterance in dB")
     ] = 80.0
     ref: Annotated[
-        Literal["min", "max"] | float,
+        Literal["min", "max"] | Annotated[float, Positive],
         Field(description="what is 0 dB: a power, or the least or the largest of an utterance"),
     ] = 1.0
     normalisation: Annotated[

@@ -95,11 +95,11 @@ def from_mapping(
         config: ConfigType = _adapter(config_class).validate_python(dict(values))
         return config
     except ValidationError as error:
-        first = error.errors()[0]
-        # pydantic adds the tried branch of a union to the path: keep the config's own keys.
-        location = cut(".".join(str(part) for part in first["loc"] if _is_key(part)))
-        given = shown_value(first["input"])
-        reason = one_line(first["msg"][0].lower() + first["msg"][1:])
+        errors = error.errors()
+        location, given = _location(errors[0]), shown_value(errors[0]["input"])
+        # Of a union there is one for each branch, and each says what may stand there.
+        same = [each["msg"] for each in errors if _location(each) == location]
+        reason = one_line(", or ".join(dict.fromkeys(m[0].lower() + m[1:] for m in same)))
         raise UsageError(f"{location} = {given} in {where} is not valid: {reason}.") from None
 
 
@@ -179,6 +179,11 @@ def _is_broken(text: str) -> bool:
 
 def hints_of(config_class: type) -> dict[str, Any]:
     return typing.get_type_hints(config_class, include_extras=True)
+
+
+def _location(error: Mapping[str, Any]) -> str:
+    """The config's own keys; pydantic adds the tried branch of a union to the path."""
+    return cut(".".join(str(part) for part in error["loc"] if _is_key(part)))
 
 
 def _is_key(part: int | str) -> bool:

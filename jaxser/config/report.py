@@ -25,6 +25,8 @@ class ReportConfig:
     line: list[str]
     speed: Path | None
     audio: int | None
+    epsilon: float | None
+    figures: Path | None
     interval_over: IntervalOver
 
     @property
@@ -40,9 +42,10 @@ def parse_report(argv: Sequence[str] | None = None) -> ReportConfig:
     config = ReportConfig(**vars(_parser().parse_args(argv)))
     if bool(config.run) == bool(config.compare) and not (config.speed and not config.run):
         raise UsageError("give folders that hold rows, or --compare with two; see --help.")
-    if config.compare and (config.table or config.speed or config.audio):
+    if config.compare and (config.table or config.speed or config.audio or config.epsilon):
         raise UsageError(
-            "--table, --speed and --audio are for one report; leave them out with --compare."
+            "--table, --speed, --audio and --epsilon are for one report; leave them out with "
+            "--compare."
         )
     if config.audio is not None and config.audio < 1:
         raise UsageError(f"--audio {config.audio} is no number of utterances; give 1 or more.")
@@ -54,9 +57,9 @@ def parse_report(argv: Sequence[str] | None = None) -> ReportConfig:
         raise UsageError("--line is of a table; give --table too.")
     if config.out.suffix != ".html":
         raise UsageError(f"--out {config.out} must end in .html.")
-    for folder in (config.csv, config.markdown, config.latex):
+    for folder in (config.csv, config.markdown, config.latex, config.figures):
         if folder is not None and folder.exists() and not folder.is_dir():
-            raise UsageError(f"{folder} is a file; give a folder for the tables.")
+            raise UsageError(f"{folder} is a file; give a folder for the tables and figures.")
     return config
 
 
@@ -71,9 +74,20 @@ def _parser() -> CommandParser:
     )
     used = parser.add_argument_group("most used")
     used.add_argument("--out", type=Path, default=Path("report.html"), help="HTML page to write")
-    used.add_argument("--csv", type=Path, metavar="FOLDER", help="all tables as CSV files")
+    used.add_argument(
+        "--csv", type=Path, metavar="FOLDER", help="all tables as CSV files, for programs"
+    )
     used.add_argument("--markdown", type=Path, metavar="FOLDER", help="and as Markdown")
-    used.add_argument("--latex", type=Path, metavar="FOLDER", help="and as LaTeX")
+    used.add_argument("--latex", type=Path, metavar="FOLDER", help="and as LaTeX, for booktabs")
+    used.add_argument(
+        "--figures", type=Path, metavar="FOLDER",
+        help="every figure as PDF, SVG and PNG, as wide as a column of a paper or as two",
+    )  # fmt: skip
+    used.add_argument(
+        "--epsilon", type=float,
+        help="to answer for at the head of the page; without: the largest at which the mean peak "
+        "SNR is 30 dB or more",
+    )  # fmt: skip
     used.add_argument(
         "--compare", type=Path, nargs=2, metavar="RUN", help="two folders side by side, instead"
     )

@@ -10,10 +10,12 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from jaxser.config.command_line import FlagGroups
+from jaxser.config.ranges import Positive
 from jaxser.config.train import TrainConfig
 
 __all__ = ["TUNE_FLAGS", "SearchConfig", "TuneConfig"]
 
+Share = Annotated[float, Field(ge=0, lt=1)]
 Searched = Literal["learning_rate", "batch_size", "dropout", "lstm_dropout", "units"]
 
 TUNE_FLAGS: FlagGroups = {
@@ -51,12 +53,13 @@ class SearchConfig:
         Field(min_length=1, description="what is searched; the paper began with units alone"),
     ] = ("learning_rate", "batch_size", "dropout", "lstm_dropout")
     learning_rate: Annotated[
-        tuple[float, ...], Field(min_length=1, description="training.learning_rate")
+        tuple[Annotated[float, Positive], ...],
+        Field(min_length=1, description="training.learning_rate"),
     ] = (1e-2, 1e-3, 1e-4)
     batch_size: Annotated[
-        tuple[int, ...], Field(min_length=1, description="training.batch_size")
+        tuple[Annotated[int, Positive], ...], Field(min_length=1, description="training.batch_size")
     ] = (8, 16, 32, 64, 128)
-    dropout: Annotated[tuple[float, ...], Field(min_length=1, description="model.dropout")] = (
+    dropout: Annotated[tuple[Share, ...], Field(min_length=1, description="model.dropout")] = (
         0.0,
         0.1,
         0.2,
@@ -66,10 +69,11 @@ class SearchConfig:
         0.6,
     )
     lstm_dropout: Annotated[
-        tuple[float, ...], Field(min_length=1, description="model.lstm_dropout")
+        tuple[Share, ...], Field(min_length=1, description="model.lstm_dropout")
     ] = (0.0, 0.1, 0.2, 0.3, 0.4)
     units: Annotated[
-        tuple[int, ...], Field(min_length=1, description="model.units, of the LSTM")
+        tuple[Annotated[int, Positive], ...],
+        Field(min_length=1, description="model.units, of the LSTM"),
     ] = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
     min_epochs: Annotated[
         int, Field(gt=0, description="a trial is not stopped before this many")

@@ -77,7 +77,13 @@ __getattr__, __dir__ = face(__name__, _FUNCTIONS)
 
 
 def names() -> tuple[str, ...]:
-    """Names of all corpora, as ``load`` and the command line take them."""
+    """Names of all corpora, as ``load`` and the command line take them.
+
+    Examples:
+      >>> import jaxser
+      >>> jaxser.corpora.names()
+      ('emodb', 'emovo', 'ravdess', 'iemocap', 'demos', 'emo_iit', 'csv', 'synthetic')
+    """
     return tuple(_MODULES)
 
 
@@ -86,6 +92,12 @@ def get_spec(name: str) -> "CorpusSpec":
 
     Raises:
       UsageError: there is no corpus of that name.
+
+    Examples:
+      >>> import jaxser
+      >>> spec = jaxser.corpora.get_spec("emodb")
+      >>> spec.title, spec.language, len(spec.labels)
+      ('EmoDB', 'German', 7)
     """
     if name not in _MODULES:
         raise UsageError(f"there is no corpus {name!r}; {nearest_name(name, _MODULES)}")
@@ -111,6 +123,14 @@ def load(
     Raises:
       InputError: the root is wrong, empty or laid out as something else, or a label is unknown.
       UsageError: there is no such corpus or option.
+
+    Examples:
+      Of a table of one's own:
+
+      >>> import jaxser
+      >>> corpus = jaxser.corpora.load("csv", "speech/table.csv")
+      >>> len(corpus.utterances), corpus.labels
+      (12, ('anger', 'joy', 'sadness'))
     """
     spec = get_spec(name)
     if "\0" in str(root):
@@ -183,6 +203,14 @@ def locate(spec: "CorpusSpec", root: Path) -> Path:
 
     Raises:
       InputError: there is none, there are several, or ``root`` is no folder or is empty.
+
+    Examples:
+      >>> from pathlib import Path
+      >>> import jaxser
+      >>> Path("downloads/german/wav").mkdir(parents=True, exist_ok=True)
+      >>> Path("downloads/german/wav/03a01Wa.wav").touch()
+      >>> jaxser.corpora.locate(jaxser.corpora.get_spec("emodb"), Path("downloads")).as_posix()
+      'downloads/german'
     """
     if spec.recognises is None:
         return root

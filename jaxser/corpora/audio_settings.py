@@ -24,8 +24,12 @@ __all__ = ["SHORTEST", "VERSION", "AudioSettings", "audio_fingerprint", "plain_s
 # older version prepared is not found.
 VERSION = 1
 
-# In seconds.
+# In seconds: every utterance is made as long as is asked for, in memory.
 SHORTEST = 0.1
+_LONGEST = 600.0
+
+# In Hz, beyond all that microphones and files of speech have.
+_HIGHEST = 768_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +47,11 @@ class AudioSettings:
         utterance of its own; None: one waveform per utterance, cut at its end.
       windowing: cut every utterance into overlapping windows of this length, each of them an
         utterance of its own; those that are shorter are filled up with zeros.
+
+    Examples:
+      >>> import jaxser
+      >>> jaxser.corpora.AudioSettings(sample_rate=16_000, seconds=2.0).num_samples
+      32000
     """
 
     sample_rate: int = 16_000
@@ -58,6 +67,11 @@ class AudioSettings:
             raise InputError(
                 f"{self.seconds} s at {self.sample_rate} Hz is no length for a waveform; "
                 "both must be positive."
+            )
+        if self.seconds > _LONGEST or self.sample_rate > _HIGHEST:
+            raise InputError(
+                f"{self.seconds:g} s at {self.sample_rate:,} Hz is more than any utterance has; "
+                f"give up to {_LONGEST:g} s and {_HIGHEST:,} Hz."
             )
         if not 0 <= self.shortest < math.inf:
             raise InputError(f"shortest {self.shortest} s is no length; give 0 or more seconds.")

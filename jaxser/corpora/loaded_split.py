@@ -45,6 +45,15 @@ class LoadedSplit(NamedTuple):
       genders: "female", "male" or "unknown".
       labels: class names, in index order.
       notes: remarks that results must carry (leaky split, synthetic speech, labels left out ...).
+
+    Examples:
+      >>> import jaxser
+      >>> speech = jaxser.corpora.load_split(
+      ...     "csv", "speech/table.csv", "test", split="given", seconds=0.25, sample_rate=8_000
+      ... )
+      >>> speech
+      LoadedSplit(6 utterances of 2000 samples, 2 speakers, labels anger joy sadness)
+      >>> x, y, ids, *_ = speech
     """
 
     x: Float[np.ndarray, "batch time"]
@@ -93,6 +102,15 @@ def load_split(
       InputError: the corpus or its files are not as they should be, or nothing is left.
       UsageError: there is no such corpus, part, split or setting, a setting cannot have that
         value, or the victim reads no waveforms.
+
+    Examples:
+      >>> import jaxser
+      >>> victim = jaxser.load_victim("runs/demo")
+      >>> speech = jaxser.corpora.load_split(
+      ...     "csv", "speech/table.csv", victim=victim, split="given"
+      ... )
+      >>> speech.x.shape, speech.labels == victim.labels
+      ((6, 2000), True)
     """
     parts = ("train", "val", "test")
     if part not in parts:

@@ -59,6 +59,14 @@ class Prepared:
       skipped: (id, reason) of every damaged file that was left out.
       clipped: (id, how many and how far) of every file with samples beyond full scale.
       folder: where it is cached.
+
+    Examples:
+      >>> import jaxser
+      >>> corpus = jaxser.corpora.load("csv", "speech/table.csv")
+      >>> settings = jaxser.corpora.AudioSettings(sample_rate=8_000, seconds=0.25)
+      >>> prepared = jaxser.corpora.prepare(corpus, settings, cache_dir="cache", progress=False)
+      >>> prepared.skipped, prepared.clipped
+      ((), ())
     """
 
     corpus: Corpus
@@ -97,6 +105,14 @@ def prepare(
       InputError: files are damaged (the message lists the first fifty), or the cache folder
         cannot be written.
       OSError: the disk is full; nothing half-written is left under a final name.
+
+    Examples:
+      >>> import jaxser
+      >>> corpus = jaxser.corpora.load("csv", "speech/table.csv")
+      >>> settings = jaxser.corpora.AudioSettings(sample_rate=8_000, seconds=0.25)
+      >>> prepared = jaxser.corpora.prepare(corpus, settings, cache_dir="cache", progress=False)
+      >>> prepared.waveforms.shape, prepared.waveforms.dtype
+      ((12, 2000), dtype('float32'))
     """
     settings = settings or AudioSettings()
     cache = Path(cache_dir) if cache_dir is not None else cache_folder()

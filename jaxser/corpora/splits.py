@@ -1,10 +1,5 @@
 """Who trains and who is tested: every split by name, and what it leaks.
 
-    corpus = assign_split(corpus)                                    # the corpus' standard split
-    corpus = assign_split(corpus, "speaker", seed=1)                 # 60/20/20, unseen speakers
-    corpus = assign_split(corpus, "kfold", fold=2, folds=5)
-    write_split(corpus, "split.csv"); assign_split(corpus, "csv", file="split.csv")
-
 Splits by speaker hold as many women as men in each part as the corpus allows. The utterance-level
 ones (64/16/20 of Facchinetti et al., 80/20 of Echim et al.) put the same speakers on both sides;
 they are there to reproduce published figures, and their result carries a note that says so.
@@ -74,6 +69,12 @@ def assign_split(
       InputError: a part would be empty or hold one class only, or a class would be missing from
         training.
       UsageError: there is no such split, fold or file.
+
+    Examples:
+      >>> import jaxser
+      >>> corpus = jaxser.corpora.load("csv", "speech/table.csv")
+      >>> jaxser.corpora.assign_split(corpus, "given").utterances[0].split
+      'train'
     """
     if fractions is not None and name != "speaker":
         raise UsageError(f"fractions belong to the split 'speaker', not to {name!r}.")
@@ -356,6 +357,11 @@ def write_split(corpus: Corpus, path: Path | str) -> None:
 
     Raises:
       InputError: the corpus has no split yet.
+
+    Examples:
+      >>> import jaxser
+      >>> corpus = jaxser.corpora.load("csv", "speech/table.csv")
+      >>> jaxser.corpora.write_split(jaxser.corpora.assign_split(corpus, "given"), "split.csv")
     """
     if all(utterance.split is None for utterance in corpus.utterances):
         raise InputError(f"{corpus.title} has no split to write; assign one first.")
@@ -373,6 +379,13 @@ def read_split(path: Path | str) -> dict[str, Split]:
 
     Raises:
       InputError: the file is missing or is not such a table; the message names the line.
+
+    Examples:
+      >>> from pathlib import Path
+      >>> import jaxser
+      >>> _ = Path("mine.csv").write_text("id,split\\na1,train\\na2,test")
+      >>> jaxser.corpora.read_split("mine.csv")
+      {'a1': 'train', 'a2': 'test'}
     """
     path = Path(path)
     if not os.path.isfile(path):  # noqa: PTH113 - False for every path that cannot be

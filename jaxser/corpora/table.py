@@ -48,6 +48,13 @@ class Utterance:
       source: id of the whole utterance that this is a chunk of, or "" for a whole one.
       variant: what was done to it ("pitch-3", "stretch0.9"), or "" for speech as it was recorded.
       further: what else a table of one's own says of it: (column, value) each.
+
+    Examples:
+      >>> from pathlib import Path
+      >>> import jaxser
+      >>> utterance = jaxser.corpora.Utterance("a1", Path("a1.wav"), "joy", speaker="anna")
+      >>> utterance.gender, utterance.split, utterance.whole
+      ('unknown', None, 'a1')
     """
 
     id: str
@@ -81,6 +88,12 @@ class Corpus:
       synthetic: True where the speech was made from code; every output says so.
       notes: one-sentence remarks that travel into every result (leaky split, audio that is
         not the original ...).
+
+    Examples:
+      >>> import jaxser
+      >>> corpus = jaxser.corpora.load("csv", "speech/table.csv")
+      >>> corpus.title, corpus.label_index(corpus.utterances[1])
+      ('table', 1)
     """
 
     name: str

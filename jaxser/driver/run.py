@@ -103,6 +103,22 @@ def run_attack(
         bounds; a victim that fails or returns no logits; a silent input with an ε in dB, or no
         memory for a single row.
       UsageError: an ε out of range, or another bad argument.
+
+    Examples:
+      A victim whose logits are its two samples, each of which may move by ε; class 0 leads by 0.4
+      in the first input, by 0.05 in the second.
+
+      >>> import numpy as np
+      >>> import jaxser
+      >>> x, y = np.float32([[0.3, -0.1], [0.05, 0.0]]), [0, 0]
+      >>> attack = jaxser.attacks.PGD(steps=10)
+      >>> result = jaxser.run_attack(lambda x: x, x, y, attack, epsilons=[0.01, 0.1, 0.25])
+      >>> result
+      AttackResult(pgd, 6 rows: 2 inputs x epsilon 0.01 0.1 0.25, robust accuracy 100.0% 50.0% 0.0%)
+      >>> print(result.success)  # [epsilons, batch]
+      [[False False]
+       [False  True]
+       [ True  True]]
     """
     check_victim(victim)
     attack = _with_bounds(checked_attack(attack), victim)

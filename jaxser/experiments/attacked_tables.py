@@ -30,6 +30,7 @@ from jaxser.experiments.paper_training import (
 from jaxser.experiments.preparation import prepare_run
 from jaxser.experiments.speech import load_speech
 from jaxser.papers.defence import DefenceTable, load_defence_table
+from jaxser.reporting.figures.canvas import save_figure
 from jaxser.reporting.loading import load
 from jaxser.reporting.paper_tables.defence import defence_sections
 from jaxser.reporting.paper_tables.defence_matrix import matrix_sections
@@ -39,7 +40,7 @@ from jaxser.reporting.warnings import one_answers
 from jaxser.results.cells import aligned, csv_text, markdown_table
 from jaxser.results.intervals import policy
 from jaxser.runtime.errors import UsageError
-from jaxser.runtime.files import atomic_file, write_text
+from jaxser.runtime.files import write_text
 
 __all__ = ["make_attacked_table"]
 
@@ -111,11 +112,9 @@ def _write(
     for section in sections:
         parts += [f"## {section.title}", markdown_table(section.cells), section.text]
         write_text(out / f"{section.name}.csv", csv_text(section.cells))
-        if section.png is not None:
-            picture, shows = section.png
-            with atomic_file(out / f"{section.name}.png") as temporary:
-                temporary.write_bytes(picture)
-            parts.append(f"![{shows}]({section.name}.png)")
+        for picture in section.pictures:
+            save_figure(picture.figure, out / f"{picture.name}.png")
+            parts.append(f"![{picture.words}]({picture.name}.png)")
     write_text(out / f"{name}.md", "\n\n".join(parts) + "\n")
 
 

@@ -65,7 +65,8 @@ def benchmark(
         :mod:`jaxser.config.suites`. ε are shares of half the width of the bounds.
       labels: class names; the victim's own, or numbers, by default.
       ids: a name per input, which its randomness depends on; numbers by default.
-      speakers, genders: of the inputs, for intervals over speakers and tables by gender.
+      speakers: of the inputs, for intervals over speakers.
+      genders: of the inputs, for tables by gender.
       bounds: valid range of an input, of a function; a victim has its own.
       name: of the model, for tables; by default the victim's or the function's.
       corpus: what tables call the inputs.
@@ -77,6 +78,14 @@ def benchmark(
       InputError: inputs, labels or names that do not fit each other or the victim; see
         :func:`jaxser.run_attack`.
       UsageError: there is no such suite; a victim without bounds.
+
+    Examples:
+      >>> import numpy as np
+      >>> import jaxser
+      >>> x = np.float32([[0.3, -0.1], [-0.2, 0.1]])
+      >>> result = jaxser.benchmark(lambda x: x, x, [0, 1], "quick", name="mine", shown=False)
+      >>> result.suite, result.clean_accuracy.value
+      ('quick-1', 1.0)
     """
     found = suite_of(suite)
     check_victim(victim)

@@ -4,14 +4,12 @@ print(explain(ExplainConfig(victim=(Path("runs/alexnet_emodb"),), domain="image"
 """
 
 import dataclasses
-import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 
-from jaxser.config import AttackCommandConfig
 from jaxser.config.explain import OF_SPEECH, ExplainConfig, Picture
 from jaxser.config.parser import check_folder
 from jaxser.driver.attributions import (
@@ -29,6 +27,7 @@ from jaxser.experiments.agreement import (
     rows_csv,
 )
 from jaxser.experiments.explain_speech import explain_speech
+from jaxser.experiments.explained_victims import Waiting, folders_of, load_victim
 from jaxser.experiments.explanations import (
     Looked,
     attack_once,
@@ -41,9 +40,7 @@ from jaxser.experiments.explanations import (
     spectrogram_of,
 )
 from jaxser.experiments.last_layer import embeddings, points_table, tsne
-from jaxser.experiments.pictures import checked_pictures
 from jaxser.experiments.preparation import prepare_run
-from jaxser.experiments.speech import count_utterances, victim_of
 from jaxser.reporting.figures.canvas import save_figure
 from jaxser.reporting.figures.embedding import embedding_figure
 from jaxser.reporting.figures.explanations import (
@@ -57,7 +54,6 @@ from jaxser.results.cells import Cells, aligned, csv_text, percent
 from jaxser.results.intervals import policy
 from jaxser.results.metrics import confusion_matrix
 from jaxser.results.units import Units
-from jaxser.runtime.errors import UsageError
 from jaxser.runtime.files import write_text
 
 __all__ = ["explain"]
@@ -96,17 +92,18 @@ def explain(config: ExplainConfig) -> str:
       UsageError, InputError: see the message.
     """
     check_folder(config.out)
-    root, folders = _folders(config)
+    root, folders = folders_of(config)
     told = [line for each in folders for line in explain_speech(config, *each)]
     if config.show and set(config.show) <= set(OF_SPEECH):
         return "\n".join(told)
-    # Before the first is attacked.
-    for victim, _ in folders:
-        _check(config, victim)
+    # Each is loaded once, and all are checked before the first is attacked.
+    waiting = [load_victim(config, *each) for each in folders]
     agreements: list[Agreement] = []
     matrices: list[tuple[str, dict[str, np.ndarray], tuple[str, ...]]] = []
-    for victim, folder in folders:
-        part, pictures = _look(config, victim, folder)
+    while waiting:
+        # One that has been looked at need not stay in memory.
+        loaded = waiting.pop(0)
+        pictures, part = loaded.pictures, _look(config, loaded)
         told += _summary(part)
         if "tsne" in pictures:
             told.append(_draw_tsne(config, part))
@@ -123,40 +120,14 @@ def explain(config: ExplainConfig) -> str:
     return "\n".join(told)
 
 
-def _folders(config: ExplainConfig) -> tuple[Path, list[tuple[Path, Path]]]:
-    """Where tables of all victims go, and each victim with the folder of its own pictures."""
-    victims = config.victim
-    if len(victims) == 1:
-        root = config.out or victims[0] / "explain"
-        return root, [(victims[0], root)]
-    if config.out is None:
-        raise UsageError("several victims are compared in one table; give its folder as --out.")
-    if len({victim.resolve() for victim in victims}) < len(victims):
-        raise UsageError("the same victim is given twice; give each once.")
-    names: list[str] = []
-    for victim in victims:
-        own = victim.resolve().name
-        numbered = (f"{own} {number}" for number in itertools.count(2))
-        names.append(next(name for name in itertools.chain([own], numbered) if name not in names))
-    return config.out, [(v, config.out / name) for v, name in zip(victims, names, strict=True)]
-
-
-def _check(config: ExplainConfig, folder: Path) -> None:
-    """Refuse what a victim cannot give, without a pass of it."""
-    asked = _attack_config(config, folder)
-    victim = victim_of(asked)
-    checked_pictures(config, victim, folder, count_utterances(asked, victim))
-
-
-def _look(config: ExplainConfig, victim: Path, folder: Path) -> tuple[_Part, list[Picture]]:
+def _look(config: ExplainConfig, loaded: Waiting) -> _Part:
     """Attack a victim."""
-    run = prepare_run(_attack_config(config, victim))
-    speech = run.speech
-    pictures = checked_pictures(config, speech.victim, victim, len(speech.positions))
+    run = prepare_run(loaded.asked, loaded=(loaded.victim, loaded.part))
+    speech, folder = run.speech, loaded.folder
     part = _Part(
         looked=attack_once(run, config.batch_size),
         folder=folder,
-        name=f"{speech.victim.name} {victim}",
+        name=f"{speech.victim.name} {loaded.asked.victim}",
         title=", ".join(
             [
                 described(speech.victim.name, speech.victim.training),
@@ -167,22 +138,7 @@ def _look(config: ExplainConfig, victim: Path, folder: Path) -> tuple[_Part, lis
         attack=f"{run.attack.name}, ε {config.epsilon:g} of the {config.domain}",
     )
     folder.mkdir(parents=True, exist_ok=True)
-    return part, pictures
-
-
-def _attack_config(config: ExplainConfig, victim: Path) -> AttackCommandConfig:
-    return AttackCommandConfig(
-        victim=victim,
-        attack=config.attack,
-        epsilon=(config.epsilon,),
-        params=config.params,
-        domain=config.domain,
-        split=config.split,
-        limit=config.limit,
-        seed=config.seed,
-        batch_size=config.batch_size,
-        corpus=config.corpus,
-    )
+    return part
 
 
 def _summary(part: _Part) -> list[str]:

@@ -59,8 +59,8 @@ def explain_speech(config: ExplainConfig, victim: Path, folder: Path) -> list[st
     model = build_module(trained, len(facts["labels"]))
     if not isinstance(model, WithFrontEnd):
         raise UsageError(
-            f"{', '.join(asked)} show what a victim of spectrograms is given, and "
-            f"{trained.model.name} in {victim} is none; give another --show."
+            f"--show {' '.join(asked)} is for victims of spectrograms, and {trained.model.name} in "
+            f"{victim} is none; leave it out."
         )
     places = {"root": config.corpus.root, "cache_dir": config.corpus.cache_dir}
     given: dict[str, Any] = {name: value for name, value in places.items() if value is not None}

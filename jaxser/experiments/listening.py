@@ -21,10 +21,12 @@ from jaxser.experiments.attack import attack_missing_rows
 from jaxser.experiments.preparation import prepare_run
 from jaxser.experiments.run import Run
 from jaxser.experiments.speech import load_speech
+from jaxser.reporting.figures.spectrograms import perturbation_figure
 from jaxser.reporting.rows import Rows
-from jaxser.reporting.section import Section
+from jaxser.reporting.section import Picture, Section
 from jaxser.reporting.settings import Setting, by, epsilon_text, speech
 from jaxser.runtime.errors import InputError
+from jaxser.runtime.text import file_stem
 from jaxser.speech.audio import encode_wav, read_audio
 
 __all__ = ["listening"]
@@ -185,11 +187,14 @@ def _section(example: _Example, picture: Path, run: Run) -> Section:
         title,
         "",
         text=f"{speech(setting)}, ε {epsilon_text(setting)}; said as {example.label}, {changed}.",
-        png=(
-            picture.read_bytes(),
-            f"Waveforms and log-mel spectrograms of the original, the adversarial speech and their "
-            f"difference: {title}.",
-        ),
+        pictures=[
+            Picture(
+                perturbation_figure(title, x[:, 0], x_adv[:, 0], rate),
+                "Waveforms, levels and log-mel spectrograms of the original, the adversarial "
+                f"speech and their difference: {title}.",
+                f"speech_{file_stem(title)}",
+            )
+        ],
         group=_GROUP,
         audio={name: encode_wav(samples, rate, "PCM_16") for name, samples in sounds.items()},
     )

@@ -73,8 +73,6 @@ def model_runs(table: ModelTable, name: str, config: EvaluateConfig) -> Iterator
     Raises:
       UsageError: what is not known or impossible.
     """
-    if config.kinds is not None:
-        raise UsageError(f"{table.title} has no kinds of image; leave out --kinds.")
     roots = corpora_of(table, config.corpus)
     models = chosen("--lines", config.lines, list(table.models))
     if config.seeds is not None and config.seeds < 1:
@@ -95,7 +93,7 @@ def model_runs(table: ModelTable, name: str, config: EvaluateConfig) -> Iterator
                     **({} if limit is None else {"corpus.limit": str(limit)}),
                     **{key: _as_flag(value) for key, value in {**table.settings, **own}.items()},
                 }
-                run = configured(path, flags, [*changes[""], *changes[model]])
+                run = configured(path, flags, [*changes[""], *changes[model]], own)
                 if model in table.pretrained and run.model.checkpoint is None:
                     raise UsageError(
                         f"{model} goes on from a checkpoint: give --set '{model}:model.checkpoint="

@@ -8,13 +8,15 @@ A run that is there and finished is read; one that was interrupted goes on.
 import dataclasses
 import types
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from jaxser.config import TrainConfig, parse_command
+from jaxser.config.command_line import as_flag
 from jaxser.config.evaluate import EvaluateConfig
 from jaxser.config.train import TRAIN_FLAGS
+from jaxser.corpora import load
 from jaxser.papers.defence import DefenceTable
 from jaxser.papers.models import ModelTable
 from jaxser.papers.trained import TrainedTable
@@ -171,18 +173,46 @@ def training_config(
     return configured(path, flags, config.set)
 
 
-def configured(path: Path, flags: Mapping[str, str], changes: Sequence[str]) -> TrainConfig:
+# What --set may not say of a run, and the flag that does.
+_SAID_BY = {
+    "out": "--runs",
+    "seed": "--seeds or --seed",
+    "corpus.name": "--corpus",
+    "corpus.root": "--corpus",
+    "corpus.limit": "--limit",
+    "corpus.split_seed": "--seeds",
+    "features.kind": "--kinds or the table",
+}
+
+
+def configured(
+    path: Path, flags: Mapping[str, str], changes: Sequence[str], own: Collection[str] = ()
+) -> TrainConfig:
     """What a config file describes, with flags, and after them ``KEY=VALUE`` each of ``--set``.
+
+    Args:
+      path: of the file.
+      flags: dotted names and values.
+      changes: of the command.
+      own: names of flags that tell the runs of a table apart.
 
     Raises:
       UsageError: what is not known or impossible.
     """
     argv = [str(path)]
-    for text in [*(f"{key}={value}" for key, value in flags.items()), *changes]:
+    for key, value in flags.items():
+        argv += as_flag(TrainConfig, key, value)
+    for text in changes:
         key, equals, value = text.partition("=")
         if not (equals and value):
             raise UsageError(f"--set {text!r} is not of the form KEY=VALUE.")
-        argv += [f"--{key}", *value.split()]
+        if key in _SAID_BY and (key in flags or key == "corpus.name"):
+            raise UsageError(f"--set {text!r}: {_SAID_BY[key]} says that; leave it out of --set.")
+        if key in own or (key in flags and key.startswith("training.adversarial.")):
+            raise UsageError(
+                f"--set {text!r}: the runs of the table differ in that; leave it out of --set."
+            )
+        argv += as_flag(TrainConfig, key, value)
     return parse_command(TrainConfig, "python -m jaxser.train", "", argv, TRAIN_FLAGS)
 
 
@@ -192,8 +222,10 @@ def check_runs(configs: Sequence[TrainConfig]) -> None:
     Raises:
       UsageError: two are of one folder, one is of an attack that cannot be trained against, or a
         folder holds a run with other settings.
+      InputError: the speech of a run that is not finished is not where it is said to be.
     """
     places: dict[Path, TrainConfig] = {}
+    to_hear: dict[tuple[str, Path | None, tuple[str, ...]], None] = {}
     for config in configs:
         if config.out in places:
             raise UsageError(
@@ -204,6 +236,11 @@ def check_runs(configs: Sequence[TrainConfig]) -> None:
         check_defence(config)
         if begun(config.out):
             check_same_settings(config, "--runs")
+        if not _results(config).is_file():
+            to_hear[config.corpus.name, config.corpus.root, config.corpus.labels] = None
+    for name, root, labels in to_hear:
+        if root is not None:
+            load(name, root, labels=labels or None)
 
 
 def trained(config: TrainConfig) -> dict[str, Any]:
@@ -213,7 +250,7 @@ def trained(config: TrainConfig) -> dict[str, Any]:
       UsageError: its folder holds a run with other settings.
       Stopped: a signal stopped the training; the same command goes on.
     """
-    results = config.out / "results.json"
+    results = _results(config)
     if results.is_file():
         check_same_settings(config, "--runs")
         found: dict[str, Any] = read_json(
@@ -226,10 +263,16 @@ def trained(config: TrainConfig) -> dict[str, Any]:
     return outcome.results
 
 
+def _results(config: TrainConfig) -> Path:
+    """What a run that is finished has."""
+    return config.out / "results.json"
+
+
 def trained_all(
     planned: Sequence[tuple[Key, str, TrainConfig]], say: Callable[[str], object]
 ) -> tuple[dict[Key, list[dict[str, Any]]], list[str]]:
-    """Figures of all runs of a table, of each cell in turn, and their notes, each once.
+    """Figures of all runs of a table, of each cell in turn, and their notes, each once and with
+    the corpus that it is of where there are several.
 
     Args:
       planned: the cell that a run is of, what it is called, and what trains it.
@@ -242,9 +285,11 @@ def trained_all(
     check_runs([config for *_, config in planned])
     made: dict[Key, list[dict[str, Any]]] = defaultdict(list)
     notes: dict[str, None] = {}
+    several = len({config.corpus.name for *_, config in planned}) > 1
     for cell, name, config in planned:
         say(f"{config.out}: {name}")
         found = trained(config)
         made[cell].append(found)
-        notes |= dict.fromkeys(found["notes"])
+        of = f"{config.corpus.name}: " if several else ""
+        notes |= dict.fromkeys(f"{of}{note}" for note in found["notes"])
     return made, list(notes)

@@ -28,11 +28,12 @@ from jaxser.experiments.generator import check_generator, generator_notes
 from jaxser.experiments.pretrained import home_of
 from jaxser.experiments.run import Listener, Run
 from jaxser.experiments.shown import shown_places
-from jaxser.experiments.speech import load_speech, target_of, victim_of
+from jaxser.experiments.speech import Part, load_speech, target_of, victim_of
 from jaxser.results.reading import read_rows
 from jaxser.results.schema import LATER, OF_TRAINING, SCHEMA, parameters_hash
 from jaxser.runtime.errors import InputError, UsageError
 from jaxser.runtime.provenance import device_name
+from jaxser.victims.victim import Victim
 
 __all__ = ["prepare_run"]
 
@@ -45,6 +46,7 @@ def prepare_run(
     speech: Speech | None = None,
     folder: Path | None = None,
     listeners: Sequence[Listener] = (),
+    loaded: tuple[Victim, Part] | None = None,
 ) -> Run:
     """Check what ``config`` asks for, and load the victim and the speech.
 
@@ -54,12 +56,14 @@ def prepare_run(
         same limit or none; not loaded again.
       folder: that gets a folder of rows for every run; that of the victim by default.
       listeners: other victims that every row is repeated for; they have heard ``speech``.
+      loaded: the victim and the part of its speech, in place of ``speech``; not loaded again.
 
     Raises:
       UsageError, InputError: see the message.
     """
+    given = speech.victim if speech is not None else loaded[0] if loaded is not None else None
     # A mistyped attack is found before a victim is loaded; a file of weights needs one, though.
-    heard = functools.cache(lambda: victim_of(config) if speech is None else speech.victim)
+    heard = functools.cache(lambda: victim_of(config) if given is None else given)
     attack, bounded = attack_and_bounds(config, heard)
     victim = heard()
     generator = attack.generator if isinstance(attack, StaaNet) else None
@@ -73,7 +77,7 @@ def prepare_run(
         epsilons = scaled_epsilons(config.suite, epsilons, victim.bounds)
     norm = check_budgets(attack, epsilons, config.epsilon_unit, len(victim.labels))
     if speech is None:
-        speech = load_speech(config, victim=victim)
+        speech = load_speech(config, victim=victim, part=loaded[1] if loaded else None)
     else:
         rows = spread_rows(len(speech.positions), config.limit)
         listeners = [dataclasses.replace(each, clean=each.clean[rows]) for each in listeners]

@@ -60,7 +60,7 @@ def report_sections(config: ReportConfig, loaded: Sequence[Rows]) -> Iterator[Se
         papers = load_papers(config.table, config.line)
         seconds = seconds_in_papers(papers)
     for rows in loaded:
-        yield from sections(rows, seconds)
+        yield from sections(rows, seconds, config.epsilon)
         if config.audio:
             from jaxser.experiments.listening import listening
             from jaxser.runtime.compilation import enable_compilation_cache

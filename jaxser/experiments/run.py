@@ -7,7 +7,7 @@ run.rows()                                  # pyarrow, one row per utterance and
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from jaxser.corpora import Corpus, Utterance
 from jaxser.corpora.table import file_of_id
 from jaxser.driver.sequence import AttackSequence
 from jaxser.driver.speech import Speech
-from jaxser.results.reading import read_rows, row_files
+from jaxser.results.reading import read_row_file, read_rows, row_paths
 from jaxser.results.schema import SCHEMA
 from jaxser.runtime.provenance import environment
 from jaxser.victims.victim import Victim
@@ -79,6 +79,10 @@ class Run:
     examples: tuple[int, ...] = ()
     shown: tuple[int, ...] = ()
     listeners: tuple[Listener, ...] = ()
+    # Places of the pairs that each file has a row of: files never change, so each is read once.
+    _read: dict[Path, np.ndarray] = dataclasses.field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @property
     def corpus(self) -> Corpus:
@@ -176,19 +180,27 @@ class Run:
     def done(self) -> np.ndarray:
         """Which pairs have a row: ``[utterances, epsilons]``; found file by file."""
         found = np.zeros((len(self.utterances), len(self.epsilons)), bool)
-        ids = pa.array([u.id for u in self.utterances], pa.string())
+        paths = row_paths(self.out)
+        self._read_places([path for path in paths if path not in self._read])
+        for path in paths:
+            found.flat[self._read[path]] = True
+        return found
+
+    def _read_places(self, paths: Sequence[Path]) -> None:
+        """Find the flat indices of the pairs that have a row, of each file."""
+        ids = pa.array([u.id for u in self.utterances if paths], pa.string())
         epsilons = pa.array(self.epsilons, pa.float64())
-        for rows in row_files(self.out, ["victim_fingerprint", "utterance", *_BUDGET]):
+        for path in paths:
+            rows = read_row_file(path, ["victim_fingerprint", "utterance", *_BUDGET])
             own = pc.and_(
                 pc.equal(rows["victim_fingerprint"], self.speech.fingerprint),
                 pc.equal(rows["epsilon_unit"], self.config.epsilon_unit),
             )
             rows = rows.filter(own)
             places = pc.index_in(rows["utterance"], ids), pc.index_in(rows["epsilon"], epsilons)
-            i, e = (np.asarray(pc.fill_null(each, -1)) for each in places)
+            i, e = (np.asarray(pc.fill_null(each, -1), np.int64) for each in places)
             asked = (i >= 0) & (e >= 0)
-            found[i[asked], e[asked]] = True
-        return found
+            self._read[path] = i[asked] * len(self.epsilons) + e[asked]
 
     def missing(self, done: np.ndarray | None = None) -> np.ndarray:
         """Which pairs lack a row or a file: ``[utterances, epsilons]``.

@@ -30,7 +30,7 @@ from jaxser.victims.run_folder import read_run
 from jaxser.victims.smoothing import smoothed, smoothed_fingerprint
 from jaxser.victims.victim import Victim
 
-__all__ = ["check_victim_folder", "count_utterances", "load_speech", "target_of", "victim_of"]
+__all__ = ["Part", "check_victim_folder", "load_speech", "part_of", "target_of", "victim_of"]
 
 _log = logging.getLogger(__name__)
 
@@ -70,7 +70,10 @@ def check_victim_folder(folder: Path) -> None:
 
 
 def load_speech(
-    config: AttackCommandConfig, share: Share = WHOLE, victim: Victim | None = None
+    config: AttackCommandConfig,
+    share: Share = WHOLE,
+    victim: Victim | None = None,
+    part: "Part | None" = None,
 ) -> Speech:
     """The victim of ``config`` and the utterances to attack it on.
 
@@ -78,12 +81,13 @@ def load_speech(
       config: what to attack.
       share: of the utterances, after ``config.limit``; there may be none in it.
       victim: of ``config``, where it is loaded already.
+      part: of :func:`part_of` with the same, where it is known already.
 
     Raises:
       UsageError, InputError: see the message.
     """
     victim = victim_of(config) if victim is None else in_length(victim, config)
-    part = _part(config, victim)
+    part = part_of(config, victim) if part is None else part
     prepared, labels = part.prepared, part.labels
     corpus = prepared.corpus
     if part.own and part.before and config.corpus.root is None:
@@ -121,21 +125,8 @@ def load_speech(
     )
 
 
-def count_utterances(config: AttackCommandConfig, victim: Victim) -> int:
-    """How many utterances :func:`load_speech` takes of all shares; the victim looks at none.
-
-    Args:
-      config: what to attack.
-      victim: of ``config``.
-
-    Raises:
-      UsageError, InputError: see the message.
-    """
-    return len(_part(config, victim).positions)
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Part:
+class Part:
     """What is attacked of a corpus.
 
     Attributes:
@@ -155,7 +146,16 @@ class _Part:
     before: str
 
 
-def _part(config: AttackCommandConfig, victim: Victim) -> _Part:
+def part_of(config: AttackCommandConfig, victim: Victim) -> Part:
+    """What :func:`load_speech` takes of all shares; the victim looks at none of it.
+
+    Args:
+      config: what to attack.
+      victim: of ``config``.
+
+    Raises:
+      UsageError, InputError: see the message.
+    """
     trained, before = _trained_on(config, victim)
     corpus_config = _attacked_corpus(trained, config)
     own = corpus_config.name == trained.name
@@ -183,7 +183,7 @@ def _part(config: AttackCommandConfig, victim: Victim) -> _Part:
             "leave --by out."
         )
     positions = positions[spread_rows(len(positions), config.limit)]
-    return _Part(
+    return Part(
         prepared=prepared,
         scheme=(corpus_config.split, corpus_config.split_seed, corpus_config.fold),
         labels=labels,

@@ -3,14 +3,17 @@
     study = search(TuneConfig())
     print(format_study(study, config))
 
-Optuna's sampler proposes and its Hyperband pruner stops trials that fall behind. What was tried
-lies in the folder of the search, which goes on from there: a trial that was killed is taken up
-where its training was, and what is drawn for a trial depends on its number and the search's seed
-alone. So a search that was stopped ends as one that was not.
+Optuna's sampler proposes and its Hyperband pruner stops trials that fall behind. Where there are
+trials enough for all values, each is tried once, in their order. What was tried lies in the folder
+of the search, which goes on from there: a trial that was killed is taken up where its training
+was, and what is drawn for a trial depends on its number and the search's seed alone. So a search
+that was stopped ends as one that was not.
 """
 
 import copy
 import dataclasses
+import itertools
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +26,7 @@ from optuna.trial import TrialState
 
 from jaxser import models
 from jaxser.config import TrainConfig, to_mapping
-from jaxser.config.tune import TuneConfig
+from jaxser.config.tune import SearchConfig, TuneConfig
 from jaxser.runtime.errors import InputError, UsageError
 from jaxser.runtime.locks import held
 from jaxser.runtime.signals import Stopped
@@ -46,6 +49,12 @@ def search(config: TuneConfig) -> optuna.Study:
       Stopped: a signal has stopped a trial, which goes on with the next start.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    _searched(config)
+    if config.search.min_epochs > config.training.epochs:
+        raise UsageError(
+            f"--search.min_epochs {config.search.min_epochs} is more than the "
+            f"{config.training.epochs} epochs of a training; give up to as many."
+        )
     with held(config.search.out, "searched"):
         study = _study(config)
         for trial in study.get_trials(deepcopy=False):
@@ -53,6 +62,7 @@ def search(config: TuneConfig) -> optuna.Study:
             if trial.state == TrialState.RUNNING:
                 _tell(config, study, optuna.Trial(study, trial._trial_id))
         while sum(_ended(trial) for trial in study.trials) < config.search.trials:
+            _propose_the_next(config, study)
             study.sampler = _sampler(config, len(study.trials))
             _tell(config, study, study.ask())
         return study
@@ -93,8 +103,15 @@ def _searched(config: TuneConfig) -> list[str]:
     """Names of what is searched: many victims have no dropout, or none in an LSTM.
 
     Raises:
-      UsageError: the victim has nothing of it.
+      UsageError: the victim has nothing of it, or values are given of what is not searched.
     """
+    for name in (*_TRAINING, *_MODEL):
+        given = getattr(config.search, name) != getattr(SearchConfig(), name)
+        if given and name not in config.search.fields:
+            raise UsageError(
+                f"--search.{name} gives values of what is not searched; add {name} to "
+                "--search.fields, or leave them out."
+            )
     victim = models.build(config.model.name, num_classes=2)
     has = {field.name for field in dataclasses.fields(victim)} | {*_TRAINING}
     searched: Sequence[str] = config.search.fields
@@ -121,7 +138,6 @@ def _study(config: TuneConfig) -> optuna.Study:
         direction="minimize",
         load_if_exists=True,
     )
-    _searched(config)
     asked = to_mapping(config)
     del asked["out"], asked["search"]["out"], asked["search"]["trials"]
     if study.user_attrs.get("config", asked) != asked:
@@ -158,6 +174,21 @@ def _sampler(config: TuneConfig, *number: int) -> optuna.samplers.BaseSampler:
     """One that draws the same whenever it is asked for this number (and value) of the search."""
     seed = np.random.SeedSequence((config.seed, *number)).generate_state(1)[0]
     return optuna.samplers.TPESampler(seed=int(seed))
+
+
+def _propose_the_next(config: TuneConfig, study: optuna.Study) -> None:
+    """Where all values can be tried, the next trial gets the first that none has tried."""
+    names = _searched(config)
+    choices = [dict.fromkeys(getattr(config.search, name)) for name in names]
+    states = {trial.state for trial in study.trials}
+    # One that waits was proposed by a process that was killed.
+    if math.prod(map(len, choices)) > config.search.trials or TrialState.WAITING in states:
+        return
+    tried = [tuple(trial.params[n] for n in names) for trial in study.trials if _ended(trial)]
+    for values in itertools.product(*choices):
+        if values not in tried:
+            study.enqueue_trial(dict(zip(names, values, strict=True)))
+            return
 
 
 def _ended(trial: optuna.trial.FrozenTrial) -> bool:

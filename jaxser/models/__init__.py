@@ -64,12 +64,24 @@ _ARCHITECTURES: dict[str, tuple[str, str, Input]] = {
 
 
 def names() -> tuple[str, ...]:
-    """Names that :func:`build` knows."""
+    """Names that :func:`build` knows.
+
+    Examples:
+      >>> import jaxser
+      >>> jaxser.models.names()[:3]
+      ('alexnet', 'cnn_lstm', 'cnn_lstm_m0')
+    """
     return tuple(sorted(_ARCHITECTURES))
 
 
 def input_of(name: str) -> Input:
-    """What architecture ``name`` reads; UsageError for an unknown one."""
+    """What architecture ``name`` reads; UsageError for an unknown one.
+
+    Examples:
+      >>> import jaxser
+      >>> jaxser.models.input_of("emo18"), jaxser.models.input_of("vgg16")
+      ('waveform', 'image')
+    """
     return _known(name)[2]
 
 
@@ -92,6 +104,16 @@ def build(name: str, num_classes: int | None = None, **settings: Any) -> "nn.Mod
 
     Raises:
       UsageError: unknown name or field, or a field without a default is missing.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp
+      >>> import jaxser
+      >>> model = jaxser.models.build("emo18", num_classes=7)
+      >>> x = jnp.zeros((2, 16_000))  # a second of speech, twice
+      >>> def initial_logits(key):
+      ...     return model.apply(model.init(key, x, train=False), x, train=False)
+      >>> jax.eval_shape(initial_logits, jax.random.key(0)).shape
+      (2, 7)
     """
     file, cls, _ = _known(name)
     module = importlib.import_module(f"{__name__}.{file}")

@@ -153,6 +153,7 @@ def fit_range(
     if not lowest < highest:
         raise InputError(
             f"all {count} windows of the training part are silent or the same throughout, "
-            f"{lowest:g} dB, so there is no range of dB to colour; give speech or a fixed range."
+            f"{lowest:g} dB, so there is no range of dB to colour; give speech, or a range by "
+            "--features.decibels."
         )
     return {"lowest": np.asarray(lowest), "highest": np.asarray(highest)}

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from jaxser.config import load_yaml
 from jaxser.papers.table import Attacked, read_table, settings
 from jaxser.results.cells import interval
 from jaxser.results.estimate import Estimate
@@ -77,6 +78,12 @@ class TransferTable:
 
 def load_transfer_table(path: Path) -> TransferTable:
     """Read a table file; UsageError for what is not known or missing."""
+    layout = load_yaml(path).get("layout", "transfer")
+    if layout != "transfer":
+        raise UsageError(
+            f"{path} has the layout {layout!r}, and transfer makes tables of the layout "
+            "'transfer'; give it to python -m jaxser.evaluate."
+        )
     table = read_table(TransferTable, path)
     for entry in table.attacks:
         if len(list(settings(entry))) > 1 or len(entry.epsilon) > 1:
@@ -103,7 +110,7 @@ def matched_share(table: TransferTable, asked: str | None) -> float | str | None
     if not 0 < share <= 1:
         raise UsageError(
             f"--match_sparsity {asked} is neither a share above 0 and up to 1, such as 0.125, nor "
-            f"a line of the table; {nearest_name(asked, table.titles)}"
+            f"a line that is made; {nearest_name(asked, table.titles)}"
         )
     return share
 

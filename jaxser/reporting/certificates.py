@@ -14,10 +14,9 @@ import pyarrow as pa
 from matplotlib.figure import Figure
 
 from jaxser.reporting.empirical import Empirical, empirical_lines, l2_rows, read_l2
-from jaxser.reporting.figures.canvas import figure_png
 from jaxser.reporting.figures.certificates import certified_figure
 from jaxser.reporting.grouping import grouped
-from jaxser.reporting.section import Section
+from jaxser.reporting.section import Picture, Section
 from jaxser.reporting.sections.victims import described
 from jaxser.results.cells import Cells, aligned, interval, number
 from jaxser.results.certificates import (
@@ -130,7 +129,7 @@ def certificate_sections(folders: Sequence[Path], over: Over = "utterance") -> I
     group = "Certified accuracy"
     yield certified_table(sets, over, group=group)
     attacked = [read_l2(folder) for folder in folders if has_rows(folder)]
-    for table in sets:
+    for place, table in enumerate(sets, 1):
         facts = table.slice(0, 1).to_pylist()[0]
         rows = [l2_rows(each, facts) for each in attacked]
         lines = empirical_lines(pa.concat_tables(rows), table, over) if rows else []
@@ -145,10 +144,13 @@ def certificate_sections(folders: Sequence[Path], over: Over = "utterance") -> I
             _title(table),
             "",
             text=f"{figures}.",
-            png=(
-                figure_png(certificate_figure(table, lines, over)),
-                f"Certified accuracy over the L2 radius: {'; '.join([words, *heard])}.",
-            ),
+            pictures=[
+                Picture(
+                    certificate_figure(table, lines, over),
+                    f"Certified accuracy over the L2 radius: {'; '.join([words, *heard])}.",
+                    f"certified_accuracy_{place}",
+                )
+            ],
             group=group,
         )
 
@@ -188,10 +190,10 @@ def _line(table: pa.Table, over: Over) -> list[str]:
     return [
         _named(first),
         f"{first['corpus']}, {first['split']}{domain}",
-        f"{first['sigma']:g}",
-        f"{first['samples']:,}",
-        f"{first['alpha']:g}",
-        str(len(table)),
+        number(first["sigma"], "g"),
+        number(first["samples"], ","),
+        number(first["alpha"], "g"),
+        number(len(table), "d"),
         *(interval(each(table, over)) for each in (plain_accuracy, clean_accuracy, abstained)),
         *reached,
         *["–"] * (len(_MULTIPLES) - len(reached)),

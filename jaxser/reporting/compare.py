@@ -16,7 +16,7 @@ from jaxser.reporting.rows import Rows, split_by
 from jaxser.reporting.section import Section
 from jaxser.reporting.sections.victims import victims
 from jaxser.reporting.settings import epsilon_text, strongest
-from jaxser.results.cells import percent
+from jaxser.results.cells import interval, number, percent
 from jaxser.results.intervals import paired_difference, policy, share
 from jaxser.runtime.errors import InputError
 
@@ -120,9 +120,9 @@ def _line(
     pairs = pairs_of(first, mine, second, its)
     if pairs is None:
         return []
-    line = [*([str(len(pairs))] if whole else []), str(pairs.units.sources)]
+    line = [*([number(len(pairs), "d")] if whole else []), number(pairs.units.sources, "d")]
     for a, b in zip(*(each[: 3 if whole else 2] for each in pairs.figures), strict=True):
         line += [percent(share(each, pairs.units).value) for each in (a, b)]
         found = paired_difference(a, b, pairs.units)
-        line.append(f"{found.value:+.1%} ({found.low:+.1%} to {found.high:+.1%})")
+        line.append(interval(found, signed=True))
     return line

@@ -12,13 +12,12 @@ from pathlib import Path
 import pyarrow as pa
 
 from jaxser.reporting.certificates import certified_curve, certified_sets, certified_table
-from jaxser.reporting.figures.canvas import figure_png
 from jaxser.reporting.figures.compared import Curve, compared_figure
 from jaxser.reporting.figures.training import robust_trainings_figure
 from jaxser.reporting.grouping import grouped
 from jaxser.reporting.pairs import pairs_of, same_settings, several_victims
 from jaxser.reporting.rows import Rows
-from jaxser.reporting.section import Section
+from jaxser.reporting.section import Picture, Section
 from jaxser.reporting.sections.curves import axis_of
 from jaxser.reporting.settings import Setting, speech
 from jaxser.results.certificates import has_certificates, read_certificates
@@ -48,7 +47,7 @@ def epsilon_curves(first: Rows, second: Rows, name: str, other: str) -> Iterator
         both for both in same_settings(first, second) if math.isfinite(both[0].facts["epsilon"])
     ]
     pictures = grouped(pairs, lambda both: tuple(both[0].facts[each] for each in names))
-    for group in pictures.values():
+    for place, group in enumerate(pictures.values(), 1):
         curves: list[Curve] = []
         for colour, line in enumerate(grouped(group, lambda both: both[0].label).values()):
             curves += _of_attack(first, second, (name, other), colour, line)
@@ -64,7 +63,13 @@ def epsilon_curves(first: Rows, second: Rows, name: str, other: str) -> Iterator
             "",
             text=f"Accuracy of {name} (dashed) and {other} on the utterances that both attacked. "
             f"{policy(first.interval_over)}: the bands; the grey lines are before any attack.",
-            png=(figure_png(figure), f"Accuracy over {axis}: {_words(curves)}."),
+            pictures=[
+                Picture(
+                    figure,
+                    f"Accuracy over {axis}: {_words(curves)}.",
+                    f"compared_accuracy_{place}",
+                )
+            ],
             group=_GROUP,
         )
 
@@ -129,7 +134,9 @@ def training_curves(folders: Mapping[str, Path]) -> Iterator[Section]:
         "",
         text="The rows that were watched after every epoch, clean and under PGD. Robust "
         "overfitting is the gap that opens between the solid lines.",
-        png=(figure_png(figure), f"Right under PGD after the last epoch: {last}."),
+        pictures=[
+            Picture(figure, f"Right under PGD after the last epoch: {last}.", "compared_training")
+        ],
         group=_GROUP,
     )
 
@@ -161,7 +168,7 @@ def certified_curves(folders: Mapping[str, Path], over: Over) -> Iterator[Sectio
     yield certified_table([table for _, table in sets], over, group=_GROUP)
     heard = grouped(sets, lambda each: _heard(each[1]))
     first = next(iter(folders))
-    for (corpus, split, domain), group in heard.items():
+    for place, ((corpus, split, domain), group) in enumerate(heard.items(), 1):
         sigmas = list(dict.fromkeys(table["sigma"][0].as_py() for _, table in group))
         curves = []
         for name, table in group:
@@ -186,7 +193,13 @@ def certified_curves(folders: Mapping[str, Path], over: Over) -> Iterator[Sectio
             "",
             text="Of the smoothed victims, on the utterances that each has certificates of. "
             f"{policy(over)}.",
-            png=(figure_png(figure), f"Certified accuracy over the L2 radius: {_words(curves)}."),
+            pictures=[
+                Picture(
+                    figure,
+                    f"Certified accuracy over the L2 radius: {_words(curves)}.",
+                    f"compared_certified_{place}",
+                )
+            ],
             group=_GROUP,
         )
 

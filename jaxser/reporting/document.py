@@ -1,9 +1,11 @@
-"""A report as one HTML page: warnings, contents, what was run, then sections.
+"""A report as one HTML page: the answer, its picture, what to know of it, the rest, and last what
+was run.
 
 write_text(out, html_document([(runs, rows)], made))
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from jaxser.reporting import html as html_page
+from jaxser.reporting.figures.canvas import figure_svg
 from jaxser.reporting.rows import Rows
 from jaxser.reporting.section import Section
 from jaxser.reporting.sections.victims import described
@@ -32,39 +35,79 @@ def html_document(loaded: Sequence[tuple[list[Path], Rows]], made: Sequence[Sect
       loaded: folders that are one thing, with their rows; none for a page of speed alone.
       made: sections, in the order of the page; neighbours of one group stand under one heading.
     """
-    warnings = dict.fromkeys(
-        text for runs, rows in loaded for text in (*failures(runs), *warnings_of(rows))
-    )
     titles = [section.group or section.title for section in made]
-    named = dict.fromkeys([*([_RUN] if loaded else []), *titles])
+    named = dict.fromkeys([*titles, *([_RUN] if loaded else [])])
     anchors = {title: f"section-{place}" for place, title in enumerate(named, 1)}
-    body = [html_page.paragraph(warning, note=True) for warning in warnings]
-    body.append(html_page.contents({anchor: title for title, anchor in anchors.items()}))
+    leading = _leading(made)
+    body: list[str] = []
+    before = ""
+    # What has been explained once is not explained again below.
+    explained: set[str] = set()
+    for place, (title, section) in enumerate(zip(titles, made, strict=True)):
+        if place == leading:
+            body += _notes(loaded, made)
+            body.append(html_page.contents({anchor: name for name, anchor in anchors.items()}))
+        if title != before:
+            body.append(html_page.heading(title, anchors[title]))
+        if title != section.title:
+            body.append(html_page.heading(section.title, part=True))
+        body += _section(section, explained)
+        before = title
     if loaded:
         body.append(html_page.heading(_RUN, anchors[_RUN]))
     for runs, rows in loaded:
         body += [html_page.facts(_what_was_run(runs, rows)), _attacks(rows)]
         body += _configs(rows)
-    before = ""
-    for title, section in zip(titles, made, strict=True):
-        if title != before:
-            body.append(html_page.heading(title, anchors[title]))
-        if title != section.title:
-            body.append(html_page.heading(section.title, part=True))
-        body += _section(section)
-        before = title
-    return html_page.page("Robustness report", body)
+    return html_page.page(_title(loaded, made), body)
 
 
-def _section(section: Section) -> Iterator[str]:
-    if section.text:
-        yield html_page.paragraph(section.text)
-    if section.png is not None:
-        yield html_page.picture(*section.png)
+def _leading(made: Sequence[Section]) -> int:
+    """How many sections stand before the notes and the contents: the answer and its picture."""
+    if not made or made[0].name != "answer":
+        return 0
+    return 2 if len(made) > 1 and made[1].pictures and not made[1].cells else 1
+
+
+def _notes(loaded: Sequence[tuple[list[Path], Rows]], made: Sequence[Section]) -> Iterator[str]:
+    """What a reader must know, each once: what a card has said already is left out."""
+    said = {doubt for section in made for card in section.cards for doubt in card.doubts}
+    warnings = dict.fromkeys(
+        text for runs, rows in loaded for text in (*failures(runs), *warnings_of(rows))
+    )
+    for warning in warnings:
+        if warning not in said:
+            yield html_page.paragraph(warning, note=True)
+
+
+def _title(loaded: Sequence[tuple[list[Path], Rows]], made: Sequence[Section]) -> str:
+    """What the page is of."""
+    if loaded:
+        victims = list(dict.fromkeys(name for _, rows in loaded for name in rows.victims))
+        return f"Robustness of {victims[0]}" if len(victims) == 1 else "Robustness report"
+    speed = all(section.name == "speed_peers" for section in made)
+    return "Speed report" if speed else "Certificates"
+
+
+def _section(section: Section, explained: set[str]) -> Iterator[str]:
+    if section.cards:
+        yield html_page.cards(section.cards)
+    elif section.cells:
+        yield html_page.table(section.cells, section.title, hidden=True)
+    if section.pictures:
+        yield html_page.drawings(
+            [figure_svg(picture.figure, picture.words) for picture in section.pictures]
+        )
     for caption, wav in section.audio.items():
         yield html_page.audio(wav, caption, section.title)
-    if section.cells:
-        yield html_page.table(section.cells, section.title, hidden=True)
+    sentences = [each for each in _sentences(section.text) if each not in explained]
+    explained.update(sentences)
+    if sentences:
+        yield html_page.paragraph(" ".join(sentences), small=True)
+
+
+def _sentences(text: str) -> list[str]:
+    """Each with its full stop."""
+    return re.split(r"(?<=\.) (?=[A-Z0-9])", text) if text else []
 
 
 def _what_was_run(runs: Sequence[Path], rows: Rows) -> dict[str, str]:

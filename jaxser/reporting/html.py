@@ -2,56 +2,32 @@
 
 import base64
 import html
+import re
 from collections.abc import Mapping, Sequence
 
+from jaxser.reporting.section import Card
+from jaxser.reporting.style import SCRIPT, STYLE
+from jaxser.results.cells import constant_columns
 from jaxser.runtime.text import visible
 
-__all__ = ["audio", "contents", "facts", "heading", "page", "paragraph", "picture", "table"]
+__all__ = [
+    "audio",
+    "cards",
+    "contents",
+    "drawings",
+    "facts",
+    "heading",
+    "page",
+    "paragraph",
+    "picture",
+    "table",
+]
 
-_STYLE = """
-:root { color-scheme: light dark; --line: #8886; }
-body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2.5rem; }
-h3 { font-size: 1rem; margin: 1.5rem 0 .5rem; overflow-wrap: anywhere; }
-nav { display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; margin: 1rem 0; }
-.wide { overflow: auto; margin: 1rem 0; } .wide.long { max-height: 85vh; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .875rem; }
-.hidden { position: absolute; clip-path: inset(50%); }
-caption { text-align: left; padding: .5rem 0; font-weight: 600; }
-th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: right;
-  white-space: nowrap; }
-th { background: light-dark(#eee, #333); font-weight: 600; position: sticky; top: 0; }
-th.text, td.text { text-align: left; }
-.facts { display: grid; grid-template-columns: max-content 1fr; gap: .3rem 1rem; }
-.facts dt { font-weight: 600; } .facts dd { margin: 0; overflow-wrap: anywhere; }
-th button { all: unset; cursor: pointer; } th button:focus-visible { outline: 2px solid; }
-th[aria-sort=ascending] button::after { content: " ▲"; }
-th[aria-sort=descending] button::after { content: " ▼"; }
-.note { border-left: 4px solid #c80; padding-left: .75rem; }
-img { max-width: 100%; height: auto; background: #fff; border-radius: 4px; }
-figure { margin: .5rem 1.5rem .5rem 0; display: inline-block; } audio { max-width: 100%; }
-/* On a small screen a picture scrolls at a size at which it can be read. */
-@media (max-width: 40rem) { .wide img { max-width: none; width: 45rem; } }
-"""
+# Letters of a cell of words that is broken into lines.
+_LONG = 24
 
-# Numbers by their value, what is no number after them, and text by the alphabet.
-_SCRIPT = """
-for (const button of document.querySelectorAll("th button")) button.onclick = () => {
-  const head = button.parentNode, body = head.closest("table").tBodies[0];
-  const up = head.ariaSort !== "ascending";
-  for (const other of head.parentNode.cells) other.removeAttribute("aria-sort");
-  head.ariaSort = up ? "ascending" : "descending";
-  const key = row => {
-    const text = row.cells[head.cellIndex].textContent, number = parseFloat(text.replace(/,/g, ""));
-    return head.className === "text" ? text : isNaN(number) ? Infinity : number;
-  };
-  const rows = [...body.rows].sort((a, b) => {
-    const x = key(a), y = key(b);
-    return (up ? 1 : -1) * (typeof x === "string" ? x.localeCompare(y) : x - y);
-  });
-  body.append(...rows);
-};
-"""
+# A figure and its interval, as results.cells.interval writes them.
+_INTERVAL = re.compile(r"(\S+) (\(.*(?:–| to ).*\))")
 
 
 def _escaped(text: str) -> str:
@@ -74,9 +50,35 @@ def contents(anchors: Mapping[str, str]) -> str:
     return f"<nav aria-label=Contents>{''.join(links)}</nav>"
 
 
-def paragraph(text: str, note: bool = False) -> str:
-    """Text, escaped; a note is marked at its side."""
-    return f"<p{' class=note' if note else ''}>{_escaped(text)}</p>"
+def paragraph(text: str, note: bool = False, small: bool = False) -> str:
+    """Text, escaped; a note is marked at its side, and what explains a table is small."""
+    kind = " class=note" if note else " class=small" if small else ""
+    return f"<p{kind}>{_escaped(text)}</p>"
+
+
+def cards(shown: Sequence[Card]) -> str:
+    """Answers in large figures, what they are made of, and what speaks against them."""
+    return f"<div class=cards>{''.join(map(_card, shown))}</div>"
+
+
+def _card(shown: Card) -> str:
+    figures = "".join(
+        f"<div><dt>{_escaped(name)}</dt><dd>{_figure(value)}</dd></div>"
+        for name, value in shown.figures.items()
+    )
+    doubts = "".join(f"<p class=doubt>{_escaped(doubt)}</p>" for doubt in shown.doubts)
+    return (
+        f"<section class=card><h2>{_escaped(shown.title)}</h2><dl class=answer>{figures}</dl>"
+        f"{facts(shown.facts)}{doubts}</section>"
+    )
+
+
+def _figure(text: str) -> str:
+    """A cell, escaped; an interval in smaller letters."""
+    found = _INTERVAL.fullmatch(text)
+    if found is None:
+        return _escaped(text)
+    return f"{_escaped(found[1])} <small>{_escaped(found[2])}</small>"
 
 
 def facts(values: Mapping[str, str]) -> str:
@@ -87,14 +89,19 @@ def facts(values: Mapping[str, str]) -> str:
     return f"<dl class=facts>{''.join(lines)}</dl>"
 
 
+def drawings(svgs: Sequence[str]) -> str:
+    """Figures beside each other, or below each other on a narrow screen.
+
+    Args:
+      svgs: of :func:`jaxser.reporting.figures.canvas.figure_svg`.
+    """
+    return f"<div class=pictures>{''.join(svgs)}</div>"
+
+
 def picture(png: bytes, description: str) -> str:
     """A PNG within the page, with what it shows in words."""
     data, shown = base64.b64encode(png).decode(), _escaped(description)
-    # Reached by the keyboard, as what scrolls has to be.
-    return (
-        '<div class=wide tabindex=0 role=region aria-label="A picture">'
-        f'<img src="data:image/png;base64,{data}" alt="{shown}"></div>'
-    )
+    return f'<p><img src="data:image/png;base64,{data}" alt="{shown}"></p>'
 
 
 def audio(wav: bytes, caption: str, subject: str) -> str:
@@ -109,29 +116,34 @@ def audio(wav: bytes, caption: str, subject: str) -> str:
 
 
 def table(cells: Sequence[Sequence[str]], caption: str, hidden: bool = False) -> str:
-    """Cells, escaped, the header first; sorts by any column, and scrolls where it is too wide.
+    """Cells, escaped, the header first; what all lines say alike stands once above them.
 
     Args:
       cells: plain text.
       caption: what the table is.
       hidden: whether the caption is for those alone who listen to the page.
     """
+    same, cells = constant_columns(cells)
+    unknown = [name for name, value in same.items() if value == "–"]
+    told = [f"{name} {value}" for name, value in same.items() if value != "–"]
+    told += [f"not measured: {', '.join(unknown)}"] if unknown else []
+    above = f"<p class=same>{_escaped('; '.join(told))}</p>" if told else ""
     kinds = [_is_text([row[i] for row in cells[1:]]) for i in range(len(cells[0]))]
 
     def row(values: Sequence[str], kind: str) -> str:
         made = []
         for value, text in zip(values, kinds, strict=True):
-            shown = _escaped(value)
-            inner = f"<button>{shown}</button>" if kind == "th" else shown
-            attributes = (" class=text" if text else "") + (" scope=col" if kind == "th" else "")
+            inner = f"<button>{_escaped(value)}</button>" if kind == "th" else _figure(value)
+            long = " long" * (kind == "td" and len(value) > _LONG)
+            attributes = (f' class="text{long}"' if text else "") + " scope=col" * (kind == "th")
             made.append(f"<{kind}{attributes}>{inner}</{kind}>")
         return f"<tr>{''.join(made)}</tr>"
 
-    body = "\n".join(row(values, "td") for values in cells[1:])
+    body = "".join(row(values, "td") for values in cells[1:])
     shown, silent = _escaped(caption), " class=hidden" if hidden else ""
     # Reached by the keyboard, as what scrolls has to be.
     return (
-        f'<div class="wide long" tabindex=0 role=region aria-label="{shown}"><table>'
+        f'{above}<div class=wide tabindex=0 role=region aria-label="{shown}"><table>'
         f"<caption{silent}>{shown}</caption><thead>{row(cells[0], 'th')}</thead>"
         f"<tbody>{body}</tbody></table></div>"
     )
@@ -149,8 +161,8 @@ def page(title: str, body: Sequence[str]) -> str:
     return (
         "<!doctype html>\n<html lang=en><head><meta charset=utf-8><meta name=viewport "
         f'content="width=device-width, initial-scale=1"><title>{shown}</title>\n'
-        f"<style>{_STYLE}</style></head>\n<body><h1>{shown}</h1>\n{content}\n"
-        f"<script>{_SCRIPT}</script></body></html>\n"
+        f"<style>{STYLE}</style></head>\n<body><h1>{shown}</h1>\n{content}\n"
+        f"<script>{SCRIPT}</script></body></html>\n"
     )
 
 

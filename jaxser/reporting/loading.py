@@ -32,7 +32,7 @@ _TEXTS = (
 )
 _NUMBERS = (
     *("epsilon", "seed", "success", "sparsity", "mean_abs", "snr_peak", "snr_power", "stoi"),
-    *("queries", "gradients", "seconds", "compile_seconds"),
+    *("queries", "gradients", "seconds", "compile_seconds", "found_norm", "l0", "l1", "l2", "linf"),
     *("colour_distance", "decibel_change", "dead_gradients"),
 )
 # What is read to tell other columns apart, or counted.

@@ -20,7 +20,7 @@ from jaxser.results.units import Units
 __all__ = ["Pairs", "pairs_of", "same_settings", "several_victims"]
 
 # What has to be the same; the victim too, where a run has several.
-_SAME = ("corpus", "split", "domain", "attack", "parameters", "goal", "epsilon_unit")
+_SAME = ("corpus", "split", "domain", "output", "attack", "parameters", "goal", "epsilon_unit")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

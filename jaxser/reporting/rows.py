@@ -140,12 +140,15 @@ class Rows:
         """Every setting; ε from weak to strong."""
         return settings_of(self)
 
-    def label(self, name: str, parameters: str, goal: str) -> str:
-        """What tables call an attack with a goal, which is left out where all have the same."""
+    def label(self, name: str, parameters: str, goal: str, output: str) -> str:
+        """What tables call an attack with a goal, which is left out where all have the same, on
+        what the victim gave it, which is left out where that is logits."""
         base = self.labels[name, parameters]
         if goal.startswith(TARGET):
-            return f"{base} {goal}"
-        return f"{base} from {goal}" if self._several_goals else base
+            base = f"{base} {goal}"
+        elif self._several_goals:
+            base = f"{base} from {goal}"
+        return base if output == "logits" else f"{base}, given {output}"
 
     @functools.cached_property
     def _several_goals(self) -> bool:

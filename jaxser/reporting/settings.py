@@ -13,6 +13,7 @@ from jaxtyping import Int
 
 from jaxser.reporting.coded import numbered
 from jaxser.reporting.grouping import grouped
+from jaxser.results.cells import Cell, number
 from jaxser.results.estimate import Estimate
 from jaxser.results.intervals import share
 from jaxser.results.metrics import METRICS, confusion_matrix, mean_of_defined
@@ -23,16 +24,19 @@ if TYPE_CHECKING:
     from jaxser.reporting.rows import Rows
 
 __all__ = [
+    "ABOUT",
     "LINE",
     "SETTING",
     "TARGET",
     "Setting",
+    "about",
     "accuracies",
     "by",
     "by_label",
     "epsilon_text",
     "settings_of",
     "speech",
+    "strength",
     "strongest",
 ]
 
@@ -47,6 +51,9 @@ MEANS = (
 
 # What a line of a table or a curve is of, beside the attack.
 LINE = ("victim", "corpus", "split", "domain")
+
+# Columns of :func:`about`; the norm is what ε counts, decibels included.
+ABOUT = ("victim", "speech", "attack", "ε", "norm")
 
 # What makes rows comparable: one setting each.
 SETTING = (
@@ -144,9 +151,14 @@ def by_label(settings: Sequence[Setting], *names: str) -> dict[Any, list[Setting
 
 
 def strongest(own: Sequence[Setting]) -> list[Setting]:
-    """Every attack at its last ε, on every victim."""
+    """Every attack at its strongest ε, on every victim."""
     lines = by_label(own, *LINE, "epsilon_unit", "epsilon_norm")
-    return [line[-1] for line in lines.values()]
+    return [max(line, key=strength) for line in lines.values()]
+
+
+def strength(setting: Setting) -> float:
+    """Sorts the ε of one unit from weak to strong."""
+    return epsilon_order(setting.facts["epsilon_unit"], setting.facts["epsilon"])
 
 
 def speech(setting: Setting) -> str:
@@ -155,11 +167,19 @@ def speech(setting: Setting) -> str:
     return f"{corpus}, {split}" + ("" if domain == "waveform" else f", {domain}")
 
 
-def epsilon_text(setting: Setting) -> str:
+def about(setting: Setting) -> list[str]:
+    """What a line of a table is of, in the columns of ``ABOUT``."""
+    facts = setting.facts
+    unit = epsilon_unit_text(facts["epsilon_unit"], facts["epsilon_norm"])
+    epsilon = number(facts["epsilon"], ".4g", "no limit")
+    return [facts["victim"], speech(setting), setting.label, epsilon, unit]
+
+
+def epsilon_text(setting: Setting) -> Cell:
     """ε with its unit: the norm that it bounds, or decibels."""
     facts = setting.facts
     unit = epsilon_unit_text(facts["epsilon_unit"], facts["epsilon_norm"])
-    return f"{facts['epsilon']:.4g} {unit}"
+    return Cell(f"{facts['epsilon']:.4g} {unit}", {"": facts["epsilon"], "of": unit})
 
 
 def accuracies(rows: "Rows", where: Int[np.ndarray, " rows"]) -> tuple[Estimate, Estimate]:
@@ -207,7 +227,7 @@ def _setting_of(rows: "Rows", where: Int[np.ndarray, " rows"]) -> Setting:
     queries = rows.numbers["queries"][where]
     return Setting(
         facts=facts,
-        label=rows.label(facts["attack"], facts["parameters"], facts["goal"]),
+        label=rows.label(*(facts[name] for name in ("attack", "parameters", "goal", "output"))),
         where=where,
         classes=(*classes, "none") if missing else classes,
         before=before,
@@ -253,5 +273,4 @@ def _named(
 def _order(setting: Setting) -> tuple[Any, ...]:
     facts = setting.facts
     fixed = [facts[name] for name in SETTING if name not in ("epsilon", "parameters", "attack")]
-    weakness = epsilon_order(facts["epsilon_unit"], facts["epsilon"])
-    return (*fixed, setting.label, weakness)
+    return (*fixed, setting.label, strength(setting))

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from jaxser.reporting.benchmarks import Comparison, read_comparisons
 from jaxser.reporting.figures.bars import log_bars_figure
-from jaxser.reporting.figures.canvas import figure_png
-from jaxser.reporting.section import Section
+from jaxser.reporting.section import Picture, Section
 from jaxser.results.cells import number
 
 __all__ = ["speed_sections"]
@@ -44,7 +43,7 @@ def speed_sections(folder: Path, papers: Mapping[str, str]) -> list[Section]:
     )
     if others:
         text += f" Without a peer: {', '.join(others)}."
-    return [Section("Speed beside peers", "speed_peers", cells, text, _picture(comparisons))]
+    return [Section("Speed beside peers", "speed_peers", cells, text, [_picture(comparisons)])]
 
 
 def _digits(value: float) -> str:
@@ -57,7 +56,7 @@ def _span(spread: tuple[float, float]) -> str:
     return low if low == high else f"{low}–{high}"
 
 
-def _picture(comparisons: Sequence[Comparison]) -> tuple[bytes, str]:
+def _picture(comparisons: Sequence[Comparison]) -> Picture:
     """Ratios as bars on a logarithmic axis, with their spread."""
     names = []
     for each in comparisons:
@@ -69,4 +68,4 @@ def _picture(comparisons: Sequence[Comparison]) -> tuple[bytes, str]:
     axis = "times as many rows per second as the peer"
     figure = log_bars_figure(axis, names, ratios, start=1.0, spreads=spreads)
     words = "; ".join(f"{name} {_digits(each)}" for name, each in zip(names, ratios, strict=True))
-    return figure_png(figure), f"Times as many rows per second as peers: {words}."
+    return Picture(figure, f"Times as many rows per second as peers: {words}.", "speed_peers")

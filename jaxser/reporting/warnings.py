@@ -15,7 +15,7 @@ from jaxser.results.cells import percent
 from jaxser.results.metrics import one_answer, told_apart
 from jaxser.results.outcomes import read_outcomes
 
-__all__ = ["failures", "one_answers", "warnings_of"]
+__all__ = ["doubts_of", "failures", "one_answers", "warnings_of"]
 
 # Euclidean, of colours in [0, 1]: ten times what rounding to 256 colours moves one.
 _OFF_COLOUR = 0.02
@@ -29,17 +29,25 @@ _ITERATED = ("apgd", "bim", "eotpgd", "mifgsm", "pgd")
 
 def warnings_of(rows: Rows) -> list[str]:
     """Sentences about the speech, the victims and the attacks, the gravest first."""
-    found = ["The speech is synthetic: these figures say nothing about people."] * rows.synthetic
-    found += rows.notes
-    found += one_answers(rows.settings)
-    found += _no_speech(rows.settings)
-    found += _saturated(rows.settings)
-    found += _masked_gradients([setting for setting in rows.settings if not setting.transferred])
+    found = [*rows.notes]
+    if rows.synthetic and not any("synthetic" in note for note in rows.notes):
+        found.append("The speech is synthetic: these figures say nothing about people.")
+    found += doubts_of(rows.settings)
     for name, count in sorted(rows.flags.items()):
         found.append(f"{count:,} of {len(rows):,} rows are flagged: {name}.")
     if rows.repeated:
         found.append(f"{rows.repeated:,} rows were there more than once, and are counted once.")
     return found
+
+
+def doubts_of(settings: Sequence[Setting]) -> list[str]:
+    """What says that robust accuracy is another than it seems, of some settings."""
+    return [
+        *one_answers(settings),
+        *_no_speech(settings),
+        *_saturated(settings),
+        *_masked_gradients([setting for setting in settings if not setting.transferred]),
+    ]
 
 
 def failures(runs: Sequence[Path]) -> list[str]:

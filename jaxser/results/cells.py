@@ -2,6 +2,7 @@
 
 cells = [["attack", "accuracy"], ["pgd", percent(0.25)]]     # the header first
 print(aligned(cells))
+same, varying = constant_columns(cells)                      # what every line says, once
 """
 
 import csv
@@ -9,14 +10,16 @@ import html
 import io
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from jaxser.results.estimate import Estimate
 from jaxser.runtime.text import visible
 
 __all__ = [
+    "Cell",
     "Cells",
     "aligned",
+    "constant_columns",
     "csv_text",
     "interval",
     "markdown_row",
@@ -33,9 +36,27 @@ _FIGURES = re.compile(r"(?:[-+\d.,%()–\s]|\bto\b)*")
 Cells = list[list[str]]
 
 
+class Cell(str):
+    """A cell that knows the numbers that it writes, for files that programs read.
+
+    Attributes:
+      parts: the numbers, or what they count, by what follows the column's name: "" for the figure
+        itself, "low" and "high" for its interval.
+    """
+
+    __slots__ = ("parts",)
+    parts: Mapping[str, float | str]
+
+    def __new__(cls, text: str, parts: Mapping[str, float | str]) -> "Cell":
+        """A cell that shows ``text``."""
+        made = super().__new__(cls, text)
+        made.parts = dict(parts)
+        return made
+
+
 def number(value: float, form: str, undefined: str = "–") -> str:
     """A number in a format of :func:`format`; a dash, or another text, for what is not defined."""
-    return format(value, form) if math.isfinite(value) else undefined
+    return Cell(format(value, form) if math.isfinite(value) else undefined, {"": value})
 
 
 def percent(value: float, undefined: str = "–") -> str:
@@ -43,11 +64,39 @@ def percent(value: float, undefined: str = "–") -> str:
     return number(value, ".1%", undefined)
 
 
-def interval(estimate: Estimate, undefined: str = "–") -> str:
-    """A share and its interval, in per cent."""
+def interval(estimate: Estimate, undefined: str = "–", *, signed: bool = False) -> str:
+    """A share and its interval, in per cent; or a difference, with its sign."""
     if math.isnan(estimate.value):
-        return undefined
-    return f"{estimate.value:.1%} ({estimate.low:.1%}–{estimate.high:.1%})"
+        text = undefined
+    elif signed:
+        text = f"{estimate.value:+.1%} ({estimate.low:+.1%} to {estimate.high:+.1%})"
+    else:
+        text = f"{estimate.value:.1%} ({estimate.low:.1%}–{estimate.high:.1%})"
+    return Cell(text, {"": estimate.value, "low": estimate.low, "high": estimate.high})
+
+
+def constant_columns(cells: Sequence[Sequence[str]]) -> tuple[dict[str, str], Cells]:
+    """What all lines say alike, by column, and the cells of the columns that differ.
+
+    A table of one line keeps its figures, and others their figures with intervals: that two of them
+    are alike is a result.
+
+    Args:
+      cells: the header first.
+    """
+    header, *lines = cells
+    kept = [place for place, column in enumerate(zip(*lines, strict=True)) if _varies(column)]
+    if not kept:
+        return {}, [list(line) for line in cells]
+    same = {header[i]: lines[0][i] for i in range(len(header)) if i not in kept}
+    return same, [[line[place] for place in kept] for line in cells]
+
+
+def _varies(column: Sequence[str]) -> bool:
+    first = column[0]
+    if len(set(column)) > 1:
+        return True
+    return isinstance(first, Cell) and (len(column) == 1 or "low" in first.parts)
 
 
 def aligned(cells: Sequence[Sequence[str]], left: int = 0) -> str:

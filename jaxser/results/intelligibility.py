@@ -24,6 +24,16 @@ def short_time_intelligibility(
 
     NaN where it is not defined: silence, samples that are not finite, and speech of less than 30
     frames (0.4 s) after pauses are taken out.
+
+    Examples:
+      >>> import numpy as np
+      >>> from jaxser.results.intelligibility import short_time_intelligibility
+      >>> rng = np.random.default_rng(0)
+      >>> x, noise = rng.normal(size=(2, 1, 16_000))
+      >>> print(short_time_intelligibility(x, x, 16_000).round(2))
+      [1.]
+      >>> bool(short_time_intelligibility(x, x + 3 * noise, 16_000)[0] < 0.7)
+      True
     """
     return np.array([_of_row(*row, sample_rate) for row in zip(x, x_adv, strict=True)], np.float64)
 

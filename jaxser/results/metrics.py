@@ -37,29 +37,67 @@ Metric = Callable[[Matrix], Float[np.ndarray, "..."]]
 def confusion_matrix(
     y_true: Int[np.ndarray, " rows"], y_pred: Int[np.ndarray, " rows"], num_classes: int
 ) -> Int[np.ndarray, "classes classes"]:
-    """Counts with the true class along rows and the predicted class along columns."""
+    """Counts with the true class along rows and the predicted class along columns.
+
+    Examples:
+      >>> import numpy as np
+      >>> from jaxser.results.metrics import confusion_matrix
+      >>> print(confusion_matrix(np.array([0, 0, 1]), np.array([0, 1, 1]), 2))
+      [[1 1]
+       [0 1]]
+    """
     # One integer per cell, counted at once: a row costs no Python.
     cells = np.asarray(y_true, np.int64) * num_classes + np.asarray(y_pred, np.int64)
     return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
 def accuracy(matrix: Matrix) -> Float[np.ndarray, "..."]:
-    """Share of rows on the diagonal (weighted average recall); NaN without rows."""
+    """Share of rows on the diagonal (weighted average recall); NaN without rows.
+
+    Examples:
+      >>> import numpy as np
+      >>> from jaxser.results.metrics import accuracy
+      >>> print(accuracy(np.array([[90, 0], [9, 1]])))
+      0.91
+    """
     return ratio(np.trace(matrix, axis1=-2, axis2=-1), matrix.sum((-2, -1)))
 
 
 def recalls(matrix: Matrix) -> Float[np.ndarray, "... classes"]:
-    """Recall per class; NaN for a class without rows."""
+    """Recall per class; NaN for a class without rows.
+
+    Examples:
+      >>> import numpy as np
+      >>> from jaxser.results.metrics import recalls
+      >>> print(recalls(np.array([[90, 0], [9, 1]])))
+      [1.  0.1]
+    """
     return ratio(_diagonal(matrix), matrix.sum(-1))
 
 
 def uar(matrix: Matrix) -> Float[np.ndarray, "..."]:
-    """Unweighted average recall, over the classes that have rows; NaN without rows."""
+    """Unweighted average recall, over the classes that have rows; NaN without rows.
+
+    Examples:
+      What is right of the rare class counts as much as what is right of the frequent one.
+
+      >>> import numpy as np
+      >>> from jaxser.results.metrics import uar
+      >>> print(uar(np.array([[90, 0], [9, 1]])))
+      0.55
+    """
     return _mean_over(recalls(matrix), matrix.sum(-1) > 0)
 
 
 def macro_f1(matrix: Matrix) -> Float[np.ndarray, "..."]:
-    """Mean F1 over the classes that occur as truth or as prediction; NaN without rows."""
+    """Mean F1 over the classes that occur as truth or as prediction; NaN without rows.
+
+    Examples:
+      >>> import numpy as np
+      >>> from jaxser.results.metrics import macro_f1
+      >>> print(macro_f1(np.array([[90, 0], [9, 1]])).round(3))
+      0.567
+    """
     support = matrix.sum(-1) + matrix.sum(-2)[..., : matrix.shape[-2]]
     return _mean_over(ratio(2 * _diagonal(matrix), support), support > 0)
 
@@ -72,13 +110,27 @@ METRICS: Mapping[str, Metric] = {"accuracy": accuracy, "UAR": uar, "macro F1": m
 
 
 def mean_of_defined(values: np.ndarray) -> float:
-    """Mean of the defined values; NaN where there is none."""
+    """Mean of the defined values; NaN where there is none.
+
+    Examples:
+      >>> import numpy as np
+      >>> from jaxser.results.metrics import mean_of_defined
+      >>> mean_of_defined(np.array([1.0, np.nan, 3.0]))
+      2.0
+    """
     defined = values[~np.isnan(values)] if values.dtype.kind == "f" else values
     return float(defined.mean()) if len(defined) else float("nan")
 
 
 def median_of_defined(values: np.ndarray) -> float:
-    """Median of the defined values; NaN where there is none."""
+    """Median of the defined values; NaN where there is none.
+
+    Examples:
+      >>> import numpy as np
+      >>> from jaxser.results.metrics import median_of_defined
+      >>> median_of_defined(np.array([1.0, np.nan, 3.0, 8.0]))
+      3.0
+    """
     defined = values[~np.isnan(values)]
     return float(np.median(defined)) if len(defined) else float("nan")
 
@@ -87,13 +139,26 @@ def one_answer(labels: Sequence[Any], answers: Sequence[Any]) -> Any | None:
     """The one answer to all rows, though these are of three classes or more; None if there is none.
 
     Of two classes and few rows, one answer to all can be chance.
+
+    Examples:
+      >>> from jaxser.results.metrics import one_answer
+      >>> one_answer(["anger", "joy", "fear"], ["joy", "joy", "joy"])
+      'joy'
+      >>> one_answer(["anger", "joy", "fear"], ["joy", "joy", "fear"]) is None
+      True
     """
     given = set(answers)
     return given.pop() if len(given) == 1 and len(set(labels)) >= _TOO_MANY_FOR_CHANCE else None
 
 
 def told_apart(victim: str, answer: str, rows: int) -> str:
-    """What to say of a victim with :func:`one_answer`."""
+    """What to say of a victim with :func:`one_answer`.
+
+    Examples:
+      >>> from jaxser.results.metrics import told_apart
+      >>> told_apart("emo18", "joy", 100)
+      'emo18 answers joy to all 100 clean inputs: it does not tell them apart, ...'
+    """
     return (
         f"{victim} answers {answer} to all {rows:,} clean inputs: it does not tell them apart, so "
         "that its answers stay is no robustness"
@@ -107,7 +172,13 @@ def _diagonal(matrix: Matrix) -> Shaped[np.ndarray, "... classes"]:
 def ratio(
     numerator: np.ndarray | np.number | float, denominator: np.ndarray | np.number | float
 ) -> Float[np.ndarray, "..."]:
-    """numerator / denominator, NaN where the denominator is 0."""
+    """numerator / denominator, NaN where the denominator is 0.
+
+    Examples:
+      >>> from jaxser.results.metrics import ratio
+      >>> print(ratio(1.0, 4.0), ratio(0.0, 0.0))
+      0.25 nan
+    """
     undefined = np.full(np.shape(denominator), np.nan)
     return np.divide(numerator, denominator, out=undefined, where=denominator > 0)
 

@@ -22,6 +22,14 @@ def perturbation_measures(
 
     ``l0`` counts changed samples, ``sparsity`` is their share, ``mean_abs`` is ``l1`` over the
     number of samples; norms are in the input's units.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from jaxser.results.perturbation import perturbation_measures
+      >>> x = jnp.array([[0.5, 0.0, -0.5, 0.0]])
+      >>> measures = perturbation_measures(x, x + jnp.array([[0.05, 0.0, 0.0, 0.0]]))
+      >>> print(measures["linf"].round(3), measures["sparsity"], measures["snr_peak"].round(1))
+      [0.05] [0.25] [20.]
     """
     x = x.astype(jnp.float32).reshape(x.shape[0], -1)
     delta = x_adv.astype(jnp.float32).reshape(x.shape) - x

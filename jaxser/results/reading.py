@@ -19,7 +19,15 @@ from jaxser.results.schema import BEFORE, LATER, SCHEMA, SOURCE_KEY, row_digest
 from jaxser.runtime.errors import InputError
 from jaxser.runtime.text import one_line, shown_value
 
-__all__ = ["check_digest", "has_rows", "read_rows", "read_sources", "row_files"]
+__all__ = [
+    "check_digest",
+    "has_rows",
+    "read_row_file",
+    "read_rows",
+    "read_sources",
+    "row_files",
+    "row_paths",
+]
 
 # What every row has, whatever the victim, the attack and the corpus.
 _ALWAYS = (
@@ -56,6 +64,12 @@ def read_rows(
     Raises:
       InputError: no row files, or one that is damaged or of another layout.
       OSError: a file that cannot be read.
+
+    Examples:
+      >>> import jaxser
+      >>> table = jaxser.results.read_rows("attacked", ["attack", "epsilon", "success"])
+      >>> table.column_names, len(table)
+      (['attack', 'epsilon', 'success'], 7)
     """
     tables = list(row_files(folder, columns, coded=coded))
     if not tables:
@@ -73,32 +87,44 @@ def row_files(
       InputError: a file that is damaged or of another layout.
       OSError: a file that cannot be read.
     """
+    for path in row_paths(folder):
+        yield read_row_file(path, columns, coded=coded)
+
+
+def read_row_file(
+    path: Path, columns: Sequence[str] | None = None, *, coded: bool = False
+) -> pa.Table:
+    """The rows of one file of :func:`row_paths`, as of :func:`read_rows`.
+
+    Raises:
+      InputError: it is damaged or of another layout.
+      OSError: it cannot be read.
+    """
     fields = SCHEMA if columns is None else [SCHEMA.field(name) for name in columns]
     texts = [field.name for field in fields if coded and field.type == pa.string()]
     code = pa.dictionary(pa.int32(), pa.string())
     schema = pa.schema(
         [field.with_type(code) if field.name in texts else field for field in fields]
     )
-    for path in _paths(folder):
-        # Arrow opens no path that is not UTF-8, and what cannot be read is not damaged.
-        content = path.read_bytes()
-        with _of_rows(path):
-            check_digest(path, content)
-            # The layout is checked before any column is read, from a footer that is read once.
-            metadata = pq.read_metadata(pa.BufferReader(content))
-            there = metadata.schema.to_arrow_schema().names
-            _check_layout(path, there)
-            # Parquet keeps text as dictionaries: read as such, no text of a row is ever made.
-            file = pq.ParquetFile(
-                pa.BufferReader(content),
-                metadata=metadata,
-                read_dictionary=list(filter(None, _columns(texts, there))),
-            )
-            table = _read(file, schema, there)
-            # Text that is not UTF-8 is found here, and not where a report shows it.
-            table.validate(full=True)
-        _check_values(path, table)
-        yield table
+    # Arrow opens no path that is not UTF-8, and what cannot be read is not damaged.
+    content = path.read_bytes()
+    with _of_rows(path):
+        check_digest(path, content)
+        # The layout is checked before any column is read, from a footer that is read once.
+        metadata = pq.read_metadata(pa.BufferReader(content))
+        there = metadata.schema.to_arrow_schema().names
+        _check_layout(path, there)
+        # Parquet keeps text as dictionaries: read as such, no text of a row is ever made.
+        file = pq.ParquetFile(
+            pa.BufferReader(content),
+            metadata=metadata,
+            read_dictionary=list(filter(None, _columns(texts, there))),
+        )
+        table = _read(file, schema, there)
+        # Text that is not UTF-8 is found here, and not where a report shows it.
+        table.validate(full=True)
+    _check_values(path, table)
+    return table
 
 
 def _read(file: pq.ParquetFile, schema: pa.Schema, there: Sequence[str]) -> pa.Table:
@@ -132,9 +158,15 @@ def read_sources(folder: Path | str) -> list[dict[str, Any]]:
 
     Raises:
       InputError: no row files, or one that is damaged.
+
+    Examples:
+      >>> import jaxser
+      >>> source, = jaxser.results.read_sources("attacked")
+      >>> source["corpus"]["title"]
+      'Made up'
     """
     found: dict[bytes, dict[str, Any]] = {}
-    paths = _paths(folder)
+    paths = row_paths(folder)
     if not paths:
         raise _no_rows(folder)
     for path in paths:
@@ -153,8 +185,8 @@ def has_rows(folder: Path | str) -> bool:
     return any(Path(folder).rglob("rows-*.parquet"))
 
 
-def _paths(folder: Path | str) -> list[Path]:
-    """In the order in which they were written."""
+def row_paths(folder: Path | str) -> list[Path]:
+    """Files of rows in a folder and inside it, in the order in which they were written."""
     # By name first, which begins with the time: folders of one sweep are written at the same time.
     return sorted(Path(folder).rglob("rows-*.parquet"), key=lambda path: (path.name, path))
 

@@ -143,6 +143,12 @@ def summarise(
 
     Raises:
       UsageError: unknown ``by`` or ``interval_over``.
+
+    Examples:
+      >>> import jaxser
+      >>> line, = jaxser.results.summarise(jaxser.results.read_rows("attacked"))
+      >>> line.attack, line.epsilon, line.rows, round(line.robust_accuracy.value, 3)
+      ('pgd', 0.01, 7, 0.286)
     """
     if by is not None and by not in PARTS:
         raise UsageError(f"tables cannot be split by {by!r}; {nearest_name(by, PARTS)}")

@@ -29,6 +29,12 @@ def format_table(lines: Sequence[Summary], over: Over = "utterance") -> str:
     Args:
       lines: of :func:`jaxser.results.summary.summarise`.
       over: what their intervals are over.
+
+    Examples:
+      >>> import jaxser
+      >>> lines = jaxser.results.summarise(jaxser.results.read_rows("attacked"), by="gender")
+      >>> print(jaxser.results.format_table(lines).splitlines()[0])
+      attack ...
     """
     found = any(line.found for line in lines)
     heard = any(not math.isnan(line.stoi) for line in lines)

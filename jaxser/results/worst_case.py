@@ -4,10 +4,13 @@
     cases[0].epsilon, cases[0].robust           # Estimate of the share that is right after all
     print(robustness_table(read_rows("runs/demo")))
 
-All attacks and seeds at one ε are taken together; rows of another norm are another line.
+All attacks and seeds are taken together, and an utterance that was fooled at one ε counts as fooled
+at every larger one; so does one whose perturbation of a larger ε turned out to be as small. What is
+wrong before any attack is not robust. Rows of another norm are another line.
 """
 
 import dataclasses
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -15,14 +18,13 @@ import pyarrow.compute as pc
 
 from jaxser.results.cells import aligned, interval
 from jaxser.results.estimate import Estimate
-from jaxser.results.intervals import policy
+from jaxser.results.intervals import policy, share
 from jaxser.results.schema import epsilon_order, epsilon_unit_text
+from jaxser.results.smallest import budget_sizes, smallest_sizes
 from jaxser.results.summary import outcomes_of, summarise
 from jaxser.results.units import Over
 
 __all__ = ["WorstCase", "robustness_table", "worst_cases"]
-
-_BUDGET = ("epsilon_unit", "epsilon_norm", "epsilon")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +36,8 @@ class WorstCase:
       attacks: how many, those of one name with other hyper-parameters included.
       utterances: how many whole ones.
       clean: accuracy before any attack.
-      robust: share of the utterances that are right after every attack and seed.
+      robust: share of the utterances that are right before, and that no perturbation of this size
+        is known for.
     """
 
     epsilon: float
@@ -53,26 +56,37 @@ def worst_cases(rows: pa.Table, interval_over: Over = "utterance") -> list[Worst
       rows: of one victim and one corpus, in the row schema.
       interval_over: what a sample is made of.
     """
-    keys = rows.group_by(_BUDGET).aggregate([]).to_pylist()
-    keys.sort(key=lambda k: (k["epsilon_norm"], epsilon_order(k["epsilon_unit"], k["epsilon"])))
-    found = []
-    for key in keys:
-        chosen = np.ones(len(rows), bool)
-        for name, value in key.items():
-            chosen &= np.asarray(pc.equal(rows[name], pa.scalar(value, rows[name].type)))
-        own = rows.filter(pa.array(chosen))
-        # Of one utterance the worst of all its rows: those of all attacks, and of all seeds.
-        outcomes = outcomes_of(own, interval_over)
-        found.append(
-            WorstCase(
-                **key,
-                attacks=len(own.group_by(["attack", "parameters"]).aggregate([])),
-                utterances=outcomes.units.sources,
-                clean=outcomes.accuracies[0],
-                robust=outcomes.worst.accuracy,
-            )
+    axes = rows.group_by(["epsilon_unit", "epsilon_norm"]).aggregate([]).to_pylist()
+    axes.sort(key=lambda axis: (axis["epsilon_norm"], axis["epsilon_unit"]))
+    return [case for axis in axes for case in _on_axis(rows, axis, interval_over)]
+
+
+def _on_axis(rows: pa.Table, axis: Mapping[str, str], over: Over) -> Iterator[WorstCase]:
+    """Of rows whose ε are of one unit and norm."""
+    unit, norm = axis["epsilon_unit"], axis["epsilon_norm"]
+    rows = rows.filter((pc.field("epsilon_unit") == unit) & (pc.field("epsilon_norm") == norm))
+    epsilons = rows["epsilon"].to_numpy()
+    outcomes = outcomes_of(rows, over)
+    units, right = outcomes.units, outcomes.clean == outcomes.label
+    smallest = smallest_sizes(
+        budget_sizes(unit, epsilons, rows[norm].to_numpy()),
+        outcomes.found != outcomes.label,
+        ~right,
+        units,
+    )
+    for epsilon in sorted(set(epsilons.tolist()), key=lambda each: epsilon_order(unit, each)):
+        own = np.flatnonzero(epsilons == epsilon)
+        robust = smallest[units.utterance[own]] > epsilon_order(unit, epsilon)
+        its = units.take(own)
+        yield WorstCase(
+            epsilon=epsilon,
+            epsilon_unit=unit,
+            epsilon_norm=norm,
+            attacks=len(rows.take(own).group_by(["attack", "parameters"]).aggregate([])),
+            utterances=its.sources,
+            clean=share(right[own], its),
+            robust=share(robust, its),
         )
-    return found
 
 
 def robustness_table(rows: pa.Table, interval_over: Over = "utterance") -> str:

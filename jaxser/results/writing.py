@@ -36,6 +36,15 @@ class RowWriter:
         in its metadata.
       schema: of the rows; that of attacks by default.
       kind: what names of the files begin with.
+
+    Examples:
+      >>> import jaxser
+      >>> rows = jaxser.results.read_rows("attacked")
+      >>> source, = jaxser.results.read_sources("attacked")
+      >>> with jaxser.results.RowWriter("copied", source) as writer:
+      ...     writer.add({name: rows[name] for name in rows.column_names})
+      >>> len(jaxser.results.read_rows("copied"))
+      7
     """
 
     def __init__(

@@ -42,9 +42,12 @@ def nearest_name(name: str, valid: Iterable[str]) -> str:
     """A hint for an unknown ``name``: "did you mean 'X'?", or the list of valid names."""
     names = sorted(valid)
     name = cut(name)
+    folded = {each.casefold(): each for each in names}
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    # Nobody remembers what is written in capitals.
+    close = close or difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.5)
     if close:
-        return f"did you mean {close[0]!r}?"
+        return f"did you mean {folded.get(close[0], close[0])!r}?"
     return "valid names are " + ", ".join(names)
 
 

@@ -35,7 +35,13 @@ _ENTRIES = 256
 
 
 def jet_table() -> Float[np.ndarray, "256 3"]:
-    """matplotlib's 256 colours, in float64."""
+    """matplotlib's 256 colours, in float64.
+
+    Examples:
+      >>> from jaxser.speech.colours import jet_table
+      >>> jet_table().shape, jet_table()[0].tolist()
+      ((256, 3), [0.0, 0.0, 0.5])
+    """
     return _jet(np.arange(_ENTRIES) / (_ENTRIES - 1))
 
 
@@ -53,6 +59,13 @@ def jet(levels: Float[Array, "..."], colour_map: ColourMap = "table") -> Float[A
     Args:
       levels: of any shape.
       colour_map: "table" or "continuous", see above.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from jaxser.speech.colours import jet
+      >>> print(jet(jnp.array([0.0, 1.0])))  # dark blue, dark red
+      [[0.  0.  0.5]
+       [0.5 0.  0. ]]
     """
     return _table_colours(levels) if colour_map == "table" else _continuous_colours(levels)
 
@@ -118,6 +131,12 @@ def dead_share(levels: Float[Array, "batch ..."]) -> Float[Array, " batch"]:
 
     That is so from 0.11 to 0.125, where the map is one blue, and outside [0, 1]. Levels that were
     clipped are inside: give them as they were before.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from jaxser.speech.colours import dead_share
+      >>> print(dead_share(jnp.array([[-0.2, 0.12, 0.5, 0.9]])))  # below 0; one blue
+      [0.5]
     """
     dead = ~_slopes(levels).any(axis=-1)
     return dead.reshape(len(levels), -1).mean(axis=1, dtype=levels.dtype)
@@ -139,6 +158,13 @@ def nearest_level(
     The curve is 11 straight lines along which the entries of the table are evenly spaced, so that
     of each line the nearest one stands beside the foot of the perpendicular: 11 colours to compare
     instead of 256.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from jaxser.speech.colours import jet, nearest_level
+      >>> levels, distances = nearest_level(jet(jnp.array([0.0, 0.2, 1.0])))
+      >>> [f"{level:.2f}" for level in levels]
+      ['0.00', '0.20', '1.00']
     """
     corners = np.unique([place for places, _ in _CORNERS for place in places])
     ends = _jet(corners)

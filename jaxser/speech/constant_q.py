@@ -57,6 +57,14 @@ def constant_q(
     The utterance is cut into overlapping blocks, and the spectrum of a block multiplied with those
     of the tones. Only every ``hop_length``-th sample of a product's inverse FFT is a frame, so the
     product is folded to as many frequencies as there are frames before it is transformed back.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from jaxser.speech.constant_q import constant_q
+      >>> tone = jnp.sin(2 * jnp.pi * 440 * jnp.arange(4_000) / 16_000)[None]
+      >>> power = constant_q(tone, 16_000, 160, fmin=220.0, n_bins=24, bins_per_octave=12)
+      >>> power.shape, int(power[0, 12].argmax())  # an octave above 220 Hz
+      ((1, 26, 24), 12)
     """
     frequencies = fmin * 2.0 ** (np.arange(n_bins) / bins_per_octave)
     r = 2.0 ** (2.0 / bins_per_octave)

@@ -49,6 +49,12 @@ def to_db(
       ref: 0 dB; "max" is each utterance's largest power, "min" its smallest.
       amin: smallest power.
       top_db: dynamic range per utterance, or None.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from jaxser.speech.features import to_db
+      >>> print(to_db(jnp.array([[[1.0, 0.1, 0.0]]]), ref=1.0, amin=1e-10, top_db=80.0))
+      [[[  0. -10. -80.]]]
     """
     decibel = _decibel(power, amin)
     # The largest value is found before the logarithm, which then needs no second pass.
@@ -70,7 +76,15 @@ def _decibel(power: Array, amin: float) -> Array:
 
 
 def dct_matrix(n_in: int, n_out: int) -> Float[np.ndarray, "n_in n_out"]:
-    """Orthonormal DCT-II as a matrix to multiply with from the right."""
+    """Orthonormal DCT-II as a matrix to multiply with from the right.
+
+    Examples:
+      >>> import numpy as np
+      >>> from jaxser.speech.features import dct_matrix
+      >>> matrix = dct_matrix(4, 4)
+      >>> bool(np.allclose(matrix.T @ matrix, np.eye(4)))  # orthonormal
+      True
+    """
     angle = np.pi / n_in * (np.arange(n_in)[:, None] + 0.5) * np.arange(n_out)[None]
     matrix = np.sqrt(2.0 / n_in) * np.cos(angle)
     matrix[:, 0] /= math.sqrt(2.0)
@@ -97,6 +111,16 @@ class Spectrogram:
       squared: take dB of the squared values, as ``librosa.amplitude_to_db`` does. None: where
         they are amplitudes. True with ``power`` 2 is what Facchinetti et al. fed their victims.
       ref, amin, top_db: of the dB, see :func:`to_db`; ``amin`` is a power.
+
+    Examples:
+      A tone of 1 kHz is loudest in the bin of 1 kHz: the 32nd of bins that are 31.25 Hz apart.
+
+      >>> import jax.numpy as jnp
+      >>> from jaxser.speech.features import Spectrogram
+      >>> tone = jnp.sin(2 * jnp.pi * 1_000 * jnp.arange(4_000) / 16_000)[None]
+      >>> spectrogram = Spectrogram(kind="linear", n_fft=512, hop_length=128)(tone)
+      >>> spectrogram.shape, int(spectrogram[0, 16].argmax())
+      ((1, 32, 257), 32)
     """
 
     kind: Kind = "log_mel"

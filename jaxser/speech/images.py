@@ -57,6 +57,12 @@ def image_spectrogram(kind: ImageKind, **changes: Any) -> Spectrogram:
 
     Raises:
       UsageError: an unknown kind, or fields that make no spectrogram.
+
+    Examples:
+      >>> from jaxser.speech.images import image_spectrogram
+      >>> spectrogram = image_spectrogram("mel")
+      >>> spectrogram.frames(16_000), spectrogram.n_mels
+      (229, 224)
     """
     if kind not in _DEFAULTS:
         raise UsageError(
@@ -78,6 +84,15 @@ class SpectrogramImage:
     Raises:
       UsageError: a field is impossible, or does not go with another one.
       InputError: the waveforms are shorter than a frame.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from jaxser.speech.images import SpectrogramImage, image_spectrogram
+      >>> front_end = SpectrogramImage(image_spectrogram("linear"), samples=800, size=32)
+      >>> tone = jnp.sin(2 * jnp.pi * 1_000 * jnp.arange(800) / 16_000)[None]
+      >>> image = front_end(tone, lowest=-40.0, highest=20.0)
+      >>> image.shape, bool((image >= 0).all() and (image <= 1).all())
+      ((1, 32, 32, 3), True)
     """
 
     spectrogram: Spectrogram
@@ -173,6 +188,12 @@ def clipped_share(unclipped: Float[Array, "batch ..."]) -> Float[Array, " batch"
 
     Args:
       unclipped: as :meth:`SpectrogramImage.unclipped` gives them.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from jaxser.speech.images import clipped_share
+      >>> print(clipped_share(jnp.array([[[-0.5, 0.5], [0.25, 1.0]]])))
+      [0.25]
     """
     outside = (unclipped < 0.0) | (unclipped > 1.0)
     return outside.reshape(len(unclipped), -1).mean(axis=1, dtype=unclipped.dtype)

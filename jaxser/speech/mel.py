@@ -16,7 +16,14 @@ __all__ = ["banded_product", "mel_filters"]
 def mel_filters(
     sample_rate: int, n_fft: int, n_mels: int, fmin: float, fmax: float, htk: bool, norm: bool
 ) -> Float[np.ndarray, "bins n_mels"]:
-    """Triangular mel filters (Slaney's scale, or HTK's), of equal area where ``norm``."""
+    """Triangular mel filters (Slaney's scale, or HTK's), of equal area where ``norm``.
+
+    Examples:
+      >>> from jaxser.speech.mel import mel_filters
+      >>> filters = mel_filters(16_000, 512, 40, 0.0, 8_000.0, htk=False, norm=True)
+      >>> filters.shape
+      (257, 40)
+    """
     centres = _mel_to_hz(
         np.linspace(_hz_to_mel(np.array(fmin), htk), _hz_to_mel(np.array(fmax), htk), n_mels + 2),
         htk,
@@ -60,6 +67,13 @@ def banded_product(
       x: spectrograms.
       filters: each of which reads few frequencies, neighbours nearly the same ones.
       width: columns of one product; all of them for one dense product.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from jaxser.speech.mel import banded_product, mel_filters
+      >>> filters = mel_filters(16_000, 512, 40, 0.0, 8_000.0, htk=False, norm=True)
+      >>> banded_product(jnp.ones((1, 3, 257)), filters, width=32).shape
+      (1, 3, 40)
     """
     products = []
     for start in range(0, filters.shape[1], width):

@@ -24,7 +24,13 @@ WINDOWS: dict[str, tuple[float, ...]] = {
 
 
 def window_function(name: Window, length: int) -> Float[np.ndarray, " length"]:
-    """A periodic window (``scipy.signal.get_window`` with ``fftbins=True``)."""
+    """A periodic window (``scipy.signal.get_window`` with ``fftbins=True``).
+
+    Examples:
+      >>> from jaxser.speech.stft import window_function
+      >>> print(window_function("hann", 4).round(3))
+      [0.  0.5 1.  0.5]
+    """
     angle = 2.0 * np.pi * np.arange(length) / length
     return sum(
         (-1.0) ** k * coefficient * np.cos(k * angle) for k, coefficient in enumerate(WINDOWS[name])
@@ -38,6 +44,13 @@ def windowed_frames(
 
     The gradient of slices and a stack is a sum of padded slices; that of a gather is a scatter,
     which is many times slower. Attacks on waveforms take it at every step.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> import numpy as np
+      >>> from jaxser.speech.stft import windowed_frames
+      >>> windowed_frames(jnp.arange(6.0)[None], np.ones(4), hop_length=2).tolist()
+      [[[0.0, 1.0, 2.0, 3.0], [2.0, 3.0, 4.0, 5.0]]]
     """
     length = len(window)
     count = 1 + (x.shape[1] - length) // hop_length
@@ -68,6 +81,13 @@ def stft(
       hop_length: samples from frame to frame.
       window: already as long as a frame.
       center: frame ``i`` is centred at sample ``i * hop_length``.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from jaxser.speech.stft import stft, window_function
+      >>> spectrum = stft(jnp.ones((1, 32)), 8, 4, window_function("ones", 8), center=False)
+      >>> spectrum.shape, abs(spectrum[0, 0]).tolist()  # a constant has frequency 0 alone
+      ((1, 7, 5), [8.0, 0.0, 0.0, 0.0, 0.0])
     """
     if center:
         # jnp.pad does the same, three times slower on a CPU.

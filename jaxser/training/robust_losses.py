@@ -26,7 +26,15 @@ _MART_ONE = 1.0001
 def divergence(
     log_p: Float[Array, "batch classes"], log_q: Float[Array, "batch classes"]
 ) -> Float[Array, " batch"]:
-    """Kullback-Leibler divergence of ``q`` from ``p`` in nats, of their logarithms."""
+    """Kullback-Leibler divergence of ``q`` from ``p`` in nats, of their logarithms.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from jaxser.training.robust_losses import divergence
+      >>> p, q = jnp.log(jnp.array([[0.5, 0.5]])), jnp.log(jnp.array([[0.25, 0.75]]))
+      >>> print(divergence(p, p), divergence(p, q).round(2))
+      [0.] [0.14]
+    """
     return (jnp.exp(log_p) * (log_p - log_q)).sum(axis=-1)
 
 
@@ -43,6 +51,15 @@ def trades_loss(
       attacked: of the same inputs, attacked.
       labels: true classes.
       beta: weight of the divergence; the reciprocal of the paper's λ.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from jaxser.training.robust_losses import trades_loss
+      >>> clean, attacked = jnp.array([[2.0, 0.0]]), jnp.array([[0.0, 2.0]])
+      >>> f"{trades_loss(clean, clean, jnp.array([0]), beta=6.0).item():.2f}"  # nothing is moved
+      '0.13'
+      >>> f"{trades_loss(clean, attacked, jnp.array([0]), beta=6.0).item():.2f}"
+      '9.27'
     """
     clean = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     return clean + beta * divergence(jax.nn.log_softmax(logits), jax.nn.log_softmax(attacked))
@@ -58,6 +75,13 @@ def mart_loss(
 
     Arguments as of :func:`trades_loss`; ``beta`` is the paper's λ. The boosted cross-entropy also
     pushes the likeliest wrong class down.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from jaxser.training.robust_losses import mart_loss
+      >>> clean, attacked = jnp.array([[2.0, 0.0]]), jnp.array([[0.0, 2.0]])
+      >>> f"{mart_loss(clean, attacked, jnp.array([0]), beta=5.0).item():.2f}"
+      '5.16'
     """
     log_p, log_q = jax.nn.log_softmax(logits), jax.nn.log_softmax(attacked)
     wrong = jnp.exp(other_logits(log_q, labels).max(axis=-1))
@@ -72,6 +96,14 @@ def divergence_logits(logits_fn: LogitsFn, log_p: Float[Array, "batch classes"])
 
     So an attack that leaves class 0 by the direction of its gradient, and not by its length,
     ascends the divergence: TRADES' inner problem by the registry's own attacks.
+
+    Examples:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from jaxser.training.robust_losses import divergence_logits
+      >>> logits_fn = divergence_logits(lambda x: x, jax.nn.log_softmax(jnp.array([[2.0, 0.0]])))
+      >>> print(logits_fn(jnp.array([[2.0, 0.0]])), logits_fn(jnp.array([[0.0, 2.0]])).round(2))
+      [[0. 0.]] [[0.   1.52]]
     """
 
     def logits(x: Float[Array, "batch ..."]) -> Any:

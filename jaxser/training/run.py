@@ -302,7 +302,7 @@ def _pretrained(
         return None
     if input_of(config.model.name) == "image":
         image = read_image_checkpoint(
-            config.model.checkpoint, len(labels), config.seed, name=config.model.name
+            config.model.checkpoint, None, config.seed, name=config.model.name, labels=labels
         )
         # Behind a front end, a network's variables are a part of the whole.
         within = {kind: {"network": tree} for kind, tree in image.variables.items()}

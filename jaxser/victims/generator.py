@@ -1,7 +1,7 @@
 """Generators of adversarial speech: built from a config, loaded from a run folder.
 
 generator = jaxser.load_generator("runs/staa_net")
-attack = jaxser.attacks.StaaNet(generator)
+attack = jaxser.attacks.StaaNet(generator=generator)
 """
 
 import dataclasses
@@ -97,6 +97,14 @@ def load_generator(path: Path | str, victim: Victim | None = None) -> Generator:
     Raises:
       InputError: the folder is no run of a generator, or holds no finished checkpoint; the file
         holds no such weights, or comes without a victim.
+
+    Examples:
+      >>> import jaxser
+      >>> victim = jaxser.load_victim("runs/demo")
+      >>> generator = jaxser.load_generator("generator.safetensors", victim)
+      >>> generator.num_samples, generator.labels
+      (2000, ('anger', 'joy', 'sadness'))
+      >>> attack = jaxser.attacks.StaaNet(generator=generator)
     """
     path = Path(path)
     module, generator = _of_file(path, victim) if path.is_file() else read_generator_run(path)

@@ -64,6 +64,14 @@ def load_victim(
         or the checkpoint is of another architecture than its config says; a pretrained model has
         another sample rate, or ``samples`` are too few for it.
       UsageError: the victim has no such domain; settings that a run has not.
+
+    Examples:
+      Of a folder that ``python -m jaxser.train`` left:
+
+      >>> import jaxser
+      >>> victim = jaxser.load_victim("runs/demo")
+      >>> victim.labels, victim.input_shape, victim.sample_rate
+      (('anger', 'joy', 'sadness'), (2000,), 8000)
     """
     if not isinstance(folder, str | os.PathLike):
         raise UsageError(f"a victim's folder must be a path or a name, not {folder!r:.80}.")

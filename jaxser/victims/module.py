@@ -74,6 +74,12 @@ def build_module(
     features = resolved_features(config)
     front_end = _front_end(features, config.corpus.sample_rate)
     if reads == "image":
+        rows: int = network.image_size
+        if features.image_size != rows:
+            raise UsageError(
+                f"{name} reads images of {rows} by {rows}, not of {features.image_size}; set "
+                f"features.image_size to {rows}."
+            )
         image = SpectrogramImage(
             front_end,
             samples=config.corpus.num_samples,

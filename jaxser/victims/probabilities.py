@@ -23,7 +23,16 @@ __all__ = ["probabilities_fingerprint", "with_probabilities"]
 
 
 def with_probabilities(victim: Victim) -> Victim:
-    """``victim`` with its softmax in place of its logits: of the same inputs and answers."""
+    """``victim`` with its softmax in place of its logits: of the same inputs and answers.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> import jaxser
+      >>> victim = jaxser.Victim(lambda variables, x: x, {}, ("anger", "joy"), (2,))
+      >>> softmax = jaxser.victims.with_probabilities(victim)
+      >>> softmax.name, softmax.logits(jnp.array([[0.0, 0.0]])).tolist()
+      ('victim[softmax]', [[0.5, 0.5]])
+    """
     return dataclasses.replace(
         victim,
         apply=Probabilities(victim.apply),

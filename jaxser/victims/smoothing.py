@@ -40,6 +40,18 @@ def smoothed(victim: Victim, sigma: float, samples: int = 16) -> Victim:
 
     Raises:
       UsageError: noise of no size, no draws, or a victim that is randomised already.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp
+      >>> import jaxser
+      >>> victim = jaxser.Victim(lambda variables, x: 50 * x, {}, ("anger", "joy"), (2,))
+      >>> noisy = jaxser.victims.smoothed(victim, sigma=0.1, samples=64)
+      >>> noisy.name, noisy.randomised
+      ('victim[σ=0.1,n=64]', True)
+      >>> x, keys = jnp.array([[0.05, 0.0]]), jax.random.split(jax.random.key(0), 1)
+      >>> lead = lambda logits: float(logits[0, 0] - logits[0, 1])
+      >>> lead(victim.logits(x)) > lead(noisy.logits(x, keys)) > 0  # it is less sure under noise
+      True
     """
     check_smoothing(sigma, samples)
     if victim.randomised:

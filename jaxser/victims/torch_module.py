@@ -52,6 +52,14 @@ def from_torch(
       UsageError: no module of torch, no shape of an input, or no bounds.
       InputError: a module that fails on such inputs, returns no logits or has no gradient, or
         another number of labels than it has classes.
+
+    Examples:
+      >>> import torch
+      >>> import jaxser
+      >>> network = torch.nn.Linear(16_000, 2)
+      >>> victim = jaxser.victims.from_torch(network, (16_000,), ("anger", "joy"))
+      >>> victim
+      Victim(Linear: inputs [16000] -> 2 labels, anger joy)
     """
     import torch
 

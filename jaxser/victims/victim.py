@@ -71,6 +71,16 @@ class Victim:
 
     Raises:
       UsageError: bounds that are not (low, high) with low < high.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> import jaxser
+      >>> apply = lambda variables, x: x @ variables
+      >>> victim = jaxser.Victim(apply, 2 * jnp.eye(2), labels=("anger", "joy"), input_shape=(2,))
+      >>> victim
+      Victim(victim: inputs [2] -> 2 labels, anger joy)
+      >>> print(victim.logits(jnp.array([[0.5, -0.25]])))
+      [[ 1.  -0.5]]
     """
 
     apply: Callable[..., Float[Array, "batch classes"]]

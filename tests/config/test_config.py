@@ -114,6 +114,16 @@ def test_nearest_name_is_given(tmp_path: Path) -> None:
         parse_command(TrainConfig, "p", "d", [str(file)])
 
 
+@pytest.mark.parametrize(
+    ("value", "reason"), [("lest", "a valid number"), ("-1", "greater than 0"), ("inf", "finite")]
+)
+def test_all_that_may_stand_in_a_place_is_named(value: str, reason: str) -> None:
+    with pytest.raises(
+        UsageError, match=f"should be 'min' or 'max', or input should be .*{reason}"
+    ):
+        parse_command(TrainConfig, "p", "d", [f"--features.ref={value}"])
+
+
 def test_saved_and_read_again() -> None:
     config = parse_command(TrainConfig, "p", "d", ["--corpus.root", "r", "--training.epochs", "3"])
     assert from_mapping(TrainConfig, to_mapping(config), "here") == config

@@ -97,6 +97,8 @@ def test_prepare_makes_what_a_training_config_reads(tmp_path, capsys):
         (["download", "emovo"], 1, "ask for it at http"),
         (["download", "ravdess"], 2, "download ravdess ROOT"),
         (["prepare", "emodb", "/absent", "--seconds", "0"], 1, "is no length for a waveform"),
+        (["prepare", "emodb", "/absent", "--seconds", "1e9"], 1, "more than any utterance has"),
+        (["prepare", "emodb", "/absent", "--sample_rate", "1000000"], 1, "up to 600 s and 768,000"),
     ],
 )
 def test_user_errors_are_one_line(capsys, arguments, status, message):

@@ -11,6 +11,7 @@ from tiny_networks import use_tiny_networks
 from untrained_run import make_tiny_run
 
 from jaxser.config import AttackCommandConfig
+from jaxser.experiments import run as of_runs
 from jaxser.experiments.attack import attack_missing_rows
 from jaxser.experiments.compiling import CompileAhead, programs_of
 from jaxser.experiments.preparation import prepare_run
@@ -30,7 +31,9 @@ def victim(made: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return made
 
 
-def test_a_run_finds_compiled_what_threads_compiled_for_it(victim: Path, tmp_path: Path) -> None:
+def test_a_run_finds_compiled_what_threads_compiled_for_it(
+    victim: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # A number of steps that no other test has, so that nothing is compiled yet.
     config = AttackCommandConfig(
         victim=victim, attack="pgd", params=("steps=3",), epsilon=(0.01, 0.02)
@@ -46,6 +49,12 @@ def test_a_run_finds_compiled_what_threads_compiled_for_it(victim: Path, tmp_pat
             time.sleep(0.05)
     assert attack_missing_rows(run, shown=False).compile_count == 0
     assert not list(programs_of(run)), "what is there needs no program"
+    assert run.done().all()
+    monkeypatch.setattr(of_runs, "read_row_file", None)
+    assert not run.missing().any(), "a file of rows is read once"
+    for path in tmp_path.rglob("rows-*"):
+        path.unlink()
+    assert run.missing().all()
 
 
 def test_victims_that_differ_in_their_weights_share_programs(victim: Path) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+from collections import Counter
 
 import jax
 import numpy as np
@@ -47,20 +48,26 @@ def runs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def compared(runs, tmp_path_factory):
-    """(folder, times that clean speech was looked at) of both victims by one command."""
-    out, looks = tmp_path_factory.mktemp("compared"), []
+    """(folder, what was done how often) of both victims by one command."""
+    out, counts = tmp_path_factory.mktemp("compared"), Counter()
     with pytest.MonkeyPatch.context() as patch:
-        original = driver.look
 
-        def look(*arguments, **options):
-            looks.append(1)
-            return original(*arguments, **options)
+        def counted(place, name):
+            original = getattr(place, name)
 
-        patch.setattr(driver, "look", look)
+            def call(*arguments, **options):
+                counts[name] += 1
+                return original(*arguments, **options)
+
+            patch.setattr(place, name, call)
+
+        counted(driver, "look")
+        counted(loading, "victim_of_run")
+        counted(speech, "select")
         argv = ["--victim", *map(str, runs), *FLAGS, "--out", str(out)]
         argv += ["--show", "saliency", "agreement", "confusion"]
         assert explain.main(argv) == 0
-    return out, len(looks)
+    return out, counts
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +82,7 @@ def lines_of(path):
 
 
 def test_every_victim_has_its_pictures_and_all_share_the_tables(compared):
-    out, looks = compared
+    out, counts = compared
     files = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
     own = ("saliency.png", "agreement_rows.csv")
     assert files == {
@@ -83,7 +90,8 @@ def test_every_victim_has_its_pictures_and_all_share_the_tables(compared):
         *(f"{folder}/{name}" for folder in ("run", "run 2") for name in own),
     }
     assert all((out / name).stat().st_size > 5_000 for name in files if name.endswith("png"))
-    assert looks == 2  # once for each victim
+    # Each victim is loaded once, hears its speech once, and that is prepared once.
+    assert counts == {"look": 2, "victim_of_run": 2, "select": 2}
 
 
 def test_agreement_is_that_of_gradients_before_and_after(compared, looked):

@@ -196,5 +196,5 @@ def test_the_network_is_drawn(
 
 def test_a_victim_of_waveforms_has_none_of_it(tmp_path: Path) -> None:
     victim = make_tiny_run(tmp_path)
-    with pytest.raises(UsageError, match="preparation show what a victim of spectrograms is given"):
+    with pytest.raises(UsageError, match="--show preparation is for victims of spectr"):
         explain.main(["--victim", str(victim), "--show", "preparation"])

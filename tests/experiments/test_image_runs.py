@@ -148,6 +148,10 @@ def test_what_cannot_be_attacked_or_trained_is_one_sentence(run, speech, network
         attack.main(["--victim", str(run), "--domain", "features", "--attack", "fgsm"])
     common = ["--out", str(tmp_path / "new"), "--corpus.root", str(speech), *FLAGS]
     for flags, said in (
+        (
+            ["--features.image_size", "20"],
+            "reads images of 16 by 16, not of 20; set features.image",
+        ),
         (["--features.kind", "waveform"], "reads images of spectrograms, and waveform is none"),
         (["--features.kind", "cqt", "--features.bins_per_octave", "12"], "half the sample rate"),
         (["--features.kind", "mfcc", "--features.n_mels", "8"], "of 8 mel bands"),
@@ -273,7 +277,7 @@ def test_a_table_over_epsilon_is_of_defences(tables):
         (["--corpus", "csv=x", "--limit", "FGSM=3"], "must be one number of 1 or more"),
         (["--corpus", "csv=x", "--limit", "0"], "must be one number of 1 or more"),
         (["--victim", "runs/x"], "trains its victims"),
-        (["--root", "x"], "not --root"),
+        (["--root", "x"], "--root means nothing to .*; give --corpus"),
     ],
 )
 def test_what_a_table_cannot_train_is_one_sentence(tables, changes, said):

@@ -14,7 +14,7 @@ from jaxser.config import TrainConfig
 from jaxser.config.evaluate import parse_evaluate
 from jaxser.experiments.model_tables import model_runs
 from jaxser.papers.models import AVERAGE, load_model_table
-from jaxser.runtime.errors import UsageError
+from jaxser.runtime.errors import InputError, UsageError
 from jaxser.victims.run_folder import read_run
 
 TABLES = Path(__file__).resolve().parents[2] / "configs" / "tables"
@@ -55,6 +55,12 @@ def test_the_normalisations_are_eight_rows_of_nine_runs() -> None:
         assert config.model.name == "cnn_lstm_m0"
     chosen = runs["Original Standardized", "ravdess", 2]
     assert (chosen.features.normalisation, chosen.features.standardise) == ("original", True)
+
+
+def test_the_table_of_normalisations_says_which_two_are_the_same() -> None:
+    assert "NormMaxGlobal" in load_model_table(TABLES / "systematic_table1.yaml").remark
+    runs = runs_of("systematic_table1", "--set", "features.compat=paper")
+    assert {config.features.compat for config in runs.values()} == {"paper"}
 
 
 @pytest.mark.parametrize("name", SYSTEMATIC)
@@ -107,19 +113,21 @@ def test_figures_are_read_in_the_papers_order() -> None:
 
 @pytest.fixture
 def table_file(tmp_path: Path) -> Path:
-    config = {
+    config: dict[str, dict[str, object]] = {
         "corpus": {"name": "csv", "split": "given", "sample_rate": 8000, "seconds": 0.1},
         "features": {"kind": "log_mel", "n_fft": 64, "hop_length": 16, "n_mels": 26},
         "model": {"name": "cnn_lstm", "dropout": 0.5},
         "training": {"batch_size": 6, "epochs": 1},
     }
-    (tmp_path / "victim.yaml").write_text(yaml.safe_dump(config))
+    for name in ("csv", "emodb"):
+        config["corpus"]["name"] = name
+        (tmp_path / f"victim_{name}.yaml").write_text(yaml.safe_dump(config))
     table = {
         "title": "A paper",
         "layout": "models",
         "corpora": ["csv", "emodb"],
         "seeds": [0, 1],
-        "config": str(tmp_path / "victim.yaml"),
+        "config": str(tmp_path / "victim_{corpus}.yaml"),
         "models": {
             "M0": {"model.name": "cnn_lstm_m0"},
             "M1": {"model.name": "cnn_lstm_m1"},
@@ -147,6 +155,7 @@ def test_a_table_has_means_deviations_and_averages_beside_the_papers(
         return results(reached[config.out.name.removeprefix("table_")])
 
     monkeypatch.setattr("jaxser.experiments.paper_training.trained", trained)
+    monkeypatch.setattr("jaxser.experiments.paper_training.load", lambda *_, **__: None)
     argv = [str(table_file), "--corpus", "csv=x", "emodb=y", "--out", str(table_file.parent / "o")]
     assert evaluate.main(argv) == 0
     printed = capsys.readouterr().out
@@ -167,7 +176,10 @@ def test_a_table_has_means_deviations_and_averages_beside_the_papers(
         in printed
     )
     assert "A remark." in printed
-    assert "note: a note" in printed
+    assert [line for line in printed.splitlines() if line.endswith("a note")] == [
+        "note: csv: a note",
+        "note: emodb: a note",
+    ]
     assert (table_file.parent / "o" / "table.csv").exists()
 
 
@@ -191,7 +203,11 @@ def test_a_table_trains_its_models_once(table_file: Path, tmp_path: Path) -> Non
     ("argv", "said"),
     [
         ([], "say where speech lies, --corpus csv=FOLDER"),
-        (["--corpus", "csv=x", "--kinds", "mel"], "has no kinds of image"),
+        (["--corpus", "csv=x", "--kinds", "mel"], "--kinds means nothing to .*; leave it out"),
+        (["--corpus", "csv=x", "--attacks", "pgd"], "trains its victims and attacks none"),
+        (["--victim", "x"], "--victim means nothing to .*; give --corpus NAME=FOLDER"),
+        (["--corpus", "csv=x", "--set", "seed=1"], "--seeds or --seed says that"),
+        (["--corpus", "csv=x", "--set", "M0:model.name=vgg16"], "the runs of the table differ in"),
         (["--corpus", "csv=x", "--lines", "M7"], "has no 'M7'"),
         (["--corpus", "csv=x", "--seeds", "0"], "--seeds must be 1 or more"),
         (["--corpus", "csv=x", "--set", "M7:seed=1"], "the table has no 'M7'"),
@@ -203,6 +219,22 @@ def test_what_a_table_of_models_cannot_do_is_one_sentence(
 ) -> None:
     with pytest.raises(UsageError, match=said):
         evaluate.main([str(table_file), *argv])
+
+
+def test_speech_that_is_not_there_is_said_before_the_first_run(
+    table_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(InputError, match="there is no folder nowhere"):
+        evaluate.main([str(table_file), "--corpus", "emodb=nowhere"])
+    assert capsys.readouterr().out == ""
+
+
+def test_names_of_folders_may_have_spaces(table_file: Path) -> None:
+    argv = [str(table_file), "--corpus", "csv=a b", "--runs", "r s", "--set", "corpus.labels=a b"]
+    runs = list(model_runs(load_model_table(table_file), "table", parse_evaluate(argv)))
+    assert {run.config.corpus.root for run in runs} == {Path("a b")}
+    assert {run.config.out.parent for run in runs} == {Path("r s")}
+    assert {run.config.corpus.labels for run in runs} == {("a", "b")}
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,7 @@ def test_names_are_drawn_as_they_are(name: str, tmp_path: Path) -> None:
         assert len(legend.get_texts()) == len(NAMES) + 1  # beside the names, what grey is
         assert " _hidden" in [text.get_text() for text in legend.get_texts()]
     if name == "bars_figure":  # again, as TensorBoard draws what was saved before
-        assert canvas.figure_png(figure)
+        assert canvas.figure_file(figure, "png")
         again = [text.get_text() for text in figure.findobj(Text) if isinstance(text, Text)]
         assert "\n".join(again) == said
 

@@ -1,6 +1,5 @@
 """Tables in the layout of papers: which rows are of a line, and what it says of them."""
 
-import csv
 import json
 import random
 import re
@@ -33,14 +32,17 @@ def made(name: str, values: dict[str, Any], **changes: Any) -> dict[str, Any]:
 
 
 def lines_of(path: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(path.read_text().splitlines()))
+    """Of a table in Markdown, as people read it."""
+    found = [line for line in path.read_text().splitlines() if line.startswith("| ")]
+    header, *lines = ([cell.strip() for cell in line[1:-1].split(" | ")] for line in found)
+    return [dict(zip(header, line, strict=True)) for line in lines]
 
 
 def write_report(tmp_path: Path, table: Path, *more: str) -> Path:
     """Tables of the rows in ``tmp_path/run``; their folder."""
-    out = ["--out", str(tmp_path / "r.html"), "--csv", str(tmp_path / "csv")]
+    out = ["--out", str(tmp_path / "r.html"), "--markdown", str(tmp_path / "md")]
     assert report.main([str(tmp_path / "run"), *out, "--table", str(table), *more]) == 0
-    return tmp_path / "csv"
+    return tmp_path / "md"
 
 
 def test_genders_beside_the_paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +79,7 @@ def test_genders_beside_the_paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         given |= dict.fromkeys(("victim", "threat"), "emo18[softmax] runs/x")
         writer.add(made("jsma", jsma, epsilon=9.0, epsilon_norm="l0", **given, **features))
     folder = write_report(tmp_path, TABLES / "systematic_table5.yaml")
-    before, _, line, saturated = lines_of(folder / "systematic_table5_accuracy.csv")
+    before, _, line, saturated = lines_of(folder / "systematic_table5_accuracy.md")
     assert (saturated["attack"], saturated["paper: all"]) == ("JSMA, softmax", "1.3%")
     assert saturated["setting"].endswith("ε 9 samples")
     assert (before["attack"], before["paper: all"]) == ("original", "90.9%")
@@ -85,7 +87,7 @@ def test_genders_beside_the_paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert (line["attack"], line["setting"]) == ("FGSM", "fgsm from prediction, ε 1.25 L∞")
     assert (line["all"], line["female"], line["male"]) == ("0.0%", "0.0%", "0.0%")
     assert line["paper: female"] == "12.1%"
-    line, _ = lines_of(folder / "systematic_table5_mean_abs.csv")
+    line, _ = lines_of(folder / "systematic_table5_mean_abs.md")
     assert (line["all"], line["paper: all"]) == ("0.1", "1.07")
 
 
@@ -105,10 +107,10 @@ def test_attacks_on_fewer_utterances_have_a_table_of_their_own(
         "{attack: bim, parameters: {steps: 10}, epsilon: [1.25]}]"
     )
     folder = write_report(tmp_path, tmp_path / "table.yaml")
-    before, line = lines_of(folder / "table_accuracy.csv")
+    before, line = lines_of(folder / "table_accuracy.md")
     assert (line["attack"], line["rows"], before["rows"]) == ("fgsm", "7", "7")
     assert (before["all"], line["all"]) == (f"{4 / 7:.1%}", f"{2 / 7:.1%}")
-    before, line = lines_of(folder / "table_accuracy_2.csv")
+    before, line = lines_of(folder / "table_accuracy_2.md")
     assert (line["attack"], line["rows"], before["rows"]) == ("bim", "3", "3")
     assert (before["all"], line["all"]) == (f"{2 / 3:.1%}", f"{1 / 3:.1%}")
 
@@ -124,14 +126,14 @@ def test_transfer_in_the_layout_of_the_paper(
         writer.add(made("sparsepgd", values, victim="other", victim_fingerprint="o", **common))
         writer.add(made("sparsepgd", {**values, "count": 9}, **common))
     folder = write_report(tmp_path, TABLES / "staa_net_table4.yaml")
-    (line,) = lines_of(folder / "staa_net_table4_1.csv")
+    (line,) = lines_of(folder / "staa_net_table4_1.md")
     assert (line["attack"], line["part"], line["n"]) == ("PGD", "test", "7")
     # Those that succeeded: 30, 20 and 10 dB, and one without.
     assert line["SNR dB"] == "20.00"
     assert line["ASR x"].startswith(f"{5 / 7:.1%} (")
     assert line["ASR other"].startswith(f"{5 / 7:.1%} (")
     assert "6,140 samples" in (tmp_path / "r.html").read_text()
-    printed = lines_of(folder / "staa_net_table4_published.csv")
+    printed = lines_of(folder / "staa_net_table4_published.md")
     assert printed[0]["ASR Zhao19"] == "67.1%"
 
 
@@ -146,9 +148,9 @@ def test_a_generator_is_of_the_line_that_is_said(
             writer.add(columns(epsilon=0.05, **changes))
     table = TABLES / "staa_net_table6.yaml"
     folder = write_report(tmp_path, table)
-    assert not (folder / "staa_net_table6_1.csv").exists()
+    assert not (folder / "staa_net_table6_1.md").exists()
     folder = write_report(tmp_path, table, "--line", "without sparsity loss=runs/dense")
-    (line,) = lines_of(folder / "staa_net_table6_1.csv")
+    (line,) = lines_of(folder / "staa_net_table6_1.md")
     assert line["attack"] == "without sparsity loss"
 
 
@@ -184,7 +186,7 @@ def defended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_undefended_beside_defended(defended: Path) -> None:
     more = ["--line", "FGSM=runs/hard"]
     folder = write_report(defended, TABLES / "benchmark_table2a.yaml", *more)
-    clean, line = lines_of(folder / "benchmark_table2a.csv")
+    clean, line = lines_of(folder / "benchmark_table2a.md")
     assert (clean["model"], clean["attack"]) == ("cnn", "none")
     assert clean["accuracy, test"] == wilson(4, 7)
     assert clean["accuracy, train and test"] == wilson(8, 14)
@@ -242,7 +244,7 @@ def test_the_paper_s_lines_are_those_that_are_asked_for() -> None:
 def test_defences_over_epsilon(defended: Path) -> None:
     more = ["--line", "FGSM=runs/hard"]
     folder = write_report(defended, TABLES / "benchmark_table2b.yaml", *more)
-    (line,) = lines_of(folder / "benchmark_table2b.csv")
+    (line,) = lines_of(folder / "benchmark_table2b.md")
     assert (line["defence"], line["ε"]) == ("FGSM", "0.1255")
     assert line["accuracy, train and test"] == wilson(8, 14)
     for name in (", white-box", " by Pixle", " by Square"):

@@ -17,8 +17,10 @@ from jaxser.reporting.html import page
 from jaxser.reporting.html import table as html_table
 from jaxser.reporting.loading import load
 from jaxser.reporting.page import sections
+from jaxser.reporting.pairs import same_settings
 from jaxser.reporting.rows import split_by
 from jaxser.reporting.warnings import warnings_of
+from jaxser.results.cells import constant_columns, interval, number
 from jaxser.results.certificates import CERTIFICATES, KIND
 from jaxser.results.estimate import Estimate
 from jaxser.results.history import history_text
@@ -29,6 +31,7 @@ from jaxser.results.units import Units
 from jaxser.results.writing import RowWriter
 from jaxser.runtime.errors import report_errors
 from jaxser.runtime.files import write_text
+from jaxser.runtime.text import file_stem
 
 
 def certificate_columns(radius: float, **changes: object) -> dict[str, list[object]]:
@@ -130,13 +133,18 @@ def test_a_page_and_its_tables(run: Path, tmp_path: Path) -> None:
     assert len(text) < 5e6
     assert "http" not in text.replace("http-equiv", "")
     reader = Reader(text)
-    pictures = [attributes for tag, attributes in reader.tags if tag == "img"]
-    # Curves of two attacks, two confusion matrices, speed, one heat map.
-    assert len(pictures) == 1 + 1 + 1 + 1
-    assert all(attributes["alt"] for attributes in pictures)
-    # Warnings come before any figure.
+    pictures = [attributes for tag, attributes in reader.tags if tag == "svg"]
+    assert all(attributes["aria-label"] for attributes in pictures)
+    for what in ("Robust accuracy of", "Robust UAR of", "Class flow", "Confusion matrix",
+                 "Rows per second", "Share fooled"):  # fmt: skip
+        assert any((each["aria-label"] or "").startswith(what) for each in pictures), what
+    # The answer, its picture, what to know of it, the rest, and last what was run.
     words = " ".join(reader.words)
-    first = words.index("What was run")
+    headings = [words.index(each) for each in (
+        "How robust", "Accuracy over ε", "Before any attack", "What was run jaxser"
+    ) if each in words]  # fmt: skip
+    assert headings == sorted(headings)
+    told = words.index("Robust accuracy ")
     for warning in (
         "speech is synthetic",
         "made up",
@@ -144,27 +152,25 @@ def test_a_page_and_its_tables(run: Path, tmp_path: Path) -> None:
         "bim on v: no memory",
         "pgd on v: a lost machine",
     ):
-        assert words.index(warning) < first
+        assert headings[1] < words.index(warning) < told
+        assert words.count(warning) == 1
     assert {path.name for path in tables.iterdir()} == {
         f"{name}{suffix}"
         for name in (
-            "clean",
-            "robustness",
-            "by_gender",
-            "by_class",
-            "by_speaker",
-            "queries",
-            "speed",
-            "transfer",
+            *("answer", "robust_accuracy", "clean", "robustness", "attack_pairs", "class_flow_1"),
+            *("by_gender", "by_class", "by_speaker", "queries", "speed", "transfer"),
         )
         for suffix in (".csv", ".md", ".tex")
     }
     lines = list(csv.DictReader((tables / "robustness.csv").read_text().splitlines()))
     assert len(lines) == 8
     (line,) = [each for each in lines if each["attack"] == "deepfool"]
-    assert line["fooled"] == f"{5 / 7:.1%}"
+    assert float(line["fooled"]) == pytest.approx(5 / 7)
+    assert line["epsilon"] == "inf"
     assert (tables / "by_gender.md").read_text().startswith("## By gender")
-    assert r"\begin{tabular}" in (tables / "speed.tex").read_text()
+    latex = (tables / "speed.tex").read_text()
+    for part in (r"\toprule", r"\caption{Speed (victim emo18 runs/x, ", r"\label{tab:speed}"):
+        assert part in latex
 
 
 def test_norms_do_not_share_an_axis(tmp_path: Path) -> None:
@@ -173,8 +179,8 @@ def test_norms_do_not_share_an_axis(tmp_path: Path) -> None:
         for epsilon in (0.1, 0.2):
             writer.add(columns(epsilon=epsilon))
             writer.add(columns(epsilon=epsilon, attack="deepfool", epsilon_norm="l2"))
-    words = [each.png[1] for each in sections(load([tmp_path]), {}) if each.png]
-    over = [text for text in words if text.startswith("Robust accuracy and UAR over")]
+    pictures = [each for made in sections(load([tmp_path]), {}) for each in made.pictures]
+    over = [each.words for each in pictures if each.name.startswith("accuracy_over_epsilon")]
     assert ["(L∞)" in text for text in over].count(True) == 1
     assert ["(L2)" in text for text in over].count(True) == 1
 
@@ -202,7 +208,7 @@ def test_labels_and_utterances_stay_text(tmp_path: Path) -> None:
     assert [tag for tag, _ in reader.tags].count("script") == 1
     assert "<script>alert(0)</script>.wav" in "".join(reader.words)
     assert label in "".join(reader.words)
-    alts = [attributes["alt"] or "" for tag, attributes in reader.tags if tag == "img"]
+    alts = [attributes["aria-label"] or "" for tag, attributes in reader.tags if tag == "svg"]
     assert any(f"{label} 0 of" in alt or f"{label} 1 of" in alt for alt in alts)
 
 
@@ -256,9 +262,18 @@ def test_attacks_on_probabilities_are_told_from_those_on_logits(tmp_path: Path) 
         writer.add(columns())
         writer.add(columns(output="probabilities", victim_fingerprint="p"))
     rows = load([tmp_path])
-    assert len(rows.settings) == 2
+    assert {setting.label for setting in rows.settings} == {"pgd", "pgd, given probabilities"}
     (warning,) = [text for text in warnings_of(rows) if text.startswith("Gradients are masked")]
     assert "pgd on emo18 runs/x (p) with Made up, test were given its probabilities" in warning
+
+
+def test_runs_on_logits_and_on_probabilities_have_nothing_to_compare(tmp_path: Path) -> None:
+    for name, output in (("a", "logits"), ("b", "probabilities")):
+        with RowWriter(tmp_path / name) as writer:
+            writer.add(columns(output=output))
+    a, b = (load([tmp_path / name]) for name in ("a", "b"))
+    assert len(list(same_settings(a, a))) == 1
+    assert not list(same_settings(a, b))
 
 
 def test_a_victim_that_was_trained_again_is_another(tmp_path: Path) -> None:
@@ -354,9 +369,8 @@ def test_queries_are_pictured_where_rows_differ(tmp_path: Path) -> None:
         with RowWriter(tmp_path / name) as writer:
             writer.add({**columns(), "queries": counts})
         (section,) = [s for s in sections(load([tmp_path / name]), {}) if s.name == "queries"]
-        assert (section.png is not None) == (name == "other")
-    assert section.png is not None
-    assert "pgd 2.2 to 780, median 50" in section.png[1]
+        assert len(section.pictures) == (name == "other")
+    assert "pgd 2.2 to 780, median 50" in section.pictures[0].words
 
 
 def test_most_speakers_and_no_more(tmp_path: Path) -> None:
@@ -377,9 +391,25 @@ def test_columns_of_words_and_of_numbers() -> None:
     assert kinds == ["text", None, None]
 
 
+def test_what_all_lines_say_stands_once_above_them() -> None:
+    same = [number(3, "d"), "–"]
+    lines = [[name, "v", interval(Estimate(0.5, 0.4, 0.6)), *same] for name in "ab"]
+    cells = [["attack", "victim", "robust", "rows", "STOI"], *lines]
+    reader = Reader(page("t", [html_table(cells, "c")]))
+    text = " ".join(reader.words)
+    assert "victim v; rows 3; not measured: STOI" in text
+    # Figures with intervals stay: that two are alike is a result.
+    assert [tag for tag, _ in reader.tags].count("th") == 2
+    # Of one line the figures stay, too.
+    assert constant_columns(cells[:2]) == (
+        {"attack": "a", "victim": "v", "STOI": "–"},
+        [["robust", "rows"], ["50.0% (40.0%–60.0%)", "3"]],
+    )
+
+
 def test_every_section_has_a_table_or_a_picture(run: Path) -> None:
     for section in sections(load([run]), {}):
-        assert section.png or len(section.cells) > 1
+        assert section.pictures or len(section.cells) > 1
         assert len({len(row) for row in section.cells}) <= 1
 
 
@@ -410,21 +440,20 @@ def test_two_runs_side_by_side(tmp_path: Path) -> None:
     argv = ["--compare", str(tmp_path / "a"), str(tmp_path / "b"), "--csv", str(tmp_path / "t")]
     assert report.main([*argv, "--out", str(tmp_path / "c.html")]) == 0
     (line,) = csv.DictReader((tmp_path / "t" / "comparison.csv").read_text().splitlines())
-    values = list(line.values())
-    assert values[3:5] == ["6", "6"]
-    assert line[f"robust accuracy {tmp_path / 'a'}"] == f"{1 / 6:.1%}"
-    assert line[f"robust accuracy {tmp_path / 'b'}"] == f"{3 / 6:.1%}"
-    assert line["difference in robust accuracy"].startswith(f"{2 / 6:+.1%} (")
+    assert (line["pairs"], line["utterances"]) == ("6", "6")
+    sides = [file_stem(f"robust accuracy {tmp_path / name}") for name in ("a", "b")]
+    assert [float(line[side]) for side in sides] == pytest.approx([1 / 6, 3 / 6])
+    assert float(line["difference_in_robust_accuracy"]) == pytest.approx(2 / 6)
     # Six pairs that agree leave room for 39 % that do not.
     bound = binomtest(0, 6).proportion_ci(method="wilson").high
-    told = f"+0.0% ({-bound:+.1%} to {bound:+.1%})"
-    assert line["difference in accuracy before"] == told
+    told = [float(line[f"difference_in_accuracy_before{end}"]) for end in ("", "_low", "_high")]
+    assert told == pytest.approx([0, -bound, bound])
     # Both rows that it put right are of women, and of anger.
     gained = {}
     for part in ("class", "gender", "speaker"):
         text = (tmp_path / "t" / f"comparison_by_{part}.csv").read_text()
         for each in csv.DictReader(text.splitlines()):
-            cell = each["difference in robust accuracy"].split()[0]
+            cell = f"{float(each['difference_in_robust_accuracy']):+.1%}"
             gained[each[part]] = (each["utterances"], cell)
     assert gained["female"] == gained["anger"] == ("2", "+100.0%")
     assert gained["male"] == ("4", "+0.0%")
@@ -456,8 +485,8 @@ def test_a_defended_run_beside_an_undefended_one(tmp_path: Path) -> None:
     first, second = csv.DictReader((tmp_path / "t" / "victims.csv").read_text().splitlines())
     assert (first["victim"], first["training"]) == ("emo18 runs/x", "undefended")
     assert second["training"] == "trained against pgd, ε 0.002 (trades)"
-    assert (second["training s"], second["backward passes"]) == ("820.0", "400")
-    assert (second["× s"], second["× backward passes"]) == ("8.2", "8")
+    assert (second["training_s"], second["backward_passes"]) == ("820.0", "400")
+    assert (second["times_s"], second["times_backward_passes"]) == ("8.2", "8.0")
     text = (tmp_path / "c.html").read_text()
     # Of all seven rows four were right before, and two after.
     assert f"pgd, {tmp_path / 'a'}: 29% to 29%; pgd, {tmp_path / 'b'}: 100% to 100%" in text
@@ -510,7 +539,7 @@ def test_certified_curves_of_two_runs(tmp_path: Path) -> None:
         "emo18 runs/b (trained with noise of σ 0.01)",
     ]
     # At 1.5 σ of the smaller radius nothing is left, and of the larger all that is right.
-    assert [line["1.5 σ"].split()[0] for line in lines] == ["0.0%", "66.7%"]
+    assert [float(line["1_5_sigma"]) for line in lines] == pytest.approx([0, 2 / 3])
     text = (tmp_path / "c.html").read_text()
     first, second = (f"σ 0.01, 1,000 draws, {tmp_path / name}: 67% to 0%" for name in ("a", "b"))
     assert f"Certified accuracy over the L2 radius: {first}; {second}." in text
@@ -530,6 +559,7 @@ def test_certified_curves_of_two_runs(tmp_path: Path) -> None:
         (["whole", "newer"], "is of another version of jaxser: it also has loudness"),
         (["nothing"], "it has no rows"),
         (["whole", "--table", "none.yaml"], "there is no config file none.yaml"),
+        (["whole", "--epsilon", "0.5"], "no attack was run at epsilon 0.5; give one of 0.01"),
         (["whole", "--line", "a=b"], "give --table too"),
         (["--audio", "1", "--compare", "whole", "other"], "are for one report"),
         (["damaged"], "sweep.json is damaged"),

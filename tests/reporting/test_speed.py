@@ -82,7 +82,9 @@ def test_a_report_of_speed_alone(tmp_path: Path, capsys: pytest.CaptureFixture[s
     lines = (tmp_path / "speed_peers.md").read_text().splitlines()
     (line,) = [each for each in lines if each.startswith("| sparsefool")]
     assert "8.33–90.64 s per utterance, hardware not named (Chang et al., Table 4)" in line
-    assert (tmp_path / "r.html").read_text().count("<img") == 1
+    page = (tmp_path / "r.html").read_text()
+    assert "<h1>Speed report</h1>" in page
+    assert page.count("<svg") == 1
 
 
 @pytest.mark.parametrize(

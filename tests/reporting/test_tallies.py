@@ -33,6 +33,13 @@ def test_the_printed_figures_have_the_counts_of_the_papers_text() -> None:
         assert abs(said - mean) <= 0.11
     # The text has 11; with three digits two cells are equal.
     assert found[LESS_CHANGE] == "10 of 15"
+    # And 7 of its 11 have both.
+    assert (
+        found["white-box attacks leave male speech less accuracy and change it less"] == "6 of 15"
+    )
+    # The text has 4 of 6 and 1 of 6; EMOVO's BoundaryAttack has no printed change.
+    assert found["black-box attacks change male speech less than female"] == "3 of 5"
+    assert found["black-box attacks leave male speech less accuracy than female"] == "3 of 6"
 
 
 def test_with_the_figures_of_the_notebooks_one_more_is_counted() -> None:

@@ -62,7 +62,7 @@ def test_the_table_has_a_line_per_attack_and_the_worst_case_last() -> None:
         [
             rows("pgd", 0.01, "1110", parameters='{"steps": 1}'),
             rows("pgd", 0.01, "0111", parameters='{"steps": 9}'),
-            rows("noise", 0.02, "1111"),
+            rows("noise", 0.02, "1111", linf=0.02),
         ]
     )
     lines = [re.split(r"\s{2,}", line.strip()) for line in robustness_table(table).splitlines()]
@@ -74,5 +74,6 @@ def test_the_table_has_a_line_per_attack_and_the_worst_case_last() -> None:
     assert first[1].startswith("75.0% (")
     assert worst[0] == "worst case"
     assert worst[1].startswith("50.0% (")
-    assert worst[2].startswith("100.0% (")
+    # Who was fooled at the smaller ε is at the larger one, whatever noise does.
+    assert worst[2].startswith("50.0% (")
     assert len(words) == 2

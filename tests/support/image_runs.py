@@ -33,6 +33,7 @@ class Shallow(nn.Module):
 
     num_classes: int
     dtype: Any = jnp.float32
+    image_size: int = 16
 
     def setup(self) -> None:
         self.conv = nn.Conv(4, (4, 4), (4, 4), padding="VALID")

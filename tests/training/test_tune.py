@@ -24,9 +24,14 @@ def tiny(root: Path, out: Path, *more: str) -> list[str]:
         *("--corpus.sample_rate", "8000", "--corpus.seconds", "0.1"),
         *("--features.kind", "log_mel", "--features.n_fft", "64", "--features.hop_length", "16"),
         *("--features.n_mels", "26", "--model.name", "cnn_lstm_m0", "--training.epochs", "2"),
-        *("--search.out", str(out), "--search.batch_size", "6", "10"),
-        *("--search.learning_rate", "0.01", "--search.lstm_dropout", "0", *more),
+        *("--search.out", str(out), "--search.min_epochs", "1", *more),
     ]
+
+
+VALUES = (
+    *("--search.batch_size", "6", "10", "--search.learning_rate", "0.01"),
+    *("--search.lstm_dropout", "0"),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +44,7 @@ def test_a_search_finds_the_least_validation_loss_and_goes_on(
     tiny_corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "search"
-    assert tune.main(tiny(tiny_corpus, out, "--search.trials", "2")) == 0
+    assert tune.main(tiny(tiny_corpus, out, *VALUES, "--search.trials", "2")) == 0
     printed = capsys.readouterr().out
     assert "2 trials finished, 0 stopped early" in printed
     losses = {}
@@ -54,11 +59,11 @@ def test_a_search_finds_the_least_validation_loss_and_goes_on(
     dropout = yaml.safe_load((out / best / "config.yaml").read_text())["model"]["dropout"]
     assert f"train the best with --model.dropout {dropout:g}" in printed
 
-    assert tune.main(tiny(tiny_corpus, out, "--search.trials", "3")) == 0
+    assert tune.main(tiny(tiny_corpus, out, *VALUES, "--search.trials", "3")) == 0
     assert "3 trials finished" in capsys.readouterr().out
     assert len(list(out.glob("trial-*"))) == 3
 
-    argv = tiny(tiny_corpus, out, "--seed", "1")
+    argv = tiny(tiny_corpus, out, *VALUES, "--seed", "1")
     assert report_errors(lambda: tune.main(argv)) == 2
     assert "holds a search over another config" in capsys.readouterr().err
 
@@ -79,6 +84,9 @@ def test_the_units_of_an_lstm_are_searched_with_several_trainings_of_a_trial(
         loss = {"loss": units + 0.3 * config.seed}
         return TrainingOutcome(True, 1, 0, {"val": loss}, "a corpus", ())
 
+    def train_each(config: TrainConfig, watch: Watch | None = None) -> TrainingOutcome:
+        return TrainingOutcome(True, 1, 0, {"val": {"loss": 1.0}}, "a corpus", ())
+
     monkeypatch.setattr("jaxser.experiments.tune.train_victim", train)
     argv = tiny(tiny_corpus, tmp_path / "search", "--search.fields", "units", "--search.trials")
     argv += ["4", "--search.executions", "3"]
@@ -92,6 +100,16 @@ def test_the_units_of_an_lstm_are_searched_with_several_trainings_of_a_trial(
         assert trial.value == pytest.approx(units + 0.3)
     best = min(units for ((units, _), *_) in trained.values())
     assert format_study(study, config).endswith(f"train the best with --model.units {best}")
+    # With trials enough for all of them each is tried once; those that are more are drawn.
+    argv = tiny(tiny_corpus, tmp_path / "all", "--search.fields", "units", "batch_size")
+    argv += ["--search.units", "4", "8", "16", "8", "--search.batch_size", "2", "6"]
+    monkeypatch.setattr("jaxser.experiments.tune.train_victim", train_each)
+    config = parse_command(TuneConfig, "tune", "", [*argv, "--search.trials", "7"], TUNE_FLAGS)
+    tried = [
+        tuple(trial.params[n] for n in ("units", "batch_size")) for trial in search(config).trials
+    ]
+    assert sorted(tried[:6]) == [(units, size) for units in (4, 8, 16) for size in (2, 6)]
+    assert tried[6] in tried[:6]
 
 
 def test_what_a_victim_has_not_cannot_be_searched(
@@ -101,6 +119,25 @@ def test_what_a_victim_has_not_cannot_be_searched(
     argv += ["--model.name", "emo18"]
     assert report_errors(lambda: tune.main(argv)) == 2
     assert "emo18 has no units; give other --search.fields" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--search.units", "4"], "gives values of what is not searched; add units to"),
+        (["--search.fields", "units", "--search.units", "0"], "should be greater than 0"),
+        (["--search.dropout", "1.5"], "should be less than 1"),
+        (["--search.learning_rate", "0"], "should be greater than 0"),
+        (["--search.min_epochs", "3"], "is more than the 2 epochs of a training"),
+    ],
+)
+def test_values_that_cannot_be_tried_are_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], said: str
+) -> None:
+    argv = tiny(tmp_path, tmp_path / "search", *more)
+    assert report_errors(lambda: tune.main(argv)) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "search").exists()
 
 
 def test_a_search_needs_a_validation_part(

@@ -123,6 +123,10 @@ def test_written_and_read_back_bit_for_bit(family, tmp_path):
     again = read_image_checkpoint(tmp_path / "out", 4, seed=1)
     assert again.new == ("emotion head",)
     assert again.variables["params"]["head"]["kernel"].shape == (11, 4)
+    # As many emotions, but others, or in another order: the head says something else of them.
+    for labels in (LABELS, LABELS[::-1], (*LABELS[:-1], "boredom")):
+        again = read_image_checkpoint(tmp_path / "out", labels=labels)
+        assert again.new == (() if labels == LABELS else ("emotion head",))
 
 
 def test_writes_quick_gelu_and_reads_it(tmp_path):
@@ -345,9 +349,8 @@ def test_needs_to_know_classes_and_architecture(tmp_path):
 
 def test_a_training_begins_with_a_checkpoint(tmp_path):
     folder = published_cvt(tmp_path, image_size=39)
-    config = TrainConfig(
-        model=ModelConfig(name="cvt-21", checkpoint=folder), features=FeaturesConfig(kind="mel")
-    )
+    features = FeaturesConfig(kind="mel", image_size=39)
+    config = TrainConfig(model=ModelConfig(name="cvt-21", checkpoint=folder), features=features)
     model = build_module(config, 3)
     assert model.network == small("cvt", drop_path=(0.0, 0.1))
     begun = _pretrained(config, model, LABELS)

@@ -76,25 +76,23 @@ def printed(table: Table, name: str, notebooks: bool = False) -> Figures:
 
 def tallied(table: Table, accuracy: Figures, change: Figures) -> dict[str, str]:
     """Each statement -> in how many cells it holds, such as "9 of 15"."""
-    white, every = table.white_box, (*table.white_box, *table.black_box)
-    corpora = list(accuracy)
-    statements = (
-        ("white-box attacks leave male speech less accuracy than female", accuracy),
-        ("white-box attacks change male speech less than female", change),
-    )
-    found = {}
-    for statement, figures in statements:
-        both = {
-            corpus: [
-                male < female
-                for _, female, male in _known(figures, corpus, white)
-                if not math.isnan(male - female)
-            ]
-            for corpus in corpora
-        }
-        found[statement] = _count(hold for each in both.values() for hold in each)
+    white, black = table.white_box, table.black_box
+    every, corpora, found = (*white, *black), list(accuracy), {}
+    for statement, attacks, compared in (
+        ("white-box attacks leave male speech less accuracy than female", white, (accuracy,)),
+        ("white-box attacks change male speech less than female", white, (change,)),
+        (
+            "white-box attacks leave male speech less accuracy and change it less",
+            white,
+            (accuracy, change),
+        ),
+        ("black-box attacks leave male speech less accuracy than female", black, (accuracy,)),
+        ("black-box attacks change male speech less than female", black, (change,)),
+    ):
+        holds = {corpus: list(_male_less(compared, corpus, attacks)) for corpus in corpora}
+        found[statement] = _count(itertools.chain(*holds.values()))
         if len(corpora) > 1:
-            found |= {f"{statement}, {name}": _count(its) for name, its in both.items()}
+            found |= {f"{statement}, {name}": _count(its) for name, its in holds.items()}
     if len(corpora) > 1:
         sides: tuple[tuple[str, Figures, Callable[..., float]], ...] = (
             ("keeps the most accuracy of all corpora", accuracy, max),
@@ -110,6 +108,15 @@ def tallied(table: Table, accuracy: Figures, change: Figures) -> dict[str, str]:
             name = f"mean accuracy after white-box attacks, {corpus}"
             found[name] = percent(float(np.mean(means)))
     return {name: text for name, text in found.items() if text}
+
+
+def _male_less(figures: Sequence[Figures], corpus: str, attacks: Iterable[str]) -> Iterator[bool]:
+    """Whether each figure of male speech is less than that of female, for every attack that has
+    them all."""
+    for attack in attacks:
+        each = [its.get(corpus, {}).get(attack, (math.nan,) * len(GROUPS)) for its in figures]
+        if not any(math.isnan(male - female) for _, female, male in each):
+            yield all(male < female for _, female, male in each)
 
 
 def _known(figures: Figures, corpus: str, attacks: Iterable[str]) -> list[Sequence[float]]:

@@ -5,9 +5,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from jaxser.reporting.figures.canvas import in_legend, new_figure, shortened
+from jaxser.reporting.figures.canvas import column_size, in_legend, new_figure, shortened
 
 __all__ = ["bars_figure", "log_bars_figure"]
+
+# Letters of a name that leave room for bars in one column.
+_LONG = 24
 
 
 def bars_figure(
@@ -73,20 +76,21 @@ def log_bars_figure(
       spreads: smallest and largest of each, as a whisker.
     """
     ends, places = np.asarray(values, float), np.arange(len(names))
-    size = (11, 1.2 + 0.26 * len(names))
-    figure = new_figure(size)
+    # One column of a paper where names are short, two where they are not.
+    long = max(map(len, names), default=0) > _LONG
+    figure = new_figure(column_size(0.7 + 0.18 * len(names), columns=1 + long))
     axes = figure.subplots()
-    colours = np.where(ends >= start, "tab:blue", "tab:orange")
+    colours = np.where(ends >= start, "C0", "C1")
     axes.barh(places, ends - start, left=start, color=colours)
     if spreads is not None:
         low, high = np.array(spreads, float).T
         whisker = [ends - low, high - ends]
         axes.errorbar(ends, places, xerr=whisker, fmt="none", ecolor="black")
     axes.set_xscale("log")
-    axes.set_yticks(places, [shortened(name) for name in names], fontsize=8)
+    axes.set_yticks(places, [shortened(name) for name in names])
     axes.margins(y=0.01)
     axes.invert_yaxis()
     axes.set_xlabel(axis)
-    axes.grid(axis="x", alpha=0.3)
+    axes.grid(axis="x", alpha=0.6)
     axes.set_axisbelow(True)
     return figure

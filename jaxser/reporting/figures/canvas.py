@@ -1,12 +1,22 @@
-"""An empty figure, room for names in it, and the file that it becomes."""
+"""An empty figure, room for names in it, and the file that it becomes.
+
+figure = new_figure(column_size(2.4))
+axes.plot(x, y, **series_style(0))
+figure_svg(figure)                  # for a page, with colours that a dark page turns around
+figure_file(figure, "pdf")          # for a paper
+"""
 
 import functools
+import html
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+import matplotlib.colors
+from cycler import cycler
 from matplotlib import font_manager, ft2font
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
@@ -16,9 +26,72 @@ from matplotlib.ticker import Formatter, LogFormatter
 from jaxser.runtime.files import atomic_file
 from jaxser.runtime.text import code_point, visible
 
-__all__ = ["figure_png", "in_legend", "new_figure", "save_figure", "shortened"]
+__all__ = [
+    "BLUES",
+    "column_size",
+    "figure_file",
+    "figure_svg",
+    "in_legend",
+    "new_figure",
+    "save_figure",
+    "series_style",
+    "shortened",
+]
 
 _LONGEST_NAME = 80
+
+# Of a paper with two columns, in inches.
+_COLUMN = 3.5
+
+# Colours that those who see few colours tell apart (Okabe and Ito, 2008), less the palest.
+_SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+_MARKERS = "osD^vPX<>*hd"
+_DASHES = ("-", "-.", (0, (5, 1)), (0, (1, 1)), (0, (3, 1, 1, 1, 1, 1)))
+
+# What figures are drawn with, small enough for a column and a telephone.
+_STYLE: dict[Any, Any] = {
+    **{"font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "legend.fontsize": 7},
+    **{"xtick.labelsize": 7, "ytick.labelsize": 7, "axes.linewidth": 0.6},
+    **{"xtick.major.width": 0.6, "ytick.major.width": 0.6, "xtick.minor.width": 0.4},
+    **{"lines.linewidth": 1.2, "lines.markersize": 3.5, "grid.linewidth": 0.5},
+    **{"axes.spines.top": False, "axes.spines.right": False},
+    "axes.prop_cycle": cycler(color=_SERIES),
+}
+
+# Text stays text in an SVG file, whose parts have the same names in every run, and a PDF file has
+# its fonts, which journals ask for.
+_FILES: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "jaxser",
+    "pdf.fonttype": 42,
+}
+
+# A single hue from nothing on: seen through on a dark page as on a light one.
+BLUES = matplotlib.colors.LinearSegmentedColormap.from_list(
+    "blues", [(0.0, 0.45, 0.7, 0.0), (0.0, 0.45, 0.7, 0.8)]
+)
+
+# Colours in an SVG file, and the variables of a page that stand for them there.
+_VARIABLES = {
+    **{colour: f"var(--series-{place})" for place, colour in enumerate(_SERIES)},
+    **{"#000000": "var(--ink)", "#b0b0b0": "var(--line)", "#808080": "var(--grey)"},
+}
+
+
+def column_size(height: float, columns: int = 1) -> tuple[float, float]:
+    """Width and height in inches of a figure for one column of a paper, or for two."""
+    return _COLUMN * columns + 0.2 * (columns - 1), height
+
+
+def series_style(place: int, *, noise: bool = False) -> dict[str, Any]:
+    """Colour, marker and dashes of the series at a place; noise is dashed and grey."""
+    if noise:
+        return {"color": "gray", "linestyle": "--", "marker": "."}
+    return {
+        "color": _SERIES[place % len(_SERIES)],
+        "marker": _MARKERS[place % len(_MARKERS)],
+        "linestyle": _DASHES[place // len(_SERIES) % len(_DASHES)],
+    }
 
 
 def new_figure(size: tuple[float, float], dpi: int = 100) -> Figure:
@@ -49,11 +122,45 @@ def in_legend(name: str) -> str:
     return f" {name}" if name.startswith("_") else name
 
 
-def figure_png(figure: Figure) -> bytes:
-    """The figure as a PNG file."""
+def figure_file(figure: Figure, form: str) -> bytes:
+    """The figure as a file.
+
+    Args:
+      figure: of :func:`new_figure`.
+      form: "png", "svg" or "pdf".
+    """
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
+    # The same bytes for the same figure: no date.
+    nameless = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(form)
+    with matplotlib.rc_context(_FILES):
+        figure.savefig(buffer, format=form, dpi=300 if form == "png" else 150, metadata=nameless)
     return buffer.getvalue()
+
+
+def figure_svg(figure: Figure, words: str) -> str:
+    """The figure as SVG within a page, whose variables give its colours.
+
+    Args:
+      figure: of :func:`new_figure`.
+      words: what it shows; plain text.
+    """
+    buffer = io.StringIO()
+    with matplotlib.rc_context(_FILES):
+        figure.savefig(buffer, format="svg", transparent=True, dpi=150, metadata={"Date": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    # Names of parts are names within the page, where each may stand once; nothing refers to these.
+    text = re.sub(r"<g id=\"[A-Za-z0-9]*_[0-9_]+\">", "<g>", text)
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)
+    text = re.sub(r"#[0-9a-f]{6}\b", lambda found: _VARIABLES.get(found[0], found[0]), text)
+    said = html.escape(visible(words))
+    return re.sub(
+        r"<svg [^>]*?(viewBox=\"0 0 ([0-9.]+) [^\"]*\")[^>]*>",
+        lambda found: f'<svg {found[1]} role=img aria-label="{said}" style="--width: {found[2]}">',
+        text,
+        count=1,
+    )
 
 
 def save_figure(figure: Figure, path: Path | str) -> None:
@@ -67,6 +174,15 @@ class _LiteralFigure(Figure):
 
     All is done when the figure is drawn, so that no text of a figure can be forgotten.
     """
+
+    def subplots(self, *arguments: Any, **options: Any) -> Any:
+        # What axes look like is taken from settings when they are made.
+        with matplotlib.rc_context(_STYLE):
+            return super().subplots(*arguments, **options)
+
+    def legend(self, *arguments: Any, **options: Any) -> Any:
+        with matplotlib.rc_context(_STYLE):
+            return super().legend(*arguments, **{"frameon": False, **options})
 
     def draw(self, renderer: Any) -> None:
         axes = [axis for each in self.axes for axis in (each.xaxis, each.yaxis)]

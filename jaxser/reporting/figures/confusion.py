@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Int
 from matplotlib.figure import Figure
 
-from jaxser.reporting.figures.canvas import new_figure
+from jaxser.reporting.figures.canvas import BLUES, new_figure
 from jaxser.results.metrics import recalls, uar
 
 __all__ = ["confusion_figure", "draw_confusion"]
@@ -38,24 +38,23 @@ def confusion_figure(
 
 
 def draw_confusion(
-    axes: Any, matrix: Int[np.ndarray, "classes classes"], labels: Sequence[str]
+    axes: Any,
+    matrix: Int[np.ndarray, "classes classes"],
+    labels: Sequence[str],
+    letters: float = 8,
 ) -> Any:
     """A confusion matrix into a place of a figure; returns the image, for a scale of colours.
 
-    Cells of nothing are left empty.
+    Cells of nothing are left empty; ``letters`` is the size of the counts in points.
     """
     share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    edges = np.arange(len(labels) + 1) - 0.5
+    # Cells that can be seen through, as shapes: they are dark on a dark page, and sharp in print.
+    image = axes.pcolormesh(edges, edges, share, cmap=BLUES, vmin=0, vmax=1)
+    axes.set_ylim(len(labels) - 0.5, -0.5)
     for row, column in np.argwhere(matrix):
-        axes.text(
-            column,
-            row,
-            f"{matrix[row, column]}\n{share[row, column]:.0%}",
-            ha="center",
-            va="center",
-            fontsize=8,
-            color="white" if share[row, column] > 0.55 else "black",
-        )
+        text = f"{matrix[row, column]}\n{share[row, column]:.0%}"
+        axes.text(column, row, text, ha="center", va="center", fontsize=letters)
     ticks = range(len(labels))
     axes.set_xticks(ticks, labels, rotation=45, ha="right")
     axes.set_yticks(ticks, labels)

@@ -1,13 +1,14 @@
 """Spectrograms of speech before and after attacks, and of what attacks change."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import matplotlib.mlab
 import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
-from jaxser.reporting.figures.canvas import new_figure
+from jaxser.reporting.figures.canvas import new_figure, shortened
 from jaxser.speech.mel import mel_filters
 
 __all__ = ["perturbation_figure", "spectrograms_figure"]
@@ -71,10 +72,12 @@ def perturbation_figure(
     x_adv: Float[np.ndarray, " time"],
     sample_rate: int,
 ) -> Figure:
-    """Original, adversarial speech and difference: waveforms above, log-mel spectrograms below.
+    """Original, adversarial speech and difference: samples above, log-mel spectrograms below.
 
-    After STAA-Net's Figure 3. The waveform of the difference has a scale of its own, which its axis
-    says; the colours mean the same in all spectrograms, 100 dB from the loudest.
+    After STAA-Net's Figure 3, less what cannot be seen there: a difference that goes to its bound
+    at every sample is a solid block as a waveform, so its level over time stands beside that of the
+    speech, and its spectrogram has a scale of its own. The scale of both others is 80 dB from the
+    loudest.
 
     Args:
       title: shown above.
@@ -82,34 +85,58 @@ def perturbation_figure(
       x_adv: the same after an attack.
       sample_rate: of both, in Hz.
     """
-    figure = new_figure((12, 5))
+    figure = new_figure((7.2, 3.6), dpi=150)
     above, below = figure.subplots(2, 3, sharex=True)
     seconds = np.arange(len(x)) / sample_rate
     parts = {"original": x, "adversarial": x_adv, "difference": x_adv - x}
-    filters = _mel_filters(sample_rate, _frame_length(len(x), sample_rate))
+    frame = _frame_length(len(x), sample_rate)
+    filters = _mel_filters(sample_rate, frame)
     loudness = {name: _log_mel(samples, filters) for name, samples in parts.items()}
-    loudest = max(float(values.max()) for values in loudness.values())
-    for axes, image, (name, samples) in zip(above, below, parts.items(), strict=True):
-        axes.plot(seconds, samples, linewidth=0.5)
-        axes.set_title(name)
-        reach = float(np.abs(samples if name == "difference" else [x, x_adv]).max())
-        axes.set_ylim(-1.05 * reach - 1e-9, 1.05 * reach + 1e-9)
+    loudest = max(float(loudness[name].max()) for name in ("original", "adversarial"))
+    reach = 1.05 * float(np.abs([x, x_adv]).max()) + 1e-9
+    for axes, name in zip(above, ("original", "adversarial"), strict=False):
+        # Thousands of points are a picture within the picture.
+        axes.plot(seconds, parts[name], linewidth=0.4, rasterized=True)
+        axes.set_ylim(-reach, reach)
+    _draw_levels(above[2], x, parts["difference"], frame, sample_rate)
+    for axes, image, (name, samples) in zip(above, below, loudness.items(), strict=True):
+        axes.set_title(name if name != "difference" else "level (dB)")
+        top = loudest if name != "difference" else float(samples.max())
         image.imshow(
-            loudness[name],
+            samples,
             origin="lower",
             aspect="auto",
-            extent=(0.0, float(seconds[-1]), -0.5, len(loudness[name]) - 0.5),
-            vmin=loudest - 100,
-            vmax=loudest,
+            extent=(0.0, float(seconds[-1]), -0.5, len(samples) - 0.5),
+            vmin=top - (80 if name != "difference" else 40),
+            vmax=top,
             cmap="magma",
         )
         image.set_yticks(*_mel_ticks(filters, sample_rate))
         image.set_xlabel("s")
+    below[2].set_title("difference")
     above[0].set_ylabel("amplitude")
     below[0].set_ylabel("Hz (mel scale)")
-    figure.colorbar(below[-1].images[0], ax=below, label="dB")
-    figure.suptitle(title)
+    figure.colorbar(below[1].images[0], ax=below[:2], label="dB")
+    figure.colorbar(below[2].images[0], ax=below[2], label="dB")
+    figure.suptitle(shortened(title), fontsize=8)
     return figure
+
+
+def _draw_levels(
+    axes: Any,
+    x: Float[np.ndarray, " time"],
+    difference: Float[np.ndarray, " time"],
+    frame: int,
+    sample_rate: int,
+) -> None:
+    """Root mean square of every frame in dB below full scale, of speech and of the difference."""
+    for name, samples, style in (("speech", x, "-"), ("difference", difference, "--")):
+        whole = samples[: len(samples) // frame * frame].reshape(-1, frame)
+        # Digital silence is drawn at the level of one bit of 20.
+        level = 20 * np.log10(np.sqrt((whole.astype(float) ** 2).mean(1)) + 1e-6)
+        axes.plot((np.arange(len(whole)) + 0.5) * frame / sample_rate, level, style, label=name)
+    axes.grid(alpha=0.6)
+    axes.legend(fontsize=6)
 
 
 def _frame_length(samples: int, sample_rate: int) -> int:

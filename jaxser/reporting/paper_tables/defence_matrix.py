@@ -6,13 +6,12 @@ import numpy as np
 
 from jaxser.papers.defence import DefenceTable
 from jaxser.papers.table import Attacked
-from jaxser.reporting.figures.canvas import figure_png
 from jaxser.reporting.figures.matrix import matrix_figure
 from jaxser.reporting.paper_tables.defence import by_model, hardened
 from jaxser.reporting.paper_tables.matching import candidates_of, of_entry
 from jaxser.reporting.paper_tables.paper import GROUP, Paper
 from jaxser.reporting.rows import Rows
-from jaxser.reporting.section import Section
+from jaxser.reporting.section import Picture, Section
 from jaxser.reporting.settings import Setting
 from jaxser.results.cells import interval
 from jaxser.results.estimate import Estimate
@@ -68,7 +67,13 @@ def matrix_sections(
             ],
             "Accuracy of the test part, with 95 % intervals. Worst: the share that "
             "is right under all attacks of the line, which is all that a defence is worth.",
-            png=(figure_png(figure), "accuracy of every defence under every attack"),
+            pictures=[
+                Picture(
+                    figure,
+                    "accuracy of every defence under every attack",
+                    f"{paper.name}_matrix_{number}",
+                )
+            ],
             group=GROUP,
         )
 

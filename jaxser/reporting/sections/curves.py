@@ -1,17 +1,30 @@
-"""Accuracy and UAR over ε, a curve for every attack."""
+"""What is left of a victim over what an attack may change: ε, SNR, intelligibility, found norms."""
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
-from jaxser.reporting.figures.canvas import figure_png, in_legend, new_figure, shortened
-from jaxser.reporting.section import Section
-from jaxser.reporting.settings import LINE, Setting, by, by_label, speech
-from jaxser.results.intervals import policy
+import numpy as np
+from jaxtyping import Float
+
+from jaxser.reporting.figures.curves import Line, curves_figure
+from jaxser.reporting.grouping import grouped
+from jaxser.reporting.section import Picture, Section
+from jaxser.reporting.settings import LINE, Setting
+from jaxser.reporting.threats import Threat
+from jaxser.results.estimate import Estimate
 from jaxser.results.schema import epsilon_unit_text
-from jaxser.results.units import Over
 
-__all__ = ["axis_of", "curves"]
+__all__ = ["axis_of", "epsilon_curves", "loudness_curves", "norm_curves", "uar_curves"]
+
+# Points of a curve that falls at every utterance.
+_POINTS = 160
+
+# Column, what it is, and from what on a curve is drawn: quieter or clearer is not told apart.
+_LOUDNESS = {
+    "snr_peak": ("peak SNR (dB)", 80.0),
+    "snr_power": ("SNR of powers (dB)", 80.0),
+    "stoi": ("STOI (1: as clear as before)", 1.0),
+}
 
 
 def axis_of(setting: Setting) -> tuple[str, bool]:
@@ -20,62 +33,180 @@ def axis_of(setting: Setting) -> tuple[str, bool]:
     return f"ε ({epsilon_unit_text(unit, norm)})", unit == "amplitude"
 
 
-def curves(own: Sequence[Setting], over: Over) -> Iterator[Section]:
-    """Accuracy and UAR over ε, where there is more than one; norms do not share an axis."""
-    for key, group in by(own, *LINE, "epsilon_unit", "epsilon_norm").items():
-        lines = by_label(group)
-        lines = {name: line for name, line in lines.items() if _finite(line)}
-        if not any(len(line) > 1 for line in lines.values()):
+def epsilon_curves(threats: Sequence[Threat]) -> Iterator[Section]:
+    """Accuracy of all attacks over ε and the worst case, where there is more than one ε."""
+    pictures = []
+    for number, threat in enumerate(threats, 1):
+        if len(threat.epsilons) < 2:
             continue
-        victim = key[0]
-        axis, log = axis_of(group[0])
-        # Names stand below, two beside each other.
-        size = (11, 4.2 + 0.1 * len(lines))
-        figure = new_figure(size)
-        for axes, metric in zip(
-            figure.subplots(1, 2, sharex=True), ("accuracy", "UAR"), strict=True
-        ):
-            for name, line in lines.items():
-                _draw(axes, name, line, metric)
-            # What a victim makes of clean speech is the same for all attacks.
-            before = lines[next(iter(lines))][0].figures[metric][0].value
-            axes.axhline(before, color="gray", linewidth=0.8)
-            axes.set_ylim(0, 1)
-            axes.set_xlabel(axis)
-            axes.set_ylabel(f"robust {metric}")
-            axes.grid(alpha=0.3)
-            if log:
-                axes.set_xscale("log")
-            else:
-                axes.invert_xaxis()
-        handles, names = axes.get_legend_handles_labels()
-        shown = [shortened(name) for name in names]
-        figure.legend(handles, shown, loc="outside lower left", ncols=2, fontsize=8, frameon=False)
-        words = "; ".join(
-            f"{name}: accuracy {line[0].figures['accuracy'][1].value:.0%} to "
-            f"{line[-1].figures['accuracy'][1].value:.0%}"
-            for name, line in lines.items()
+        axis, log = axis_of(threat.settings[0])
+        lines = list(_lines(threat, "accuracy"))
+        worst = Line("worst case", threat.epsilons, [*map(threat.worst, threat.epsilons)])
+        figure = curves_figure(
+            axis,
+            "robust accuracy",
+            lines,
+            worst=worst,
+            clean=threat.clean.value,
+            log=log,
+            falling=threat.falling,
+            title=_title(threat, threats),
         )
+        words = f"Robust accuracy of {threat.victim}, {threat.speech}, over {axis}: "
+        words += _words([*lines, worst])
+        pictures.append(Picture(figure, words, f"accuracy_over_epsilon_{number}"))
+    if pictures:
         yield Section(
-            f"{victim}, {speech(group[0])}, {axis}",
+            "Accuracy over ε",
             "",
-            group="Accuracy and UAR over ε",
-            text=f"{policy(over)}. They are the bands; the grey line is before any attack, and "
-            "noise is dashed.",
-            png=(figure_png(figure), f"Robust accuracy and UAR over {axis}: {words}."),
+            text="Worst case: no attack fooled the victim. The band is its 95 % interval; noise is "
+            "dashed.",
+            pictures=pictures,
         )
 
 
-def _draw(axes: Any, name: str, line: Sequence[Setting], metric: str) -> None:
-    x = [setting.facts["epsilon"] for setting in line]
-    figures = [setting.figures[metric][1] for setting in line]
-    style = "--" if line[0].facts["attack"] == "noise" else "-"
-    (drawn,) = axes.plot(x, [f.value for f in figures], style, marker=".", label=in_legend(name))
-    axes.fill_between(
-        x, [f.low for f in figures], [f.high for f in figures], alpha=0.15, color=drawn.get_color()
-    )
+def uar_curves(threats: Sequence[Threat]) -> Iterator[Section]:
+    """UAR of all attacks over ε."""
+    pictures = []
+    for number, threat in enumerate(threats, 1):
+        if len(threat.epsilons) < 2:
+            continue
+        axis, log = axis_of(threat.settings[0])
+        lines = list(_lines(threat, "UAR"))
+        most = max(threat.settings, key=lambda setting: setting.utterances)
+        before = most.figures["UAR"][0].value
+        title = _title(threat, threats)
+        figure = curves_figure(axis, "robust UAR", lines, clean=before, log=log,
+                               falling=threat.falling, title=title)  # fmt: skip
+        words = f"Robust UAR of {threat.victim}, {threat.speech}, over {axis}: {_words(lines)}"
+        pictures.append(Picture(figure, words, f"uar_over_epsilon_{number}"))
+    if pictures:
+        yield Section("UAR over ε", "", pictures=pictures)
 
 
-def _finite(line: Sequence[Setting]) -> bool:
-    # Attacks without a limit have ε inf, which has no place on an axis.
-    return all(math.isfinite(setting.facts["epsilon"]) for setting in line)
+def _lines(threat: Threat, metric: str) -> Iterator[Line]:
+    for label, line in threat.attacks.items():
+        finite = [setting for setting in line if math.isfinite(setting.facts["epsilon"])]
+        if finite:
+            x = [setting.facts["epsilon"] for setting in finite]
+            y = [setting.figures[metric][1].value for setting in finite]
+            yield Line(label, x, y, noise=line[0].facts["attack"] == "noise")
+
+
+def loudness_curves(threats: Sequence[Threat]) -> Iterator[Section]:
+    """Accuracy over SNR and STOI: attacks of all norms on one axis."""
+    of_victim = grouped(threats, lambda t: tuple(t.settings[0].facts[name] for name in LINE))
+    pictures = []
+    for number, group in enumerate(of_victim.values(), 1):
+        for column, (axis, most) in _LOUDNESS.items():
+            lines = list(_loudness_lines(group, column, most))
+            if not lines:
+                continue
+            figure = curves_figure(
+                axis,
+                "robust accuracy",
+                lines,
+                clean=group[0].clean.value,
+                falling=True,
+                title=_title(group[0], [g[0] for g in of_victim.values()]),
+            )
+            words = f"Robust accuracy of {group[0].victim}, {group[0].speech}, over {axis}: "
+            pictures.append(
+                Picture(figure, words + _words(lines), f"accuracy_over_{column}_{number}")
+            )
+    if pictures:
+        yield Section(
+            "Accuracy over how much is heard",
+            "",
+            text="An utterance counts as long as no perturbation is known that fools the victim "
+            "and is as quiet, or leaves the speech as clear. All norms are on one axis: quiet to "
+            "loud, from left to right.",
+            pictures=pictures,
+        )
+
+
+def _loudness_lines(group: Sequence[Threat], column: str, most: float) -> Iterator[Line]:
+    found: dict[str, tuple[Float[np.ndarray, " utterances"], Threat, bool]] = {}
+    for threat in group:
+        values = threat.rows.numbers[column][threat.where]
+        for label, line in threat.attacks.items():
+            # What is quiet is small.
+            sizes = np.where(np.isnan(values), np.inf, -values)
+            if np.isfinite(sizes[threat.rows_of(line)]).any():
+                name = label if len(group) == 1 else f"{label} ({threat.unit})"
+                noise = line[0].facts["attack"] == "noise"
+                found[name] = threat.smallest(line, sizes), threat, noise
+    finite = [each[np.isfinite(each)] for each, _, _ in found.values()]
+    known = np.concatenate(finite) if finite else np.empty(0)
+    if not len(known):
+        return
+    grid = np.linspace(max(-most, known.min()), known.max(), _POINTS)
+    for name, (smallest, threat, noise) in found.items():
+        yield Line(name, (-grid).tolist(), threat.left(smallest, grid.tolist()), noise, steps=True)
+
+
+def norm_curves(threats: Sequence[Threat]) -> Iterator[Section]:
+    """Of attacks that look for the smallest perturbation: the share that needs a larger one."""
+    pictures = []
+    for number, threat in enumerate(threats, 1):
+        norms = threat.rows.numbers["found_norm"][threat.where]
+        found = {}
+        for label, line in threat.attacks.items():
+            its = norms[threat.rows_of(line)]
+            if (its > 0).any():
+                found[label] = threat.smallest(line, np.where(norms > 0, norms, np.inf))
+        finite = [each[np.isfinite(each) & (each > 0)] for each in found.values()]
+        known = np.concatenate(finite) if finite else np.empty(0)
+        if len(np.unique(known)) < 2:
+            continue
+        grid = np.geomspace(known.min() / 1.05, known.max() * 1.05, _POINTS).tolist()
+        lines = [Line(label, grid, threat.left(each, grid), steps=True)
+                 for label, each in found.items()]  # fmt: skip
+        norm = epsilon_unit_text("amplitude", threat.settings[0].facts["epsilon_norm"])
+        axis = f"found perturbation ({norm})"
+        figure = curves_figure(axis, "share that needs more", lines, clean=threat.clean.value,
+                               log=True, title=_title(threat, threats))  # fmt: skip
+        medians = _medians(found)
+        pictures.append(
+            Picture(
+                figure, f"Found norms over {axis}; medians: {medians}.", f"found_norms_{number}"
+            )
+        )
+    if pictures:
+        yield Section(
+            "Found norms",
+            "",
+            text="Attacks that look for the smallest perturbation, whatever ε: the share of "
+            "utterances that is right and needs a larger one than the attack found.",
+            pictures=pictures,
+        )
+
+
+def _medians(found: Mapping[str, Float[np.ndarray, " utterances"]]) -> str:
+    """Of what was right before; inf where less than half was fooled."""
+    told = []
+    for label, each in found.items():
+        right = np.sort(each[each > 0])
+        told.append(f"{label} {right[(len(right) - 1) // 2]:.3g}")
+    return ", ".join(told)
+
+
+def _title(threat: Threat, beside: Sequence[Threat]) -> str:
+    """Of a picture, where there are several: what tells it from the others."""
+    told = [
+        getattr(threat, name)
+        for name in ("victim", "speech", "unit")
+        if len({getattr(other, name) for other in beside}) > 1
+    ]
+    return ", ".join(told)
+
+
+def _words(lines: Sequence[Line]) -> str:
+    """The ends of all curves."""
+
+    def ends(line: Line) -> str:
+        return " to ".join(
+            f"{y.value if isinstance(y, Estimate) else y:.0%}" for y in (line.y[0], line.y[-1])
+        )
+
+    return "; ".join(f"{line.name} {ends(line)}" for line in lines) + "."

@@ -3,25 +3,16 @@
 import math
 from collections.abc import Iterator, Sequence
 
-from jaxser.reporting.figures.canvas import figure_png, new_figure, shortened
-from jaxser.reporting.figures.confusion import draw_confusion
 from jaxser.reporting.rows import Rows, split_by
 from jaxser.reporting.section import Section
-from jaxser.reporting.settings import (
-    LINE,
-    Setting,
-    accuracies,
-    by,
-    epsilon_text,
-    speech,
-    strongest,
-)
+from jaxser.reporting.settings import ABOUT, LINE, Setting, about, accuracies, strongest
+from jaxser.reporting.threats import Threat
 from jaxser.results.cells import Cells, interval, number, percent
 from jaxser.results.intervals import policy
 from jaxser.results.metrics import METRICS
 from jaxser.results.units import Over
 
-__all__ = ["before_attacks", "confusions", "parts", "robustness"]
+__all__ = ["before_attacks", "by_epsilon", "parts", "robustness"]
 
 # Speakers, for one, in a table: those with most rows, so that a page stays small.
 _MOST_PARTS = 100
@@ -34,11 +25,38 @@ def before_attacks(settings: Sequence[Setting], over: Over) -> Section:
         key = tuple(setting.facts[name] for name in LINE)
         if key not in largest or setting.utterances > largest[key].utterances:
             largest[key] = setting
-    cells = [["victim", "corpus", "part", "domain", "utterances", *METRICS]]
+    cells = [["victim", "corpus", "part", "domain", *METRICS, "utterances"]]
     for key, setting in largest.items():
         figures = [interval(setting.figures[name][0]) for name in METRICS]
-        cells.append([*key, str(setting.utterances), *figures])
+        cells.append([*key, *figures, number(setting.utterances, "d")])
     return Section("Before any attack", "clean", cells, f"{policy(over)}.")
+
+
+def by_epsilon(threats: Sequence[Threat], over: Over) -> Iterator[Section]:
+    """A line for each attack, the strongest first, and a column for each ε."""
+    for place, threat in enumerate(threats, 1):
+        epsilons = threat.epsilons
+        cells = [["robust accuracy", *(f"ε {each:.4g}" for each in epsilons)]]
+        cells.append(["worst case", *(interval(threat.worst(each)) for each in epsilons)])
+        for label, line in threat.attacks.items():
+            known = {setting.facts["epsilon"]: setting for setting in line}
+            found = [known.get(each) for each in epsilons]
+            if any(found):
+                cells.append([label, *(_left(setting) for setting in found)])
+        cells.append(["before attacks", *[interval(threat.clean)] * len(epsilons)])
+        title = f"{threat.victim}, {threat.speech}, {threat.unit}"
+        yield Section(
+            title,
+            f"robust_accuracy_{place}" if len(threats) > 1 else "robust_accuracy",
+            cells,
+            f"Worst case: the share that is right before and that no attack fooled at this ε or a "
+            f"smaller one. {policy(over)}.",
+            group="Robust accuracy",
+        )
+
+
+def _left(setting: Setting | None) -> str:
+    return "–" if setting is None else interval(setting.robust_accuracy)
 
 
 def robustness(own: Sequence[Setting], over: Over) -> Section:
@@ -49,15 +67,15 @@ def robustness(own: Sequence[Setting], over: Over) -> Section:
     drawn = any(not math.isnan(setting.means["decibel_change"]) for setting in own)
     cells = [
         [
-            *("victim", "speech", "attack", "ε", "rows"),
-            *(["utterances"] if several else []),
-            *(["seeds", "± over seeds"] if seeds else []),
+            *ABOUT,
             *(f"robust {name}" for name in METRICS),
             *("fooled", "on correct"),
             *(["target reached"] if targets else []),
             *("SNR peak dB", "SNR power dB", "changed", "STOI"),
             *(["off colour", "dB change"] if drawn else []),
-            "queries",
+            *("queries", "rows"),
+            *(["utterances"] if several else []),
+            *(["seeds", "± over seeds"] if seeds else []),
         ]
     ]
     for setting in own:
@@ -79,18 +97,17 @@ def robustness(own: Sequence[Setting], over: Over) -> Section:
             "Off colour: mean distance of a pixel of an attacked image to the colour map; dB "
             "change: what the nearest spectrogram keeps of the attack, mean over its cells"
         )
-    return Section("Robustness", "robustness", cells, "".join(f"{text}. " for text in told).strip())
+    text = "".join(f"{sentence}. " for sentence in told).strip()
+    return Section("All figures of all attacks", "robustness", cells, text)
 
 
 def _lines(setting: Setting, several: bool, seeds: bool, targets: bool, drawn: bool) -> Cells:
     """A line of all seeds together and, of several, one of the worst."""
-    about = [setting.facts["victim"], speech(setting), setting.label, epsilon_text(setting)]
-    rows = str(len(setting.where))
     means, outcomes = setting.means, setting.outcomes
+    rows = number(len(setting.where), "d")
+    utterances = [number(setting.utterances, "d")] if several else []
     line = [
-        *(*about, rows),
-        *([str(setting.utterances)] if several else []),
-        *([str(setting.seeds), percent(outcomes.deviation)] if seeds else []),
+        *about(setting),
         *(interval(setting.figures[name][1]) for name in METRICS),
         *(percent(setting.fooled), percent(setting.on_correct)),
         *([percent(setting.reached)] if targets else []),
@@ -103,50 +120,26 @@ def _lines(setting: Setting, several: bool, seeds: bool, targets: bool, drawn: b
             if drawn
             else []
         ),
-        number(setting.queries[3], ",.4g"),
+        *(number(setting.queries[3], ",.4g"), rows, *utterances),
+        *([number(setting.seeds, "d"), percent(outcomes.deviation)] if seeds else []),
     ]
     if setting.seeds == 1:
         return [line]
     worst = outcomes.worst
-    about[2] += ", worst seed"
+    told = about(setting)
+    told[2] += ", worst seed"
     robust = {"accuracy": interval(worst.accuracy), "UAR": interval(worst.uar)}
     return [
         line,
         [
-            *(*about, rows, str(setting.utterances), str(setting.seeds), "–"),
+            *told,
             *(robust.get(name, "–") for name in METRICS),
             *(percent(worst.fooled.value), percent(worst.on_correct.value)),
             *([percent(worst.reached.value)] if targets else []),
             *["–"] * (7 if drawn else 5),
+            *(rows, *utterances, number(setting.seeds, "d"), "–"),
         ],
     ]
-
-
-def confusions(own: Sequence[Setting]) -> Iterator[Section]:
-    """Before any attack, and after the one that leaves the least accuracy."""
-    for (victim, *_), group in by(own, *LINE).items():
-        worst = min(group, key=lambda setting: setting.figures["accuracy"][1].value)
-        size = 1.6 + 0.55 * len(worst.classes)
-        figure = new_figure((2 * size + 1, size))
-        titles = ("before", f"{worst.label}, {epsilon_text(worst)}")
-        places = figure.subplots(1, 2)
-        for axes, matrix, title in zip(places, (worst.before, worst.after), titles, strict=True):
-            draw_confusion(axes, matrix, worst.classes)
-            axes.set_title(shortened(title), fontsize=9)
-        places[0].set_ylabel("true")
-        kept = [
-            f"{name} {row[i]} of {row.sum()}"
-            for i, (name, row) in enumerate(zip(worst.classes, worst.after, strict=True))
-            if row.sum()
-        ]
-        words = f"Confusion matrices of rows, before and after {titles[1]}. "
-        words += f"Right after: {', '.join(kept)}."
-        yield Section(
-            f"{victim}, {speech(worst)}",
-            "",
-            png=(figure_png(figure), words),
-            group="Confusion matrices",
-        )
 
 
 def parts(rows: Rows, own: Sequence[Setting]) -> Iterator[Section]:
@@ -156,14 +149,11 @@ def parts(rows: Rows, own: Sequence[Setting]) -> Iterator[Section]:
         if len(rows.distinct(column)) < 2:
             continue
         name = "class" if column == "label" else column
-        cells = [
-            ["victim", "speech", "attack", "ε", name, "rows", "accuracy before", "robust accuracy"]
-        ]
+        cells = [[*ABOUT, name, "robust accuracy", "accuracy before", "rows"]]
         for setting in last:
-            line = [setting.facts["victim"], speech(setting), setting.label, epsilon_text(setting)]
             for part, where in split_by(rows, column, setting.where, _MOST_PARTS):
-                both = map(interval, accuracies(rows, where))
-                cells.append([*line, part, str(len(where)), *both])
+                before, after = map(interval, accuracies(rows, where))
+                cells.append([*about(setting), part, after, before, number(len(where), "d")])
         text = f"{policy(rows.interval_over)}. At the strongest ε of every attack"
         if len(rows.distinct(column)) > _MOST_PARTS:
             text += f", the {_MOST_PARTS} with most rows"

@@ -1,37 +1,27 @@
 """What was made on one victim, the threat model, as other victims hear it."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
-from jaxser.reporting.figures.canvas import figure_png, new_figure, shortened
-from jaxser.reporting.section import Section
-from jaxser.reporting.settings import Setting, by, by_label, epsilon_text, speech
-from jaxser.results.cells import interval
+from jaxser.reporting.figures.canvas import BLUES, column_size, new_figure, shortened
+from jaxser.reporting.section import Picture, Section
+from jaxser.reporting.settings import ABOUT, Setting, about, by, by_label, epsilon_text, speech
+from jaxser.results.cells import interval, number
 from jaxser.results.intervals import policy
 from jaxser.results.units import Over
 
 __all__ = ["heat_maps", "transfer"]
 
-_HEAT_MAPS_BESIDE = 3
-
 
 def transfer(heard: Sequence[Setting], over: Over) -> Section:
     """A line per threat model, victim, attack and ε."""
-    cells = [
-        ["threat model", "victim", "speech", "attack", "ε", "rows", "fooled", "robust accuracy"]
-    ]
+    cells = [["threat model", *ABOUT, "robust accuracy", "fooled", "rows"]]
     for setting in heard:
-        facts = setting.facts
-        cells.append(
-            [
-                *(facts["threat"], facts["victim"], speech(setting), setting.label),
-                *(epsilon_text(setting), str(len(setting.where))),
-                *(interval(setting.outcomes.fooled), interval(setting.robust_accuracy)),
-            ]
-        )
+        figures = interval(setting.robust_accuracy), interval(setting.outcomes.fooled)
+        rows = number(len(setting.where), "d")
+        cells.append([setting.facts["threat"], *about(setting), *figures, rows])
     return Section(
         "All ε",
         "transfer",
@@ -43,7 +33,7 @@ def transfer(heard: Sequence[Setting], over: Over) -> Section:
 
 def heat_maps(settings: Sequence[Setting]) -> Iterator[Section]:
     """Threat models by victims, of every attack at its last ε; itself beside the others."""
-    for group in by(settings, "corpus", "split", "domain").values():
+    for corpus, group in enumerate(by(settings, "corpus", "split", "domain").values(), 1):
         lines = {
             label: line
             for label, line in by_label(group).items()
@@ -55,49 +45,39 @@ def heat_maps(settings: Sequence[Setting]) -> Iterator[Section]:
             sorted({setting.facts[name] for line in lines.values() for setting in line})
             for name in ("threat", "victim")
         )
-        columns = min(len(lines), _HEAT_MAPS_BESIDE)
-        rows = math.ceil(len(lines) / columns)
-        size = (3.5 + columns * (0.6 + 0.8 * len(victims)), rows * (2.2 + 0.5 * len(threats)))
-        figure = new_figure(size)
-        places = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
-        words = []
-        for axes, (label, line) in zip(places, lines.items(), strict=False):
+        pictures = []
+        for place, (label, line) in enumerate(lines.items(), 1):
             # ε from weak to strong: the last one stays.
             last = {(s.facts["threat"], s.facts["victim"]): s for s in line}
-            image = _draw(axes, last, threats, victims)
             title = f"{label}, ε {epsilon_text(line[-1])}"
-            axes.set_title(shortened(title), fontsize=9)
             shares = [f"{a} to {b} {setting.fooled:.0%}" for (a, b), setting in last.items()]
-            words.append(f"{title}: {', '.join(shares)}")
-        for axes in places[len(lines) :]:
-            axes.set_visible(False)
-        figure.colorbar(image, ax=list(places), label="fooled")
-        figure.supxlabel("victim", fontsize=9)
-        figure.supylabel("threat model", fontsize=9)
-        yield Section(
-            speech(group[0]),
-            "",
-            png=(figure_png(figure), f"Share fooled: {'; '.join(words)}."),
-            group="Transfer",
-        )
+            figure = _drawn(last, threats, victims, title)
+            words = f"Share fooled, {title}: {', '.join(shares)}."
+            pictures.append(Picture(figure, words, f"transfer_{corpus}_{place}"))
+        yield Section(speech(group[0]), "", pictures=pictures, group="Transfer")
 
 
-def _draw(
-    axes: Any,
+def _drawn(
     last: Mapping[tuple[str, str], Setting],
     threats: Sequence[str],
     victims: Sequence[str],
-) -> Any:
-    """A heat map into a place of a figure; returns the image, for a scale of colours."""
+    title: str,
+) -> Figure:
+    """A heat map of the share fooled."""
     shares = np.full((len(threats), len(victims)), np.nan)
     for (threat, victim), setting in last.items():
         shares[threats.index(threat), victims.index(victim)] = setting.fooled
-    image = axes.imshow(shares, cmap="Reds", vmin=0, vmax=1)
-    for row, column in np.ndindex(shares.shape):
-        if not math.isnan(shares[row, column]):
-            text = f"{shares[row, column]:.0%}"
-            colour = "white" if shares[row, column] > 0.6 else "black"
-            axes.text(column, row, text, ha="center", va="center", color=colour)
-    axes.set_xticks(range(len(victims)), victims, rotation=30, ha="right", fontsize=8)
-    axes.set_yticks(range(len(threats)), threats, fontsize=8)
-    return image
+    size = max(column_size(1)[0], 1.8 + 0.5 * len(victims)), 1.4 + 0.3 * len(threats)
+    figure = new_figure(size)
+    axes = figure.subplots()
+    edges = [np.arange(len(names) + 1) - 0.5 for names in (victims, threats)]
+    axes.pcolormesh(*edges, shares, cmap=BLUES, vmin=0, vmax=1)
+    axes.set_ylim(len(threats) - 0.5, -0.5)
+    for row, column in np.argwhere(np.isfinite(shares)):
+        axes.text(column, row, f"{shares[row, column]:.0%}", ha="center", va="center")
+    axes.set_xticks(range(len(victims)), map(shortened, victims), rotation=30, ha="right")
+    axes.set_yticks(range(len(threats)), map(shortened, threats))
+    axes.set_xlabel("fooled victim")
+    axes.set_ylabel("threat model")
+    axes.set_title(shortened(title), fontsize=8)
+    return figure

@@ -53,7 +53,7 @@ def victims(known: Mapping[str, TrainingFacts], *, beside: bool = False) -> list
 
 
 def _count(passes: int | None) -> str:
-    return "–" if passes is None else f"{passes:,}"
+    return number(math.nan if passes is None else passes, ",")
 
 
 def _times(facts: TrainingFacts, first: TrainingFacts) -> Sequence[str]:

@@ -36,6 +36,8 @@ def read_weights(folder: Path) -> dict[str, np.ndarray]:
     Raises:
       InputError: files are missing or damaged, or there are pickles only.
     """
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {folder}; give the one that holds {WEIGHTS}.")
     if (folder / INDEX).is_file() and not (folder / WEIGHTS).is_file():
         places = read_json(folder / INDEX).get("weight_map")
         if not isinstance(places, dict):

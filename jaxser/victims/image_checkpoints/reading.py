@@ -67,6 +67,7 @@ def read_image_checkpoint(
     seed: int = 0,
     *,
     name: str | None = None,
+    labels: Sequence[str] | None = None,
     **settings: Any,
 ) -> ImageCheckpoint:
     """The module and variables in ``folder``.
@@ -80,6 +81,8 @@ def read_image_checkpoint(
       seed: of what is new.
       name: the architecture ("levit-256"), where the folder does not say it; where it does, they
         must be of one family.
+      labels: the emotions in order, where their number is not all that is known of them. A head
+        for others, or for these in another order, gives way to a new one.
       **settings: fields of the module (``dtype``, ``gelu`` ...), over what the folder says.
 
     Raises:
@@ -88,6 +91,7 @@ def read_image_checkpoint(
       UsageError: unknown setting; ``name`` is of another family; no classes are known.
     """
     folder = Path(folder)
+    num_classes = num_classes if labels is None else len(labels)
     described = description(folder)
     state = {
         key: array
@@ -101,7 +105,9 @@ def read_image_checkpoint(
     if source.family == "vit" and described is None:
         settings.setdefault("norm_eps", NORM_EPS[source.library])
     module: Any = image_module(folder, classes, name or _name_of(source, state), **settings)
-    new = not own or len(state[HEAD_KEYS[0]]) != classes
+    theirs = None if described is None else described.emotions
+    others = None not in (labels, theirs) and tuple(labels or ()) != theirs
+    new = not own or others or len(state[HEAD_KEYS[0]]) != classes
     if new:
         state = {key: array for key, array in state.items() if key not in HEAD_KEYS}
     table = source.table(module, head=not new)
@@ -115,13 +121,14 @@ def read_image_checkpoint(
             np.asarray, head.init(seed_key(seed), x)["params"]
         )
         _log.warning("%s: the head for %d emotions is new and untrained.", folder, classes)
-    labels = None if new or described is None else described.emotions
-    if labels is not None and len(labels) != classes:
+    if theirs is not None and not new and len(theirs) != classes:
         raise InputError(
-            f"{folder} names {len(labels)} emotions in config.json and has a head for {classes}; "
+            f"{folder} names {len(theirs)} emotions in config.json and has a head for {classes}; "
             "export it again."
         )
-    return ImageCheckpoint(module, variables, labels, ("emotion head",) if new else ())
+    if new:
+        return ImageCheckpoint(module, variables, None, ("emotion head",))
+    return ImageCheckpoint(module, variables, theirs)
 
 
 def _check_family(

@@ -1,0 +1,93 @@
+"""What is taken for what: before attacks, after the strongest, and where an attack takes speech."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from jaxtyping import Int
+
+from jaxser.reporting.figures.canvas import column_size, new_figure
+from jaxser.reporting.figures.confusion import draw_confusion
+from jaxser.reporting.section import Picture, Section
+from jaxser.reporting.settings import Setting, epsilon_text, speech
+from jaxser.results.cells import number, percent
+
+__all__ = ["confusions", "flows"]
+
+
+def confusions(chosen: Sequence[Setting]) -> Iterator[Section]:
+    """Before any attack, and after some of them."""
+    for place, worst in enumerate(chosen, 1):
+        after = f"{worst.label}, ε {epsilon_text(worst)}"
+        kept = [
+            f"{name} {row[i]} of {row.sum()}"
+            for i, (name, row) in enumerate(zip(worst.classes, worst.after, strict=True))
+            if row.sum()
+        ]
+        words = f"Confusion matrix of rows after {after}. Right after: {', '.join(kept)}."
+        pictures = [
+            _picture(worst.before, worst, ("true", "predicted before"),
+                     "Confusion matrix of rows before attacks.", f"confusion_before_{place}"),
+            _picture(worst.after, worst, ("true", "predicted after"), words,
+                     f"confusion_after_{place}"),
+        ]  # fmt: skip
+        yield Section(
+            f"{worst.facts['victim']}, {speech(worst)}: before, and after {after}",
+            "",
+            pictures=pictures,
+            group="Confusion matrices",
+        )
+
+
+def flows(chosen: Sequence[Setting]) -> Iterator[Section]:
+    """Which class each class is taken to by some attacks."""
+    for place, worst in enumerate(chosen, 1):
+        matrix = _flow(worst)
+        after = f"{worst.label}, ε {epsilon_text(worst)}"
+        cells = [["predicted before", "taken for after", "share", "rows"]]
+        moved = [(int(matrix[i, j]), i, j) for i, j in np.argwhere(matrix).tolist() if i != j]
+        for count, i, j in sorted(moved, key=lambda each: (-each[0], each[1:])):
+            share = percent(count / int(matrix[i].sum()))
+            cells.append([worst.classes[i], worst.classes[j], share, number(count, "d")])
+        told = "; ".join(f"{a} to {b} {rows}" for a, b, _, rows in cells[1:6]) or "no row changed"
+        yield Section(
+            f"{worst.facts['victim']}, {speech(worst)}: {after}",
+            f"class_flow_{place}",
+            cells if len(cells) > 1 else [],
+            "From the class that was predicted before to the one after; share of what was "
+            "predicted as the first before.",
+            pictures=[
+                _picture(
+                    matrix,
+                    worst,
+                    ("predicted before", "predicted after"),
+                    f"Class flow of rows under {after}: {told}.",
+                    f"class_flow_{place}",
+                ),
+            ],
+            group="Class flow",
+        )
+
+
+def _flow(setting: Setting) -> Int[np.ndarray, "classes classes"]:
+    """Rows by prediction before and after."""
+    size, outcomes = len(setting.classes), setting.outcomes
+    codes = outcomes.clean * size + outcomes.found
+    return np.bincount(codes, minlength=size**2).reshape(size, size)
+
+
+def _picture(
+    matrix: Int[np.ndarray, "classes classes"],
+    setting: Setting,
+    axes_names: tuple[str, str],
+    words: str,
+    name: str,
+) -> Picture:
+    width, _ = column_size(1)
+    # Two columns wide where counts would not fit into the cells of one.
+    size = min(2 * width, max(width, 1.0 + 0.42 * len(setting.classes)))
+    figure = new_figure((size, 0.85 * size))
+    axes = figure.subplots()
+    draw_confusion(axes, matrix, setting.classes, letters=6)
+    axes.set_ylabel(axes_names[0])
+    axes.set_xlabel(axes_names[1])
+    return Picture(figure, words, name)

@@ -1,0 +1,83 @@
+"""The smallest perturbation that is known to fool a victim, utterance by utterance.
+
+    found = smallest_sizes(sizes, fooled, wrong, units)     # per utterance: 0, a size, or inf
+    share(found > 0.01, units.each_once())                  # robust accuracy at ε 0.01
+    optimality({"pgd": found, "fab": other})                # of AttackBench
+
+An attack at ε finds a perturbation of that size or of a smaller one, so whoever is fooled at one ε
+is known to be fooled at every larger one.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from jaxser.results.units import Units
+
+__all__ = ["budget_sizes", "optimality", "smallest_sizes"]
+
+
+def budget_sizes(
+    unit: str, epsilons: Float[np.ndarray, " rows"], norms: Float[np.ndarray, " rows"]
+) -> Float[np.ndarray, " rows"]:
+    """What a perturbation counts as on the axis of ε: its ε, or its own norm where that is smaller.
+
+    Args:
+      unit: of ε, as rows have it; a larger ε in dB is a smaller perturbation, and a size below 0.
+      epsilons: of the rows; inf where there was no limit.
+      norms: of the perturbations, in the norm that ε bounds; NaN where not known.
+    """
+    return np.fmin(epsilons, norms) if unit == "amplitude" else -epsilons
+
+
+def smallest_sizes(
+    sizes: Float[np.ndarray, " rows"],
+    fooled: Bool[np.ndarray, " rows"],
+    wrong: Bool[np.ndarray, " rows"],
+    units: Units,
+) -> Float[np.ndarray, " utterances"]:
+    """Per utterance the smallest size among the rows that fooled the victim.
+
+    Args:
+      sizes: of the perturbations, in any unit that grows with them.
+      fooled: the victim is wrong after the attack.
+      wrong: it is wrong without one.
+      units: of the rows.
+
+    Returns:
+      -inf where the victim is wrong without an attack, and inf where no row fooled it.
+    """
+    found = np.full(len(units), np.inf)
+    np.minimum.at(found, units.utterance[fooled], sizes[fooled])
+    found[units.utterance[wrong]] = -np.inf
+    return found
+
+
+def optimality(found: Mapping[str, Float[np.ndarray, " utterances"]]) -> dict[str, float]:
+    """How near each attack comes to the best of all of them, from 0 to 1.
+
+    Local optimality of AttackBench (Cinà et al., AAAI 2025, arXiv 2404.19460, equation 5): the area
+    between a victim without attack and the attack's curve of robust accuracy over ε, as a share of
+    that area for the best of all attacks, utterance by utterance. Areas end at the ε at which the
+    best has fooled all that any attack fooled.
+
+    Args:
+      found: by attack, as of :func:`smallest_sizes`, of the same utterances; no size is below 0.
+
+    Returns:
+      By attack; NaN where no attack fooled an utterance that was right before.
+    """
+    # A mean of sizes, each cut off at the end, is the area below a curve that falls at every size.
+    clipped = {name: np.maximum(sizes, 0) for name, sizes in found.items()}
+    best = np.minimum.reduce(list(clipped.values()))
+    known = best[np.isfinite(best)]
+    if not known.any():
+        return dict.fromkeys(found, float("nan"))
+    end = known.max()
+    ceiling = np.mean(best > 0) * end
+    areas = {name: ceiling - np.minimum(sizes, end).mean() for name, sizes in clipped.items()}
+    whole = ceiling - np.minimum(best, end).mean()
+    if whole <= 0:  # all are fooled at one size, whichever attack does it
+        return dict.fromkeys(found, float("nan"))
+    return {name: float(max(0.0, area / whole)) for name, area in areas.items()}
