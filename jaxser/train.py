@@ -57,8 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _add_flags(parser: CommandParser) -> None:
-    add_deterministic_flag(parser)
     add_process_flags(parser)
+    add_deterministic_flag(parser)
 
 
 def _joined(config: TrainConfig, flags: argparse.Namespace) -> bool:

@@ -73,7 +73,6 @@ def parse_sweep(argv: Sequence[str] | None = None) -> SweepFlags:
     used.add_argument(
         "--smoothing_samples", type=int, metavar="N", help="draws of it in every pass"
     )
-    add_deterministic_flag(parser)
     add_process_flags(parser)
     ray = parser.add_argument_group("Ray")
     ray.add_argument(
@@ -88,4 +87,5 @@ def parse_sweep(argv: Sequence[str] | None = None) -> SweepFlags:
         metavar="N",
         help="Ray actors; one per accelerator by default, or one where there is none",
     )
+    add_deterministic_flag(parser)
     return SweepFlags(**vars(parser.parse_args(argv)))

@@ -21,7 +21,7 @@ KERNELS_FILE = "autotuning.textproto"
 
 def add_deterministic_flag(parser: argparse.ArgumentParser) -> None:
     """The flag of commands that compute."""
-    parser.add_argument(
+    parser.add_argument_group("how it computes").add_argument(
         "--deterministic",
         action="store_true",
         help=f"on a GPU the same bits in every run, slower; {KERNELS_FILE} in --out keeps which "
