@@ -23,7 +23,7 @@ from torch import nn
 from benchmarks.accelerator.cells import Cell
 from benchmarks.accelerator.victims import Drawn
 
-__all__ = ["OutOfTime", "peer_runs"]
+__all__ = ["OutOfTime", "UnitVictim", "peer_runs", "placed", "twin_of_drawn"]
 
 # Does the cell's work for a batch once, to the end.
 Run = Callable[[float], None]
@@ -47,14 +47,14 @@ def peer_runs(
     named = _ATTACKS.get(cell.line.attack) if cell.line is not None else None
     if cell.line is not None and (named is None or not _has_torchattacks()):
         return {}
-    twin = _twin(drawn)
+    twin = twin_of_drawn(drawn)
     forms = [False, *([True] if compiled and cell.task in _COMPILED else [])]
     runs: dict[str, Run] = {}
     for is_compiled in forms:
         network = torch.compile(twin, dynamic=False) if is_compiled else twin
-        victim = _Victim(network, drawn, y)
+        victim = UnitVictim(network, drawn, y)
         side = ("torch" if cell.line is None else "torchattacks") + " compiled" * is_compiled
-        runs[side] = functools.partial(_run, cell, victim, _place(x, drawn))
+        runs[side] = functools.partial(_run, cell, victim, placed(x, drawn))
     return runs
 
 
@@ -70,7 +70,7 @@ def _device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _place(x: np.ndarray, drawn: Drawn) -> torch.Tensor:
+def placed(x: np.ndarray, drawn: Drawn) -> torch.Tensor:
     """Inputs in [0, 1], as torchattacks wants images: [batch, channels, height, width]."""
     low, high = drawn.victim.bounds or (0.0, 1.0)
     unit = torch.from_numpy(np.clip((x - low) / (high - low), 0, 1).astype(np.float32))
@@ -81,7 +81,7 @@ def _place(x: np.ndarray, drawn: Drawn) -> torch.Tensor:
     return unit.contiguous().to(_device())
 
 
-class _Victim(nn.Module):
+class UnitVictim(nn.Module):
     """The twin for torchattacks: images in [0, 1] to logits in float32, until its time is over."""
 
     def __init__(self, network: Any, drawn: Drawn, y: np.ndarray) -> None:
@@ -106,11 +106,11 @@ class _Victim(nn.Module):
 
 
 def _dtype(drawn: Drawn) -> torch.dtype:
-    dtype: torch.dtype = getattr(torch, str(drawn.spec.options.get("dtype") or drawn.module.dtype))
+    dtype: torch.dtype = getattr(torch, drawn.spec.options["dtype"])
     return dtype
 
 
-def _run(cell: Cell, victim: _Victim, u: torch.Tensor, until: float) -> None:
+def _run(cell: Cell, victim: UnitVictim, u: torch.Tensor, until: float) -> None:
     victim.until = until
     if cell.kind == "forward":
         with torch.no_grad():
@@ -161,7 +161,7 @@ _ATTACKS = _attacks()
 
 
 @functools.lru_cache(maxsize=4)
-def _twin(drawn: Drawn) -> nn.Module:
+def twin_of_drawn(drawn: Drawn) -> nn.Module:
     """The victim in PyTorch, on the device, in the dtype that jaxser's computes in."""
     name, variables = drawn.spec.victim, jax.device_get(drawn.victim.variables)
     if drawn.kind == "image":

@@ -80,8 +80,9 @@ def drawn_victim(text: str, seconds: float, dtype: str, shapes_only: bool = Fals
       shapes_only: leave the weights out, for compilers.
     """
     spec = Spec.read(f"{text}:pgd")
-    options = spec.options if "+dtype=" in text else {**spec.options, "dtype": dtype}
-    module: Any = models.build(spec.victim, CLASSES, **options)
+    if "+dtype=" not in text:
+        spec = dataclasses.replace(spec, options={**spec.options, "dtype": dtype})
+    module: Any = models.build(spec.victim, CLASSES, **spec.options)
     shape, own_seconds = input_shape_of(spec.victim, seconds)
     variables = victim_shapes(module, shape)
     if not shapes_only:
