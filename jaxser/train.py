@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 from jaxser.config import TrainConfig
 from jaxser.config.command_line import parse_command_and
 from jaxser.config.parser import CommandParser, add_process_flags, command_name
-from jaxser.config.train import TRAIN_FLAGS
+from jaxser.config.train import TRAIN_FLAGS, check_no_generator
 from jaxser.runtime.determinism import add_deterministic_flag, be_deterministic
 from jaxser.runtime.errors import UsageError, report_errors, stopped_status
 from jaxser.runtime.signals import Stopped
+from jaxser.runtime.stages import start, took
+from jaxser.runtime.terminal import terminal_width, wrapped
 
 if TYPE_CHECKING:
     from jaxser.training.run import TrainingOutcome
@@ -37,7 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv,
         TRAIN_FLAGS,
     )
+    if not config.threat:
+        check_no_generator(config)
     # JAX and the rest take seconds to import: after --help and after a mistyped flag.
+    start("loading JAX")
     from jaxser.runtime.compilation import enable_compilation_cache
 
     be_deterministic(config.out, flags.deterministic)
@@ -52,7 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     from jaxser.training.summary import format_generator, format_outcome
 
-    print(format_generator(outcome, config) if config.threat else format_outcome(outcome, config))
+    table = format_generator if config.threat else format_outcome
+    width = terminal_width()
+    print(wrapped(f"{table(outcome, config, width)}\n{took()}", width))
     return 0
 
 

@@ -28,7 +28,7 @@ from jaxser.experiments.paper_training import (
     trained,
 )
 from jaxser.experiments.preparation import prepare_run
-from jaxser.experiments.speech import load_speech
+from jaxser.experiments.speech import load_speech, victim_of
 from jaxser.papers.defence import DefenceTable, load_defence_table
 from jaxser.reporting.figures.canvas import save_figure
 from jaxser.reporting.loading import load
@@ -37,10 +37,12 @@ from jaxser.reporting.paper_tables.defence_matrix import matrix_sections
 from jaxser.reporting.paper_tables.paper import Paper
 from jaxser.reporting.section import Section
 from jaxser.reporting.warnings import one_answers
-from jaxser.results.cells import aligned, csv_text, markdown_table
+from jaxser.results.cells import csv_text, markdown_table
+from jaxser.results.fitted import folded
 from jaxser.results.intervals import policy
 from jaxser.runtime.errors import UsageError
 from jaxser.runtime.files import write_text
+from jaxser.runtime.terminal import terminal_width
 
 __all__ = ["make_attacked_table"]
 
@@ -99,7 +101,8 @@ def make_attacked_table(path: Path, config: EvaluateConfig, say: Callable[[str],
     text.append(policy(config.interval_over))
     if config.out is not None:
         _write(config.out, path.stem, table, sections, text)
-    shown = [f"{each.title}\n{aligned(each.cells, left=2)}\n{each.text}" for each in sections]
+    width = terminal_width()
+    shown = [f"{each.title}\n{folded(each.cells, width, left=2)}\n{each.text}" for each in sections]
     return "\n\n".join([*shown, "\n".join(text)])
 
 
@@ -148,19 +151,20 @@ def _attacked(
     say: Callable[[str], object],
 ) -> list[Path]:
     """Folders with the rows of all attacks on both parts."""
+    of_victim = AttackCommandConfig(
+        victim=run.config.out,
+        domain=table.domain,
+        y=table.y,
+        seed=config.seed,
+        limit=limit_of(config.limit),
+        batch_size=config.batch_size,
+        corpus=AttackedCorpusConfig(root=root),
+    )
+    victim = victim_of(of_victim)
     folders = []
     for part in _PARTS:
-        common = AttackCommandConfig(
-            victim=run.config.out,
-            domain=table.domain,
-            y=table.y,
-            split=part,
-            seed=config.seed,
-            limit=limit_of(config.limit),
-            batch_size=config.batch_size,
-            corpus=AttackedCorpusConfig(root=root),
-        )
-        speech = load_speech(common)
+        common = dataclasses.replace(of_victim, split=part)
+        speech = load_speech(common, victim=victim)
         for entry in run.attacks:
             if entry.title == AUTO_ATTACK and part != "test":
                 continue  # which is shown of the test part alone, and costs more than all others
@@ -172,6 +176,6 @@ def _attacked(
                 params=as_params(entry.parameters),
             )
             prepared = prepare_run(attacked, speech)
-            attack_missing_rows(prepared)
+            attack_missing_rows(prepared, title=entry.title)
             folders.append(prepared.out)
     return folders

@@ -56,15 +56,18 @@ def transfer_lines(
     lines: list[Line] = []
     for index, threat in enumerate(config.threat):
         own = {title: runs[index] for title, runs in generators.items()}
+        loaded = victims.get(str(threat))
+        loaded = victim_of(_common(threat, config)) if loaded is None else loaded
         counts: dict[str, Matched] = {}
         for part in config.split:
-            lines += _lines(table, threat, own, part, victims, counts, config)
+            lines += _lines(table, threat, loaded, own, part, victims, counts, config)
     return lines
 
 
 def _lines(
     table: TransferTable,
     threat: Path,
+    loaded: Victim,
     generators: dict[str, Path | None],
     part: Literal["train", "val", "test"],
     victims: dict[str, Victim],
@@ -78,7 +81,7 @@ def _lines(
     common = dataclasses.replace(
         _common(threat, config), y="prediction", split=part, save_wav=True, stoi=True
     )
-    speech = load_speech(common)
+    speech = load_speech(common, victim=loaded)
     clean = _clean_predictions(speech.spread(config.limit), victims)
 
     def prepared(entry: Attacked, **more: Any) -> Run:
@@ -100,7 +103,7 @@ def _lines(
             return open_line(str(threat), entry.title, part, speech.prepared.corpus.title)
         chosen = counts.get(entry.title)
         run = prepared(entry, **({} if chosen is None else {"count": chosen.count}))
-        attack_missing_rows(run)
+        attack_missing_rows(run, title=f"{entry.title} on {threat.name}, {part}")
         notes = () if chosen is None else (f"{entry.title} on {threat}: {chosen}",)
         line = _line(entry.title, run, clean, victims, config.interval_over, notes)
         return dataclasses.replace(line, notes=(*_defences(victims), *line.notes))

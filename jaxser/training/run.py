@@ -32,6 +32,7 @@ from jaxser.results.training_facts import UNRECORDED, TrainingFacts
 from jaxser.runtime.errors import UsageError
 from jaxser.runtime.numerics import seed_key
 from jaxser.runtime.sharding import batch_sharding, make_mesh, replicated
+from jaxser.runtime.stages import stage
 from jaxser.runtime.together import first_alone, is_first, meet, wait_for_first
 from jaxser.speech.augmentation import ImageAugmentation
 from jaxser.training.adversarial import Defence, adversarial_parts
@@ -104,9 +105,11 @@ def train_victim(config: TrainConfig, watch: Watch | None = None) -> TrainingOut
       InputError: see :func:`jaxser.corpora.selection.select`; or the corpus has changed since the
         run began; or the run is being trained by another process.
     """
+    stage("preparing the speech")
     config = resolved_attack(config)
     prepared = _with_start_noted(config, first_alone(lambda: select(config.corpus)))
     with described_run(config, prepared):
+        stage("building the victim")
         return _train(config, prepared, watch)
 
 
@@ -157,7 +160,8 @@ def _train(config: TrainConfig, prepared: Prepared, watch: Watch | None) -> Trai
     meet()
     update = _update(config, model, optimizer, step_key, weights, defence, mesh)
     rate = functools.partial(learning_rate_at, config.training, steps_per_epoch)
-    with RunWriter(config.out, is_first(), rate) as writer:
+    log_to = config.training.log_to
+    with RunWriter(config.out, is_first(), rate, log_to) as writer:
         state, record, signal = train_in_folder(
             config,
             update,
@@ -173,6 +177,7 @@ def _train(config: TrainConfig, prepared: Prepared, watch: Watch | None) -> Trai
             # Of a run that is shown again the seconds, and the device, are those of its training.
             if is_first() and not (config.out / COST_FILE).exists():
                 write_cost(config.out, training_cost(config, defence, record))
+            stage("evaluating")
             parts = {"val": validation, "test": source(split_rows(corpus, "test"))}
             if config.training.report_train:
                 parts = {"train": train, **parts}
