@@ -15,9 +15,10 @@ export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
 .PHONY: demo test test-long test-peers docs lint format constraints clean
 
-demo: $(VENV)/.installed ## train a victim on synthetic speech, attack it, print the table
+demo: $(VENV)/.installed ## train a victim on synthetic speech, attack it, make the report page
 	$(BIN)/python -m jaxser.train
-	$(BIN)/python -m jaxser.attack --victim runs/demo --attack pgd --epsilon 0.0005 0.001 0.002 0.005 --limit 100
+	$(BIN)/python -m jaxser.sweep configs/sweeps/demo.yaml
+	$(BIN)/python -m jaxser.report runs/sweep_demo --audio 1 --out runs/demo.html
 
 test: lint ## ruff, type checker, import-linter, tests without torch
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(CHECKED)
@@ -47,7 +48,8 @@ format: $(VENV)/.test
 # CPU build has none and a CUDA build brings its own.
 constraints: ## resolve constraints.txt anew (needs uv)
 	echo 'torch==2.13.0' | uv pip compile pyproject.toml --constraint - --universal \
-		--python-version 3.11 --extra test --extra peers --extra aot --no-header --no-annotate \
+		--python-version 3.11 --extra test --extra peers --extra aot \
+		--extra wandb --no-header --no-annotate \
 		--no-emit-index-url --no-emit-find-links \
 		| grep -v -E '^(nvidia-|cuda-|triton)' > constraints.txt
 

@@ -82,13 +82,14 @@ def _columns(
         **{field.name: False for field in SCHEMA if field.type == "bool"},
         **{field.name: field.name for field in SCHEMA if field.type == "string"},
         **{"notes": ["made up"], "flags": [], "synthetic": True, "seed": 0},
+        **dict.fromkeys(("clean_logits", "logits")),
         **{"attack": f"attack{attack}", "parameters": json.dumps({"steps": attack})},
         **{"epsilon": 0.001 * (epsilon + 1), "epsilon_unit": "amplitude", "epsilon_norm": "linf"},
         **{"domain": "waveform", "threat": "victim", "victim": "victim", "label_source": "truth"},
     }
     return {
         **{name: [value] * size for name, value in same.items()},
-        "utterance": [f"u{place}" for place in places],
+        **{key: [f"u{place}" for place in places] for key in ("utterance", "source")},
         "speaker": [f"s{place % _SPEAKERS}" for place in places],
         "gender": np.where(places % 2, "female", "male"),
         "label": _LABELS[label],
@@ -96,6 +97,9 @@ def _columns(
         "prediction": _LABELS[found],
         "success": found != label,
         "queries": rng.integers(1, 1000, size),
+        **{name: rng.normal(60 - 3 * epsilon, 5, size) for name in ("snr_peak", "snr_power")},
+        "stoi": rng.uniform(0.8, 1, size),
+        "linf": rng.uniform(0.9, 1, size) * same["epsilon"],
     }
 
 

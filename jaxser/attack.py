@@ -14,6 +14,8 @@ from jaxser.config import AttackCommandConfig, parse_command
 from jaxser.config.attack import ATTACK_FLAGS
 from jaxser.config.parser import command_name
 from jaxser.runtime.errors import report_errors, stopped_status
+from jaxser.runtime.stages import start, took
+from jaxser.runtime.terminal import terminal_width, wrapped
 
 if TYPE_CHECKING:
     from jaxser.driver.meter import Throughput
@@ -30,11 +32,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         ATTACK_FLAGS,
     )
     # JAX and the rest take seconds to import: after --help and after a mistyped flag.
+    start("loading JAX")
     from jaxser.experiments.attack import attack_missing_rows
+    from jaxser.experiments.examples import told_files
     from jaxser.experiments.preparation import prepare_run
-    from jaxser.results.summary import summarise
-    from jaxser.results.summary_table import format_table
-    from jaxser.results.whole import are_parts, of_whole_utterances
+    from jaxser.results.attack_tables import attack_tables
     from jaxser.runtime.compilation import enable_compilation_cache
 
     enable_compilation_cache()
@@ -48,19 +50,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         kept = f"{len(run.rows())} rows are kept in {run.out}" if run else "no row is made yet"
         print(f"interrupted: {kept}; the same command goes on from there.", file=sys.stderr)
         return stopped_status(error)
-    rows = run.rows()
-    print(run.headline())
-    over = config.interval_over
-    print(format_table(summarise(rows, interval_over=over), over))
-    if config.by is not None:
-        print(f"\nby {config.by}:")
-        print(format_table(summarise(rows, by=config.by, interval_over=over), over))
-    if are_parts(rows):
-        print("\nwhole utterances, by the mean of the logits of their windows or chunks:")
-        whole = of_whole_utterances(rows, run.speech.victim.labels)
-        print(format_table(summarise(whole, interval_over=over), over))
-    print(_speed(throughput, len(rows)))
-    print(f"rows in {run.out}")
+    rows, width = run.rows(), None if config.wide else terminal_width()
+    labels, over = run.speech.victim.labels, config.interval_over
+    tables = attack_tables(rows, labels, by=config.by, over=over, width=width)
+    text = [run.headline(), tables]
+    text += [_speed(throughput, len(rows)), took(), *told_files(run), f"rows in {run.out}"]
+    print(wrapped("\n".join(text), width))
     return 0
 
 
@@ -71,17 +66,23 @@ def _suite(config: AttackCommandConfig) -> int:
     from jaxser.experiments.suite import suite_runs
     from jaxser.results.worst_case import robustness_table
 
-    runs = []
+    told: set[str] = set()
+    runs, width = [], None if config.wide else terminal_width()
     try:
         for run, throughput in suite_runs(config):
             runs.append(run)
-            print(f"{run.headline()}\n{_speed(throughput, len(run.rows()))}\n", flush=True)
+            # What all attacks have in common, such as notes on the speech, is said once.
+            new = [line for line in run.headline().splitlines() if line not in told]
+            told.update(new)
+            said = [*new, _speed(throughput, len(run.rows())), ""]
+            print(wrapped("\n".join(said), width), flush=True)
     except KeyboardInterrupt as error:
         print("interrupted: finished rows are kept; the same command goes on.", file=sys.stderr)
         return stopped_status(error)
     rows = pa.concat_tables([run.rows() for run in runs])
-    print(f"{runs[0].config.suite}:\n{robustness_table(rows, config.interval_over)}")
-    print(f"rows in {runs[0].out.parent}")
+    table = robustness_table(rows, config.interval_over, width)
+    text = [f"{runs[0].config.suite}:", table, took(), f"rows in {runs[0].out.parent}"]
+    print(wrapped("\n".join(text), width))
     return 0
 
 

@@ -17,6 +17,8 @@ from jaxser.config import parse_command
 from jaxser.config.certify import CERTIFY_FLAGS, CertifyConfig
 from jaxser.config.parser import command_name
 from jaxser.runtime.errors import report_errors, stopped_status
+from jaxser.runtime.stages import start, took
+from jaxser.runtime.terminal import terminal_width, wrapped
 
 __all__ = ["main"]
 
@@ -31,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         CERTIFY_FLAGS,
     )
     # JAX and the rest take seconds to import: after --help and after a mistyped flag.
+    start("loading JAX")
     from jaxser.experiments.certify import certify_missing, prepare, told
     from jaxser.runtime.compilation import enable_compilation_cache
 
@@ -43,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         kept = f"{len(run.stored())} certificates are kept in {run.out}" if run else "none is made"
         print(f"interrupted: {kept}; the same command goes on from there.", file=sys.stderr)
         return stopped_status(error)
-    print(told(run, spent))
+    print(wrapped(f"{told(run, spent)}\n{took()}", terminal_width()))
     return 0
 
 

@@ -22,6 +22,8 @@ from collections.abc import Sequence
 from jaxser.config.evaluate import EvaluateConfig, check_tables, parse_evaluate
 from jaxser.papers.table import Table, load_table, with_attacks
 from jaxser.runtime.errors import UsageError, nearest_name, report_errors
+from jaxser.runtime.stages import start, took
+from jaxser.runtime.terminal import terminal_width, wrapped
 
 __all__ = ["main"]
 
@@ -38,16 +40,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     tables = with_attacks(tables, config.attacks)
 
     # JAX and the rest take seconds to import: after --help and after a mistyped flag.
+    start("loading JAX")
     from jaxser.experiments.evaluate import evaluate_victim
     from jaxser.reporting.evaluation.report import format_evaluation, write_report
     from jaxser.runtime.compilation import enable_compilation_cache
 
     enable_compilation_cache()
-    done = []
+    done, width = [], terminal_width()
     for table in tables:
         for victim in config.victim:
             done.append(evaluate_victim(table, victim, limits, config))
-            print(format_evaluation(done[-1]), flush=True)
+            print(wrapped(format_evaluation(done[-1], width), width), flush=True)
+    print(wrapped(took(), width))
     if config.out is not None:
         write_report(config.out, done)
         print(f"report in {config.out / 'report.md'}")
@@ -56,12 +60,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _train_tables(config: EvaluateConfig) -> int:
     """Tables whose victims are trained where they are missing, each printed as it is made."""
+    start("loading JAX")
     from jaxser.experiments.trained_tables import make_tables
     from jaxser.runtime.compilation import enable_compilation_cache
 
     enable_compilation_cache()
     for text in make_tables(config.table, config, say=print):
-        print(text, flush=True)
+        print(wrapped(text, terminal_width()), flush=True)
+    print(wrapped(took(), terminal_width()))
     return 0
 
 

@@ -24,6 +24,8 @@ from jaxser.config import parse_command
 from jaxser.config.explain import EXPLAIN_FLAGS, ExplainConfig
 from jaxser.config.parser import command_name
 from jaxser.runtime.errors import report_errors
+from jaxser.runtime.stages import start, took
+from jaxser.runtime.terminal import terminal_width, wrapped
 
 __all__ = ["main"]
 
@@ -38,11 +40,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         EXPLAIN_FLAGS,
     )
     # JAX and the rest take seconds to import: after --help and after a mistyped flag.
+    start("loading JAX")
     from jaxser.experiments.explain import explain
     from jaxser.runtime.compilation import enable_compilation_cache
 
     enable_compilation_cache()
-    print(explain(config))
+    print(wrapped(f"{explain(config)}\n{took()}", terminal_width()))
     return 0
 
 

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 
 from jaxser.config.listen import parse_listen
 from jaxser.runtime.errors import report_errors
+from jaxser.runtime.stages import start, took
+from jaxser.runtime.terminal import terminal_width, wrapped
 
 __all__ = ["main"]
 
@@ -21,11 +23,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse, attack, write; returns the exit status."""
     config = parse_listen(argv)
     # JAX and the rest take seconds to import: after --help and after a mistyped flag.
+    start("loading JAX")
     from jaxser.experiments.listen import listen_to
     from jaxser.runtime.compilation import enable_compilation_cache
 
     enable_compilation_cache()
-    print(listen_to(config))
+    print(wrapped(f"{listen_to(config)}\n{took()}", terminal_width()))
     return 0
 
 

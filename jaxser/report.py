@@ -18,6 +18,8 @@ from collections.abc import Sequence
 
 from jaxser.config.report import parse_report
 from jaxser.runtime.errors import report_errors
+from jaxser.runtime.stages import stage, start, took
+from jaxser.runtime.terminal import terminal_width, wrapped
 
 __all__ = ["main"]
 
@@ -27,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = parse_report(argv)
 
     # Rows are read with pyarrow: after --help and after a mistyped flag.
+    start("reading the rows")
     from jaxser.experiments.report import report_sections, row_groups
     from jaxser.reporting.document import html_document
     from jaxser.reporting.loading import load
@@ -34,8 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     from jaxser.runtime.files import write_text
 
     loaded = [(runs, load(runs, config.interval_over)) for runs in row_groups(config)]
+    stage("making the page")
     made = list(report_sections(config, [rows for _, rows in loaded]))
     write_text(config.out, html_document(loaded, made))
+    print(wrapped(took(), terminal_width()))
     of = f" of {sum(len(rows) for _, rows in loaded):,} rows" if loaded else ""
     print(f"report{of} in {config.out}")
     for folder, suffix in ((config.csv, ".csv"), (config.markdown, ".md"), (config.latex, ".tex")):

@@ -23,6 +23,8 @@ from jaxser.config.sweep import load_sweep
 from jaxser.config.sweep_flags import SweepFlags, parse_sweep
 from jaxser.results.outcomes import Outcome
 from jaxser.runtime.errors import UsageError, report_errors, stopped_status
+from jaxser.runtime.stages import start, took
+from jaxser.runtime.terminal import terminal_width, wrapped
 
 if TYPE_CHECKING:
     from jaxser.config.sweep import SweepConfig
@@ -40,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if flags.engine == "local" and flags.workers is not None:
         raise UsageError("--workers are of --engine ray; give both or neither.")
 
+    start("loading JAX")
     from jaxser.runtime.compilation import enable_compilation_cache
 
     enable_compilation_cache()
@@ -50,7 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         from jaxser.experiments.sweep import check_sweep
 
         check_sweep(config)
-        return 0 if print_estimate(config) else 1
+        possible = print_estimate(config)
+        print(wrapped(took(), terminal_width()))
+        return 0 if possible else 1
     return _run(config, flags)
 
 
@@ -65,7 +70,7 @@ def _run(config: "SweepConfig", flags: SweepFlags) -> int:
     check_sweep(config)
     with held_sweep(config, share):
         try:
-            outcomes = run_sweep(config, share)
+            outcomes = run_sweep(config, share, None if flags.wide else terminal_width())
         except KeyboardInterrupt as error:
             print(
                 f"interrupted: finished rows are kept in {config.out}; the same command goes on "
@@ -99,6 +104,7 @@ def _summary(out: Path, outcomes: Sequence[Outcome], share: "Share") -> int:
     failed = [outcome for outcome in outcomes if outcome.reason]
     rows = sum(outcome.rows for outcome in outcomes)
     whose = f", of process {share.index} of {share.count}" if share.count > 1 else ""
+    print(wrapped(took(), terminal_width()))
     print(f"{rows:,} rows in {out / 'rows'}{whose}")
     for outcome in failed:
         print(f"failed: {outcome.cell}: {outcome.reason}", file=sys.stderr)

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 
 from jaxser.config import TrainConfig, parse_command
 from jaxser.config.parser import command_name
-from jaxser.config.train import TRAIN_FLAGS
+from jaxser.config.train import TRAIN_FLAGS, check_no_generator
 from jaxser.runtime.errors import report_errors, stopped_status
 from jaxser.runtime.signals import Stopped
+from jaxser.runtime.stages import start, took
+from jaxser.runtime.terminal import terminal_width, wrapped
 
 if TYPE_CHECKING:
     from jaxser.training.run import TrainingOutcome
@@ -32,7 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv,
         TRAIN_FLAGS,
     )
+    if not config.threat:
+        check_no_generator(config)
     # JAX and the rest take seconds to import: after --help and after a mistyped flag.
+    start("loading JAX")
     from jaxser.runtime.compilation import enable_compilation_cache
 
     enable_compilation_cache()
@@ -43,7 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return stopped_status(Stopped(outcome.signal))
     from jaxser.training.summary import format_generator, format_outcome
 
-    print(format_generator(outcome, config) if config.threat else format_outcome(outcome, config))
+    table = format_generator if config.threat else format_outcome
+    width = terminal_width()
+    print(wrapped(f"{table(outcome, config, width)}\n{took()}", width))
     return 0
 
 

@@ -23,6 +23,8 @@ from jaxser.config.transfer import parse_transfer
 from jaxser.papers.table import with_attacks
 from jaxser.papers.transfer import TransferTable, load_transfer_table, matched_share
 from jaxser.runtime.errors import UsageError, nearest_name, report_errors
+from jaxser.runtime.stages import start, took
+from jaxser.runtime.terminal import terminal_width, wrapped
 
 __all__ = ["main"]
 
@@ -35,13 +37,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     generators = _generators(table, config.generator, len(config.threat))
 
     # JAX and the rest take seconds to import: after --help and after a mistyped flag.
+    start("loading JAX")
     from jaxser.experiments.transfer import transfer_lines
     from jaxser.reporting.transfer import format_transfer, write_transfer
     from jaxser.runtime.compilation import enable_compilation_cache
 
     enable_compilation_cache()
     lines = transfer_lines(table, generators, config)
-    print(format_transfer(table, lines, config.interval_over))
+    width = terminal_width()
+    text = format_transfer(table, lines, config.interval_over, width)
+    print(wrapped(f"{text}\n{took()}", width))
     if config.out is not None:
         write_transfer(config.out, table, lines, config.interval_over)
         print(f"table in {config.out / 'transfer.md'}")

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from jaxser.config import parse_command
 from jaxser.config.parser import command_name
+from jaxser.config.train import check_no_generator
 from jaxser.config.tune import TUNE_FLAGS, TuneConfig
 from jaxser.runtime.errors import UsageError, report_errors
 
@@ -27,6 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv,
         TUNE_FLAGS,
     )
+    if config.threat:
+        raise UsageError("what is searched is a victim's; leave out --threat and generator.*.")
+    check_no_generator(config)
     try:
         import optuna  # noqa: F401
     except ImportError:

@@ -3,6 +3,7 @@
 import gc
 import itertools
 import os
+import shutil
 import signal
 import threading
 
@@ -16,6 +17,11 @@ from pathlib import Path
 # Prepared audio and compiled programs of the tests stay out of the user's own cache.
 CACHE = Path(__file__).resolve().parents[1] / ".pytest_cache" / "jaxser"
 os.environ["JAXSER_CACHE"] = str(CACHE)
+
+# Sentences and tables are whole in what commands print: tests of narrow terminals set their own
+# width. That of pytest's own lines stays what it is.
+WIDTH = shutil.get_terminal_size().columns
+os.environ["COLUMNS"] = "1000"
 
 # Most of a test's time goes to the compiler, which needs half of it without LLVM's optimisations
 # and none where a test or process of any run has compiled the same program before.
@@ -52,6 +58,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
     Programs of tests share contexts; a new one for every hundred gives back what the last held.
     """
+    session.config.get_terminal_writer().fullwidth = WIDTH
     make = getattr(mlir, "make_ir_context", None)
     if make is None:  # a JAX that has another way
         return

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from jaxser.config.parser import CommandParser, command_name
 from jaxser.runtime.errors import report_errors
+from jaxser.runtime.terminal import terminal_width
 
 __all__ = ["main"]
 
@@ -26,7 +27,9 @@ def _run(arguments: Sequence[str] | None) -> int:
     # Attacks need JAX, which --help need not wait for.
     from jaxser.attacks.descriptions import attacks_table, description
 
-    print(attacks_table() if options.command == "list" else description(options.name))
+    width = terminal_width()
+    listed = options.command == "list"
+    print(attacks_table(width) if listed else description(options.name, width))
     return 0
 
 

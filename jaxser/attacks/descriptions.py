@@ -29,7 +29,8 @@ _ENTRY = re.compile(r"^  (\w[\w, ]*): (.*(?:\n {4}.*)*)", re.MULTILINE)
 _SOURCE = re.compile(r"^Source: (.*(?:\n.+)*)", re.MULTILINE)
 _SENTENCE = re.compile(r"\.(?= [A-Z\"])|\.$|: |; see ")
 
-_WIDTH = 96
+# Columns of prose, however narrow the terminal is.
+_LEAST = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,20 +85,22 @@ def described(name: str) -> Description:
     )
 
 
-def attacks_table() -> str:
-    """A line for each attack: name, norms of ε and paper."""
+def attacks_table(width: int = 80) -> str:
+    """A line for each attack: name, norms of ε and paper, in at most ``width`` columns."""
     rows = [("NAME", "NORM OF ε", "PAPER")]
     rows += [(each.name, _norms(each), each.paper) for each in map(described, ATTACKS)]
-    widths = [max(len(row[i]) for row in rows) for i in range(2)]
+    names, norms = (max(len(row[i]) for row in rows) for i in range(2))
+    indent = " " * (names + norms + 4)
+    width = max(width, len(indent) + _LEAST)
     lines = [
-        "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[2]]).rstrip()
-        for row in rows
+        textwrap.fill(f"{name:{names}}  {norm:{norms}}  {paper}", width, subsequent_indent=indent)
+        for name, norm, paper in rows
     ]
     return "\n".join([*lines, "* looks for the smallest perturbation: ε is a threshold on it"])
 
 
-def description(name: str) -> str:
-    """The title, norms, paper and parameters of an attack, for people.
+def description(name: str, width: int = 80) -> str:
+    """The title, norms, paper and parameters of an attack, in at most ``width`` columns.
 
     Raises:
       UsageError: there is no such attack.
@@ -105,10 +108,10 @@ def description(name: str) -> str:
     found = described(name)
     title = f"{found.name}: {found.title}"
     head = [
-        *textwrap.wrap(title, _WIDTH, subsequent_indent="  "),
+        *textwrap.wrap(title, width, subsequent_indent="  "),
         f"norm of ε: {_norms(found)}"
         + (" (* where it looks for the smallest, ε is a threshold)" if found.minimal_norm else ""),
-        *textwrap.wrap(f"paper: {found.paper or 'none'}", _WIDTH, subsequent_indent="  "),
+        *textwrap.wrap(f"paper: {found.paper or 'none'}", width, subsequent_indent="  "),
         "parameters, for --params NAME=VALUE:",
     ]
     shown = [(each, _default(each.default)) for each in found.parameters]
@@ -117,7 +120,7 @@ def description(name: str) -> str:
     indent = names + defaults + 6
     lines = []
     for each, default in shown:
-        first, *rest = textwrap.wrap(each.meaning, _WIDTH - indent) or [""]
+        first, *rest = textwrap.wrap(each.meaning, max(width - indent, _LEAST)) or [""]
         lines.append(f"  {each.name:{names}}  {default:{defaults}}  {first}".rstrip())
         lines += [" " * indent + line for line in rest]
     return "\n".join([*head, *lines])

@@ -20,7 +20,7 @@ __all__ = [
 
 ATTACK_FLAGS: FlagGroups = {
     "most used": ("victim", "attack", "suite", "epsilon", "params", "target", "limit", "out"),
-    "what is measured and shown": ("by", "interval_over", "stoi", "show", "save_wav"),
+    "what is measured and shown": ("by", "wide", "interval_over", "stoi", "show", "save_wav"),
     "what is attacked": (
         *("split", "y", "domain", "output", "epsilon_unit", "labels"),
         *("smoothing", "smoothing_samples"),
@@ -156,6 +156,9 @@ class AttackCommandConfig:
         Field(description="also print the table split by this"),
     ] = None
     interval_over: Annotated[IntervalOver, INTERVAL_OVER] = "utterance"
+    wide: Annotated[
+        bool, Field(description="all columns of the tables, however narrow the terminal is")
+    ] = False
     save_wav: Annotated[
         bool,
         Field(

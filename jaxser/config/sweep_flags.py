@@ -22,6 +22,7 @@ class SweepFlags:
     smoothing: float | None
     smoothing_samples: int | None
     dry_run: bool
+    wide: bool
     coordinator: str | None
     processes: int | None
     process: int | None
@@ -49,6 +50,9 @@ def parse_sweep(argv: Sequence[str] | None = None) -> SweepFlags:
         "--dry_run",
         action="store_true",
         help="show the grid, and after a short calibration the queries and the time it will take",
+    )
+    used.add_argument(
+        "--wide", action="store_true", help="all columns of tables, however narrow the terminal is"
     )
     used.add_argument("--out", type=Path, help="folder of the rows, instead of the file's")
     used.add_argument("--limit", type=int, help="utterances, spread over the part")

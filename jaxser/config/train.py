@@ -12,8 +12,9 @@ from jaxser.config.features import FeaturesConfig
 from jaxser.config.generator import GeneratorConfig
 from jaxser.config.ranges import INTERVAL_OVER, IntervalOver, Seed
 from jaxser.config.training import ModelConfig, TrainingConfig
+from jaxser.runtime.errors import UsageError
 
-__all__ = ["TRAIN_FLAGS", "TrainConfig"]
+__all__ = ["TRAIN_FLAGS", "TrainConfig", "check_no_generator"]
 
 TRAIN_FLAGS: FlagGroups = {
     "most used": (
@@ -55,3 +56,12 @@ class TrainConfig:
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     generator: GeneratorConfig = dataclasses.field(default_factory=GeneratorConfig)
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
+
+
+def check_no_generator(config: TrainConfig) -> None:
+    """UsageError for settings of a generator where a victim is to be trained."""
+    if config.generator != GeneratorConfig():
+        raise UsageError(
+            "settings of a generator (generator.*) are given, and no victims that it is to fool; "
+            "give --threat RUN, or leave them out to train a victim."
+        )

@@ -66,8 +66,8 @@ class ModelConfig:
 class TrainingConfig:
     """Adam on cross-entropy, and when to stop and save."""
 
-    epochs: Annotated[int, Positive, Field(description="passes over the training part")] = 10
-    batch_size: Annotated[int, Positive, Field(description="over all devices")] = 16
+    epochs: Annotated[int, Positive, Field(description="passes over the training part")] = 7
+    batch_size: Annotated[int, Positive, Field(description="over all devices")] = 8
     accumulate: Annotated[
         int, Positive, Field(description="batches whose mean gradient makes one update")
     ] = 1
@@ -138,3 +138,7 @@ class TrainingConfig:
     checkpoint_minutes: Annotated[
         float, Field(gt=0, description="also save within an epoch this often; inf: never")
     ] = 5.0
+    log_to: Annotated[
+        Literal["tensorboard", "wandb", "mlflow", "trackio"],
+        Field(description="what shows the figures of every epoch beside the run folder"),
+    ] = "tensorboard"

@@ -28,7 +28,7 @@ TUNE_FLAGS: FlagGroups = {
         *("corpus.name", "corpus.root", "corpus.split", "model.name", "features.kind"),
         *("training.epochs", "seed"),
     ),
-    "of training configs, and without effect here": ("out", "threat", "interval_over"),
+    "of training configs, and of no use here": ("out", "threat", "interval_over"),
 }
 
 

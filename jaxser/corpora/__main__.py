@@ -19,6 +19,7 @@ from jaxser.config.parser import command_name
 from jaxser.corpora.command_line import corpora_parser
 from jaxser.corpora.listing import corpora_table, description
 from jaxser.runtime.errors import UsageError, report_errors
+from jaxser.runtime.terminal import terminal_width
 
 __all__ = ["main"]
 
@@ -35,7 +36,7 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
-    print(corpora_table() if options.name is None else description(options.name))
+    print(corpora_table(terminal_width()) if options.name is None else description(options.name))
     return 0
 
 

@@ -5,12 +5,17 @@ print(description("iemocap"))
 """
 
 from jaxser import corpora
+from jaxser.results.fitted import folded
 
 __all__ = ["corpora_table", "description"]
 
 
-def corpora_table() -> str:
-    """A line for each corpus: title, language, numbers of classes, utterances and speakers."""
+def corpora_table(width: int | None = None) -> str:
+    """A line for each corpus: title, language, numbers of classes, utterances and speakers.
+
+    Args:
+      width: of the terminal that the table is to fit.
+    """
     rows = [("NAME", "TITLE", "LANGUAGE", "CLASSES", "UTTERANCES", "SPEAKERS", "LICENCE")]
     for name in corpora.names():
         spec = corpora.get_spec(name)
@@ -26,11 +31,7 @@ def corpora_table() -> str:
                 spec.licence,
             )
         )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
+    return folded(rows, width, left=len(rows[0]))
 
 
 def description(name: str) -> str:

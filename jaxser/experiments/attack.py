@@ -24,6 +24,7 @@ from jaxser.runtime.files import remove_strays
 from jaxser.runtime.in_order import InOrder
 from jaxser.runtime.locks import held
 from jaxser.runtime.signals import requested
+from jaxser.runtime.stages import stage
 
 __all__ = ["attack_missing_rows", "blocks_of"]
 
@@ -32,11 +33,14 @@ __all__ = ["attack_missing_rows", "blocks_of"]
 _WAITING_BLOCKS = 2
 
 
-def attack_missing_rows(run: Run, *, shown: bool = True, shared: bool = False) -> Throughput:
+def attack_missing_rows(
+    run: Run, *, title: str = "", shown: bool = True, shared: bool = False
+) -> Throughput:
     """Make the rows that are not there yet.
 
     Args:
       run: of :func:`prepare_run`.
+      title: of the progress bar, where one attack runs more than once; its name by default.
       shown: whether there is a progress bar.
       shared: other processes make other rows of the same folder.
 
@@ -50,17 +54,18 @@ def attack_missing_rows(run: Run, *, shown: bool = True, shared: bool = False) -
     with held(run.out, "attacked", shared=shared):
         if not shared:
             remove_strays(run.out)
-        return _attack(run, shown)
+        stage("attacking", shown=False)
+        return _attack(run, title or run.attack.name, shown)
 
 
-def _attack(run: Run, shown: bool) -> Throughput:
+def _attack(run: Run, title: str, shown: bool) -> Throughput:
     """In a folder that is held, so that nobody else makes the rows that are missing."""
     done = run.done()
     missing = run.missing(done)
     throughput = Throughput()
     with (
         RowWriter(run.out, run.source()) as writer,
-        AttackBar(run.attack.name, int(missing.sum()), shown=shown) as bar,
+        AttackBar(title, int(missing.sum()), shown=shown) as bar,
         requested() as stop,
         # The devices do not wait for files, speech measures and columns.
         InOrder(_WAITING_BLOCKS) as keeper,

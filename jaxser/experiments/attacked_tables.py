@@ -37,10 +37,12 @@ from jaxser.reporting.paper_tables.defence_matrix import matrix_sections
 from jaxser.reporting.paper_tables.paper import Paper
 from jaxser.reporting.section import Section
 from jaxser.reporting.warnings import one_answers
-from jaxser.results.cells import aligned, csv_text, markdown_table
+from jaxser.results.cells import csv_text, markdown_table
+from jaxser.results.fitted import folded
 from jaxser.results.intervals import policy
 from jaxser.runtime.errors import UsageError
 from jaxser.runtime.files import write_text
+from jaxser.runtime.terminal import terminal_width
 
 __all__ = ["make_attacked_table"]
 
@@ -99,7 +101,8 @@ def make_attacked_table(path: Path, config: EvaluateConfig, say: Callable[[str],
     text.append(policy(config.interval_over))
     if config.out is not None:
         _write(config.out, path.stem, table, sections, text)
-    shown = [f"{each.title}\n{aligned(each.cells, left=2)}\n{each.text}" for each in sections]
+    width = terminal_width()
+    shown = [f"{each.title}\n{folded(each.cells, width, left=2)}\n{each.text}" for each in sections]
     return "\n\n".join([*shown, "\n".join(text)])
 
 
@@ -173,6 +176,6 @@ def _attacked(
                 params=as_params(entry.parameters),
             )
             prepared = prepare_run(attacked, speech)
-            attack_missing_rows(prepared)
+            attack_missing_rows(prepared, title=entry.title)
             folders.append(prepared.out)
     return folders

@@ -8,6 +8,7 @@ result.save("runs/mine")                     # jaxser report runs/mine
 
 import dataclasses
 import hashlib
+import inspect
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -159,7 +160,9 @@ def _victim(
     """The victim, or what makes one of a function; the labels of a function come later."""
     if isinstance(victim, Victim):
         return victim if name is None else dataclasses.replace(victim, name=name)
-    own: str = getattr(victim, "__name__", type(victim).__name__)
+    # What jax.vmap and jax.jit made of a module has no name of its own, or theirs for that.
+    plain = inspect.unwrap(victim)
+    own: str = getattr(plain, "__name__", type(plain).__name__)
     return Victim(
         apply=_Function(victim),
         variables={},

@@ -46,6 +46,7 @@ from jaxser.runtime.files import remove_strays, write_text
 from jaxser.runtime.locks import held
 from jaxser.runtime.provenance import device_name, environment
 from jaxser.runtime.signals import requested
+from jaxser.runtime.stages import stage
 
 __all__ = ["Certification", "Spent", "certify_missing", "prepare", "told"]
 
@@ -183,6 +184,7 @@ def certify_missing(run: Certification, *, shown: bool = True) -> Spent:
         return Spent()
     with held(run.out, "certified"):
         remove_strays(run.out)
+        stage("certifying", shown=False)
         return _certify(run, run.missing(), shown)
 
 

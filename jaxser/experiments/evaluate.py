@@ -81,7 +81,8 @@ def _lines(
     """A line per ε of one run, whose rows are made now where they are missing."""
     run = prepare_run(config, speech)
     run = dataclasses.replace(run, examples=_examples(run.speech))
-    attack_missing_rows(run)
+    told = " ".join(f"{name} {value}" for name, value in setting.items())
+    attack_missing_rows(run, title=f"{entry.title} {told}".strip())
     rows = run.rows()
     lines = []
     for epsilon in run.epsilons:

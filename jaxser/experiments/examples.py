@@ -1,5 +1,8 @@
 """Adversarial examples as files: WAV to listen to, pictures, and arrays for a report."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import numpy as np
 
 from jaxser.driver.row_block import RowBlock
@@ -8,7 +11,7 @@ from jaxser.reporting.example import write_example
 from jaxser.runtime.files import atomic_file
 from jaxser.speech.audio import write_wav
 
-__all__ = ["write_examples"]
+__all__ = ["told_files", "write_examples"]
 
 
 def write_examples(run: Run, where: np.ndarray, block: RowBlock) -> None:
@@ -27,17 +30,46 @@ def write_examples(run: Run, where: np.ndarray, block: RowBlock) -> None:
         _show(run, where, block)
 
 
+def told_files(run: Run) -> Iterator[str]:
+    """Lines that say where the files lie that ``run`` asked for."""
+    if not len(run.utterances):
+        return
+    first, count = run.utterances[0], len(run.utterances) * len(run.epsilons)
+    if run.config.save_wav:
+        yield f"{count} WAV files as {_near(run.wav_path(first, run.epsilons[0]))}"
+        yield f"each beside the original, {_near(run.original_path(first))}"
+    for i in run.shown:
+        for epsilon in run.epsilons:
+            folder = _near(run.picture_path(run.utterances[i], epsilon).parent)
+            yield f"{run.utterances[i].id} at epsilon {epsilon:g} to see and to hear in {folder}"
+
+
+def _near(path: Path) -> Path:
+    """As seen from the working folder, where it lies below."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
 def _write_wav(run: Run, where: np.ndarray, block: RowBlock) -> None:
     """The very samples that fooled the victim, none rounded to 16 bits; or what features sound
-    like."""
+    like. The original is heard the same way."""
     assert block.x_adv is not None
+    rate, places = run.speech.victim.sample_rate, run.speech.places
+    for i, e, x_adv in zip(where, block.epsilon_index, block.x_adv, strict=True):
+        utterance = run.utterances[i]
+        original = run.original_path(utterance)
+        # First, so that who finds the adversarial one finds both.
+        if not original.exists():
+            write_wav(original, _heard(run, run.speech.inputs[places[i]]), rate)
+        write_wav(run.wav_path(utterance, run.epsilons[e]), _heard(run, x_adv), rate)
+
+
+def _heard(run: Run, x: np.ndarray) -> np.ndarray:
+    """Speech as it is, or what features sound like."""
+    if run.config.domain != "features":
+        return x
     victim = run.speech.victim
-    for i, e, samples in zip(where, block.epsilon_index, block.x_adv, strict=True):
-        path = run.wav_path(run.utterances[i], run.epsilons[e])
-        if run.config.domain == "features":
-            assert victim.front_end is not None
-            samples = victim.front_end.speech(victim.variables, samples)
-        write_wav(path, samples, victim.sample_rate)
+    assert victim.front_end is not None
+    return victim.front_end.speech(victim.variables, x)
 
 
 def _show(run: Run, where: np.ndarray, block: RowBlock) -> None:

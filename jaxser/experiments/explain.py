@@ -50,11 +50,13 @@ from jaxser.reporting.figures.explanations import (
     waveform_maps_figure,
 )
 from jaxser.reporting.sections.victims import described
-from jaxser.results.cells import Cells, aligned, csv_text, percent
+from jaxser.results.cells import Cells, csv_text, percent
+from jaxser.results.fitted import folded
 from jaxser.results.intervals import policy
 from jaxser.results.metrics import confusion_matrix
 from jaxser.results.units import Units
 from jaxser.runtime.files import write_text
+from jaxser.runtime.terminal import terminal_width
 
 __all__ = ["explain"]
 
@@ -334,7 +336,7 @@ def _draw_agreement(
     save_figure(agreement_figure(title, MEASURES, figures, GROUPS[1:]), root / "agreement.png")
     _write_csv(root / "agreement.csv", agreement_csv(agreements))
     return [
-        aligned(agreement_cells(agreements), left=3),
+        folded(agreement_cells(agreements), terminal_width(), left=3, keys=3),
         policy(config.interval_over),
         "undefined: one of the maps is the same all over; another class: clean maps for the "
         "class and for the likeliest other; another utterance: clean maps of two",

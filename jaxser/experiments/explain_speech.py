@@ -22,6 +22,7 @@ from jaxser.corpora import Utterance, load
 from jaxser.corpora.chunks import Chunking, chunks_of, trim_silence
 from jaxser.corpora.selection import label_indices, prepared_speech, spread_rows
 from jaxser.experiments.last_layer import check_tsne, tsne
+from jaxser.experiments.shown import named_places
 from jaxser.models.cnn_lstm import CnnLstm
 from jaxser.models.cnn_lstm_layers import cnn_lstm_layers
 from jaxser.models.front_end import WithFrontEnd
@@ -103,7 +104,8 @@ def _draw_preparation(
     # One program for all: beyond its ends an utterance is silent, for the front end too.
     longest = max(len(each) for _, each in stages)
     padded = np.stack([np.pad(each, (0, longest - len(each))) for _, each in stages])
-    spectrograms = np.asarray(jax.jit(front_end)(padded))
+    # And one 0 dB for all, which is not what each would have of its own.
+    spectrograms = np.asarray(jax.jit(dataclasses.replace(front_end, ref=1.0))(padded))
     drawn = [
         (name, values[: front_end.frames(len(each))], len(each) / corpus.sample_rate)
         for (name, each), values in zip(stages, spectrograms, strict=True)
@@ -120,12 +122,19 @@ def _utterance(config: ExplainConfig, corpus: CorpusConfig) -> Utterance:
         u.id: u for u in load(corpus.name, corpus.root, labels=corpus.labels or None).utterances
     }
     if config.utterance is not None:
-        if config.utterance not in known:
+        utterances = list(known.values())
+        places = named_places(config.utterance, utterances)
+        if not places:
             raise UsageError(
                 f"--utterance {config.utterance!r} is not in {corpus.name}; "
                 f"{nearest_name(config.utterance, known)}"
             )
-        return known[config.utterance]
+        if len(places) > 1:
+            raise UsageError(
+                f"--utterance {config.utterance!r} may be any of {len(places)} utterances, such as "
+                f"{utterances[places[0]].id!r}; give one whole id."
+            )
+        return utterances[places[0]]
     spoken = [u for u in prepared_speech(corpus).corpus.utterances if not u.variant]
     counts = Counter(u.whole for u in spoken)
     return known[min(counts, key=lambda name: (counts[name] != 2, -counts[name]))]

@@ -24,6 +24,7 @@ from jaxser.experiments.run import Run
 from jaxser.models.front_end import WithFrontEnd
 from jaxser.models.image_front_end import WithImage
 from jaxser.reporting.figures.explanations import Example
+from jaxser.runtime.stages import stage
 from jaxser.speech.features import Spectrogram
 
 __all__ = [
@@ -79,6 +80,7 @@ def attack_once(run: Run, batch_size: int | None) -> Looked:
     speech, config = run.speech, run.config
     x = np.asarray(speech.inputs[speech.places], np.float32)
     x_adv, after = np.zeros_like(x), np.zeros(len(x), np.int32)
+    stage("attacking", shown=False)
     with AttackBar(run.attack.name, len(x)) as bar:
 
         def watch(progress: Progress) -> bool:

@@ -17,6 +17,7 @@ from jaxser.experiments.weakest import Weakest, recording, weakest
 from jaxser.reporting import html as html_page
 from jaxser.reporting.example import write_example
 from jaxser.runtime.files import write_text
+from jaxser.runtime.stages import stage
 from jaxser.speech.audio import encode_wav
 from jaxser.victims.loading import is_pretrained
 from jaxser.victims.run_folder import read_run
@@ -47,6 +48,7 @@ def listen_to(config: ListenConfig) -> str:
     own = is_pretrained(config.victim)
     trained = CorpusConfig() if own else read_run(config.victim)[0].corpus
     x = recording(config.file, victim, trained)
+    stage("attacking")
     found = weakest(victim, x, attack, config.snr, config.seed)
     lines = [
         *(f"note: {note}" for note in victim.notes),

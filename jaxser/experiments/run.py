@@ -6,6 +6,7 @@ run.rows()                                  # pyarrow, one row per utterance and
 """
 
 import dataclasses
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -214,28 +215,44 @@ class Run:
             paths = [self.wav_path] if self.config.save_wav else []
             paths += [self.example_path] if i in self.examples else []
             paths += [self.picture_path] if i in self.shown else []
+            if self.config.save_wav:
+                lacking[i] |= not self.original_path(utterance).exists()
             for e, epsilon in enumerate(self.epsilons):
                 lacking[i, e] |= not all(path(utterance, epsilon).exists() for path in paths)
         return lacking
 
     def wav_path(self, utterance: Utterance, epsilon: float) -> Path:
+        return self._path(self._wav, utterance, self._named(epsilon), ".wav")
+
+    def original_path(self, utterance: Utterance) -> Path:
+        """What the attack began with, to hear beside :meth:`wav_path`."""
+        return self._path(self._wav, utterance, "original", ".wav")
+
+    @property
+    def _wav(self) -> str:
         # Speech that was made from attacked features is not what the victim was given.
-        kind = "wav" if self.config.domain == "waveform" else "wav-inverted"
-        return self._path(kind, utterance, epsilon, ".wav")
+        return "wav" if self.config.domain == "waveform" else "wav-inverted"
 
     def example_path(self, utterance: Utterance, epsilon: float) -> Path:
-        return self._path("example", utterance, epsilon, ".npy")
+        return self._path("example", utterance, self._named(epsilon), ".npy")
 
     def picture_path(self, utterance: Utterance, epsilon: float) -> Path:
         """Of a shown utterance; its WAV files lie beside it."""
-        return self._path("shown", utterance, epsilon, "") / "picture.png"
+        return self._path("shown", utterance, self._named(epsilon), "") / "picture.png"
 
-    def _path(self, kind: str, utterance: Utterance, epsilon: float, suffix: str) -> Path:
+    def _named(self, epsilon: float) -> str:
         unit = self.config.epsilon_unit
-        name = "epsilon" if unit == "amplitude" else unit
-        folder = (self.out / kind / f"{name}-{epsilon:g}").resolve()
-        file = file_of_id(utterance.id)
-        return folder / file.with_name(f"{file.name}{suffix}")
+        return f"{'epsilon' if unit == 'amplitude' else unit}-{epsilon:g}"
+
+    def _path(self, kind: str, utterance: Utterance, beside: str, suffix: str) -> Path:
+        name = utterance.id.removeprefix("wav/") if self._all_in_wav else utterance.id
+        file = file_of_id(name)
+        return (self.out / kind / beside).resolve() / file.with_name(f"{file.name}{suffix}")
+
+    @functools.cached_property
+    def _all_in_wav(self) -> bool:
+        """Whether the corpus has all its files in a folder that need not be named again here."""
+        return all(utterance.id.startswith("wav/") for utterance in self.corpus.utterances)
 
 
 def _keys(rows: pa.Table) -> list[_RowKey]:

@@ -12,7 +12,7 @@ from jaxser.driver.speech import Speech
 from jaxser.runtime.errors import UsageError
 from jaxser.runtime.text import shown_value
 
-__all__ = ["shown_places"]
+__all__ = ["named_places", "shown_places"]
 
 # Ids in a message.
 _LISTED = 3
@@ -26,7 +26,7 @@ def shown_places(config: AttackCommandConfig, speech: Speech) -> tuple[int, ...]
     """
     places = []
     for name in config.show:
-        found = _named(name, speech.utterances)
+        found = named_places(name, speech.utterances)
         if not found:
             raise UsageError(_not_there(name, config, speech))
         if len(found) > 1:
@@ -38,7 +38,7 @@ def shown_places(config: AttackCommandConfig, speech: Speech) -> tuple[int, ...]
     return tuple(dict.fromkeys(places))
 
 
-def _named(name: str, utterances: Sequence[Utterance]) -> list[int]:
+def named_places(name: str, utterances: Sequence[Utterance]) -> list[int]:
     """Places of the utterances that ``name`` is the id of, or else the end of the id."""
     ways: tuple[Callable[[Utterance], bool], ...] = (
         lambda each: each.id == name,
@@ -57,7 +57,7 @@ def _named(name: str, utterances: Sequence[Utterance]) -> list[int]:
 def _not_there(name: str, config: AttackCommandConfig, speech: Speech) -> str:
     """Why nothing that is attacked has that name."""
     corpus = speech.prepared.corpus
-    of_corpus = [corpus.utterances[i] for i in _named(name, corpus.utterances)]
+    of_corpus = [corpus.utterances[i] for i in named_places(name, corpus.utterances)]
     if not of_corpus:
         ids = [each.id for each in corpus.utterances]
         return (

@@ -6,8 +6,10 @@ print(shown_table("systematic_table1", "Table 1", cells, ["note: ..."], Path("ta
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxser.results.cells import aligned, csv_text, markdown_table
+from jaxser.results.cells import csv_text, markdown_table
+from jaxser.results.fitted import folded
 from jaxser.runtime.files import write_text
+from jaxser.runtime.terminal import terminal_width
 
 __all__ = ["shown_table"]
 
@@ -32,4 +34,5 @@ def shown_table(
         text = "\n\n".join([f"# {title}", markdown_table(cells), *told])
         write_text(out / f"{stem}.md", text + "\n")
         write_text(out / f"{stem}.csv", csv_text(cells))
-    return "\n".join([title, aligned(cells, left=_NAMES), *told])
+    table = folded(cells, terminal_width(), left=_NAMES, keys=_NAMES)
+    return "\n".join([title, table, *told])

@@ -24,6 +24,7 @@ from jaxser.models.front_end import RowBatches
 from jaxser.runtime.errors import InputError, UsageError, nearest_name
 from jaxser.runtime.provenance import fingerprint_of
 from jaxser.runtime.sharding import WHOLE, Share
+from jaxser.runtime.stages import stage
 from jaxser.victims.loading import is_pretrained, load_victim
 from jaxser.victims.probabilities import probabilities_fingerprint, with_probabilities
 from jaxser.victims.run_folder import read_run
@@ -44,6 +45,7 @@ def victim_of(config: AttackCommandConfig) -> Victim:
       InputError: there is no run in its folder.
       UsageError: the victim has no such domain.
     """
+    stage("loading the victim")
     check_victim_folder(config.victim)
     victim = in_length(load_victim(config.victim, config.domain), config)
     if config.smoothing is not None:
@@ -87,6 +89,7 @@ def load_speech(
       UsageError, InputError: see the message.
     """
     victim = victim_of(config) if victim is None else in_length(victim, config)
+    stage("preparing the speech")
     part = part_of(config, victim) if part is None else part
     prepared, labels = part.prepared, part.labels
     corpus = prepared.corpus
@@ -99,6 +102,7 @@ def load_speech(
         inputs, places = _features(victim, prepared.waveforms, positions), np.arange(len(positions))
     elif config.domain != "waveform":
         inputs = Images(victim, prepared.waveforms)
+    stage("clean pass")
     return Speech(
         victim=victim,
         fingerprint=_fingerprint(config, victim),

@@ -36,11 +36,12 @@ from jaxser.experiments.run import Listener, Run
 from jaxser.experiments.speech import check_victim_folder, load_speech, victim_of
 from jaxser.results.outcomes import Outcome, note_outcomes
 from jaxser.results.summary import summarise
-from jaxser.results.summary_table import format_table
+from jaxser.results.summary_table import legend, summary_table
 from jaxser.runtime.devices import check_devices
 from jaxser.runtime.errors import InputError, UsageError
 from jaxser.runtime.provenance import fingerprint_of
 from jaxser.runtime.sharding import WHOLE, Share
+from jaxser.runtime.terminal import wrapped
 from jaxser.victims.victim import Victim
 
 __all__ = ["CALIBRATION_UTTERANCES", "CellRunner", "check_sweep", "run_sweep"]
@@ -79,8 +80,13 @@ def check_sweep(config: SweepConfig) -> None:
                 raise UsageError(f"{cell.title}: {error}") from None
 
 
-def run_sweep(config: SweepConfig, share: Share) -> list[Outcome]:
+def run_sweep(config: SweepConfig, share: Share, width: int | None = None) -> list[Outcome]:
     """Attack what is missing of this process' share; what became of every cell is noted at once.
+
+    Args:
+      config: the sweep.
+      share: of its utterances.
+      width: of the terminal that tables are to fit.
 
     Raises:
       InputError: JAX has no device.
@@ -93,7 +99,7 @@ def run_sweep(config: SweepConfig, share: Share) -> list[Outcome]:
     grid = list(cells(config))
     outcomes: list[Outcome] = []
     with CompileAhead() as ahead:
-        runner = CellRunner(config, shown=share.index == 0, ahead=ahead)
+        runner = CellRunner(config, shown=share.index == 0, ahead=ahead, width=width)
         for number, cell in enumerate(grid, 1):
             if share.index == 0:
                 print(f"{number} of {len(grid)}: {cell.name}", flush=True)
@@ -109,14 +115,22 @@ class CellRunner:
       config: the sweep.
       shown: whether bars and tables are printed.
       ahead: compiles what cells need before they run.
+      width: of the terminal that tables are to fit.
     """
 
     def __init__(
-        self, config: SweepConfig, *, shown: bool = True, ahead: CompileAhead | None = None
+        self,
+        config: SweepConfig,
+        *,
+        shown: bool = True,
+        ahead: CompileAhead | None = None,
+        width: int | None = None,
     ) -> None:
         self._config = config
         self._shown = shown
         self._ahead = ahead
+        self._width = width
+        self._explained: set[str] = set()  # what is said of columns is said once
         self._given: set[str] = set()  # names of cells whose programs are or have been compiled
         self._victims: dict[Path, Victim] = {}
         self._loaded: Any = None
@@ -138,7 +152,7 @@ class CellRunner:
         try:
             run = self.prepared(cell, share)
             self._compile_ahead(run, upcoming, share)
-            attack_missing_rows(run, shown=self._shown, shared=share.count > 1)
+            attack_missing_rows(run, title=cell.title, shown=self._shown, shared=share.count > 1)
         except OSError:
             raise
         except Exception as error:
@@ -166,7 +180,11 @@ class CellRunner:
         if rows <= _TABLE_ROWS:
             defence = run.speech.victim.training.defence
             said = [f"{run.facts['victim']}: {defence}"] if defence else []
-            return "\n".join([*said, format_table(summarise(run.rows()))])
+            lines = summarise(run.rows())
+            meant = [each for each in legend(lines) if each not in self._explained]
+            self._explained.update(meant)
+            text = "\n".join([*said, summary_table(lines, self._width), *meant])
+            return wrapped(text, self._width)
         return f"{rows:,} rows; python -m jaxser.report {self._config.out} makes their tables"
 
     def prepared(self, cell: Cell, share: Share = WHOLE) -> Run:

@@ -103,7 +103,7 @@ def _lines(
             return open_line(str(threat), entry.title, part, speech.prepared.corpus.title)
         chosen = counts.get(entry.title)
         run = prepared(entry, **({} if chosen is None else {"count": chosen.count}))
-        attack_missing_rows(run)
+        attack_missing_rows(run, title=f"{entry.title} on {threat.name}, {part}")
         notes = () if chosen is None else (f"{entry.title} on {threat}: {chosen}",)
         line = _line(entry.title, run, clean, victims, config.interval_over, notes)
         return dataclasses.replace(line, notes=(*_defences(victims), *line.notes))

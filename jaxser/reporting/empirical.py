@@ -24,7 +24,6 @@ from jaxser.results.intervals import share
 from jaxser.results.reading import read_rows
 from jaxser.results.units import Over, Units
 from jaxser.runtime.errors import InputError, UsageError
-from jaxser.victims.smoothing import smoothed_fingerprint
 
 __all__ = ["Empirical", "check_rows", "empirical_lines", "l2_rows", "read_l2"]
 
@@ -125,6 +124,9 @@ def read_l2(folder: Path) -> pa.Table:
 
 def _on_victim(table: pa.Table, facts: Mapping[str, Any]) -> pa.Table:
     """The rows of the certified variables, with noise or without."""
+    # With JAX, which a report needs for nothing else.
+    from jaxser.victims.smoothing import smoothed_fingerprint
+
     own = facts["victim_fingerprint"]
     noise = table.select(["smoothing", "smoothing_samples"]).group_by(
         ["smoothing", "smoothing_samples"]

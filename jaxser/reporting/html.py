@@ -135,7 +135,9 @@ def table(cells: Sequence[Sequence[str]], caption: str, hidden: bool = False) ->
         for value, text in zip(values, kinds, strict=True):
             inner = f"<button>{_escaped(value)}</button>" if kind == "th" else _figure(value)
             long = " long" * (kind == "td" and len(value) > _LONG)
-            attributes = (f' class="text{long}"' if text else "") + " scope=col" * (kind == "th")
+            attributes = f' class="text{long}"' if text else ""
+            if kind == "th":
+                attributes += f' scope=col data-name="{_escaped(value)}"'
             made.append(f"<{kind}{attributes}>{inner}</{kind}>")
         return f"<tr>{''.join(made)}</tr>"
 

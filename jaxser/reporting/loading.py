@@ -61,16 +61,25 @@ def load(folders: Sequence[Path], interval_over: Over = "utterance") -> Rows:
         tables.append(read_rows(folder, [*_TEXTS, *_NUMBERS, *_OTHERS, *OF_TRAINING], coded=True))
         sources += [source for source in read_sources(folder) if source not in sources]
     table = pa.concat_tables(tables).unify_dictionaries()
-    coded = {name: codes_of(table[name]) for name in (*_TEXTS, *_OTHERS[:3])}
+    # A million rows are hundreds of megabytes, so that no column is there twice for long.
+    tables.clear()
+    coded = {}
+    for name in (*_TEXTS, *_OTHERS[:3]):
+        coded[name] = codes_of(table[name])
+        table = table.drop_columns([name])
     targeted = table["targeted"].to_numpy()
     goal, attacked = coded.pop("label_source"), coded.pop("attacked_label")
     coded["goal"] = _goals(goal, attacked, targeted)
     coded |= _told_apart(coded["victim"], coded.pop("victim_fingerprint"), coded["threat"])
-    numbers = {column: table[column].cast(pa.float64()).to_numpy() for column in _NUMBERS}
     victims = _trainings(coded["victim"], table)
     notes, flags = _counted(table["notes"])[0], table["flags"]
     synthetic = bool(pc.any(table["synthetic"]).as_py())
-    del table, tables  # a million rows are hundreds of megabytes
+    table = table.select(_NUMBERS)
+    numbers = {}
+    for name in _NUMBERS:
+        numbers[name] = table[name].cast(pa.float64()).to_numpy()
+        table = table.drop_columns([name])
+    pa.default_memory_pool().release_unused()
     kept = _first_of_each(coded, numbers)
     count = len(numbers["epsilon"])
     if len(kept) < count:

@@ -60,18 +60,24 @@ figure { margin: .5rem 1.5rem .5rem 0; display: inline-block; } audio { max-widt
 @media (max-width: 40rem) {
   th, td { padding: .3rem .35rem; } td small { display: block; }
   td.text { white-space: normal; } td.long { min-width: 7rem; }
+  /* Of a broad figure the letters stay legible, and it scrolls. */
+  .pictures { overflow-x: auto; } svg.broad { max-width: none; width: 42rem; }
   .facts { grid-template-columns: 1fr; gap: 0; } .facts dd { margin-bottom: .4rem; }
 }
 @page { size: A4; margin: 14mm 12mm; }
 @media print {
-  :root { color-scheme: only light; }
-  body { font-size: 9.5pt; padding: 0; max-width: none; } nav, audio { display: none; }
+  :root { color-scheme: only light; font-size: 12px; }
+  body { font-size: 1rem; padding: 0; max-width: none; } nav, audio { display: none; }
   h2, h3, caption { break-after: avoid; } h2 { margin-top: 1.2rem; }
   .wide { overflow: visible; } .small { font-size: .875rem; } .same { color: var(--ink); }
   table { width: 100%; font-size: 7pt; } thead { display: table-header-group; }
-  tr, .card, svg, img, figure { break-inside: avoid; }
+  tbody tr:first-child { break-before: avoid; }
+  thead, tr, .card, svg, img, figure { break-inside: avoid; }
   th, td, td small { white-space: normal; padding: .1rem .2rem; font-size: 6.5pt; }
-  td.text { overflow-wrap: anywhere; } td.long { min-width: 6rem; }
+  td small { white-space: nowrap; } td.text { overflow-wrap: anywhere; }
+  td.long { min-width: 6rem; }
+  /* A button is not painted again where its header stands on the next page, too. */
+  th button { display: none; } th::before { content: attr(data-name); }
   th, .card { print-color-adjust: exact; }
   svg { width: calc(var(--width) * 1.2px); }
 }

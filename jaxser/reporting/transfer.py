@@ -11,6 +11,7 @@ from pathlib import Path
 from jaxser.papers.transfer import Line, TransferTable, line_cells, published_cells
 from jaxser.reporting import html as html_page
 from jaxser.results.cells import csv_text, markdown_table
+from jaxser.results.fitted import folded
 from jaxser.results.intervals import policy
 from jaxser.results.units import Over
 from jaxser.runtime.files import write_text
@@ -19,12 +20,24 @@ from jaxser.runtime.text import visible
 __all__ = ["format_transfer", "write_transfer"]
 
 
-def format_transfer(table: TransferTable, lines: Sequence[Line], over: Over = "utterance") -> str:
-    """What was measured, and below it what the paper printed; intervals are ``over`` that."""
+def format_transfer(
+    table: TransferTable,
+    lines: Sequence[Line],
+    over: Over = "utterance",
+    width: int | None = None,
+) -> str:
+    """What was measured, and below it what the paper printed.
+
+    Args:
+      table: of the paper.
+      lines: that were measured.
+      over: what intervals are over.
+      width: of the terminal that tables are to fit.
+    """
     text = [f"{table.title}; here on {_corpora(lines)}", *_notes(lines)]
-    text += [*_aligned(line_cells(lines)), _told(over)]
+    text += [_shown(line_cells(lines), width), _told(over)]
     if table.published:
-        text += ["", f"as published, on {table.corpus}:", *_aligned(published_cells(table))]
+        text += ["", f"as published, on {table.corpus}:", _shown(published_cells(table), width)]
         text += [table.remark] * bool(table.remark)
     return "\n".join(text)
 
@@ -39,7 +52,7 @@ def write_transfer(
     text += [markdown_table(cells), "", f"{_told(over)}.", ""]
     if table.published:
         text += [f"As published, on {table.corpus}:", "", "```"]
-        text += [*_aligned(published_cells(table)), "```", ""]
+        text += [_shown(published_cells(table)), "```", ""]
         text += [f"{table.remark}\n"] * bool(table.remark)
     write_text(out / "transfer.md", visible("\n".join(text)))
     body = [html_page.paragraph(note, note=True) for note in _notes(lines)]
@@ -71,9 +84,6 @@ def _notes(lines: Sequence[Line]) -> list[str]:
     return list(dict.fromkeys(f"note: {note}" for line in lines for note in line.notes))
 
 
-def _aligned(cells: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in cells
-    ]
+def _shown(cells: Sequence[Sequence[str]], width: int | None = None) -> str:
+    """Flush left; threat model, attack and part stand in every part of a folded table."""
+    return folded(cells, width, left=len(cells[0]), keys=3)

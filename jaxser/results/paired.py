@@ -5,7 +5,7 @@ p = mcnemar(withstood_a, withstood_b)       # only utterances count on which bot
 
 import numpy as np
 from jaxtyping import Bool
-from scipy.stats import binomtest
+from scipy.special import bdtr
 
 __all__ = ["mcnemar"]
 
@@ -21,6 +21,4 @@ def mcnemar(a: Bool[np.ndarray, " utterances"], b: Bool[np.ndarray, " utterances
       1 where they agree on all.
     """
     only_a, only_b = int((a & ~b).sum()), int((~a & b).sum())
-    if only_a + only_b == 0:
-        return 1.0
-    return float(binomtest(only_a, only_a + only_b).pvalue)
+    return min(1.0, 2 * float(bdtr(min(only_a, only_b), only_a + only_b, 0.5)))

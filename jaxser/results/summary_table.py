@@ -8,27 +8,37 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from jaxser.results.cells import aligned, interval, number, percent
+from jaxser.results.cells import interval, number, percent
+from jaxser.results.fitted import fitted
 from jaxser.results.intervals import policy
 from jaxser.results.robustness import Worst
 from jaxser.results.schema import epsilon_unit_text
 from jaxser.results.summary import Summary
 from jaxser.results.units import Over
+from jaxser.runtime.terminal import wrapped
 
-__all__ = ["format_table"]
+__all__ = ["DROPPED", "format_table", "legend", "summary_table"]
 
 _UNDEFINED = "n/a"
+_NOTHING = "–"  # has no meaning in this line
+
+# Columns that leave a terminal that is too narrow for all, the first one first.
+DROPPED = (
+    *("rows/s", "passes", "SNR power", "sparsity", "clean UAR", "dB change", "off colour"),
+    *("utterances", "SNR peak", "± seeds", "STOI", "rows", "clean acc", "fooled", "robust UAR"),
+    *("on correct", "target reached"),
+)
 
 
-def format_table(lines: Sequence[Summary], over: Over = "utterance") -> str:
-    """Aligned text of a summary, with the notes a reader needs to read it right.
-
-    Columns that would be empty in all lines (parts, targets, STOI, smallest perturbations, what
-    several seeds have) are left out.
+def format_table(
+    lines: Sequence[Summary], over: Over = "utterance", width: int | None = None
+) -> str:
+    """Text of a summary, with the notes a reader needs to read it right.
 
     Args:
       lines: of :func:`jaxser.results.summary.summarise`.
       over: what their intervals are over.
+      width: of the terminal that the table is to fit; None for all columns.
 
     Examples:
       >>> import jaxser
@@ -36,18 +46,39 @@ def format_table(lines: Sequence[Summary], over: Over = "utterance") -> str:
       >>> print(jaxser.results.format_table(lines).splitlines()[0])
       attack ...
     """
-    found = any(line.found for line in lines)
-    heard = any(not math.isnan(line.stoi) for line in lines)
-    coloured = any(not math.isnan(line.colour_distance) for line in lines)
-    columns = _columns(lines, found, heard)
+    return wrapped("\n".join([summary_table(lines, width), *legend(lines, over)]), width)
+
+
+def summary_table(lines: Sequence[Summary], width: int | None = None) -> str:
+    """The table alone, and what is odd about these rows, without the legend.
+
+    Columns that would be empty in all lines (parts, targets, STOI, smallest perturbations, what
+    several seeds have) are left out; see :data:`DROPPED` for those that leave a narrow terminal.
+
+    Args:
+      lines: of :func:`jaxser.results.summary.summarise`.
+      width: of the terminal that the table is to fit; None for all columns.
+    """
+    columns = _columns(lines)
     cells = [list(columns)]
     for line in lines:
         cells.append([cell(line) for cell in columns.values()])
         if line.worst is not None:
             worst = _worst(line, line.worst, columns)
-            cells.append([worst.get(header, _UNDEFINED) for header in columns])
+            cells.append([worst.get(header, _NOTHING) for header in columns])
+    table = fitted(cells, width, kept=["robust acc"], dropped=DROPPED)
+    return "\n".join([table, *_remarks(lines)])
+
+
+def legend(lines: Sequence[Summary], over: Over = "utterance") -> list[str]:
+    """What the columns of one or several tables of these lines mean: sentences to print once.
+
+    Args:
+      lines: of all tables.
+      over: what their intervals are over.
+    """
+    heard = any(not math.isnan(line.stoi) for line in lines)
     text = [
-        aligned(cells),
         policy(over),
         "fooled: prediction changed, of all rows; on correct: attack succeeded, of the rows that "
         "were right before",
@@ -59,24 +90,24 @@ def format_table(lines: Sequence[Summary], over: Over = "utterance") -> str:
             "± seeds: standard deviation of robust accuracy over the seeds; worst seed: an "
             "utterance is right where it is right under all seeds"
         )
-    if coloured:
+    if any(not math.isnan(line.colour_distance) for line in lines):
         text.append(
             "off colour: mean distance of a pixel to the colour map; what is off it is no "
             "spectrogram, so no sound belongs to it. dB change: what the nearest spectrogram keeps "
             "of the attack, mean over its cells"
         )
-    if found:
+    if any(line.found for line in lines):
         text.append(
             "found: an adversarial perturbation of whatever size; smallest: its norm (mean/median) "
             "over the rows that needed one"
         )
-    return "\n".join([*text, *_remarks(lines)])
+    return text
 
 
-def _columns(
-    lines: Sequence[Summary], found: bool, heard: bool
-) -> dict[str, Callable[[Summary], str]]:
+def _columns(lines: Sequence[Summary]) -> dict[str, Callable[[Summary], str]]:
     """Header -> what a line has below it."""
+    found = any(line.found for line in lines)
+    heard = any(not math.isnan(line.stoi) for line in lines)
     split = any(line.part for line in lines)
     seeds = any(line.seeds > 1 for line in lines)
     several = seeds or any(line.utterances < line.rows for line in lines)
@@ -147,6 +178,8 @@ def _worst(
 
 
 def _both(mean: float, median: float, form: str) -> str:
+    if math.isnan(mean) and math.isnan(median):
+        return _UNDEFINED
     return f"{number(mean, form, _UNDEFINED)}/{number(median, form, _UNDEFINED)}"
 
 

@@ -16,8 +16,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jaxser.results.cells import aligned, interval
+from jaxser.results.cells import interval
 from jaxser.results.estimate import Estimate
+from jaxser.results.fitted import folded
 from jaxser.results.intervals import policy, share
 from jaxser.results.schema import epsilon_order, epsilon_unit_text
 from jaxser.results.smallest import budget_sizes, smallest_sizes
@@ -89,12 +90,15 @@ def _on_axis(rows: pa.Table, axis: Mapping[str, str], over: Over) -> Iterator[Wo
         )
 
 
-def robustness_table(rows: pa.Table, interval_over: Over = "utterance") -> str:
+def robustness_table(
+    rows: pa.Table, interval_over: Over = "utterance", width: int | None = None
+) -> str:
     """Robust accuracy as text: a line per attack, a column per ε, and the worst case below.
 
     Args:
       rows: of one victim and one corpus, in the row schema.
       interval_over: what intervals are over.
+      width: of the terminal that the table is to fit; None for one table of all ε.
     """
     cases = worst_cases(rows, interval_over)
     budgets = [(case.epsilon_unit, case.epsilon_norm, case.epsilon) for case in cases]
@@ -118,7 +122,7 @@ def robustness_table(rows: pa.Table, interval_over: Over = "utterance") -> str:
     cells.append(["worst case", *(interval(case.robust) for case in cases)])
     return "\n".join(
         [
-            aligned(cells, left=1),
+            folded(cells, width, left=1),
             "robust accuracy; worst case: an utterance counts only if no attack fooled it",
             policy(interval_over),
         ]

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TextIO
 
 from jaxser.runtime.signals import stopping
+from jaxser.runtime.stages import clear
 from jaxser.runtime.text import accept_all_text, cut, one_line, visible
 
 __all__ = ["InputError", "UsageError", "nearest_name", "report_errors", "stopped_status"]
@@ -38,6 +39,10 @@ class UsageError(InputError):
     exit_status = 2
 
 
+# Names in a message: more than any command has flags of one kind, fewer than a corpus has files.
+_LISTED = 40
+
+
 def nearest_name(name: str, valid: Iterable[str]) -> str:
     """A hint for an unknown ``name``: "did you mean 'X'?", or the list of valid names."""
     names = sorted(valid)
@@ -48,7 +53,8 @@ def nearest_name(name: str, valid: Iterable[str]) -> str:
     close = close or difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.5)
     if close:
         return f"did you mean {folded.get(close[0], close[0])!r}?"
-    return "valid names are " + ", ".join(names)
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return f"valid names are {', '.join(names[:_LISTED])}{more}"
 
 
 def stopped_status(error: KeyboardInterrupt) -> int:
@@ -176,6 +182,7 @@ def _has_working_folder() -> bool:
 
 def _tell(sentence: str) -> None:
     try:
+        clear()
         print(visible(sentence), file=sys.stderr, flush=True)
     except OSError:
         # Nobody reads it any more, and the exit status says that something was wrong.

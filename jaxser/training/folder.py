@@ -41,6 +41,7 @@ _FREE_KEYS = (
     "generator.start",
     "model.checkpoint",
     "training.checkpoint_minutes",
+    "training.log_to",
 )
 
 

@@ -160,7 +160,8 @@ class _Run:
         )
         steps = LoopSettings.of(config.training, len(split_rows(prepared.corpus, "train")))
         rate = functools.partial(learning_rate_at, config.training, steps.steps_per_epoch)
-        self.writer = RunWriter(config.out, jax.process_index() == 0, rate)
+        log_to = config.training.log_to
+        self.writer = RunWriter(config.out, jax.process_index() == 0, rate, log_to)
 
     def train(self) -> TrainingOutcome:
         with self.writer:

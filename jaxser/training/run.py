@@ -32,6 +32,7 @@ from jaxser.results.training_facts import UNRECORDED, TrainingFacts
 from jaxser.runtime.errors import UsageError
 from jaxser.runtime.numerics import seed_key
 from jaxser.runtime.sharding import batch_sharding, make_mesh, replicated
+from jaxser.runtime.stages import stage
 from jaxser.speech.augmentation import ImageAugmentation
 from jaxser.training.adversarial import Defence, adversarial_parts
 from jaxser.training.adversarial_update import adversarial_update
@@ -103,9 +104,11 @@ def train_victim(config: TrainConfig, watch: Watch | None = None) -> TrainingOut
       InputError: see :func:`jaxser.corpora.selection.select`; or the corpus has changed since the
         run began; or the run is being trained by another process.
     """
+    stage("preparing the speech")
     config = resolved_attack(config)
     prepared = _with_start_noted(config, select(config.corpus))
     with run_folder(config.out):
+        stage("building the victim")
         describe_run(config, prepared)
         return _train(config, prepared, watch)
 
@@ -156,7 +159,8 @@ def _train(config: TrainConfig, prepared: Prepared, watch: Watch | None) -> Trai
     )
     update = _update(config, model, optimizer, step_key, weights, defence, mesh)
     rate = functools.partial(learning_rate_at, config.training, steps_per_epoch)
-    with RunWriter(config.out, jax.process_index() == 0, rate) as writer:
+    log_to = config.training.log_to
+    with RunWriter(config.out, jax.process_index() == 0, rate, log_to) as writer:
         state, record, signal = train_in_folder(
             config,
             update,
@@ -172,6 +176,7 @@ def _train(config: TrainConfig, prepared: Prepared, watch: Watch | None) -> Trai
             # Of a run that is shown again the seconds, and the device, are those of its training.
             if not (config.out / COST_FILE).exists():
                 write_cost(config.out, training_cost(config, defence, record))
+            stage("evaluating")
             parts = {"val": validation, "test": source(split_rows(corpus, "test"))}
             if config.training.report_train:
                 parts = {"train": train, **parts}

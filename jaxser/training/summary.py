@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jaxser.config import TrainConfig
+from jaxser.results.fitted import folded
 from jaxser.results.intervals import policy
 from jaxser.results.units import Over
 from jaxser.runtime.text import listed
@@ -13,8 +14,14 @@ from jaxser.victims.training_record import defence_text
 __all__ = ["format_generator", "format_outcome"]
 
 
-def format_outcome(outcome: TrainingOutcome, config: TrainConfig) -> str:
-    """The table that ends a run: each metric with its 95% interval."""
+def format_outcome(outcome: TrainingOutcome, config: TrainConfig, width: int | None = None) -> str:
+    """The table that ends a run: each metric with its 95% interval.
+
+    Args:
+      outcome: of a finished run.
+      config: of it.
+      width: of the terminal that the table is to fit.
+    """
     over = config.interval_over
     lines = [
         f"{config.model.name} on {outcome.title}, split {config.corpus.split}, "
@@ -23,25 +30,18 @@ def format_outcome(outcome: TrainingOutcome, config: TrainConfig) -> str:
     lines += _defended(outcome, config)
     lines += [f"training took {cost}" for cost in [outcome.facts.cost()] if cost]
     lines += [f"note: {note}" for note in outcome.notes]
-    lines.append(
-        f"{'part':6} {'utterances':>10} {'speakers':>8}  {'UAR':22} {'accuracy':22} macro F1"
-    )
+    cells = [["part", "utterances", "speakers", "UAR", "accuracy", "macro F1"]]
     of_rows = []
     for part in ("train", "val", "test"):
         if part in outcome.results:
             figures = outcome.results[part]
-            speakers = f"{figures['speakers']:8d}"
-            lines.append(
-                f"{part:6} {figures['utterances']:10d} {speakers}  {_cells(figures, over)}"
-            )
+            cells.append(_line(part, figures, over, str(figures["speakers"])))
             for gender, its in figures["by_gender"].items():
-                lines.append(f"{gender:>6} {its['utterances']:10d} {'':8}  {_cells(its, over)}")
+                cells.append(_line(gender, its, over))
             if "whole_utterances" in figures:
                 of_rows.append(f"{figures['rows']:,} ({part})")
-                whole = figures["whole_utterances"]
-                lines.append(
-                    f"{'whole':>6} {whole['utterances']:10d} {'':8}  {_cells(whole, over)}"
-                )
+                cells.append(_line("whole", figures["whole_utterances"], over))
+    lines.append(folded(cells, width))
     if of_rows:
         kind = "windows" if config.corpus.windows else "chunks"
         lines.append(
@@ -52,27 +52,37 @@ def format_outcome(outcome: TrainingOutcome, config: TrainConfig) -> str:
     return "\n".join(lines)
 
 
-def format_generator(outcome: TrainingOutcome, config: TrainConfig) -> str:
-    """The table that ends the run of a generator: how it fools its threat models."""
+def format_generator(
+    outcome: TrainingOutcome, config: TrainConfig, width: int | None = None
+) -> str:
+    """The table that ends the run of a generator: how it fools its threat models.
+
+    Args:
+      outcome: of a finished run.
+      config: of it.
+      width: of the terminal that the table is to fit.
+    """
     threats = ", ".join(map(str, config.threat))
     lines = [
         f"generator against {threats} on {outcome.title}, split {config.corpus.split}, "
         f"epoch {outcome.results['best_epoch']} of {outcome.results['epochs']}"
     ]
     lines += [f"note: {note}" for note in outcome.notes]
-    lines.append(
-        f"{'part':6} {'utterances':>10} {'ε':>8}  {'ASR':22} {'changed':>8} {'SNR peak':>9}"
-    )
+    cells = [["part", "utterances", "ε", "ASR", "changed", "SNR peak"]]
     for part in ("val", "test"):
         for epsilon, figures in outcome.results.get(part, {}).items():
             if not isinstance(figures, dict):
                 continue
             low, high = figures[f"asr_interval_{config.interval_over}s"]
-            asr = f"{figures['asr']:.1%} ({low:.1%}–{high:.1%})"
-            lines.append(
-                f"{part:6} {outcome.results[part]['utterances']:10d} {epsilon:>8}  {asr:22} "
-                f"{figures['sparsity']:8.1%} {figures['fooled_snr_peak']:6.1f} dB"
+            cells.append(
+                [
+                    *(part, str(outcome.results[part]["utterances"]), epsilon),
+                    f"{figures['asr']:.1%} ({low:.1%}–{high:.1%})",
+                    f"{figures['sparsity']:.1%}",
+                    f"{figures['fooled_snr_peak']:.1f} dB",
+                ]
             )
+    lines.append(folded(cells, width))
     lines.append(
         f"{policy(config.interval_over)}; changed: share of samples, over all utterances; SNR over "
         f"those that are fooled; everything is in {config.out}"
@@ -94,9 +104,9 @@ def _defended(outcome: TrainingOutcome, config: TrainConfig) -> Iterator[str]:
     yield defence + (f"; watched in that epoch: {'; '.join(left)}" if left else "")
 
 
-def _cells(figures: Mapping[str, Any], over: Over) -> str:
-    uar, accuracy, f1 = (_interval(figures[name], over) for name in ("uar", "accuracy", "macro_f1"))
-    return f"{uar:22} {accuracy:22} {f1}"
+def _line(part: str, figures: Mapping[str, Any], over: Over, speakers: str = "") -> list[str]:
+    metrics = (_interval(figures[name], over) for name in ("uar", "accuracy", "macro_f1"))
+    return [part, str(figures["utterances"]), speakers, *metrics]
 
 
 def _interval(metric: dict[str, list[float]], over: Over) -> str:

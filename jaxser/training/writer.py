@@ -1,4 +1,4 @@
-"""What a run shows and records while it trains: progress, history, TensorBoard.
+"""What a run shows and records while it trains: progress, history, TensorBoard or a service.
 
     with RunWriter("runs/demo", enabled=jax.process_index() == 0) as writer:
         writer.start(total=6_000, done=0, step=0)
@@ -6,30 +6,25 @@
         writer.scalars("test", {"uar": 0.7}, step=500)
 
 On a terminal there is one bar over the whole run; otherwise a line when it begins, one an epoch,
-and one a minute in long epochs. Only process 0 writes. What TensorBoard shows is of use, but no
-result: where its file cannot be written, a warning says so and the run goes on.
+and one a minute in long epochs. Only process 0 writes.
 """
 
-import dataclasses
-import logging
 import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tqdm import tqdm
 
 from jaxser.results.history import history_text
 from jaxser.runtime.files import write_text
-
-if TYPE_CHECKING:
-    from tensorboardX import SummaryWriter
+from jaxser.runtime.stages import stage
+from jaxser.runtime.terminal import terminal_width, wrapped
+from jaxser.training.trackers import LogTo, Tracker, check_tracker, open_tracker
 
 __all__ = ["RunWriter"]
-
-_LOG = logging.getLogger(__name__)
 
 # Reading figures off the device makes the host wait for it, so not at every step.
 _SECONDS_BETWEEN_READINGS = 1.0
@@ -56,6 +51,10 @@ class RunWriter:
       folder: of the run.
       enabled: False makes every method do nothing (processes other than the first).
       learning_rate: step, and the figures of the epochs before -> that of the step.
+      log_to: what shows figures beside the folder.
+
+    Raises:
+      UsageError: the package of ``log_to`` is not installed.
     """
 
     def __init__(
@@ -63,14 +62,16 @@ class RunWriter:
         folder: Path | str,
         enabled: bool = True,
         learning_rate: Callable[[int, Sequence[Mapping[str, float]]], float] | None = None,
+        log_to: LogTo = "tensorboard",
     ) -> None:
+        check_tracker(log_to)
+        self._log_to: LogTo = log_to
         self._folder = Path(folder)
         self._enabled = enabled
         self._learning_rate = learning_rate
         self._resumed_at = 0
         self._bar: tqdm | None = None
-        self._events: SummaryWriter | None = None
-        self._event_file = _EventFile()
+        self._tracker: Tracker | None = None
         self._read_at, self._said_at = 0.0, 0.0
         self._validation = ""
         self._started, self._done_before, self._done, self._total = 0.0, 0, 0, 0
@@ -80,16 +81,16 @@ class RunWriter:
 
     def __exit__(self, *_: object) -> None:
         self.finish()
-        if self._events is not None:
-            self._events.close()
-            self._events = None
-            self._say_lost_events()
+        if self._tracker is not None:
+            self._tracker.close()
+            self._tracker = None
 
     def start(self, total: int, done: int, step: int) -> None:
         """Open the bar at ``done`` of ``total`` samples, which ``step`` updates have seen."""
         if not self._enabled:
             return
         self._resumed_at = step
+        stage("training", shown=False)
         self._started, self._done, self._total = time.monotonic(), done, total
         self._done_before = done
         self._bar = tqdm(
@@ -146,49 +147,31 @@ class RunWriter:
                 if name.startswith("val_") == (part == "val")
             }
             self.scalars(part, own, step)
-        self._tensorboard().flush()
-        self._say_lost_events()
-
-    def _say_lost_events(self) -> None:
-        """Once, why TensorBoard lacks what came since."""
-        file = self._event_file
-        if file.error is not None and not file.told:
-            file.told = True
-            _LOG.warning(
-                "TensorBoard's file in %s cannot be written (%s); the run goes on without it.",
-                self._folder / "tensorboard",
-                file.error.strerror or file.error,
-            )
+        self._tracked().flush()
 
     def scalars(self, part: str, figures: Mapping[str, float], step: int) -> None:
-        """Show figures of a part of the corpus in TensorBoard, as "test/macro_f1".
+        """Show figures of a part of the corpus, as "test/macro_f1".
 
         Those that are not finite have no place on a curve.
         """
-        if self._enabled:
-            for name, value in figures.items():
-                if math.isfinite(value):
-                    self._tensorboard().add_scalar(f"{part}/{name}", value, step)
+        named = {f"{part}/{name}": value for name, value in figures.items() if math.isfinite(value)}
+        if self._enabled and named:
+            self._tracked().scalars(named, step)
 
     def hyperparameters(self, config: Mapping[str, Any], figures: Sequence[str]) -> None:
-        """Let TensorBoard compare runs: their config beside scalars, such as "test/uar"."""
-        if not self._enabled:
-            return
-        from tensorboardX.summary import hparams
-
-        # Into this run's own file: what add_hparams writes is a run more, beside it.
-        for summary in hparams(dict(_flat(config)), dict.fromkeys(figures, 0.0)):
-            self._tensorboard().file_writer.add_summary(summary)
+        """Let runs be compared: their config beside scalars, such as "test/uar"."""
+        if self._enabled:
+            self._tracked().hyperparameters(dict(_flat(config)), figures)
 
     def figure(self, name: str, figure: Any, step: int) -> None:
-        """Show a matplotlib figure in TensorBoard."""
+        """Show a matplotlib figure."""
         if self._enabled:
-            self._tensorboard().add_figure(name, figure, step, close=False)
+            self._tracked().figure(name, figure, step)
 
     def audio(self, name: str, samples: Any, sample_rate: int, step: int) -> None:
-        """Let people hear a waveform in TensorBoard."""
+        """Let people hear a waveform."""
         if self._enabled:
-            self._tensorboard().add_audio(name, samples, step, sample_rate)
+            self._tracked().audio(name, samples, sample_rate, step)
 
     def finish(self) -> None:
         """Close the bar; figures of the finished run may still follow."""
@@ -204,82 +187,23 @@ class RunWriter:
     def _pace(self) -> str:
         """Since the start, compilation and evaluation included."""
         rate = (self._done - self._done_before) / (time.monotonic() - self._started)
-        return f"{rate:.3g} samples/s, {(self._total - self._done) / rate:.0f} s left"
+        return f"{rate:.3g}/s, {(self._total - self._done) / rate:.0f} s left"
 
     def _say(self, line: str) -> None:
-        print(line, flush=True)
+        print(wrapped(line, terminal_width()), flush=True)
         self._said_at = time.monotonic()
 
-    def _tensorboard(self) -> "SummaryWriter":
-        if self._events is None:
-            folder = self._folder / "tensorboard"
-            # A resumed run drops what a killed one wrote past its last checkpoint, and nothing of
-            # the checkpoint's own step: the epoch that ended with it is not written again. One file
-            # a start: names of the same second would be the same file, written from its beginning.
-            self._events = _summary_writer(
-                folder,
-                self._event_file,
-                purge_step=self._resumed_at + 1,
-                filename_suffix=f".{len(list(folder.glob('events*')))}",
-            )
-        return self._events
+    def _tracked(self) -> Tracker:
+        if self._tracker is None:
+            self._tracker = open_tracker(self._log_to, self._folder, self._resumed_at)
+        return self._tracker
 
     def _write_history(self, history: list[dict[str, float]]) -> None:
         write_text(self._folder / "history.csv", history_text(history))
 
 
-@dataclasses.dataclass
-class _EventFile:
-    """What became of TensorBoard's file.
-
-    Attributes:
-      error: the first one that kept an event from it.
-      told: whether somebody has said so.
-    """
-
-    error: OSError | None = None
-    told: bool = False
-
-
-def _summary_writer(folder: Path, file: _EventFile, **settings: Any) -> "SummaryWriter":
-    """tensorboardX's, with a file that takes and drops all after an error, which ``file`` gets.
-
-    A thread writes. One that the error ended would leave a queue that nobody empties, and whoever
-    puts more into it waits for ever.
-    """
-    # Where torch is installed this imports it: a second that a user need not wait first.
-    from tensorboardX import SummaryWriter, event_file_writer
-
-    plain = event_file_writer.EventsWriter
-
-    def unless_lost(act: Callable[[], Any], again: bool = False) -> None:
-        if again or file.error is None:
-            try:
-                act()
-            except OSError as error:
-                file.error = file.error or error
-
-    class Kept(plain):  # type: ignore[misc]
-        def write_event(self, event: Any) -> None:
-            unless_lost(lambda: super(Kept, self).write_event(event))
-
-        def flush(self) -> None:
-            unless_lost(super().flush)
-
-        def close(self) -> None:
-            # Also after an error: the file must not be left to the garbage collector.
-            unless_lost(super().close, again=True)
-
-    # The thread begins to write as soon as there is a writer.
-    event_file_writer.EventsWriter = Kept
-    try:
-        return SummaryWriter(str(folder), **settings)
-    finally:
-        event_file_writer.EventsWriter = plain
-
-
 def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Fields as flags have them; None is left out, as TensorBoard has no column of it."""
+    """Fields as flags have them; None is left out, as there is no column of it."""
     for name, value in config.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.")
@@ -291,7 +215,7 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 def _shown(figures: dict[str, float]) -> str:
     """The loss, and what else a person looks for."""
-    return f"loss {figures['loss']:.3f}, {_shares(figures)}"
+    return f"loss {figures['loss']:.3f}, train {_shares(figures)}"
 
 
 def _shares(figures: dict[str, float]) -> str:

@@ -51,7 +51,10 @@ def test_papers_of_some() -> None:
     assert described("autoattack").paper.endswith("with the settings of the authors' code")
 
 
-def test_show_tells_parameters_of_the_class_and_of_those_it_is_made_from(capsys) -> None:
+def test_show_tells_parameters_of_the_class_and_of_those_it_is_made_from(
+    capsys, monkeypatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "96")
     assert main(["show", "pgd"]) == 0
     out = capsys.readouterr().out
     assert "Madry et al., ICLR 2018" in out
@@ -61,6 +64,9 @@ def test_show_tells_parameters_of_the_class_and_of_those_it_is_made_from(capsys)
     assert lines["step_size"][1] == "none"
     assert lines["random_start"][1] == "true"
     assert max(map(len, out.splitlines())) <= 96
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["list"]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
 
 
 def test_list_names_every_attack(capsys) -> None:

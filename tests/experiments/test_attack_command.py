@@ -63,7 +63,10 @@ def run(capsys: pytest.CaptureFixture[str], *argv: Any) -> tuple[int, str, str]:
 
 
 def test_table_rows_and_wav_files(
-    victim: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    victim: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     arguments = ("--victim", victim, "--attack", "fgsm", "--epsilon", "0.05", "0.00001")
     out = tmp_path / "rows"
@@ -77,6 +80,11 @@ def test_table_rows_and_wav_files(
     assert "rows/s steady state" in text
     assert "s of compilation" in text
     assert "8/8 rows" in err
+    assert re.search(r"^took .*: loading JAX .*, clean pass .*, attacking ", text, re.MULTILINE)
+    # What the columns mean is said once, though there are two tables.
+    assert text.count("fooled: prediction changed, of all rows") == 1
+    assert f"8 WAV files as {out.resolve() / 'wav' / 'epsilon-0.05'}" in text
+    assert f"each beside the original, {out.resolve() / 'wav' / 'original'}" in text
 
     rows = read_rows(out).to_pylist()
     assert len(rows) == 8
@@ -88,6 +96,8 @@ def test_table_rows_and_wav_files(
         clean, _ = soundfile.read(
             victim.parent / "speech" / f"{row['utterance']}.wav", dtype="float32"
         )
+        original, _ = soundfile.read(out / "wav" / "original" / f"{row['utterance']}.wav")
+        np.testing.assert_array_equal(original, clean)
         # A δ of 1e-5 would not survive 16-bit files, whose step is 3e-5.
         assert np.abs(samples - clean).max() == pytest.approx(row["epsilon"], rel=0.02)
         predicted = int(np.asarray(loaded.logits(jnp.asarray(samples[None]))).argmax())
@@ -100,6 +110,18 @@ def test_table_rows_and_wav_files(
         assert row["linf"] == pytest.approx(row["epsilon"], rel=0.02)
         assert json.loads(row["parameters"])["targeted"] is False
     assert {row["gender"] for row in rows} == {"male", "female"}
+
+    # A narrow terminal: no line is longer but for a path, and what left the table is named.
+    monkeypatch.setenv("COLUMNS", "70")
+    more = ("--out", out, "--save_wav", "--limit", 4)
+    _, text, _ = run(capsys, *arguments, *more)
+    assert all(len(line) <= 70 or len(line.split()) == 1 for line in text.splitlines())
+    assert "in all 2 lines: attack fgsm; rows 4;" in text
+    assert "(--wide shows all): " in " ".join(text.split())
+    _, text, _ = run(capsys, *arguments, *more, "--wide")
+    assert "--wide shows all" not in text
+    assert "SNR power" in next(line for line in text.splitlines() if "robust acc" in line)
+    monkeypatch.setenv("COLUMNS", "1000")
 
     # The same command again has nothing left to do; another ε adds its rows alone.
     status, text, _ = run(capsys, *arguments, "--out", out, "--save_wav", "--limit", 4)
@@ -160,7 +182,8 @@ def test_files_of_absolute_paths_lie_in_the_runs_folder(
     names = read_rows(out)["utterance"].to_pylist()
     assert len([name for name in names if name.startswith("/")]) == TEST_ROWS - 3
     files = list((out / "wav").rglob("*.wav"))
-    assert len(files) == TEST_ROWS
+    assert len(files) == 2 * TEST_ROWS
+    assert len(list((out / "wav" / "original").rglob("*.wav"))) == TEST_ROWS
     # All are found again: nothing is left to do.
     before = [file.stat().st_mtime_ns for file in files]
     assert run(capsys, *arguments)[0] == 0

@@ -4,6 +4,7 @@ import inspect
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 import small_victims
@@ -18,6 +19,7 @@ from jaxser.attacks import PGD, from_parameters
 from jaxser.config import AttackCommandConfig
 from jaxser.config.suites import SUITES, Suite, scaled_epsilons, suite_configs, suite_of
 from jaxser.driver.named_attack import attack_of
+from jaxser.experiments.benchmark import _victim as made_victim
 from jaxser.experiments.benchmark_result import BenchmarkResult
 from jaxser.reporting.loading import load
 from jaxser.results.reading import read_rows
@@ -254,3 +256,15 @@ def test_an_attack_of_a_suite_says_no_attack_of_its_own() -> None:
     for flags in (["--attack", "bim"], ["--epsilon", "0.1"], ["--target", "joy"]):
         with pytest.raises(UsageError, match=rf"leave {flags[0]} out"):
             attack_command.main(["--suite", "quick", *flags])
+
+
+def test_a_module_behind_vmap_is_called_by_its_class() -> None:
+    """As of Equinox: what ``jax.vmap`` makes of it is "<unnamed function>" by itself."""
+
+    class Net:
+        def __call__(self, x: jax.Array) -> jax.Array:
+            return x
+
+    x = np.zeros((2, 4), np.float32)
+    for model, name in ((jax.vmap(Net()), "Net"), (jax.jit(logits_fn), "logits_fn")):
+        assert made_victim(model, x, None, (-1, 1), None).name == name

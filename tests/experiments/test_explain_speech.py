@@ -59,7 +59,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             chunks=True,
             cache_dir=folder / "cache",
         ),
-        features=FeaturesConfig(kind="log_mel", n_fft=64, hop_length=16, n_mels=26),
+        features=FeaturesConfig(kind="log_mel", n_fft=64, hop_length=16, n_mels=26, ref="min"),
         model=ModelConfig(name="cnn_lstm_m1"),
     )
     (folder / "run").mkdir()
@@ -102,19 +102,29 @@ def test_an_utterance_is_drawn_trimmed_cut_and_repeated(
     assert seconds[1] == pytest.approx(seconds[2] + seconds[3])
     for values, length in zip(spectrograms, seconds, strict=True):
         assert values.shape == (1 + round(length * RATE) // 16, 26)
-    # What is drawn last is what the network is given.
+    # What is drawn last is what the network is given, but for what is 0 dB.
     config, _ = read_run(run)
     prepared = prepared_speech(config.corpus)
     (place,) = (i for i, u in enumerate(prepared.corpus.utterances) if u.id == "u02.1")
     front_end = build_module(config, 3).front_end  # type: ignore[attr-defined]
     expected = jax.jit(front_end)(np.asarray(prepared.waveforms[place : place + 1]))[0]
-    np.testing.assert_allclose(spectrograms[-1][:-4], expected[:-4], atol=1e-2)
+    shift = spectrograms[-1][:-4] - expected[:-4]
+    np.testing.assert_allclose(shift, shift.mean(), atol=1e-2)
+    assert abs(shift.mean()) > 1
+    # That is the same for all: trimming and cutting make nothing louder.
+    assert spectrograms[0].max() == pytest.approx(spectrograms[1].max(), abs=1)
+    assert spectrograms[1].max() == pytest.approx(spectrograms[2].max(), abs=1)
     assert (tmp_path / "preparation.png").stat().st_size > 5_000
     # Without a name one that is cut in two; and nothing was attacked, as there are no weights.
     assert explain.main(argv) == 0
     assert drawn["preparation_figure"][0] == "u00 (low)"
+    # The end of an id is enough where it is of one alone.
+    assert explain.main([*argv, "--utterance", "10"]) == 0
+    assert drawn["preparation_figure"][0] == "u10 (high)"
     with pytest.raises(UsageError, match=r"--utterance 'u2' is not in csv"):
         explain.main([*argv, "--utterance", "u2"])
+    with pytest.raises(UsageError, match=r"--utterance '0' may be any of 3 utterances, such as"):
+        explain.main([*argv, "--utterance", "0"])
 
 
 @pytest.mark.parametrize("real", [False, pytest.param(True, marks=pytest.mark.long)])

@@ -100,9 +100,9 @@ def test_grids_that_are_none(grid: Any, words: str) -> None:
 def test_the_demo_is_a_sweep() -> None:
     path = Path(__file__).resolve().parents[2] / "configs" / "sweeps" / "demo.yaml"
     (first, *rest) = cells(load_sweep(path))
-    assert len(rest) == 3
-    assert len(first.config.epsilon) == 8
-    assert first.config.epsilon[-1] == 0.01
+    assert len(rest) == 2
+    assert len(first.config.epsilon) == 4
+    assert first.config.epsilon[-1] == 0.005
 
 
 def test_all_of_a_grid(victim: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

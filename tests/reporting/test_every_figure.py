@@ -158,7 +158,7 @@ WORST: dict[str, Oracle | Interval] = {
     "fooled": lambda rows: percent(hand.share(rows, lambda row: row["fooled"])),
     "on correct": ATTACK["on correct"],
     **{
-        name: lambda rows: "n/a"
+        name: lambda rows: "–"
         for name in ATTACK
         if name.startswith(("clean", "SNR", "±")) or name in ("sparsity", "passes", "rows/s")
     },

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -16,7 +17,7 @@ from scipy.stats import binomtest
 from tiny_networks import use_tiny_networks
 
 import jaxser
-from jaxser import train
+from jaxser import train, tune
 from jaxser.results.intervals import policy
 from jaxser.runtime.errors import report_errors
 
@@ -244,3 +245,13 @@ def test_split_with_one_class(
     status, error = fail(tiny(tiny_corpus, tmp_path / "run", *more), capsys)
     assert status == 1
     assert "class" in error
+
+
+@pytest.mark.parametrize("command", [train.main, tune.main])
+def test_a_generator_is_not_trained_as_a_victim(
+    command: Callable[[list[str]], int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its config without --threat trained an Emo18 under its name."""
+    config = str(Path(__file__).resolve().parents[2] / "configs" / "staa_net_emodb.yaml")
+    assert report_errors(lambda: command([config])) == 2
+    assert "give --threat RUN, or leave them out" in capsys.readouterr().err

@@ -106,7 +106,7 @@ def test_a_file_says_that_a_long_epoch_is_alive(
             writer.advance(1_000, dict)
     assert capsys.readouterr().out.splitlines() == [
         "training: 4,000 samples to go, compiling",
-        "2,000 of 4,000 samples, 25 samples/s, 80 s left",
+        "2,000 of 4,000 samples, 25/s, 80 s left",
     ]
 
 

@@ -13,7 +13,8 @@ from jaxser.reporting.evaluation.pictures import pictures
 from jaxser.reporting.evaluation.tables import at_snr, settings_csv, strongest, victims
 from jaxser.reporting.evaluation.tallies import tallies
 from jaxser.reporting.grouping import grouped
-from jaxser.results.cells import aligned, markdown_table
+from jaxser.results.cells import Cells, markdown_table
+from jaxser.results.fitted import folded
 from jaxser.results.intervals import policy
 from jaxser.runtime.files import write_text
 from jaxser.runtime.text import visible
@@ -21,15 +22,24 @@ from jaxser.runtime.text import visible
 __all__ = ["format_evaluation", "write_report"]
 
 
-def format_evaluation(evaluation: Evaluation) -> str:
-    """Aligned text: the strongest setting of each attack, with the paper's figures."""
+def format_evaluation(evaluation: Evaluation, width: int | None = None) -> str:
+    """Aligned text: the strongest setting of each attack, with the paper's figures.
+
+    Args:
+      evaluation: of one victim.
+      width: of the terminal that tables are to fit.
+    """
+
+    def shown(tables: Sequence[Cells]) -> str:
+        return "\n\n".join(folded(cells, width, left=2) for cells in tables)
+
     parts = [f"{evaluation.table.title}: {evaluation.victim}, {evaluation.corpus.title}"]
     parts += [f"note: {note}" for note in _notes(evaluation)]
-    parts.append("\n\n".join(aligned(cells, left=2) for cells in strongest(evaluation)))
+    parts.append(shown(strongest(evaluation)))
     parts.append(policy(evaluation.interval_over))
     if evaluation.table.snr:
         parts.append("\naccuracy at a power SNR of so many dB or more, best setting per utterance:")
-        parts.append("\n\n".join(aligned(cells, left=2) for cells in at_snr(evaluation)))
+        parts.append(shown(at_snr(evaluation)))
     return "\n".join(parts)
 
 

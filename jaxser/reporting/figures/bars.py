@@ -5,7 +5,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from jaxser.reporting.figures.canvas import column_size, in_legend, new_figure, shortened
+from jaxser.reporting.figures.canvas import (
+    COLUMN,
+    SERIES,
+    column_figure,
+    in_legend,
+    new_figure,
+    shortened,
+)
 
 __all__ = ["bars_figure", "log_bars_figure"]
 
@@ -78,9 +85,9 @@ def log_bars_figure(
     ends, places = np.asarray(values, float), np.arange(len(names))
     # One column of a paper where names are short, two where they are not.
     long = max(map(len, names), default=0) > _LONG
-    figure = new_figure(column_size(0.7 + 0.18 * len(names), columns=1 + long))
+    figure = column_figure(0.7 + 0.18 * len(names), COLUMN * (1 + long))
     axes = figure.subplots()
-    colours = np.where(ends >= start, "C0", "C1")
+    colours = np.where(ends >= start, *SERIES[:2])
     axes.barh(places, ends - start, left=start, color=colours)
     if spreads is not None:
         low, high = np.array(spreads, float).T

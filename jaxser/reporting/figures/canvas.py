@@ -28,7 +28,9 @@ from jaxser.runtime.text import code_point, visible
 
 __all__ = [
     "BLUES",
-    "column_size",
+    "COLUMN",
+    "SERIES",
+    "column_figure",
     "figure_file",
     "figure_svg",
     "in_legend",
@@ -40,11 +42,11 @@ __all__ = [
 
 _LONGEST_NAME = 80
 
-# Of a paper with two columns, in inches.
-_COLUMN = 3.5
+# Width of one of a paper's two columns, in inches.
+COLUMN = 3.5
 
 # Colours that those who see few colours tell apart (Okabe and Ito, 2008), less the palest.
-_SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _MARKERS = "osD^vPX<>*hd"
 _DASHES = ("-", "-.", (0, (5, 1)), (0, (1, 1)), (0, (3, 1, 1, 1, 1, 1)))
 
@@ -55,7 +57,6 @@ _STYLE: dict[Any, Any] = {
     **{"xtick.major.width": 0.6, "ytick.major.width": 0.6, "xtick.minor.width": 0.4},
     **{"lines.linewidth": 1.2, "lines.markersize": 3.5, "grid.linewidth": 0.5},
     **{"axes.spines.top": False, "axes.spines.right": False},
-    "axes.prop_cycle": cycler(color=_SERIES),
 }
 
 # Text stays text in an SVG file, whose parts have the same names in every run, and a PDF file has
@@ -73,14 +74,9 @@ BLUES = matplotlib.colors.LinearSegmentedColormap.from_list(
 
 # Colours in an SVG file, and the variables of a page that stand for them there.
 _VARIABLES = {
-    **{colour: f"var(--series-{place})" for place, colour in enumerate(_SERIES)},
+    **{colour: f"var(--series-{place})" for place, colour in enumerate(SERIES)},
     **{"#000000": "var(--ink)", "#b0b0b0": "var(--line)", "#808080": "var(--grey)"},
 }
-
-
-def column_size(height: float, columns: int = 1) -> tuple[float, float]:
-    """Width and height in inches of a figure for one column of a paper, or for two."""
-    return _COLUMN * columns + 0.2 * (columns - 1), height
 
 
 def series_style(place: int, *, noise: bool = False) -> dict[str, Any]:
@@ -88,9 +84,9 @@ def series_style(place: int, *, noise: bool = False) -> dict[str, Any]:
     if noise:
         return {"color": "gray", "linestyle": "--", "marker": "."}
     return {
-        "color": _SERIES[place % len(_SERIES)],
+        "color": SERIES[place % len(SERIES)],
         "marker": _MARKERS[place % len(_MARKERS)],
-        "linestyle": _DASHES[place // len(_SERIES) % len(_DASHES)],
+        "linestyle": _DASHES[place // len(SERIES) % len(_DASHES)],
     }
 
 
@@ -107,6 +103,16 @@ def new_figure(size: tuple[float, float], dpi: int = 100) -> Figure:
     # Not pyplot's: that keeps every figure until it is closed and chooses a back end for windows,
     # and a report draws hundreds, on machines without a screen.
     return _LiteralFigure(figsize=size, layout="compressed", dpi=dpi)
+
+
+def column_figure(height: float, width: float = COLUMN) -> Figure:
+    """As :func:`new_figure`, for a column of a paper or a telephone: with small letters.
+
+    Args:
+      height: in inches.
+      width: in inches; that of a column by default.
+    """
+    return _ColumnFigure(figsize=(width, height), layout="compressed", dpi=200)
 
 
 def shortened(name: str) -> str:
@@ -155,9 +161,12 @@ def figure_svg(figure: Figure, words: str) -> str:
     text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)
     text = re.sub(r"#[0-9a-f]{6}\b", lambda found: _VARIABLES.get(found[0], found[0]), text)
     said = html.escape(visible(words))
+    broad = "class=broad" if figure.get_figwidth() > COLUMN + 1 else ""
     return re.sub(
         r"<svg [^>]*?(viewBox=\"0 0 ([0-9.]+) [^\"]*\")[^>]*>",
-        lambda found: f'<svg {found[1]} role=img aria-label="{said}" style="--width: {found[2]}">',
+        lambda found: (
+            f'<svg {found[1]} {broad} role=img aria-label="{said}" style="--width: {found[2]}">'
+        ),
         text,
         count=1,
     )
@@ -176,13 +185,8 @@ class _LiteralFigure(Figure):
     """
 
     def subplots(self, *arguments: Any, **options: Any) -> Any:
-        # What axes look like is taken from settings when they are made.
-        with matplotlib.rc_context(_STYLE):
+        with matplotlib.rc_context({"axes.prop_cycle": cycler(color=SERIES)}):
             return super().subplots(*arguments, **options)
-
-    def legend(self, *arguments: Any, **options: Any) -> Any:
-        with matplotlib.rc_context(_STYLE):
-            return super().legend(*arguments, **{"frameon": False, **options})
 
     def draw(self, renderer: Any) -> None:
         axes = [axis for each in self.axes for axis in (each.xaxis, each.yaxis)]
@@ -198,6 +202,23 @@ class _LiteralFigure(Figure):
         # Of ticks that are made only now.
         with matplotlib.rc_context({"text.parse_math": False, "font.family": families}):
             super().draw(renderer)
+
+
+class _ColumnFigure(_LiteralFigure):
+    """What is in it looks as ``_STYLE`` says, which matplotlib takes from its settings when it
+    makes a part."""
+
+    def subplots(self, *arguments: Any, **options: Any) -> Any:
+        with matplotlib.rc_context(_STYLE):
+            return super().subplots(*arguments, **options)
+
+    def legend(self, *arguments: Any, **options: Any) -> Any:
+        with matplotlib.rc_context(_STYLE):
+            return super().legend(*arguments, **{"frameon": False, **options})
+
+    def colorbar(self, *arguments: Any, **options: Any) -> Any:
+        with matplotlib.rc_context(_STYLE):
+            return super().colorbar(*arguments, **options)
 
 
 class _Literal(Formatter):

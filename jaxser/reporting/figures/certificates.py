@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from jaxser.reporting.empirical import Empirical
-from jaxser.reporting.figures.canvas import in_legend, new_figure, shortened
+from jaxser.reporting.figures.canvas import column_figure, in_legend, shortened
 from jaxser.results.estimate import Estimate
 
 __all__ = ["certified_figure"]
@@ -31,7 +31,7 @@ def certified_figure(
       lines: of attacks.
       plain: accuracy of the victim without noise on clean speech: a grey line.
     """
-    figure = new_figure((7.5, 4.6 + 0.25 * (2 + len(lines))))
+    figure = column_figure(2.5 + 0.16 * (3 + len(lines)))
     axes = figure.subplots()
     axes.step(radii, [each.value for each in certified], where="pre", label="certified (smoothed)")
     axes.fill_between(
@@ -59,12 +59,11 @@ def certified_figure(
     axes.set_ylim(0, 1)
     axes.set_xlabel("L2 norm of the perturbation")
     axes.set_ylabel("accuracy")
-    axes.set_title("\n".join(map(shortened, title.split("; "))), fontsize=9)
-    axes.grid(alpha=0.3)
+    axes.set_title("\n".join(map(shortened, title.split("; "))), fontsize=8)
+    axes.grid(alpha=0.6)
     handles, names = axes.get_legend_handles_labels()
     figure.legend(
-        handles, [shortened(name) for name in names], loc="outside lower left", fontsize=8,
-        frameon=False,
+        handles, [shortened(name) for name in names], loc="outside lower left",
     )  # fmt: skip
     return figure
 

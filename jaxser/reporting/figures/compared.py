@@ -10,7 +10,13 @@ from typing import Literal
 
 from matplotlib.figure import Figure
 
-from jaxser.reporting.figures.canvas import in_legend, new_figure, shortened
+from jaxser.reporting.figures.canvas import (
+    column_figure,
+    in_legend,
+    series_style,
+    shortened,
+)
+from jaxser.reporting.figures.curves import place_ticks
 from jaxser.results.estimate import Estimate
 
 __all__ = ["Curve", "compared_figure"]
@@ -51,17 +57,18 @@ def compared_figure(
       log: logarithmic places.
       falling: the largest place first, as of an SNR.
     """
-    figure = new_figure((8.5, 4.6 + 0.12 * len(curves)))
+    figure = column_figure(2.4 + 0.15 * (len(curves) + 1))
     axes = figure.subplots()
     for curve in curves:
-        colour, style = f"C{curve.colour % 10}", "--" if curve.dashed else "-"
+        its = series_style(curve.colour)
+        colour, style = its["color"], "--" if curve.dashed else "-"
         values = [each.value for each in curve.accuracies]
         low, high = ([getattr(each, end) for each in curve.accuracies] for end in ("low", "high"))
         axes.plot(
             curve.x,
             values,
             style,
-            marker="" if curve.steps else ".",
+            marker="" if curve.steps else its["marker"],
             drawstyle="steps-pre" if curve.steps else "default",
             color=colour,
             label=in_legend(curve.name),
@@ -72,14 +79,16 @@ def compared_figure(
             axes.axhline(curve.level.value, color="gray", linewidth=0.8, linestyle=style)
     if log:
         axes.set_xscale("log")
+    if not any(curve.steps for curve in curves):
+        place_ticks(axes, sorted({x for curve in curves for x in curve.x}), log)
     if falling:
         axes.invert_xaxis()
     axes.set_ylim(0, 1)
     axes.set_xlabel(axis)
     axes.set_ylabel("accuracy")
-    axes.set_title(shortened(title), fontsize=9)
-    axes.grid(alpha=0.3)
+    axes.set_title(shortened(title), fontsize=8)
+    axes.grid(alpha=0.6)
     handles, names = axes.get_legend_handles_labels()
     shown = [shortened(name) for name in names]
-    figure.legend(handles, shown, loc="outside lower left", ncols=2, fontsize=8, frameon=False)
+    figure.legend(handles, shown, loc="outside lower left", handlelength=3)
     return figure

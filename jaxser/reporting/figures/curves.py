@@ -14,15 +14,14 @@ from typing import Any, Literal
 from matplotlib.figure import Figure
 
 from jaxser.reporting.figures.canvas import (
-    column_size,
+    column_figure,
     in_legend,
-    new_figure,
     series_style,
     shortened,
 )
 from jaxser.results.estimate import Estimate
 
-__all__ = ["Line", "curves_figure"]
+__all__ = ["Line", "curves_figure", "place_ticks"]
 
 # Widths in inches: of the axes, and of a label on them.
 _AXES, _LABEL = 2.8, 0.4
@@ -76,7 +75,7 @@ def curves_figure(
     names = [line.name for line in lines] + ["worst case"] * (worst is not None)
     columns = 2 if max(map(len, names), default=0) <= _HALF else 1
     entries = len(names) + (clean is not None)
-    figure = new_figure(column_size(2.3 + 0.15 * math.ceil(entries / columns) + 0.2 * bool(title)))
+    figure = column_figure(2.3 + 0.15 * math.ceil(entries / columns) + 0.2 * bool(title))
     axes = figure.subplots()
     place = 0
     for line in lines:
@@ -116,8 +115,7 @@ def _draw(axes: Any, line: Line, **style: Any) -> None:
 
 
 def _ticks(axes: Any, lines: Sequence[Line], log: bool) -> None:
-    """The places themselves, or round numbers where curves fall anywhere; as many as there is room
-    for their labels."""
+    """At the places of the curves, or at round numbers where curves fall anywhere."""
     places = sorted({x for line in lines for x in line.x})
     if any(line.steps for line in lines):
         if not log:
@@ -125,6 +123,17 @@ def _ticks(axes: Any, lines: Sequence[Line], log: bool) -> None:
         powers = range(math.floor(math.log10(places[0])), math.ceil(math.log10(places[-1])))
         rounded = [float(f"{digit}e{power}") for power in powers for digit in (1, 2, 5)]
         places = [x for x in rounded if places[0] <= x <= places[-1]] or places[:1]
+    place_ticks(axes, places, log)
+
+
+def place_ticks(axes: Any, places: Sequence[float], log: bool) -> None:
+    """As many of the places as there is room for their labels.
+
+    Args:
+      axes: as wide as a column.
+      places: sorted.
+      log: whether the axis is logarithmic.
+    """
     at = [math.log(x) if log else x for x in places]
     low, high = axes.get_xlim()
     room = (math.log(high / low) if log else high - low) * _LABEL / _AXES

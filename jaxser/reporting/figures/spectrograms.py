@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
-from jaxser.reporting.figures.canvas import new_figure, shortened
+from jaxser.reporting.figures.canvas import COLUMN, column_figure, new_figure, shortened
 from jaxser.speech.mel import mel_filters
 
 __all__ = ["perturbation_figure", "spectrograms_figure"]
@@ -85,7 +85,7 @@ def perturbation_figure(
       x_adv: the same after an attack.
       sample_rate: of both, in Hz.
     """
-    figure = new_figure((7.2, 3.6), dpi=150)
+    figure = column_figure(3.6, 2 * COLUMN)
     above, below = figure.subplots(2, 3, sharex=True)
     seconds = np.arange(len(x)) / sample_rate
     parts = {"original": x, "adversarial": x_adv, "difference": x_adv - x}
@@ -100,7 +100,7 @@ def perturbation_figure(
         axes.set_ylim(-reach, reach)
     _draw_levels(above[2], x, parts["difference"], frame, sample_rate)
     for axes, image, (name, samples) in zip(above, below, loudness.items(), strict=True):
-        axes.set_title(name if name != "difference" else "level (dB)")
+        axes.set_title(name if name != "difference" else "level (dB)", fontsize=8)
         top = loudest if name != "difference" else float(samples.max())
         image.imshow(
             samples,
@@ -113,7 +113,7 @@ def perturbation_figure(
         )
         image.set_yticks(*_mel_ticks(filters, sample_rate))
         image.set_xlabel("s")
-    below[2].set_title("difference")
+    below[2].set_title("difference", fontsize=8)
     above[0].set_ylabel("amplitude")
     below[0].set_ylabel("Hz (mel scale)")
     figure.colorbar(below[1].images[0], ax=below[:2], label="dB")

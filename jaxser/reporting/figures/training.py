@@ -6,17 +6,17 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from jaxser.reporting.figures.canvas import new_figure, shortened
+from jaxser.reporting.figures.canvas import SERIES, new_figure, shortened
 
 __all__ = ["robust_training_figure", "robust_trainings_figure"]
 
 # Column of the history -> name, colour and line.
 _LINES = {
-    "watched_accuracy": ("training, clean", "tab:blue", "--"),
-    "attack_accuracy": ("training, under the attack trained with", "tab:blue", ":"),
-    "robust_accuracy": ("training, under PGD", "tab:blue", "-"),
-    "val_watched_accuracy": ("validation, clean", "tab:orange", "--"),
-    "val_robust_accuracy": ("validation, under PGD", "tab:orange", "-"),
+    "watched_accuracy": ("training, clean", SERIES[0], "--"),
+    "attack_accuracy": ("training, under the attack trained with", SERIES[0], ":"),
+    "robust_accuracy": ("training, under PGD", SERIES[0], "-"),
+    "val_watched_accuracy": ("validation, clean", SERIES[1], "--"),
+    "val_robust_accuracy": ("validation, under PGD", SERIES[1], "-"),
 }
 
 

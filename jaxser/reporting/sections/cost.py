@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from jaxser.reporting.figures.bars import log_bars_figure
-from jaxser.reporting.figures.canvas import column_size, new_figure, shortened
+from jaxser.reporting.figures.canvas import column_figure, shortened
 from jaxser.reporting.rows import Rows, split_by
 from jaxser.reporting.section import Picture, Section
 from jaxser.reporting.settings import ABOUT, LINE, Setting, about, by_label, speech
@@ -41,7 +41,7 @@ def _queries_picture(last: Sequence[Setting]) -> Picture | None:
         return None
     names = told_apart([[s.facts["victim"], speech(s), s.label] for s in asked])
     low, median, high, _ = np.array([setting.queries for setting in asked]).T
-    figure = new_figure(column_size(0.7 + 0.2 * len(asked)))
+    figure = column_figure(0.7 + 0.2 * len(asked))
     axes = figure.subplots()
     places = np.arange(len(asked))
     axes.hlines(places, np.maximum(low, 1), high, linewidth=6, alpha=0.35)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from jaxtyping import Int
 
-from jaxser.reporting.figures.canvas import column_size, new_figure
+from jaxser.reporting.figures.canvas import COLUMN, column_figure
 from jaxser.reporting.figures.confusion import draw_confusion
 from jaxser.reporting.section import Picture, Section
 from jaxser.reporting.settings import Setting, epsilon_text, speech
@@ -82,10 +82,9 @@ def _picture(
     words: str,
     name: str,
 ) -> Picture:
-    width, _ = column_size(1)
     # Two columns wide where counts would not fit into the cells of one.
-    size = min(2 * width, max(width, 1.0 + 0.42 * len(setting.classes)))
-    figure = new_figure((size, 0.85 * size))
+    width = min(2 * COLUMN, max(COLUMN, 1.0 + 0.42 * len(setting.classes)))
+    figure = column_figure(0.85 * width, width)
     axes = figure.subplots()
     draw_confusion(axes, matrix, setting.classes, letters=6)
     axes.set_ylabel(axes_names[0])

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from jaxser.reporting.figures.canvas import BLUES, column_size, new_figure, shortened
+from jaxser.reporting.figures.canvas import BLUES, COLUMN, column_figure, shortened
 from jaxser.reporting.section import Picture, Section
 from jaxser.reporting.settings import ABOUT, Setting, about, by, by_label, epsilon_text, speech
 from jaxser.results.cells import interval, number
@@ -67,8 +67,8 @@ def _drawn(
     shares = np.full((len(threats), len(victims)), np.nan)
     for (threat, victim), setting in last.items():
         shares[threats.index(threat), victims.index(victim)] = setting.fooled
-    size = max(column_size(1)[0], 1.8 + 0.5 * len(victims)), 1.4 + 0.3 * len(threats)
-    figure = new_figure(size)
+    width = max(COLUMN, 1.8 + 0.5 * len(victims))
+    figure = column_figure(1.4 + 0.3 * len(threats), width)
     axes = figure.subplots()
     edges = [np.arange(len(names) + 1) - 0.5 for names in (victims, threats)]
     axes.pcolormesh(*edges, shares, cmap=BLUES, vmin=0, vmax=1)
