@@ -7,7 +7,7 @@ Weights and speech are shapes alone.
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -16,7 +16,6 @@ import yaml
 
 from jaxser import models
 from jaxser.attacks import Attack, from_parameters
-from jaxser.config.training import TrainingConfig
 from jaxser.driver.machine import Machine
 from jaxser.driver.program_shapes import ProgramShapes
 from jaxser.driver.programs import (
@@ -27,11 +26,17 @@ from jaxser.driver.programs import (
 )
 from jaxser.runtime.errors import UsageError
 from jaxser.runtime.sharding import batch_sharding, replicated
-from jaxser.training.optimizer import make_optimizer
-from jaxser.training.victim import init_state, make_train_step
 from jaxser.victims.victim import evaluation_logits
 
-__all__ = ["CLASSES", "STEP", "Spec", "attack_parts", "lowered_programs", "victim_shapes"]
+__all__ = [
+    "CLASSES",
+    "STEP",
+    "Spec",
+    "attack_parts",
+    "lowered_programs",
+    "shape_machine",
+    "victim_shapes",
+]
 
 CLASSES = 7
 
@@ -137,14 +142,31 @@ def _placed(shapes: Any, sharding: Any) -> Any:
 
 def _attack_programs(spec: Spec, attack: Attack, mesh: Any) -> Iterator[tuple[str, Any]]:
     module, shape = spec.module(), spec.input_shape()
-    slots = spec.rows * mesh.size
-    victim = VictimFunction(evaluation_logits(module), takes_variables=True, randomised=False)
-    steps = min(attack.max_steps, _STEPS)
-    machine = Machine(
+    variables = victim_shapes(module, shape)
+    machine = shape_machine(evaluation_logits(module), variables, attack, mesh, spec.rows)
+    yield "advance", machine.attack.advance.lowered(*ProgramShapes(machine, shape).advance)
+
+
+def shape_machine(
+    logits: Callable[..., Any], variables: Any, attack: Attack | None, mesh: Any, rows: int
+) -> Machine:
+    """The driver's machine for devices that may not be there: its variables are shapes.
+
+    Args:
+      logits: ``(variables, x) -> logits``.
+      variables: shapes of the victim's.
+      attack: or None to predict only.
+      mesh: the devices.
+      rows: of each device.
+    """
+    slots = rows * mesh.size
+    victim = VictimFunction(logits, takes_variables=True, randomised=False)
+    steps = min(attack.max_steps, _STEPS) if attack is not None else 1
+    return Machine(
         victim=VictimPrograms(victim, mesh, CLASSES),
-        attack=AttackPrograms(victim, attack, mesh, slots, steps),
+        attack=None if attack is None else AttackPrograms(victim, attack, mesh, slots, steps),
         collect=collect_program(mesh),
-        variables=_placed(victim_shapes(module, shape), replicated(mesh)),
+        variables=_placed(variables, replicated(mesh)),
         attack_variables=(),
         mesh=mesh,
         slots=slots,
@@ -152,10 +174,13 @@ def _attack_programs(spec: Spec, attack: Attack, mesh: Any) -> Iterator[tuple[st
         score_rows=slots,
         inner_steps=steps,
     )
-    yield "advance", machine.attack.advance.lowered(*ProgramShapes(machine, shape).advance)
 
 
 def _training_step(spec: Spec, mesh: Any) -> Any:
+    from jaxser.config.training import TrainingConfig
+    from jaxser.training.optimizer import make_optimizer
+    from jaxser.training.victim import init_state, make_train_step
+
     module, shape = spec.module(), spec.input_shape()
     optimizer = make_optimizer(TrainingConfig(), steps_per_epoch=100)
     start = functools.partial(init_state, module, optimizer, jax.random.key(0), shape, CLASSES)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import nn
 
-__all__ = ["CLASSES", "VICTIMS", "Pair", "Setting", "draw", "sides_of"]
+__all__ = ["CLASSES", "VICTIMS", "Pair", "Setting", "draw", "sides_of", "twin_with"]
 
 CLASSES = 7
 LEARNING_RATE, L2 = 1e-4, 1e-3  # of the paper
@@ -91,7 +91,7 @@ def draw(name: str, dtype: str, **fields: Any) -> Pair:
         image = jnp.zeros((1, module.image_size, module.image_size, 3))
         init = jax.jit(functools.partial(module.init, train=False))
         variables = init(jax.random.key(0), image)
-        twin = _twin(VICTIMS[name], module, jax.device_get(variables))
+        twin = twin_with(name, module, jax.device_get(variables))
     return Pair(module, variables, twin, _gflop(twin, module))
 
 
@@ -114,14 +114,30 @@ def _drawn_by_torch(module: Any) -> tuple[Any, "nn.Module"]:
     return jax.tree.map(jnp.asarray, from_torch(state, image_cnn_lstm_table(module))), twin.eval()
 
 
-def _twin(source: str, module: Any, variables: Any) -> "nn.Module":
+def twin_with(name: str, module: Any, variables: Any) -> "nn.Module":
+    """PyTorch's victim ``name`` with the weights of ``variables``, in evaluation mode.
+
+    The CNN-LSTM's one bias goes to the first of PyTorch's two; the second is zero.
+    """
+    import numpy as np
     import torch
 
     from benchmarks.image_twins import Normalised, image_twin
     from jaxser.victims.key_tables import cvt, image_cnns, levit, vit
     from jaxser.victims.key_tables.entries import to_torch
 
+    source = VICTIMS[name]
+
+    def cnn_lstm_table(module: Any) -> Any:
+        return [
+            entry
+            if entry.restore
+            else dataclasses.replace(entry, restore=lambda bias: (bias, np.zeros_like(bias)))
+            for entry in image_cnns.image_cnn_lstm_table(module)
+        ]
+
     tables: dict[str, Callable[[Any], Any]] = {
+        "echim_cnn_lstm": cnn_lstm_table,
         "torchvision_alexnet": image_cnns.torchvision_alexnet_table,
         "torchvision_vgg16": image_cnns.torchvision_vgg16_table,
         "hugging_face_cvt": cvt.hugging_face_cvt_table,

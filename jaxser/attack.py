@@ -10,9 +10,11 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from jaxser.config import AttackCommandConfig, parse_command
+from jaxser.config import AttackCommandConfig
 from jaxser.config.attack import ATTACK_FLAGS
+from jaxser.config.command_line import parse_command_and
 from jaxser.config.parser import command_name
+from jaxser.runtime.determinism import add_deterministic_flag, be_deterministic
 from jaxser.runtime.errors import report_errors, stopped_status
 from jaxser.runtime.stages import start, took
 from jaxser.runtime.terminal import terminal_width, wrapped
@@ -23,7 +25,8 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, attack, print; returns the exit status."""
-    config = parse_command(
+    config, flags = parse_command_and(
+        add_deterministic_flag,
         AttackCommandConfig,
         command_name("attack"),
         "Attack a victim on its held-out speech and say how robust it is. Without arguments: "
@@ -39,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from jaxser.results.attack_tables import attack_tables
     from jaxser.runtime.compilation import enable_compilation_cache
 
+    be_deterministic(config.out, flags.deterministic)
     enable_compilation_cache()
     if config.suite is not None:
         return _suite(config)

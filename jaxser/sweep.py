@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from jaxser.config.sweep import load_sweep
 from jaxser.config.sweep_flags import SweepFlags, parse_sweep
 from jaxser.results.outcomes import Outcome
+from jaxser.runtime.determinism import be_deterministic
 from jaxser.runtime.errors import UsageError, report_errors, stopped_status
 from jaxser.runtime.stages import start, took
 from jaxser.runtime.terminal import terminal_width, wrapped
@@ -45,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     start("loading JAX")
     from jaxser.runtime.compilation import enable_compilation_cache
 
+    be_deterministic(config.out, flags.deterministic)
     enable_compilation_cache()
     if flags.engine == "ray":
         return _run_on_ray(config, flags)

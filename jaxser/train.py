@@ -2,17 +2,21 @@
 
 With ``--threat RUN ...`` it trains a generator of adversarial speech against victims instead.
 Without arguments it runs the demo: Emo18 on synthetic speech. A run that was stopped goes on when
-the same command is given again.
+the same command is given again. Several processes that are given the same command, each with its
+own ``--process``, train one victim on all their devices; ``docs/scaling.md`` has more of that.
 """
 
+import argparse
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from jaxser.config import TrainConfig, parse_command
-from jaxser.config.parser import command_name
+from jaxser.config import TrainConfig
+from jaxser.config.command_line import parse_command_and
+from jaxser.config.parser import CommandParser, add_process_flags, command_name
 from jaxser.config.train import TRAIN_FLAGS, check_no_generator
-from jaxser.runtime.errors import report_errors, stopped_status
+from jaxser.runtime.determinism import add_deterministic_flag, be_deterministic
+from jaxser.runtime.errors import UsageError, report_errors, stopped_status
 from jaxser.runtime.signals import Stopped
 from jaxser.runtime.stages import start, took
 from jaxser.runtime.terminal import terminal_width, wrapped
@@ -25,7 +29,8 @@ __all__ = ["main"]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, train, print; returns the exit status."""
-    config = parse_command(
+    config, flags = parse_command_and(
+        _add_flags,
         TrainConfig,
         command_name("train"),
         "Train a speech emotion recognition victim, or with --threat a generator of adversarial "
@@ -40,18 +45,45 @@ def main(argv: Sequence[str] | None = None) -> int:
     start("loading JAX")
     from jaxser.runtime.compilation import enable_compilation_cache
 
+    be_deterministic(config.out, flags.deterministic)
     enable_compilation_cache()
+    is_first = _joined(config, flags)
     outcome = _train(config)
     if not outcome.finished:
         print(f"stopped after {outcome.step} updates; the same command goes on from there.")
         # Scripts must not go on as if it had finished.
         return stopped_status(Stopped(outcome.signal))
+    if not is_first:
+        return 0
     from jaxser.training.summary import format_generator, format_outcome
 
     table = format_generator if config.threat else format_outcome
     width = terminal_width()
     print(wrapped(f"{table(outcome, config, width)}\n{took()}", width))
     return 0
+
+
+def _add_flags(parser: CommandParser) -> None:
+    add_process_flags(parser)
+    add_deterministic_flag(parser)
+
+
+def _joined(config: TrainConfig, flags: argparse.Namespace) -> bool:
+    """Find the other processes of the run; whether this one is the first, which writes."""
+    from jaxser.runtime.sharding import join_processes, same_everywhere
+
+    share = join_processes(flags.coordinator, flags.processes, flags.process)
+    if share.count > 1:
+        if same_everywhere(share, repr(config)) != repr(config):
+            raise UsageError(
+                f"process {share.index} was given another training than process 0; start all "
+                "with the same file and flags."
+            )
+        if config.threat:
+            raise UsageError(
+                "a generator is trained by one process; give --processes 1 where --threat is given."
+            )
+    return share.index == 0
 
 
 def _train(config: TrainConfig) -> "TrainingOutcome":

@@ -36,6 +36,11 @@ from benchmarks.page.beside_peers import (
     training_table,
     whole_attacks_table,
 )
+from benchmarks.page.of_accelerators import (
+    accelerator_compiled_table,
+    accelerator_table,
+    ceilings_table,
+)
 from benchmarks.page.origin import origin
 from benchmarks.page.table import Table, markdown
 from jaxser.reporting.benchmarks import read_comparisons
@@ -59,6 +64,9 @@ TABLES: dict[str, tuple[str, Callable[[Sequence[Any]], Table]]] = {
     "adversarial": ("adversarial", adversarial_table),
     "features": ("features", features_table),
     "compiled": ("compiled", compiled_table),
+    "ceilings": ("accelerator", ceilings_table),
+    "accelerator": ("accelerator", accelerator_table),
+    "accelerator_compiled": ("accelerator", accelerator_compiled_table),
     "refilling": ("refilling", refilling_table),
     "rows": ("rows", rows_table),
     "bookkeeping": ("bookkeeping", bookkeeping_table),

@@ -134,6 +134,11 @@ def _compiled(report: Report) -> Flags:
     yield "programs", _each(each["program"] for each in report["programs"])
 
 
+def _accelerator(report: Report) -> Flags:
+    for name, value in report["arguments"].items():
+        yield name, _each(value) if isinstance(value, list) else _each([value])
+
+
 def _features(report: Report) -> Flags:
     yield "kind", _each(each["kind"] for each in report["measured"])
     yield "batch", report["batch"]
@@ -192,6 +197,7 @@ _TELLERS: dict[str, Callable[[Report], Flags]] = {
     "images": _images,
     "adversarial": _adversarial,
     "compiled": _compiled,
+    "accelerator": _accelerator,
     "features": _features,
     "smoothing": _smoothing,
     "refilling": _refilling,

@@ -8,8 +8,6 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
 from jaxser.attacks.apgd import APGD
 from jaxser.attacks.autoattack import AutoAttack
 from jaxser.attacks.base import Attack
@@ -100,6 +98,9 @@ def from_parameters(name: str, values: Mapping[str, Any]) -> Attack:
       >>> jaxser.attacks.from_parameters("PGD", {"steps": "40", "norm": "l2"})
       PGD(targeted=False, bounds=(-1.0, 1.0), steps=40, ..., norm='l2', ...)
     """
+    # Attacks that are made in Python do without it.
+    from pydantic import TypeAdapter, ValidationError
+
     cls = attack_class(name)
     fields = {field.name for field in dataclasses.fields(cls)}
     for key in values:

@@ -6,10 +6,11 @@
 Precedence: the defaults of the dataclass, then the YAML file, then the flags.
 """
 
+import argparse
 import dataclasses
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -18,7 +19,7 @@ from jaxser.config.reading import check_keys, from_mapping, hints_of, load_yaml
 from jaxser.config.training import OF_ONE_MODEL
 from jaxser.runtime.errors import UsageError
 
-__all__ = ["FlagGroups", "as_flag", "parse_command"]
+__all__ = ["FlagGroups", "as_flag", "parse_command", "parse_command_and"]
 
 ConfigType = TypeVar("ConfigType")
 
@@ -49,6 +50,23 @@ def parse_command(
     Raises:
       UsageError: unknown key or flag, wrong type, unreadable file.
     """
+    return parse_command_and(lambda _: None, config_class, prog, description, argv, groups)[0]
+
+
+def parse_command_and(
+    add_flags: Callable[[CommandParser], None],
+    config_class: type[ConfigType],
+    prog: str,
+    description: str,
+    argv: Sequence[str] | None = None,
+    groups: FlagGroups = types.MappingProxyType({}),
+) -> tuple[ConfigType, argparse.Namespace]:
+    """As :func:`parse_command`, with flags beside the config, which are returned beside it.
+
+    Args:
+      add_flags: adds these to the parser.
+      others: as there.
+    """
     parser = CommandParser(
         prog=prog,
         usage="%(prog)s [CONFIG.yaml] [--any.field VALUE ...]",
@@ -66,6 +84,7 @@ def parse_command(
         group = parser.add_argument_group(title, text)
         for name in names:
             _add_flag(group, name, fields[name])
+    add_flags(parser)
     given = parser.parse_args(argv)
     values = load_yaml(given.config) if given.config else {}
     check_keys(config_class, values, str(given.config))
@@ -75,7 +94,7 @@ def parse_command(
         if text is not None:
             _set(values, name, text)
     where = f"{given.config} or the command line" if given.config else "the command line"
-    return from_mapping(config_class, values, where)
+    return from_mapping(config_class, values, where), given
 
 
 def as_flag(config_class: type, name: str, text: str) -> list[str]:

@@ -19,7 +19,14 @@ from jaxser.config.ranges import INTERVAL_OVER, LARGEST_SEED, IntervalOver
 from jaxser.runtime.errors import UsageError, nearest_name
 from jaxser.runtime.version import __version__
 
-__all__ = ["CommandParser", "add_interval_over", "check_folder", "command_name", "seed_of"]
+__all__ = [
+    "CommandParser",
+    "add_interval_over",
+    "add_process_flags",
+    "check_folder",
+    "command_name",
+    "seed_of",
+]
 
 
 def command_name(command: str) -> str:
@@ -44,6 +51,19 @@ def seed_of(text: str) -> int:
     if not 0 <= seed <= LARGEST_SEED:
         raise argparse.ArgumentTypeError(f"must be from 0 to {LARGEST_SEED:,}")
     return seed
+
+
+def add_process_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags by which processes that were started on several hosts find each other."""
+    several = parser.add_argument_group("several processes")
+    several.add_argument(
+        "--coordinator",
+        metavar="HOST:PORT",
+        help="where process 0 of several listens, or auto, which lets JAX detect the processes "
+        "(it does so by itself under SLURM, Open MPI, Kubernetes and on GKE's TPU pods)",
+    )
+    several.add_argument("--processes", type=int, metavar="N", help="how many there are")
+    several.add_argument("--process", type=int, metavar="I", help="which this one is, from 0")
 
 
 def add_interval_over(parser: "argparse._ArgumentGroup") -> None:

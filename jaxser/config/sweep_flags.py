@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from jaxser.config.parser import CommandParser, command_name
+from jaxser.config.parser import CommandParser, add_process_flags, command_name
+from jaxser.runtime.determinism import add_deterministic_flag
 
 __all__ = ["SweepFlags", "parse_sweep"]
 
@@ -22,6 +23,7 @@ class SweepFlags:
     smoothing: float | None
     smoothing_samples: int | None
     dry_run: bool
+    deterministic: bool
     wide: bool
     coordinator: str | None
     processes: int | None
@@ -75,15 +77,7 @@ def parse_sweep(argv: Sequence[str] | None = None) -> SweepFlags:
     used.add_argument(
         "--smoothing_samples", type=int, metavar="N", help="draws of it in every pass"
     )
-    several = parser.add_argument_group("several processes")
-    several.add_argument(
-        "--coordinator",
-        metavar="HOST:PORT",
-        help="where process 0 of several listens, or auto, which lets JAX detect the processes "
-        "(it does so by itself under SLURM, Open MPI, Kubernetes and on GKE's TPU pods)",
-    )
-    several.add_argument("--processes", type=int, metavar="N", help="how many there are")
-    several.add_argument("--process", type=int, metavar="I", help="which this one is, from 0")
+    add_process_flags(parser)
     ray = parser.add_argument_group("Ray")
     ray.add_argument(
         "--engine",
@@ -97,4 +91,5 @@ def parse_sweep(argv: Sequence[str] | None = None) -> SweepFlags:
         metavar="N",
         help="Ray actors; one per accelerator by default, or one where there is none",
     )
+    add_deterministic_flag(parser)
     return SweepFlags(**vars(parser.parse_args(argv)))

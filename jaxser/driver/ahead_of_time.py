@@ -111,6 +111,12 @@ class Program:
         with _TRACING, fixed_numerics():
             return jax.eval_shape(self._jitted, *shapes)
 
+    def traced(self, *arguments: Any) -> Any:
+        """Its operations as JAX has them (a ``jax.stages.Traced``); arguments as of
+        :meth:`prepare`."""
+        with _TRACING, fixed_numerics():
+            return self._jitted.trace(*arguments)
+
     def lowered(self, *arguments: Any) -> Any:
         """It as the compiler is given it; arguments as of :meth:`prepare`."""
         with _TRACING, fixed_numerics():

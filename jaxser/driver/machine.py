@@ -8,6 +8,7 @@ scored = machine.victim.score(machine.variables, key, SCORE, ids, x, x_adv)
 import dataclasses
 import functools
 import threading
+import weakref
 from collections.abc import Hashable
 from typing import Any, Literal, cast
 
@@ -168,10 +169,8 @@ def make_machine(
                 f"have {input_shape}; prepare them with the victim's own audio settings."
             )
         function = VictimFunction(victim.apply, takes_variables=True, randomised=victim.randomised)
-        variables = victim.variables
     else:
         function = VictimFunction(victim, takes_variables=False, randomised=False)
-        variables = ()
     if loop is None:
         # A CPU takes a convolution's gradient 2 to 40 times as long inside a compiled loop as
         # outside, and calls cost little there. An accelerator would wait for the host between
@@ -188,7 +187,8 @@ def make_machine(
     if attack is not None and attack.finishes_early:
         fresh_rows = mesh.size * max(1, int(_REFILL_SHARE * slots / mesh.size))
     own = attack.variables if isinstance(attack, NetworkAttack) else ()
-    variables, own = without_64_bits((variables, own))
+    own = jax.device_put(without_64_bits(own), replicated(mesh))
+    variables = _on_devices(victim, mesh) if isinstance(victim, Victim) else ()
     leaves, structure = jax.tree.flatten(variables)
     shapes = tuple((np.shape(leaf), str(jnp.result_type(leaf))) for leaf in leaves)
     with _MAKING:
@@ -203,14 +203,31 @@ def make_machine(
         victim=programs,
         attack=of_attack,
         collect=collect,
-        variables=jax.device_put(variables, replicated(mesh)),
-        attack_variables=jax.device_put(own, replicated(mesh)),
+        variables=variables,
+        attack_variables=own,
         mesh=mesh,
         slots=slots,
         fresh_rows=fresh_rows,
         score_rows=score_rows,
         inner_steps=inner_steps,
     )
+
+
+# Of a victim, as long as there is one: runs that are planned beside one that is under way would put
+# them there once more for every attack.
+_PLACED: "weakref.WeakKeyDictionary[Victim, dict[Mesh, Any]]" = weakref.WeakKeyDictionary()
+
+
+def _on_devices(victim: Victim, mesh: Mesh) -> Any:
+    """A victim's variables, on every device once; arrays of NumPy, which can change, every time."""
+    variables = without_64_bits(victim.variables)
+    if not all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(variables)):
+        return jax.device_put(variables, replicated(mesh))
+    with _MAKING:
+        placed = _PLACED.setdefault(victim, {})
+        if mesh not in placed:
+            placed[mesh] = jax.device_put(variables, replicated(mesh))
+        return placed[mesh]
 
 
 def _num_classes(victim: VictimFunction, variables: Any, shape: tuple[int, ...]) -> int:

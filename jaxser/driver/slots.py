@@ -30,7 +30,7 @@ from jaxser.driver.row_block import RowBlock
 from jaxser.driver.scoring import Pending
 from jaxser.driver.work import Work
 
-__all__ = ["StreamRows", "calls_in_flight", "slot_stream"]
+__all__ = ["StreamRows", "calls_in_flight", "empty_state", "slot_stream"]
 
 # Steps of empty slots that a CPU can still save by going on with fewer slots, from which it is
 # worth another program; and how many have gone before: rows that end soon after each other cost
@@ -218,7 +218,7 @@ class _Stream:
         if self._state is None:
             # In the slots that no row has come into, valid inputs are at work for nothing.
             shapes = ProgramShapes(machine, self._work.source.input_shape)
-            self._state, taken = _zeros(shapes.state), np.arange(machine.slots)
+            self._state, taken = empty_state(shapes.state), np.arange(machine.slots)
         for group in _groups(taken, machine):
             self._state, report = self._started(group, self._state)
         self._called(report, advances=False)
@@ -342,8 +342,11 @@ def _few_sizes(rows: int) -> int:
     return size * 3 // 4 if size > 2 and rows <= size * 3 // 4 else size
 
 
-def _zeros(shapes: Any) -> Any:
-    """A state to put rows into, on the devices, whose memory is not the host's: it is donated."""
+def empty_state(shapes: Any) -> Any:
+    """A state of these shapes to put rows into, on the devices.
+
+    Its memory is not the host's, as it is donated.
+    """
     own = functools.partial(jax.device_put, may_alias=False)
 
     def zeros(of: jax.ShapeDtypeStruct) -> Array:

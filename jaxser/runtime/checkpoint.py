@@ -14,6 +14,7 @@ were digests has none.
 
 import contextlib
 import errno
+import json
 import logging
 import os
 import shutil
@@ -28,11 +29,16 @@ import orbax.checkpoint as ocp
 from jaxser.runtime.errors import InputError
 from jaxser.runtime.files import atomic_folder
 from jaxser.runtime.integrity import damage_in, not_finite, path_name, write_digests
+from jaxser.runtime.sharding import placed_like
 from jaxser.runtime.text import listed
+from jaxser.runtime.together import are_several, is_first
 
 __all__ = ["Checkpoints", "load_variables"]
 
 Tree = TypeVar("Tree")
+
+# Where grain keeps the position in the data of a run in one process.
+_POSITION = "process_0-of-1.json"
 
 
 class Checkpoints:
@@ -64,7 +70,7 @@ class Checkpoints:
         import grain
 
         items = ocp.args.Composite(
-            state=ocp.args.StandardSave(state),
+            state=ocp.args.StandardSave(_own(state)),
             data=grain.checkpoint.CheckpointSave(data),
             record=ocp.args.JsonSave(record),
         )
@@ -78,7 +84,7 @@ class Checkpoints:
           variables: pytree of arrays.
           name: "best", which victims are loaded from, or "best_robust".
         """
-        items = ocp.args.Composite(variables=ocp.args.StandardSave(variables))
+        items = ocp.args.Composite(variables=ocp.args.StandardSave(_own(variables)))
         self._save(name, step, items, variables)
 
     def restore_last(self, like: Tree, data: Iterator[Any]) -> tuple[int, Tree, dict[str, Any]]:
@@ -103,19 +109,20 @@ class Checkpoints:
             return 0, like, {}
         step = max(steps)
         path = last / str(step)
-        with _quiet():
-            options = ocp.CheckpointManagerOptions(read_only=True)
-            with contextlib.closing(_open(last, options)) as manager:
-                restored = _restore(
-                    manager,
-                    step,
-                    path,
-                    {"state": like},
-                    data=grain.checkpoint.CheckpointRestore(data),
-                    record=ocp.args.JsonRestore(),
+        others: dict[str, Any] = {"record": ocp.args.JsonRestore()}
+        if not are_several():
+            others["data"] = grain.checkpoint.CheckpointRestore(data)
+        with _quiet(), contextlib.closing(_open(last)) as manager:
+            restored = _restore(manager, step, path, {"state": _own(like)}, **others)
+        state = restored["state"]
+        _check_finite(path, getattr(state, "variables", None))
+        if are_several():
+            with _readable(path):
+                data.set_state(  # type: ignore[attr-defined]
+                    json.loads((path / "data" / _POSITION).read_text("utf-8"))
                 )
-        _check_finite(path, getattr(restored["state"], "variables", None))
-        return step, restored["state"], restored["record"]
+            state = placed_like(state, like)
+        return step, state, restored["record"]
 
     def damaged(self, step: int, reason: str) -> InputError:
         """What to raise where the checkpoint of ``step`` cannot be gone on from."""
@@ -136,10 +143,15 @@ class Checkpoints:
     def _writer(self, name: str) -> ocp.Checkpointer:
         if name not in self._writers:
             (self._folder / name).mkdir(parents=True, exist_ok=True)
-            self._writers[name] = ocp.Checkpointer(ocp.CompositeCheckpointHandler())
+            alone = _alone()
+            options = ocp.CompositeOptions(multiprocessing_options=alone)
+            handler = ocp.CompositeCheckpointHandler(composite_options=options, **_handlers(name))
+            self._writers[name] = ocp.Checkpointer(handler, multiprocessing_options=alone)
         return self._writers[name]
 
     def _save(self, name: str, step: int, items: ocp.args.Composite, arrays: Any) -> None:
+        if not is_first():
+            return
         writer, path = self._writer(name), self._folder / name / str(step)
         before = _steps(path.parent)
         if before and max(before) >= step:
@@ -154,6 +166,9 @@ class Checkpoints:
             for entry in list(written.iterdir()):
                 entry.rename(temporary / entry.name)
             written.rmdir()
+            for position in (temporary / "data").glob("process_0-of-*.json"):
+                # All processes are at the same place, and other numbers of them go on from it.
+                position.rename(position.with_name(_POSITION))
             write_digests(temporary)
         for old in before:
             shutil.rmtree(path.parent / str(old))
@@ -216,36 +231,51 @@ def load_variables(folder: Path | str, like: Any) -> Any:
 
 
 def _load_best(best: Path, step: int, host: Any) -> Any:
-    # Read-only: opening for writing would clear the unfinished files of a run under way.
-    # By each process alone: others may load another victim, or none.
-    alone = ocp.options.MultiprocessingOptions(
-        primary_host=jax.process_index(),
-        active_processes={jax.process_index()},
-        barrier_sync_key_prefix=f"alone{jax.process_index()}",
-    )
     path = best / str(step)
-    with _quiet():
-        options = ocp.CheckpointManagerOptions(read_only=True, multiprocessing_options=alone)
-        with contextlib.closing(_open(best, options)) as manager:
-            variables = _restore(manager, step, path, {"variables": host})["variables"]
+    with _quiet(), contextlib.closing(_open(best)) as manager:
+        variables = _restore(manager, step, path, {"variables": host})["variables"]
     _check_finite(path, variables)
     return variables
 
 
-def _open(folder: Path, options: ocp.CheckpointManagerOptions) -> ocp.CheckpointManager:
-    """The manager of ``.../best`` or ``.../last``.
+def _alone() -> ocp.options.MultiprocessingOptions:
+    """Orbax would have all processes save and load together: others may load another victim, or
+    none, and one writes for all."""
+    return ocp.options.MultiprocessingOptions(
+        primary_host=jax.process_index(),
+        active_processes={jax.process_index()},
+        barrier_sync_key_prefix=f"alone{jax.process_index()}",
+    )
+
+
+def _own(tree: Tree) -> Tree:
+    """Arrays that all processes share, each of which has all of it, as this one's."""
+    return jax.tree.map(np.asarray, tree) if are_several() else tree
+
+
+def _handlers(name: str) -> dict[str, Any]:
+    """Of the items of a checkpoint, each for this process alone."""
+    alone = _alone()
+    standard = ocp.StandardCheckpointHandler(multiprocessing_options=alone)
+    if name != "last":
+        return {"variables": standard}
+    import grain  # only training needs it: attacks on a loaded victim do not
+
+    return {
+        "state": standard,
+        "data": grain.checkpoint.CheckpointHandler(),
+        "record": ocp.JsonCheckpointHandler(multiprocessing_options=alone),
+    }
+
+
+def _open(folder: Path) -> ocp.CheckpointManager:
+    """The manager of ``.../best`` or ``.../last``, to read.
 
     Handlers are named beforehand, so that names and shapes can be read without a save first.
+    Opening it for writing would clear the unfinished files of a run under way.
     """
-    handlers: dict[str, Any] = {"variables": ocp.StandardCheckpointHandler()}
-    if folder.name == "last":
-        import grain  # only training needs it: attacks on a loaded victim do not
-
-        handlers = {
-            "state": ocp.StandardCheckpointHandler(),
-            "data": grain.checkpoint.CheckpointHandler(),
-            "record": ocp.JsonCheckpointHandler(),
-        }
+    handlers = _handlers(folder.name)
+    options = ocp.CheckpointManagerOptions(read_only=True, multiprocessing_options=_alone())
     return ocp.CheckpointManager(
         folder, options=options, item_names=tuple(handlers), item_handlers=handlers
     )

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import hashlib
 import importlib.metadata
+import os
 import platform
 import subprocess
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "num
 
 
 def environment() -> dict[str, object]:
-    """Versions, devices and git revision, as saved beside every run."""
+    """Versions, devices, XLA's flags and git revision, as saved beside every run."""
     devices = jax.devices()
     return {
         "jaxser": version.__version__,
@@ -33,6 +34,7 @@ def environment() -> dict[str, object]:
         "devices": len(devices),
         "device": device_name(),
         "platform": platform.platform(),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
     }
 
 

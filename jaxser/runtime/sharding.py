@@ -11,7 +11,8 @@
 
 Processes that share work out find each other by ``jax.distributed`` and leave it before a backend
 is made. So each has a JAX of its own with its local devices, and none can harm or hold up another:
-in one distributed JAX the end of a process ends all. The mesh has one axis, "data". Axis types are
+in one distributed JAX the end of a process ends all. Those that train together stay in it
+(:mod:`jaxser.runtime.together`). The mesh has one axis, "data". Axis types are
 Auto: with Explicit ones Linen's recurrent layers fail under ``jax.set_mesh``.
 """
 
@@ -42,6 +43,9 @@ __all__ = [
     "put_batch",
     "replicated",
     "same_everywhere",
+    "told_by_first",
+    "told_to_others",
+    "wait_for_all",
 ]
 
 Tree = TypeVar("Tree")
@@ -158,11 +162,25 @@ def join_processes(
 def same_everywhere(share: Share, text: str) -> str:
     """What process 0 gives, between joining and leaving; the others wait for it."""
     key = "jaxser/same_everywhere"
-    client = _distributed_state().client
     if share.index == 0:
-        client.key_value_set(key, text)
-    told: str = client.blocking_key_value_get(key, 1000 * _SECONDS_TO_JOIN)
+        told_to_others(key, text)
+    return told_by_first(key, _SECONDS_TO_JOIN)
+
+
+def told_to_others(key: str, text: str) -> None:
+    """Tell the other processes something, once for each key."""
+    _distributed_state().client.key_value_set(key, text)
+
+
+def told_by_first(key: str, seconds: int) -> str:
+    """What a process has told; waits for so long."""
+    told: str = _distributed_state().client.blocking_key_value_get(key, 1000 * seconds)
     return told
+
+
+def wait_for_all(name: str, seconds: int) -> None:
+    """Until all processes have come to the place of that name."""
+    _distributed_state().client.wait_at_barrier(name, 1000 * seconds)
 
 
 def _distributed_state() -> Any:

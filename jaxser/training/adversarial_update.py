@@ -8,6 +8,7 @@ each step of the attack written out takes minutes to compile. There the host cal
 the other, as the driver does; elsewhere all is one program.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,7 @@ from jaxtyping import Array, Float
 from jaxser.runtime.forms import on_cpu
 from jaxser.runtime.sharding import batch_sharding, replicated
 from jaxser.training.adversarial import AdversarialParts, Attacked, step_of
+from jaxser.training.input_pipeline import unpadded
 from jaxser.training.victim import Batch, TrainState
 
 __all__ = ["adversarial_update"]
@@ -26,16 +28,25 @@ __all__ = ["adversarial_update"]
 Update = Callable[[TrainState, Batch, Float[Array, "2"]], TrainState]
 
 
-def adversarial_update(parts: AdversarialParts, mesh: Mesh) -> Update:
+def adversarial_update(
+    parts: AdversarialParts, mesh: Mesh, batch_size: int | None = None
+) -> Update:
     """``(state, batch, lowest and highest ε) -> state``, compiled at the first call.
 
     Args:
       parts: of :func:`jaxser.training.adversarial.adversarial_parts`.
       mesh: devices that share a batch.
+      batch_size: rows of a batch, where others are in it to fill it up.
 
     Returns:
       An update that takes over the buffers of the state.
     """
+    if batch_size is not None:
+        parts = dataclasses.replace(
+            parts,
+            begin=unpadded(parts.begin, batch_size, mesh),
+            finish=unpadded(parts.finish, batch_size, mesh),
+        )
     if parts.steps > 1 and on_cpu():
         return _StepByStep(parts, mesh)
     whole, rows = replicated(mesh), batch_sharding(mesh)

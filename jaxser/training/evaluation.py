@@ -25,6 +25,7 @@ from jaxser.results.units import Over, Units
 from jaxser.runtime.checkpoint import load_variables
 from jaxser.runtime.files import write_text
 from jaxser.runtime.sharding import placed_like
+from jaxser.runtime.together import is_first, wait_for_first
 from jaxser.training.input_pipeline import WaveformSource, evaluation_batches
 from jaxser.training.victim import make_evaluation_step
 from jaxser.training.writer import RunWriter
@@ -85,7 +86,8 @@ def final_results(
     like: Any,
     writer: RunWriter,
 ) -> dict[str, Any]:
-    """Evaluate the best checkpoint on ``parts``; write and return the figures."""
+    """Evaluate the best checkpoint on ``parts``; return the figures, which process 0 writes."""
+    wait_for_first()  # which has saved the best one
     # Where the validation of each epoch found them, so that its program serves here.
     variables = placed_like(load_variables(config.out / "checkpoints", like), like)
     results: dict[str, Any] = {
@@ -110,6 +112,8 @@ def final_results(
             "loss": float(losses.mean()),
             **_figures_of_part(truth, logits, utterances, corpus.labels),
         }
+        if not is_first():
+            continue
         figure = confusion_figure(
             np.asarray(results[part]["confusion"]),
             corpus.labels,
@@ -120,6 +124,8 @@ def final_results(
         if part == "test":
             figures = {name: results[part][name]["value"] for name in _METRICS}
             writer.scalars("test", {"loss": results[part]["loss"], **figures}, step)
+    if not is_first():
+        return results
     if "robust_accuracy" in record["history"][-1]:
         title = f"{config.model.name}, {corpus.title}, against {config.training.adversarial.attack}"
         figure = robust_training_figure(record["history"], record["best_epoch"], title)

@@ -19,17 +19,19 @@ import yaml
 
 from jaxser.config import TrainConfig, to_mapping
 from jaxser.corpora import Prepared, read_split, write_split
+from jaxser.runtime.determinism import KERNELS_FILE
 from jaxser.runtime.errors import InputError, UsageError
 from jaxser.runtime.files import atomic_folder, remove_strays, write_text
 from jaxser.runtime.locks import held
 from jaxser.runtime.provenance import environment
+from jaxser.runtime.together import first_alone, is_first
 from jaxser.training.defence import resolved_attack
 from jaxser.victims.hugging_face.layout import copy_architecture
 from jaxser.victims.module import resolved_features
 from jaxser.victims.run_folder import ARCHITECTURE, CONFIG_DIGEST, read_run
 from jaxser.victims.training_record import COST_FILE
 
-__all__ = ["begun", "check_same_settings", "describe_run", "run_folder"]
+__all__ = ["begun", "check_same_settings", "describe_run", "described_run", "run_folder"]
 
 # What may differ between a run and its continuation without changing the result.
 _FREE_KEYS = (
@@ -52,6 +54,7 @@ _DESCRIPTION = ".description"
 # as it says whose the others are.
 _OWN = (
     *("checkpoints", "tensorboard", "history.csv", COST_FILE, ARCHITECTURE, _DESCRIPTION),
+    KERNELS_FILE,
     "split.csv",
     *("run.json", "config.yaml"),
 )
@@ -83,6 +86,23 @@ def run_folder(out: Path) -> Iterator[None]:
                 with contextlib.suppress(OSError):
                     _remove_run(out)
             raise
+
+
+@contextlib.contextmanager
+def described_run(
+    config: TrainConfig, prepared: Prepared, facts: Mapping[str, Any] | None = None
+) -> Iterator[None]:
+    """:func:`run_folder` with :func:`describe_run`; of several processes that train one run the
+    first has the folder, and has described it before the others go on."""
+    with contextlib.ExitStack() as stack:
+
+        def describe() -> None:
+            if is_first():
+                stack.enter_context(run_folder(config.out))
+                describe_run(config, prepared, facts)
+
+        first_alone(describe)
+        yield
 
 
 def begun(out: Path) -> bool:

@@ -46,7 +46,7 @@ from jaxser.training.generator import (
     make_generator_evaluation,
     make_generator_step,
 )
-from jaxser.training.input_pipeline import WaveformSource, evaluation_batches
+from jaxser.training.input_pipeline import WaveformSource, evaluation_batches, unpadded
 from jaxser.training.loop import LoopSettings, say_unchosen, train_in_folder
 from jaxser.training.optimizer import learning_rate_at, make_optimizer
 from jaxser.training.run import TrainingOutcome
@@ -181,10 +181,11 @@ class _Run:
         if config.generator.start is not None and not begun(config.out):
             variables = _started(config.generator.start, variables)
         state = init_generator_state(self.generator, variables, optimizer)
+        update = make_generator_step(
+            self.generator, self.threats, config.generator, optimizer, step_key, steps_per_epoch
+        )
         step = jax.jit(
-            make_generator_step(
-                self.generator, self.threats, config.generator, optimizer, step_key, steps_per_epoch
-            ),
+            unpadded(update, config.training.batch_size, mesh),
             in_shardings=(replicated(mesh), batch_sharding(mesh), replicated(mesh)),
             out_shardings=replicated(mesh),
             donate_argnums=0,

@@ -9,7 +9,9 @@ the rows in order, the last batch padded.
 """
 
 import dataclasses
-from collections.abc import Iterator
+import functools
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import grain
@@ -19,9 +21,9 @@ from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
 from jaxser.runtime.errors import InputError
-from jaxser.runtime.sharding import put_batch
+from jaxser.runtime.sharding import batch_sharding, put_batch
 
-__all__ = ["WaveformSource", "evaluation_batches", "training_batches"]
+__all__ = ["WaveformSource", "evaluation_batches", "training_batches", "unpadded"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -78,30 +80,77 @@ def training_batches(
       random_shift: rotate each waveform by a random amount.
 
     Returns:
-      Iterator of ``{"x": [batch, ...] float32, "y": [batch] int32}``; close it after use.
+      Iterator of ``{"x": [rows, ...] float32, "y": [rows] int32}``; close it after use. ``rows`` is
+      the batch, filled up to a multiple of the devices by repeating its last row
+      (:func:`unpadded` takes it off again).
 
     Raises:
-      InputError: a batch is larger than the training part, or cannot be split over the devices.
+      InputError: a batch is larger than the training part.
     """
-    processes = jax.process_count()
-    if batch_size % mesh.devices.size:
-        raise InputError(
-            f"a batch of {batch_size} cannot be split over {mesh.devices.size} devices; "
-            f"use a multiple of {mesh.devices.size}."
-        )
-    if len(source) // processes < batch_size // processes:
+    if len(source) < batch_size:
         raise InputError(
             f"the training part has {len(source)} utterances, fewer than one batch of "
             f"{batch_size}; use a smaller training.batch_size."
         )
-    dataset = grain.MapDataset.source(source).seed(seed)
-    dataset = dataset[jax.process_index() :: processes].shuffle().repeat()
+    # The slice takes all; it is among what the order is drawn from, which runs go on with.
+    dataset = grain.MapDataset.source(source).seed(seed)[0:None].shuffle().repeat()
     if random_shift:
         dataset = dataset.random_map(_RandomShift())
-    dataset = dataset.batch(batch_size // processes, drop_remainder=True)
+    rows = -(-batch_size // mesh.devices.size) * mesh.devices.size
+    own = rows // jax.process_count()
+    if own != batch_size:
+        dataset = _OwnRows(dataset, batch_size, jax.process_index() * own, own)
+    dataset = dataset.batch(own, drop_remainder=True)
     options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
     stream = dataset.to_iter_dataset(options).map(lambda batch: put_batch(batch, mesh))
     return iter(grain.experimental.ThreadPrefetchIterDataset(stream, prefetch_buffer_size=2))
+
+
+class _OwnRows(grain.MapDataset):
+    """The rows of every batch that this process reads, of an endless dataset.
+
+    All processes shuffle alike, so that together they read the batches that one would read alone.
+
+    Args:
+      parent: rows of all batches.
+      batch_size: rows of a batch.
+      first: of the rows of a batch, where places past its end stand for its last row.
+      count: how many.
+    """
+
+    def __init__(self, parent: grain.MapDataset, batch_size: int, first: int, count: int) -> None:
+        super().__init__(parent)
+        self._batch_size, self._first, self._count = batch_size, first, count
+
+    def __len__(self) -> int:
+        # An endless one has as many as Python counts.
+        return min(len(self._parent) // self._batch_size * self._count, sys.maxsize)
+
+    def __getitem__(self, index: Any) -> Any:
+        batch, place = divmod(index, self._count)
+        place = min(self._first + place, self._batch_size - 1)
+        return self._parent[batch * self._batch_size + place]
+
+
+def unpadded(step: Callable[..., Any], batch_size: int, mesh: Mesh) -> Callable[..., Any]:
+    """``step(state, batch, ...)`` of a padded batch; traced, within a compiled program.
+
+    The rows beyond ``batch_size`` are cut off and what is left is shared among the devices again,
+    unevenly: the compiler masks what a device has too few of, so that whatever is computed over the
+    batch (statistics of batch norm, the loss) is that of its rows alone.
+    """
+    if batch_size % mesh.devices.size == 0:
+        return step
+    shared = batch_sharding(mesh)
+
+    def cut(rows: jax.Array) -> jax.Array:
+        return jax.lax.with_sharding_constraint(rows[:batch_size], shared)
+
+    @functools.wraps(step)
+    def on_its_rows(state: Any, batch: Any, *others: Any) -> Any:
+        return step(state, jax.tree.map(cut, batch), *others)
+
+    return on_its_rows
 
 
 def evaluation_batches(

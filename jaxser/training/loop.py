@@ -24,6 +24,7 @@ from jaxser.runtime.checkpoint import Checkpoints
 from jaxser.runtime.errors import InputError
 from jaxser.runtime.sharding import replicated
 from jaxser.runtime.signals import requested
+from jaxser.training.agreement import StopFlag, alike_in_all, first_update
 from jaxser.training.cost import TIMES, Stopwatch
 from jaxser.training.input_pipeline import WaveformSource, training_batches
 from jaxser.training.watching import best_robust_so_far, collapsed
@@ -35,11 +36,6 @@ _LOG = logging.getLogger(__name__)
 
 Record = dict[str, Any]
 History = Sequence[Mapping[str, float]]
-
-
-@runtime_checkable
-class StopFlag(Protocol):
-    def is_set(self) -> bool: ...
 
 
 @runtime_checkable
@@ -228,22 +224,26 @@ def run_loop(
         writer.compiling()
     while not record["finished"]:
         batch = next(batches)
-        state = watch.first(update, state, batch) if first else update(state, batch)
+        if first:
+            update, state = watch.first(first_update, update, state, batch)
+        else:
+            state = update(state, batch)
         step, first = step + 1, False
         writer.advance(settings.batch_size, state.metrics.figures)
         ends = step % settings.steps_per_epoch == 0
-        due = time.monotonic() - saved_at > settings.checkpoint_seconds
-        if ends or due or stop.is_set():
+        late = time.monotonic() - saved_at > settings.checkpoint_seconds
+        due, stopped = alike_in_all(step, late, stop, ends)
+        if ends or due or stopped:
             _check_finite(step, state, checkpoints, settings)
         if ends:
             state = _end_epoch(step, state, evaluate, checkpoints, writer, settings, record)
             if after_epoch is not None:
                 state = after_epoch(state, record["history"])
-        if due or stop.is_set() or ends:
+        if due or stopped or ends:
             watch.note(record)
             checkpoints.save_last(step, state, batches, record)
             saved_at = time.monotonic()
-        if stop.is_set():
+        if stopped:
             break
     writer.finish()
     return state, record

@@ -33,14 +33,15 @@ from jaxser.runtime.errors import UsageError
 from jaxser.runtime.numerics import seed_key
 from jaxser.runtime.sharding import batch_sharding, make_mesh, replicated
 from jaxser.runtime.stages import stage
+from jaxser.runtime.together import first_alone, is_first, meet, wait_for_first
 from jaxser.speech.augmentation import ImageAugmentation
 from jaxser.training.adversarial import Defence, adversarial_parts
 from jaxser.training.adversarial_update import adversarial_update
 from jaxser.training.cost import training_cost
 from jaxser.training.defence import budget_of, defence_of, resolved_attack
 from jaxser.training.evaluation import Evaluation, final_results
-from jaxser.training.folder import begun, describe_run, run_folder
-from jaxser.training.input_pipeline import WaveformSource
+from jaxser.training.folder import begun, described_run
+from jaxser.training.input_pipeline import WaveformSource, unpadded
 from jaxser.training.loop import LoopSettings, say_unchosen, train_in_folder
 from jaxser.training.optimizer import learning_rate_at, make_optimizer, with_plateau_rate
 from jaxser.training.victim import (
@@ -106,10 +107,9 @@ def train_victim(config: TrainConfig, watch: Watch | None = None) -> TrainingOut
     """
     stage("preparing the speech")
     config = resolved_attack(config)
-    prepared = _with_start_noted(config, select(config.corpus))
-    with run_folder(config.out):
+    prepared = _with_start_noted(config, first_alone(lambda: select(config.corpus)))
+    with described_run(config, prepared):
         stage("building the victim")
-        describe_run(config, prepared)
         return _train(config, prepared, watch)
 
 
@@ -157,10 +157,11 @@ def _train(config: TrainConfig, prepared: Prepared, watch: Watch | None) -> Trai
         if config.training.class_weights
         else None
     )
+    meet()
     update = _update(config, model, optimizer, step_key, weights, defence, mesh)
     rate = functools.partial(learning_rate_at, config.training, steps_per_epoch)
     log_to = config.training.log_to
-    with RunWriter(config.out, jax.process_index() == 0, rate, log_to) as writer:
+    with RunWriter(config.out, is_first(), rate, log_to) as writer:
         state, record, signal = train_in_folder(
             config,
             update,
@@ -174,7 +175,7 @@ def _train(config: TrainConfig, prepared: Prepared, watch: Watch | None) -> Trai
         results: dict[str, Any] = {}
         if record["finished"]:
             # Of a run that is shown again the seconds, and the device, are those of its training.
-            if not (config.out / COST_FILE).exists():
+            if is_first() and not (config.out / COST_FILE).exists():
                 write_cost(config.out, training_cost(config, defence, record))
             stage("evaluating")
             parts = {"val": validation, "test": source(split_rows(corpus, "test"))}
@@ -183,6 +184,8 @@ def _train(config: TrainConfig, prepared: Prepared, watch: Watch | None) -> Trai
             results = final_results(
                 config, corpus, evaluate, parts, record, state.variables, writer
             )
+            # The others would take a process that has ended for one that failed.
+            wait_for_first()
     return TrainingOutcome(
         finished=record["finished"],
         step=int(state.step),
@@ -207,13 +210,13 @@ def _update(
     augmentation, noise = _augmentation(config, model), config.training.noise
     if defence is not None:
         parts = adversarial_parts(model, optimizer, key, defence, weights, augmentation, noise)
-        against = adversarial_update(parts, mesh)
+        against = adversarial_update(parts, mesh, config.training.batch_size)
         epsilon = jax.device_put(budget_of(config), replicated(mesh))
         return lambda state, batch: against(state, batch, epsilon)
     mixup = config.training.mixup
     step = make_train_step(model, optimizer, key, weights, mixup, augmentation, noise)
     program: Callable[[TrainState, Batch], TrainState] = jax.jit(
-        step,
+        unpadded(step, config.training.batch_size, mesh),
         in_shardings=(replicated(mesh), batch_sharding(mesh)),
         out_shardings=replicated(mesh),
         donate_argnums=0,

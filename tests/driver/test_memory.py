@@ -1,5 +1,6 @@
 """How many rows go at a time, and what happens when they do not fit."""
 
+import dataclasses
 import logging
 from typing import Any
 
@@ -154,3 +155,22 @@ def test_slots_by_the_memory_that_is_free(attack: Any, monkeypatch: pytest.Monke
     assert slots(1, 256) == 1
     # The step that the run takes, and no other for the sake of the question.
     assert compile_count() == before + 1
+
+
+def test_variables_are_put_on_the_devices_once_for_all_attacks() -> None:
+    """A sweep plans runs beside the one that is under way, each with a machine of its own."""
+    victim, mesh = small_victims.small_victim("conv"), make_mesh(jax.devices()[:2])
+    made = [
+        make_machine(victim, (64,), attack=attack, mesh=mesh, slots=2, score_rows=2).variables
+        for attack in (PGD(steps=2), PGD(steps=3), None)
+    ]
+    for leaves in zip(*map(jax.tree.leaves, made), strict=True):
+        assert len(leaves[0].sharding.device_set) == 2
+        assert all(leaf is leaves[0] for leaf in leaves)
+    # Arrays that can be changed are looked at anew.
+    numbers = dataclasses.replace(victim, variables=jax.tree.map(np.array, victim.variables))
+    first, second = (
+        make_machine(numbers, (64,), attack=None, mesh=mesh, slots=2, score_rows=2).variables
+        for _ in range(2)
+    )
+    assert jax.tree.leaves(first)[0] is not jax.tree.leaves(second)[0]

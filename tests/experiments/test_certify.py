@@ -217,10 +217,10 @@ def test_the_empirical_curve_and_the_report(
         with (tmp_path / "t" / "certified.csv").open() as file:
             table = list(csv.DictReader(file))
         assert [line["utterances"] for line in table] == ["5"]
-        assert table[0]["σ"] == "0.3"
+        assert table[0]["sigma"] == "0.3"
         assert "says nothing of the victim without noise" in page.read_text()
     assert "[σ=0.3,n=4]" in page.read_text()
-    (curve,) = re.findall(r'alt="(Certified accuracy over[^"]*)"', page.read_text())
+    (curve,) = re.findall(r'aria-label="(Certified accuracy over[^"]*)"', page.read_text())
     assert "pgd, victim without noise: 5 of 5 utterances" in curve
 
 

@@ -37,7 +37,7 @@ def test_commands_have_the_flags_that_they_are_given(capsys: pytest.CaptureFixtu
     found: dict[str, set[str]] = {}
     for module, rest in COMMAND.findall(PAGE.read_text()):
         found.setdefault(module, set()).update(re.findall(r"--[\w-]+", rest))
-    assert len(found) == 14
+    assert len(found) == 15
     for module, flags in found.items():
         with pytest.raises(SystemExit) as left:
             importlib.import_module(module).main(["--help"])

@@ -1,6 +1,7 @@
 """The grain pipeline: order by seed, every row once an epoch, resumable, sharded, padded."""
 
 import contextlib
+import types
 
 import jax
 import numpy as np
@@ -8,8 +9,14 @@ import pytest
 from jax.sharding import Mesh
 
 from jaxser.runtime.errors import InputError
-from jaxser.runtime.sharding import make_mesh
-from jaxser.training.input_pipeline import WaveformSource, evaluation_batches, training_batches
+from jaxser.runtime.sharding import make_mesh, put_batch
+from jaxser.training import input_pipeline
+from jaxser.training.input_pipeline import (
+    WaveformSource,
+    evaluation_batches,
+    training_batches,
+    unpadded,
+)
 
 
 @pytest.fixture
@@ -76,8 +83,50 @@ def test_random_shift_rotates_and_keeps_the_samples(source: WaveformSource, mesh
 def test_impossible_batches_are_refused(source: WaveformSource, mesh: Mesh) -> None:
     with pytest.raises(InputError, match="16 utterances, fewer than one batch of 20"):
         training_batches(source, batch_size=20, seed=0, mesh=mesh)
-    with pytest.raises(InputError, match="cannot be split over 2 devices"):
-        training_batches(source, batch_size=5, seed=0, mesh=mesh)
+
+
+def test_batches_of_any_size_are_filled_up_with_their_last_row(
+    source: WaveformSource, mesh: Mesh
+) -> None:
+    batches = training_batches(source, batch_size=5, seed=0, mesh=mesh)
+    alone = training_batches(source, batch_size=5, seed=0, mesh=make_mesh(jax.devices()[:1]))
+    with contextlib.closing(batches), contextlib.closing(alone):
+        for _ in range(4):  # past the end of an epoch
+            padded, plain = (np.asarray(next(each)["x"]) for each in (batches, alone))
+            np.testing.assert_array_equal(padded[:5], plain)
+            np.testing.assert_array_equal(padded[5:], plain[4:])
+
+
+def test_several_processes_read_the_batches_of_one(
+    source: WaveformSource, mesh: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of six rows on four devices each of two processes has four; two of these are copies."""
+    four = types.SimpleNamespace(devices=np.arange(4))
+    monkeypatch.setattr(input_pipeline, "put_batch", lambda batch, mesh: batch)
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    parts = []
+    for index in range(2):
+        monkeypatch.setattr(jax, "process_index", lambda index=index: index)
+        parts.append(training_batches(source, batch_size=6, seed=0, mesh=four, random_shift=True))
+    monkeypatch.setattr(jax, "process_count", lambda: 1)
+    monkeypatch.setattr(jax, "process_index", lambda: 0)
+    whole = training_batches(source, batch_size=6, seed=0, mesh=mesh, random_shift=True)
+    with contextlib.closing(parts[0]), contextlib.closing(parts[1]), contextlib.closing(whole):
+        for _ in range(4):
+            own = np.concatenate([next(part)["x"] for part in parts])
+            np.testing.assert_array_equal(own[:6], np.asarray(next(whole)["x"]))
+
+
+def test_what_is_computed_over_a_batch_is_of_its_rows_alone(mesh: Mesh) -> None:
+    """Statistics of five rows on two devices, of which the sixth must not be seen."""
+    x = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+    padded = put_batch({"x": np.concatenate([x, np.full((1, 3), 1e6, np.float32)])}, mesh)
+
+    def step(state: jax.Array, batch: dict[str, jax.Array]) -> jax.Array:
+        return state + batch["x"].std(axis=0)
+
+    found = jax.jit(unpadded(step, 5, mesh))(np.zeros(3, np.float32), padded)
+    np.testing.assert_allclose(found, x.std(axis=0), rtol=1e-6)
 
 
 def test_evaluation_pads_the_last_batch_only(source: WaveformSource) -> None:

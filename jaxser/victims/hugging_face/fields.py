@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
 from jaxser.runtime.errors import InputError
 from jaxser.runtime.text import listed, shown_value
 
@@ -28,6 +26,9 @@ def field(entries: Mapping[str, Any], name: str, kind: Any, file: Path) -> Any:
     """
     if name not in entries:
         return None
+    # Networks that are built and written, not read, do without it.
+    from pydantic import TypeAdapter, ValidationError
+
     try:
         return TypeAdapter(kind).validate_json(json.dumps(entries[name]), strict=True)
     except ValidationError as error:

@@ -1,0 +1,63 @@
+"""Results of a GPU that are the same bit for bit, by the same kernels in every process.
+
+    be_deterministic(Path("runs/emo18"), asked=True)       # before JAX looks for its devices
+
+XLA tries several kernels for each product and convolution and takes the fastest, which is another
+one at another time, and some operations add in the order in which threads come by. With this it
+leaves the latter out, and keeps beside the run which kernels it took: later starts, and other runs
+that are given the file, take the same. A CPU is deterministic as it is.
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+from jaxser.runtime.errors import UsageError
+
+__all__ = ["KERNELS_FILE", "add_deterministic_flag", "be_deterministic"]
+
+KERNELS_FILE = "autotuning.textproto"
+
+
+def add_deterministic_flag(parser: argparse.ArgumentParser) -> None:
+    """The flag of commands that compute."""
+    parser.add_argument_group("how it computes").add_argument(
+        "--deterministic",
+        action="store_true",
+        help=f"on a GPU the same bits in every run, slower; {KERNELS_FILE} in --out keeps which "
+        "kernels were taken",
+    )
+
+
+def be_deterministic(out: Path | None, asked: bool) -> bool:
+    """Tell XLA, where it is asked for or the run was begun so; whether it was told.
+
+    Args:
+      out: folder of the run.
+      asked: by the command line.
+
+    Raises:
+      UsageError: there is no folder to keep the choice in, or its name has a blank, at which XLA
+        would end it.
+    """
+    if out is None:
+        if asked:
+            raise UsageError("--deterministic keeps which kernels were taken in --out; give one.")
+        return False
+    kernels = (out / KERNELS_FILE).resolve()
+    if not (asked or kernels.exists()):
+        return False
+    if any(letter.isspace() for letter in str(kernels)):
+        raise UsageError(
+            f"--deterministic cannot keep its choice in {out}: XLA takes no path with a blank; "
+            "give another --out."
+        )
+    flags = [
+        *os.environ.get("XLA_FLAGS", "").split(),
+        "--xla_gpu_exclude_nondeterministic_ops=true",
+        f"--xla_gpu_dump_autotune_results_to={kernels}",
+    ]
+    if kernels.exists():
+        flags.append(f"--xla_gpu_load_autotune_results_from={kernels}")
+    os.environ["XLA_FLAGS"] = " ".join(flags)
+    return True

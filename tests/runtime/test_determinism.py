@@ -1,0 +1,61 @@
+"""Flags by which a GPU computes the same bits in every run; a CPU takes them, too."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jaxser import train
+from jaxser.runtime.determinism import KERNELS_FILE, be_deterministic
+from jaxser.runtime.errors import UsageError, report_errors
+
+
+@pytest.fixture(autouse=True)
+def flags(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=false")
+
+
+def told() -> list[str]:
+    return os.environ["XLA_FLAGS"].split()
+
+
+def test_the_choice_is_kept_beside_the_run_and_taken_again(tmp_path: Path) -> None:
+    kernels = tmp_path.resolve() / KERNELS_FILE
+    assert not be_deterministic(tmp_path, asked=False)
+    assert told() == ["--xla_cpu_enable_fast_math=false"]
+    assert be_deterministic(tmp_path, asked=True)
+    assert told() == [
+        "--xla_cpu_enable_fast_math=false",
+        "--xla_gpu_exclude_nondeterministic_ops=true",
+        f"--xla_gpu_dump_autotune_results_to={kernels}",
+    ]
+
+
+def test_a_run_that_was_begun_so_goes_on_so(tmp_path: Path) -> None:
+    (tmp_path / KERNELS_FILE).write_text("")
+    assert be_deterministic(tmp_path, asked=False)
+    assert told()[-1].endswith(f"autotune_results_from={tmp_path.resolve() / KERNELS_FILE}")
+
+
+def test_folders_that_xla_cannot_take(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="give one"):
+        be_deterministic(None, asked=True)
+    with pytest.raises(UsageError, match="no path with a blank"):
+        be_deterministic(tmp_path / "a run", asked=True)
+    argv = ["--deterministic", "--out", str(tmp_path / "a run")]
+    assert report_errors(lambda: train.main(argv)) == 2
+
+
+@pytest.mark.long
+def test_xla_knows_the_flags(tmp_path: Path) -> None:
+    """It ends a process that is given one that it does not know."""
+    text = """
+from pathlib import Path
+from jaxser.runtime.determinism import be_deterministic
+be_deterministic(Path("."), asked=True)
+import jax
+assert jax.jit(lambda x: x + 1)(1) == 2
+"""
+    subprocess.run([sys.executable, "-c", text], cwd=tmp_path, check=True)
