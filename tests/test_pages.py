@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import jax
+import jaxtyping
 import numpy as np
 import pytest
 import yaml
@@ -93,10 +94,20 @@ class Traced:
         return jax.eval_shape(functools.partial(self.module.apply, **settings), *arrays)
 
 
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """As readers run them: without a check of annotations wherever something is called."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if blocks(page)], ids=lambda page: page.stem
 )
-def test_blocks_of_python_run(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_of_python_run(
+    page: Path, folder: Path, unchecked: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One after the other, as a reader types them, with small victims and corpora."""
     monkeypatch.chdir(folder)
     monkeypatch.setenv("JAXSER_CACHE", str(folder / "cache"))

@@ -10,7 +10,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState
 
 from jaxser import tune
-from jaxser.config import TrainConfig, parse_command
+from jaxser.config import TrainConfig, TrainingConfig, parse_command
 from jaxser.config.tune import TUNE_FLAGS, SearchConfig, TuneConfig
 from jaxser.experiments.tune import format_study, search
 from jaxser.runtime.errors import report_errors
@@ -79,7 +79,10 @@ def test_the_units_of_an_lstm_are_searched_with_several_trainings_of_a_trial(
         assert (watch is None) == bool(execution)
         units = config.model.units
         assert units is not None
-        assert (config.model.dropout, config.training.batch_size) == (None, 16)
+        assert (config.model.dropout, config.training.batch_size) == (
+            None,
+            TrainingConfig.batch_size,
+        )
         trained.setdefault(number, []).append((units, config.seed))
         loss = {"loss": units + 0.3 * config.seed}
         return TrainingOutcome(True, 1, 0, {"val": loss}, "a corpus", ())
