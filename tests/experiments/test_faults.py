@@ -127,7 +127,7 @@ def attacking(victim: Path) -> Case:
 
     def left(folder: Path) -> Any:
         waves = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.wav"))
-        assert len(waves) == 6
+        assert len(waves) == 9  # 3 originals, and each at two ε
         return rows(folder), waves
 
     return Case(lambda folder: attack.main([*arguments, "--out", str(folder / "rows")]), left)
