@@ -24,9 +24,10 @@ _WORDS = {
     "%": "percent",
     "≤": "up to",
     "×": "times",
-    "σ": "sigma",
 }
 _WORDS |= {"→": "to", "−": "minus"}
+# Letters of formulas, and their names.
+_GREEK = {"α": "alpha", "β": "beta", "δ": "delta", "λ": "lambda", "σ": "sigma", "Δ": "Delta"}
 _NORMS = {"L∞": "Linf"}
 
 
@@ -89,7 +90,7 @@ def _plain(value: float | str | None) -> object:
 
 def _ascii(name: str) -> str:
     """A column's name in small letters, digits and ``_``."""
-    for sign, word in _WORDS.items():
+    for sign, word in (_WORDS | _GREEK).items():
         name = name.replace(sign, f" {word} ")
     return file_stem(name)
 
@@ -98,7 +99,7 @@ def markdown_table(section: Section) -> str:
     """Title, text and cells; what Markdown would take for a tag is escaped."""
     header, *rest = section.cells
     lines = [
-        f"## {html.escape(visible(section.title), quote=False)}",
+        f"## {html.escape(' '.join(visible(section.title).split()), quote=False)}",
         "",
         visible(section.text),
         "",
@@ -139,9 +140,14 @@ def latex_table(section: Section) -> str:
 
 
 def _latex_text(text: str) -> str:
+    """Text in one line, as a paragraph would end a caption."""
     special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     special |= {character: f"\\{character}" for character in "&%$#_{}"}
     special |= {"ε": r"$\varepsilon$", "→": r"$\rightarrow$", "∞": r"$\infty$", "–": "--"}
     special |= {"<": r"\textless{}", ">": r"\textgreater{}", "≤": r"$\leq$", "±": r"$\pm$"}
-    special |= {"σ": r"$\sigma$", "×": r"$\times$"}
-    return "".join(special.get(character, character) for character in visible(text))
+    special |= {"×": r"$\times$", "−": "$-$", "|": r"\textbar{}"}
+    special |= {letter: f"$\\{name}$" for letter, name in _GREEK.items()}
+    line = " ".join(visible(text).split())
+    # Behind the end of a row these two would belong to it.
+    begin = "{}" if line.startswith(("[", "*")) else ""
+    return begin + "".join(special.get(character, character) for character in line)

@@ -18,7 +18,7 @@ from jaxser.reporting.settings import LINE, Setting, by, by_label, speech
 from jaxser.results.estimate import Estimate
 from jaxser.results.intervals import share
 from jaxser.results.schema import epsilon_order, epsilon_unit_text
-from jaxser.results.smallest import budget_sizes, smallest_sizes
+from jaxser.results.smallest import known_sizes, smallest_sizes
 from jaxser.results.units import Units
 
 __all__ = ["Threat", "strongest_first", "threats_of"]
@@ -120,15 +120,12 @@ class Threat:
 
     @functools.cached_property
     def sizes(self) -> Float[np.ndarray, " rows"]:
-        """Of the perturbations on the axis of ε."""
-        numbers = self.rows.numbers
+        """Of what is known to fool the victim, on the axis of ε; inf where nothing is."""
         unit, norm = self._axis
-        found = budget_sizes(unit, numbers["epsilon"][self.where], numbers[norm][self.where])
-        if self.falling:
-            return found
-        # Attacks that look for the smallest perturbation know one that may be smaller than ε.
-        smaller = numbers["found_norm"][self.where]
-        return np.fmin(found, np.where(smaller > 0, smaller, np.inf))
+        epsilons, norms, found = (
+            self.rows.numbers[name][self.where] for name in ("epsilon", norm, "found_norm")
+        )
+        return known_sizes(unit, epsilons, norms, found, self.fooled)
 
     def rows_of(self, line: Sequence[Setting]) -> Int[np.ndarray, " some"]:
         """Places among :attr:`where` of the rows of some settings."""
@@ -149,7 +146,8 @@ class Threat:
 
         Args:
           line: settings, of one attack for instance; all by default.
-          sizes: what counts as small, of all rows; on the axis of ε by default.
+          sizes: of what fooled the victim, of all rows, inf where nothing did; :attr:`sizes` by
+            default.
 
         Returns:
           -inf where it is wrong without an attack, inf where nothing fooled it, and NaN for
@@ -159,7 +157,7 @@ class Threat:
         its = np.arange(len(self.where)) if line is None else self.rows_of(line)
         units = self.units
         part = dataclasses.replace(units, utterance=units.utterance[its])
-        found = smallest_sizes(sizes[its], self.fooled[its], self.wrong[its], part)
+        found = smallest_sizes(sizes[its], self.wrong[its], part)
         found[np.bincount(part.utterance, minlength=len(units)) == 0] = np.nan
         return found
 

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from jaxser.results.estimate import Estimate
+from jaxser.runtime.terminal import shown_width
 from jaxser.runtime.text import visible
 
 __all__ = [
@@ -106,14 +107,13 @@ def aligned(cells: Sequence[Sequence[str]], left: int = 0) -> str:
       cells: the header first; all lines of one length.
       left: how many columns, from the first on, are flush left; numbers are read flush right.
     """
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if place < left else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in cells
-    )
+    widths = [max(map(shown_width, column)) for column in zip(*cells, strict=True)]
+
+    def padded(place: int, cell: str) -> str:
+        blanks = " " * (widths[place] - shown_width(cell))
+        return cell + blanks if place < left else blanks + cell
+
+    return "\n".join("  ".join(map(padded, range(len(row)), row)).rstrip() for row in cells)
 
 
 def markdown_row(cells: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ matter alike. Without a width both are the whole table.
 from collections.abc import Collection, Mapping, Sequence
 
 from jaxser.results.cells import aligned
-from jaxser.runtime.terminal import wrapped
+from jaxser.runtime.terminal import shown_width, wrapped
 
 __all__ = ["fitted", "folded"]
 
@@ -79,7 +79,7 @@ def folded(
       left: how many columns, from the first on, are flush left.
       keys: how many columns, from the first on, are repeated in every part.
     """
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    widths = [max(map(shown_width, column)) for column in zip(*cells, strict=True)]
     keys = min(keys, len(widths))
     parts: list[list[int]] = [list(range(keys))]
     for place in range(keys, len(widths)):
@@ -108,5 +108,5 @@ def _items(head: str, items: Sequence[str], width: int) -> str:
 
 
 def _width(columns: Mapping[str, Sequence[str]]) -> int:
-    widths = [max(map(len, (name, *cells))) for name, cells in columns.items()]
+    widths = [max(map(shown_width, (name, *cells))) for name, cells in columns.items()]
     return sum(widths) + _GAP * (len(widths) - 1)

@@ -1,11 +1,13 @@
 """The smallest perturbation that is known to fool a victim, utterance by utterance.
 
-    found = smallest_sizes(sizes, fooled, wrong, units)     # per utterance: 0, a size, or inf
+    sizes = known_sizes("amplitude", epsilons, norms, found_norms, fooled)      # of rows
+    found = smallest_sizes(sizes, wrong, units)             # per utterance: -inf, a size, or inf
     share(found > 0.01, units.each_once())                  # robust accuracy at ε 0.01
     optimality({"pgd": found, "fab": other})                # of AttackBench
 
 An attack at ε finds a perturbation of that size or of a smaller one, so whoever is fooled at one ε
-is known to be fooled at every larger one.
+is known to be fooled at every larger one. An attack that looks for the smallest one knows its size
+also where that is beyond ε.
 """
 
 from collections.abc import Mapping
@@ -15,7 +17,7 @@ from jaxtyping import Bool, Float
 
 from jaxser.results.units import Units
 
-__all__ = ["budget_sizes", "optimality", "smallest_sizes"]
+__all__ = ["budget_sizes", "known_sizes", "optimality", "smallest_sizes"]
 
 
 def budget_sizes(
@@ -31,17 +33,38 @@ def budget_sizes(
     return np.fmin(epsilons, norms) if unit == "amplitude" else -epsilons
 
 
+def known_sizes(
+    unit: str,
+    epsilons: Float[np.ndarray, " rows"],
+    norms: Float[np.ndarray, " rows"],
+    found: Float[np.ndarray, " rows"],
+    fooled: Bool[np.ndarray, " rows"],
+) -> Float[np.ndarray, " rows"]:
+    """The size of a perturbation that is known to fool the victim, on the axis of ε.
+
+    Args:
+      unit, epsilons, norms: see :func:`budget_sizes`.
+      found: norms of the smallest perturbations that fooled it, whatever ε; NaN where no attack
+        looked for one or found one, and 0 where none was needed.
+      fooled: the victim is wrong after the attack.
+
+    Returns:
+      inf where none is known.
+    """
+    sizes = np.where(fooled, budget_sizes(unit, epsilons, norms), np.inf)
+    return np.fmin(sizes, np.where(found > 0, found, np.inf)) if unit == "amplitude" else sizes
+
+
 def smallest_sizes(
     sizes: Float[np.ndarray, " rows"],
-    fooled: Bool[np.ndarray, " rows"],
     wrong: Bool[np.ndarray, " rows"],
     units: Units,
 ) -> Float[np.ndarray, " utterances"]:
-    """Per utterance the smallest size among the rows that fooled the victim.
+    """Per utterance the smallest size among its rows.
 
     Args:
-      sizes: of the perturbations, in any unit that grows with them.
-      fooled: the victim is wrong after the attack.
+      sizes: of perturbations that fooled the victim, in any unit that grows with them; inf where
+        none did.
       wrong: it is wrong without one.
       units: of the rows.
 
@@ -49,7 +72,7 @@ def smallest_sizes(
       -inf where the victim is wrong without an attack, and inf where no row fooled it.
     """
     found = np.full(len(units), np.inf)
-    np.minimum.at(found, units.utterance[fooled], sizes[fooled])
+    np.minimum.at(found, units.utterance, sizes)
     found[units.utterance[wrong]] = -np.inf
     return found
 

@@ -5,8 +5,9 @@
     print(robustness_table(read_rows("runs/demo")))
 
 All attacks and seeds are taken together, and an utterance that was fooled at one ε counts as fooled
-at every larger one; so does one whose perturbation of a larger ε turned out to be as small. What is
-wrong before any attack is not robust. Rows of another norm are another line.
+at every larger one; so does one whose perturbation of a larger ε turned out to be as small, or for
+which an attack that looks for the smallest one found one. What is wrong before any attack is not
+robust. Rows of another norm are another line.
 """
 
 import dataclasses
@@ -21,11 +22,13 @@ from jaxser.results.estimate import Estimate
 from jaxser.results.fitted import folded
 from jaxser.results.intervals import policy, share
 from jaxser.results.schema import epsilon_order, epsilon_unit_text
-from jaxser.results.smallest import budget_sizes, smallest_sizes
+from jaxser.results.smallest import known_sizes, smallest_sizes
 from jaxser.results.summary import outcomes_of, summarise
 from jaxser.results.units import Over
 
 __all__ = ["WorstCase", "robustness_table", "worst_cases"]
+
+_LARGEST = float(np.finfo(np.float64).max)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,15 +72,16 @@ def _on_axis(rows: pa.Table, axis: Mapping[str, str], over: Over) -> Iterator[Wo
     epsilons = rows["epsilon"].to_numpy()
     outcomes = outcomes_of(rows, over)
     units, right = outcomes.units, outcomes.clean == outcomes.label
-    smallest = smallest_sizes(
-        budget_sizes(unit, epsilons, rows[norm].to_numpy()),
-        outcomes.found != outcomes.label,
-        ~right,
-        units,
-    )
+    fooled = outcomes.found != outcomes.label
+    norms, smallest_norms = rows[norm].to_numpy(), rows["found_norm"].to_numpy()
+    sizes = known_sizes(unit, epsilons, norms, smallest_norms, fooled)
+    # Without a limit, whatever fooled the victim counts, and nothing else.
+    sizes[fooled] = np.minimum(sizes[fooled], _LARGEST)
+    smallest = smallest_sizes(sizes, ~right, units)
     for epsilon in sorted(set(epsilons.tolist()), key=lambda each: epsilon_order(unit, each)):
         own = np.flatnonzero(epsilons == epsilon)
-        robust = smallest[units.utterance[own]] > epsilon_order(unit, epsilon)
+        limit = min(epsilon_order(unit, epsilon), _LARGEST)
+        robust = smallest[units.utterance[own]] > limit
         its = units.take(own)
         yield WorstCase(
             epsilon=epsilon,

@@ -52,6 +52,9 @@ def be_deterministic(out: Path | None, asked: bool) -> bool:
             f"--deterministic cannot keep its choice in {out}: XLA takes no path with a blank; "
             "give another --out."
         )
+    # XLA compiles nothing where it cannot write its choice.
+    if not out.exists():
+        out.mkdir(parents=True)
     flags = [
         *os.environ.get("XLA_FLAGS", "").split(),
         "--xla_gpu_exclude_nondeterministic_ops=true",

@@ -14,6 +14,8 @@ import sys
 import threading
 import time
 
+from jaxser.runtime.terminal import terminal_width
+
 __all__ = ["clear", "stage", "start", "took"]
 
 # To the beginning of the line, which is wiped.
@@ -60,8 +62,9 @@ def stage(name: str, *, shown: bool = True) -> None:
     _told.end()
     _told.name = name
     if shown and sys.stderr is not None and sys.stderr.isatty():
-        # Back to the beginning: a warning that comes now writes over it.
-        sys.stderr.write(f"{name} ...\r")
+        # Back to the beginning: a warning that comes now writes over it. What went on in a second
+        # line could not be wiped.
+        sys.stderr.write(f"{name} ..."[: terminal_width() - 1] + "\r")
         sys.stderr.flush()
         _told.live = True
     elif shown and not again:

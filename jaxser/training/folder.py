@@ -54,7 +54,6 @@ _DESCRIPTION = ".description"
 # as it says whose the others are.
 _OWN = (
     *("checkpoints", "tensorboard", "history.csv", COST_FILE, ARCHITECTURE, _DESCRIPTION),
-    KERNELS_FILE,
     "split.csv",
     *("run.json", "config.yaml"),
 )
@@ -113,7 +112,8 @@ def begun(out: Path) -> bool:
 
 def _check_ours(out: Path) -> None:
     """Refuse what is no run, and what would be lost if it were begun again."""
-    strangers = [path.name for path in out.glob("[!.]*")]
+    # The choice of kernels may come from another run, and is made before there is a run.
+    strangers = [path.name for path in out.glob("[!.]*") if path.name != KERNELS_FILE]
     if strangers and not (out / "config.yaml").exists():
         raise UsageError(
             f"{out} holds other things ({strangers[0]} ...) and no run; give a new --out."

@@ -126,5 +126,8 @@ def _summary_writer(folder: Path, file: _EventFile, **settings: Any) -> "Summary
     event_file_writer.EventsWriter = Kept
     try:
         return SummaryWriter(str(folder), **settings)
+    except OSError as error:
+        file.error = error  # there is no file at all
+        return SummaryWriter(str(folder), write_to_disk=False)
     finally:
         event_file_writer.EventsWriter = plain

@@ -173,6 +173,34 @@ def test_victims_are_tested_on_the_same_utterances(tmp_path: Path) -> None:
     assert int(line["only_the_second"]) == 0
 
 
+def test_victims_are_tested_where_both_were_attacked(tmp_path: Path) -> None:
+    """Six utterances at ε 0.01, of which two were attacked at 0.1, too, and nothing at 0.01."""
+    other = {"victim": "hard", "threat": "hard", "victim_fingerprint": "h"}
+    with RowWriter(tmp_path) as writer:
+        for epsilon, count, right in ((0.01, 6, True), (0.1, 2, False)):
+            for victim, holds in (({}, right), (other, True)):
+                told = ("joy", "joy", "joy" if holds else "sad", not holds, 30.0, 1.0, "male")
+                writer.add(columns([told] * count, epsilon=epsilon, linf=epsilon, **victim))
+    made = {section.name: section for section in sections(load([tmp_path]), {}, 0.1)}
+    (line,) = table(made["victim_pairs"])
+    assert (line["utterances"], line["only_the_first_fooled"]) == ("2", "2")
+    assert float(line["difference_in_robust_accuracy"]) == 1
+
+
+def test_what_was_found_beyond_an_epsilon_counts_there(tmp_path: Path) -> None:
+    """FAB at ε 0.01 found perturbations of 0.02 and 0.03, of three utterances."""
+    told = [("joy", "joy", "joy", False, math.nan, 0.0, "male")] * 3
+    found = {"found_norm": [0.02, 0.03, math.nan]}
+    with RowWriter(tmp_path) as writer:
+        writer.add({**columns(told, attack="fab", epsilon=0.01, linf=0.0), **found})
+        for epsilon in (0.01, 0.025):
+            writer.add(columns(told, epsilon=epsilon, linf=epsilon))
+    (threat,) = threats_of(load([tmp_path]))
+    assert [threat.worst(each).value for each in (0.01, 0.025)] == pytest.approx([1, 2 / 3])
+    made = {section.title: section for section in sections(load([tmp_path]), {})}
+    assert "medians: fab 0.03." in made["Found norms"].pictures[0].words
+
+
 def test_files_are_for_programs_and_papers(made: dict[str, Section], tmp_path: Path) -> None:
     header, *lines = csv.reader(csv_table(made["robustness"]).splitlines())
     assert all(name.isascii() and name == name.lower() and " " not in name for name in header)

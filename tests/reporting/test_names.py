@@ -18,7 +18,7 @@ from jaxser.reporting import figures
 from jaxser.reporting.figures import canvas
 from jaxser.reporting.figures.explanations import Example
 from jaxser.reporting.section import Section
-from jaxser.reporting.table_files import latex_table, markdown_table
+from jaxser.reporting.table_files import csv_table, latex_table, markdown_table
 from jaxser.results.cells import csv_text
 from jaxser.results.estimate import Estimate
 from jaxser.results.writing import RowWriter
@@ -188,6 +188,18 @@ def test_latex_and_markdown_show_what_cannot_be_seen() -> None:
         assert "[U+202E]green" in text
         assert not {"\0", "\u202e"} & set(text)
     assert "<b>" not in markdown_table(section)
+
+
+def test_signs_and_line_ends_are_written_as_each_form_has_them() -> None:
+    cells = [["attack", "α", "a − |Δ|"], ["*", "1", "2"], ["[x]\n\ny", "1", "3"]]
+    section = Section("two\n\nlines", "a", cells, "text")
+    assert csv_table(section).splitlines()[0] == "attack,alpha,a_minus_delta"
+    latex = latex_table(section).splitlines()
+    assert r"\caption{two lines (α 1). text}".replace("α", r"$\alpha$") in latex
+    # Behind the end of a row LaTeX takes a star or a bracket for what belongs to that end.
+    assert {r"{}* & 2 \\", r"{}[x] y & 3 \\"} <= set(latex)
+    assert r"attack & a $-$ \textbar{}$\Delta$\textbar{} \\" in latex
+    assert markdown_table(section).startswith("## two lines\n")
 
 
 def test_a_report_of_such_names(tmp_path: Path) -> None:

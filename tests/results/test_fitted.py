@@ -66,6 +66,15 @@ def test_what_is_too_wide_goes_on_below() -> None:
     assert "x" * 20 in folded(cells, 10)
 
 
+def test_wide_letters_stand_in_columns() -> None:
+    """A sign of Chinese takes two columns, and an accent of its own none."""
+    cells = [["", "a", "b"], ["愤怒", "1", "22"], ["e\u0301", "333", "4"]]
+    assert folded(cells, 13, left=1).splitlines() == [
+        *("        a   b", "愤怒    1  22", "e\u0301     333   4"),
+    ]
+    assert folded(cells, 12, left=1).count("\n\n") == 1
+
+
 def test_prose_is_broken_between_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "20")
     width = terminal_width()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxser.results.paired import mcnemar
-from jaxser.results.smallest import budget_sizes, optimality, smallest_sizes
+from jaxser.results.smallest import budget_sizes, known_sizes, optimality, smallest_sizes
 from jaxser.results.units import Units
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "optimality.json"
@@ -19,7 +19,7 @@ def test_the_smallest_that_fooled() -> None:
     sizes = np.array([0.3, 0.1, 0.2, 0.4, 0.5, 0.6, 0.7])
     fooled = np.array([True, True, False, True, False, False, True])
     wrong = np.arange(7) == 6
-    found = smallest_sizes(sizes, fooled, wrong, units)
+    found = smallest_sizes(np.where(fooled, sizes, np.inf), wrong, units)
     assert found.tolist() == [0.1, 0.4, np.inf, -np.inf]
 
 
@@ -28,6 +28,14 @@ def test_sizes_on_the_axis_of_epsilon() -> None:
     assert budget_sizes("amplitude", epsilons, norms).tolist() == [0.05, 0.3, 0.2]
     # A larger SNR is a smaller perturbation, whatever its norm.
     assert budget_sizes("snr_peak", np.array([30.0, 20.0]), norms[:2]).tolist() == [-30, -20]
+    # The second found one beyond its ε, and the third needed none.
+    found, fooled = np.array([0.04, 0.3, 0.0]), np.array([True, False, False])
+    epsilons, norms = np.full(3, 0.1), np.array([0.05, 0.0, 0.0])
+    known = known_sizes("amplitude", epsilons, norms, found, fooled)
+    assert known.tolist() == [0.04, 0.3, np.inf]
+    # It is a norm, and no SNR.
+    known = known_sizes("snr_peak", np.full(3, 20.0), norms, found, fooled)
+    assert known.tolist() == [-20, np.inf, np.inf]
 
 
 @pytest.mark.parametrize("case", json.loads(GOLDEN.read_text()), ids=range(4))

@@ -57,6 +57,25 @@ def test_norms_are_lines_of_their_own_and_decibels_go_from_weak_to_strong() -> N
     assert [each for each in found if each[1] >= 20] == [("linf", 40, 1), ("linf", 20, 0)]
 
 
+def test_without_a_limit_only_what_was_fooled_counts() -> None:
+    table = pa.concat_tables(
+        [
+            rows("deepfool", float("inf"), "1100", linf=0.03),
+            rows("pgd", 0.05, "1011"),
+        ]
+    )
+    assert [case.robust.value for case in worst_cases(table)] == [0.25, 0.25]
+    unknown = rows("deepfool", float("inf"), "1100", linf=float("nan"))
+    assert worst_cases(unknown)[0].robust.value == 0.5
+
+
+def test_what_was_found_beyond_an_epsilon_counts_there() -> None:
+    table = pa.concat_tables(
+        [rows("fab", 0.01, "11", linf=0.0, found_norm=0.02), rows("pgd", 0.05, "11")]
+    )
+    assert [case.robust.value for case in worst_cases(table)] == [1, 0]
+
+
 def test_the_table_has_a_line_per_attack_and_the_worst_case_last() -> None:
     table = pa.concat_tables(
         [

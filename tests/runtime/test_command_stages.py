@@ -37,4 +37,7 @@ def test_a_terminal_sees_one_line(
     said = capsys.readouterr()
     assert said.err == "loading JAX ...\r\r\x1b[Kclean pass ...\r\r\x1b[K"
     assert said.out == ""
+    monkeypatch.setenv("COLUMNS", "12")
+    stage("loading the victim")
+    assert capsys.readouterr().err == "loading the\r"
     took()

@@ -10,6 +10,7 @@ import pytest
 from jaxser import train
 from jaxser.runtime.determinism import KERNELS_FILE, be_deterministic
 from jaxser.runtime.errors import UsageError, report_errors
+from jaxser.training.folder import run_folder
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +38,17 @@ def test_a_run_that_was_begun_so_goes_on_so(tmp_path: Path) -> None:
     (tmp_path / KERNELS_FILE).write_text("")
     assert be_deterministic(tmp_path, asked=False)
     assert told()[-1].endswith(f"autotune_results_from={tmp_path.resolve() / KERNELS_FILE}")
+
+
+def test_the_choice_of_another_run_is_taken(tmp_path: Path) -> None:
+    """XLA reads it when it first compiles, and takes no folder or file that is not there."""
+    out = tmp_path / "new" / "run"
+    assert be_deterministic(out, asked=True)
+    assert out.is_dir()
+    (out / KERNELS_FILE).write_text("kernels")
+    with pytest.raises(KeyError), run_folder(out):
+        raise KeyError  # a start that fails leaves nothing of its own
+    assert (out / KERNELS_FILE).read_text() == "kernels"
 
 
 def test_folders_that_xla_cannot_take(tmp_path: Path) -> None:

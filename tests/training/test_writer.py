@@ -145,6 +145,23 @@ def test_the_learning_rate_is_that_of_the_update(schedule: str, accumulate: int)
     assert learning_rate_at(config, 10, step, history) == pytest.approx(expected[schedule])
 
 
+def test_a_run_goes_on_where_tensorboard_has_no_file(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "tensorboard").write_text("no folder")
+    with RunWriter(tmp_path) as writer:
+        writer.start(total=10, done=0, step=0)
+        for epoch in range(2):
+            figures = {"epoch": epoch, "step": epoch, "loss": 1.0}
+            writer.advance(5, dict)
+            writer.epoch(figures, [figures], of=2)
+        writer.hyperparameters({"seed": 3}, ["test/uar"])
+        writer.scalars("test", {"uar": 0.5}, 2)
+    (told,) = [r.getMessage() for r in caplog.records if "TensorBoard" in r.getMessage()]
+    assert "cannot be written (Not a directory); the run goes on without it." in told
+    assert (tmp_path / "history.csv").exists()
+
+
 @pytest.mark.parametrize("at", [1, 3, 30])
 def test_a_full_disk_ends_the_events_and_not_the_run(
     at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

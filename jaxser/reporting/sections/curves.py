@@ -131,14 +131,14 @@ def _loudness_lines(group: Sequence[Threat], column: str, most: float) -> Iterat
         values = threat.rows.numbers[column][threat.where]
         for label, line in threat.attacks.items():
             # What is quiet is small.
-            sizes = np.where(np.isnan(values), np.inf, -values)
+            sizes = np.where(np.isnan(values) | ~threat.fooled, np.inf, -values)
             if np.isfinite(sizes[threat.rows_of(line)]).any():
                 name = label if len(group) == 1 else f"{label} ({threat.unit})"
                 noise = line[0].facts["attack"] == "noise"
                 found[name] = threat.smallest(line, sizes), threat, noise
     finite = [each[np.isfinite(each)] for each, _, _ in found.values()]
     known = np.concatenate(finite) if finite else np.empty(0)
-    if not len(known):
+    if not len(known) or known.max() <= -most:
         return
     grid = np.linspace(max(-most, known.min()), known.max(), _POINTS)
     for name, (smallest, threat, noise) in found.items():

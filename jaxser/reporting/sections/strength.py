@@ -102,7 +102,7 @@ def victims_against_each_other(
             if not (epsilon in a.epsilons and epsilon in b.epsilons):
                 continue
             first, second = sorted((a, b), key=lambda t: t.worst(epsilon).value)
-            found = _on_same_utterances(first, second)
+            found = _on_same_utterances(first, second, epsilon)
             told = [first.speech, number(epsilon, ".4g"), first.unit, first.victim, second.victim]
             cells += _line(first, epsilon, found, told, first.units)
     return _section("Victim against victim", "victim_pairs", cells, over,
@@ -113,13 +113,17 @@ _HEADER = ["difference in robust accuracy", "p", "only the first fooled", "only 
            "utterances"]  # fmt: skip
 
 
-def _on_same_utterances(first: Threat, second: Threat) -> list[np.ndarray]:
-    """Smallest sizes of both, utterance by utterance of the first; NaN where the other has none."""
+def _on_same_utterances(first: Threat, second: Threat, epsilon: float) -> list[np.ndarray]:
+    """Smallest sizes of both, utterance by utterance of the first; NaN where one was not attacked
+    at that ε."""
     mine, its = (threat.code("utterance") for threat in (first, second))
     places = {code: place for place, code in enumerate(its.tolist())}
     at = np.array([places.get(code, -1) for code in mine.tolist()])
-    other = np.where(at >= 0, second.smallest_of_all[at], np.nan)
-    return [first.smallest_of_all, other]
+    own, other = (
+        np.where(each.withstood(epsilon)[1], each.smallest_of_all, np.nan)
+        for each in (first, second)
+    )
+    return [own, np.where(at >= 0, other[at], np.nan)]
 
 
 def _line(
