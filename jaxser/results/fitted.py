@@ -73,6 +73,8 @@ def folded(
 ) -> str:
     """A table whose columns go on below it where they would be wider than ``width``.
 
+    Lines of several parts have numbers where what is repeated does not tell them apart.
+
     Args:
       cells: the header first.
       width: of the terminal; None folds nothing.
@@ -89,6 +91,10 @@ def folded(
             parts.append([*range(keys), place])
         else:
             parts[-1].append(place)
+    header, *lines = cells
+    if len(parts) > 1 and len({tuple(line[:keys]) for line in lines}) < len(lines):
+        numbered = [["#", *header], *([str(i), *line] for i, line in enumerate(lines, 1))]
+        return folded(numbered, width, left=left and left + 1, keys=keys + 1)
     return "\n\n".join(
         aligned([[row[i] for i in part] for row in cells], sum(i < left for i in part))
         for part in parts

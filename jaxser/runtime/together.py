@@ -3,6 +3,7 @@
     if is_first(): write(...)
     prepared = first_alone(lambda: select(config.corpus))    # by the others after process 0
     number = agreed(stop.number)                             # the largest that any process has
+    figures = as_first({"val_loss": 0.7})                    # what process 0 found
 
 They have joined by :func:`jaxser.runtime.sharding.join_processes` and not left: all devices are one
 JAX's, and each process runs the same programs in the same order. In one process all of this is
@@ -10,7 +11,8 @@ nothing.
 """
 
 import itertools
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import jax
@@ -19,7 +21,7 @@ import numpy as np
 from jaxser.runtime.errors import InputError
 from jaxser.runtime.sharding import told_by_first, told_to_others, wait_for_all
 
-__all__ = ["agreed", "are_several", "first_alone", "is_first", "meet", "wait_for_first"]
+__all__ = ["agreed", "are_several", "as_first", "first_alone", "is_first", "meet", "wait_for_first"]
 
 Result = TypeVar("Result")
 
@@ -85,3 +87,17 @@ def agreed(*numbers: int) -> list[int]:
 
     gathered: Any = multihost_utils.process_allgather(np.asarray(numbers, np.int32))
     return [int(number) for number in np.asarray(gathered).reshape(-1, len(numbers)).max(axis=0)]
+
+
+def as_first(figures: Mapping[str, float]) -> dict[str, float]:
+    """The figures of process 0: those of others, of another device, may differ in the last bit.
+
+    What is decided by them, such as the end of a training, is then the same in all.
+    """
+    if not are_several():
+        return dict(figures)
+    key = f"jaxser/as_first/{next(_NUMBERS)}"
+    if is_first():
+        told_to_others(key, json.dumps(dict(figures), default=float))
+    told: dict[str, float] = json.loads(told_by_first(key, _SECONDS))
+    return told

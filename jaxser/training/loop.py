@@ -24,6 +24,7 @@ from jaxser.runtime.checkpoint import Checkpoints
 from jaxser.runtime.errors import InputError
 from jaxser.runtime.sharding import replicated
 from jaxser.runtime.signals import requested
+from jaxser.runtime.together import as_first
 from jaxser.training.agreement import StopFlag, alike_in_all, first_update
 from jaxser.training.cost import TIMES, Stopwatch
 from jaxser.training.input_pipeline import WaveformSource, training_batches
@@ -334,6 +335,7 @@ def _end_epoch(
     figures: dict[str, float] = {"epoch": epoch, "step": step, **state.metrics.figures()}
     if evaluate is not None:
         figures |= evaluate(state.variables)
+    figures = as_first(figures)
     loss = figures.get("val_loss", 0.0)
     if not np.isfinite(loss):
         raise _diverged(f"the validation loss became {loss}", step, checkpoints, settings)

@@ -66,6 +66,15 @@ def test_what_is_too_wide_goes_on_below() -> None:
     assert "x" * 20 in folded(cells, 10)
 
 
+def test_lines_that_are_called_alike_have_numbers_in_every_part() -> None:
+    cells = [["attack", "epsilon", "acc"], ["pgd", "0.01", "9%"], ["pgd", "0.02", "8%"]]
+    assert [line.split() for line in folded(cells, 18).splitlines()] == [
+        *(["#", "attack", "epsilon"], ["1", "pgd", "0.01"], ["2", "pgd", "0.02"], []),
+        *(["#", "attack", "acc"], ["1", "pgd", "9%"], ["2", "pgd", "8%"]),
+    ]
+    assert "#" not in folded(cells, 40)
+
+
 def test_wide_letters_stand_in_columns() -> None:
     """A sign of Chinese takes two columns, and an accent of its own none."""
     cells = [["", "a", "b"], ["愤怒", "1", "22"], ["e\u0301", "333", "4"]]
