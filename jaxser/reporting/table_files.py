@@ -6,6 +6,7 @@ write_figures(made, Path("figures"))
 
 import html
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -29,6 +30,7 @@ _WORDS |= {"→": "to", "−": "minus"}
 # Letters of formulas, and their names.
 _GREEK = {"α": "alpha", "β": "beta", "δ": "delta", "λ": "lambda", "σ": "sigma", "Δ": "Delta"}
 _NORMS = {"L∞": "Linf"}
+_NEGATIVE = re.compile(r"(?<!\w)-(?=\d)")
 
 
 def write_tables(made: Iterable[Section], folder: Path, suffix: str) -> None:
@@ -66,10 +68,10 @@ def csv_table(section: Section) -> str:
     ``robust_accuracy_low`` and ``robust_accuracy_high``; what is not known is empty. Text is fit
     for spreadsheets, which must not take any for a formula.
     """
-    header, *lines = section.cells
     columns: list[list[object]] = []
-    for name, cells in zip(header, zip(*lines, strict=True), strict=True):
-        parts = list(dict.fromkeys(part for cell in cells for part in _parts(cell)))
+    for name, *cells in zip(*section.cells, strict=True):
+        # A table without a line has its header.
+        parts = list(dict.fromkeys(part for cell in cells for part in _parts(cell))) or [""]
         for part in parts:
             title = "_".join(filter(None, [_ascii(name), part]))
             columns.append([title, *(_plain(_parts(cell).get(part)) for cell in cells)])
@@ -92,7 +94,7 @@ def _ascii(name: str) -> str:
     """A column's name in small letters, digits and ``_``."""
     for sign, word in (_WORDS | _GREEK).items():
         name = name.replace(sign, f" {word} ")
-    return file_stem(name)
+    return file_stem(_NEGATIVE.sub("minus ", name))
 
 
 def markdown_table(section: Section) -> str:

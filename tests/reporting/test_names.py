@@ -194,6 +194,10 @@ def test_signs_and_line_ends_are_written_as_each_form_has_them() -> None:
     cells = [["attack", "α", "a − |Δ|"], ["*", "1", "2"], ["[x]\n\ny", "1", "3"]]
     section = Section("two\n\nlines", "a", cells, "text")
     assert csv_table(section).splitlines()[0] == "attack,alpha,a_minus_delta"
+    assert csv_table(Section("none", "none", [["a", "ε"]], "")) == "a,epsilon\n"
+    assert (
+        csv_table(Section("dB", "dB", [["ε -10", "ε 10"]], "")) == "epsilon_minus_10,epsilon_10\n"
+    )
     latex = latex_table(section).splitlines()
     assert r"\caption{two lines (α 1). text}".replace("α", r"$\alpha$") in latex
     # Behind the end of a row LaTeX takes a star or a bracket for what belongs to that end.

@@ -222,7 +222,7 @@ def test_names_in_markdown_and_latex_stay_text(tmp_path: Path) -> None:
     markdown = (tmp_path / "t" / "clean.md").read_text()
     assert "| &lt;b&gt;a\\|b&lt;/b&gt; &amp; 50%_ x |" in markdown
     latex = (tmp_path / "t" / "clean.tex").read_text()
-    assert r"\textless{}b\textgreater{}a|b\textless{}/b\textgreater{} \& 50\%\_" in latex
+    assert r"\textless{}b\textgreater{}a\textbar{}b\textless{}/b\textgreater{} \& 50\%\_" in latex
 
 
 def test_labels_say_what_tells_attacks_apart(tmp_path: Path) -> None:
