@@ -186,6 +186,11 @@ class Threat:
         """Accuracy without an attack, of the utterances that any attack was run on."""
         return share(~self.wrong, self.units)
 
+    def clean_at(self, epsilon: float) -> Estimate:
+        """Accuracy without an attack, of the utterances that were attacked at this ε."""
+        own = self.rows_of(list(self.at(epsilon).values()))
+        return share(~self.wrong[own], self.units.take(own))
+
     def left(self, found: Float[np.ndarray, " utterances"], sizes: Sequence[float]) -> list[float]:
         """Accuracy at several sizes, of the utterances whose ``found`` is not NaN."""
         known = np.sort(found[~np.isnan(found)])

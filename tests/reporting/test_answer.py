@@ -58,6 +58,34 @@ def table(section: Section) -> list[dict[str, str]]:
     return list(csv.DictReader(csv_table(section).splitlines()))
 
 
+def test_a_card_is_of_what_was_attacked_at_its_epsilon(attacked: list[Row], tmp_path: Path) -> None:
+    """Not of what else was attacked at another; an attack on fewer utterances is named."""
+    few = sorted({row["utterance"] for row in attacked})[:3]
+    known = [
+        row
+        for row in attacked
+        if row["utterance"] in few or (row["epsilon"] == 0.01 and row["attack"] == "noise")
+    ]
+    with RowWriter(tmp_path) as writer:
+        writer.add({name: [row[name] for row in known] for name in known[0]})
+    rows = load([tmp_path])
+    (quiet,) = table(next(s for s in sections(rows, {}) if s.name == "answer"))
+    (card,) = next(s for s in sections(rows, {}, epsilon=0.1) if s.name == "answer").cards
+    assert (quiet["utterances"], card.facts["attacked"]) == ("8", "3 utterances, 2 attacks")
+    right = {row["utterance"] for row in known if hand.right_before(row)}
+    assert float(quiet["accuracy_before"]) == pytest.approx(len(right) / 8)
+    share = len(right & set(few)) / 3
+    assert card.figures["accuracy before attacks"].startswith(f"{share:.1%}")
+    uneven = [
+        [d for d in s.cards[0].doubts if "different utterances" in d]
+        for s in (
+            next(s for s in sections(rows, {}, epsilon=e) if s.name == "answer")
+            for e in (0.01, 0.1)
+        )
+    ]
+    assert [len(each) for each in uneven] == [1, 0]
+
+
 def test_the_card_is_of_the_utterances_that_no_attack_fooled(
     attacked: list[Row], made: dict[str, Section]
 ) -> None:
@@ -122,7 +150,7 @@ def test_attacks_are_tested_on_the_same_utterances(
         list(zip(pgd.values(), noise.values(), strict=True)),
         list(zip(noise.values(), pgd.values(), strict=True)),
     )]  # fmt: skip
-    assert [int(line["only_the_first_fooled"]), int(line["only_the_second"])] == only
+    assert [int(line["only_the_first_fooled"]), int(line["only_the_second_fooled"])] == only
     assert float(line["difference_in_robust_accuracy"]) == pytest.approx((only[0] - only[1]) / 8)
     # McNemar's exact p: coins that all utterances toss on which both differ.
     count = sum(only)
@@ -166,11 +194,11 @@ def test_victims_are_tested_on_the_same_utterances(tmp_path: Path) -> None:
     made = {section.name: section for section in sections(load([tmp_path]), {})}
     assert len(made["answer"].cards) == 2
     (line,) = table(made["victim_pairs"])
-    assert (line["less_robust"], line["more_robust"]) == ("emo18 runs/x", "hard")
+    assert (line["first"], line["second"]) == ("emo18 runs/x", "hard")
     epsilon = float(line["epsilon"])
     gained = sum(robust(hardened, epsilon).values()) - sum(robust(rows, epsilon).values())
     assert int(line["only_the_first_fooled"]) == gained
-    assert int(line["only_the_second"]) == 0
+    assert int(line["only_the_second_fooled"]) == 0
 
 
 def test_victims_are_tested_where_both_were_attacked(tmp_path: Path) -> None:

@@ -85,11 +85,12 @@ def answer(threats: Sequence[Threat], epsilons: Sequence[float], over: Over) -> 
         label, strongest = next(iter(threat.at(epsilon).items()))
         weakest = {name: _weakest(threat, epsilon, column) for name, column in _PARTS.items()}
         snr, worst = _snr(threat, epsilon), threat.worst(epsilon)
+        clean, attacked = threat.clean_at(epsilon), _attacked(threat, epsilon)
         left = interval(strongest.robust_accuracy)
         cells.append(
             [
                 *(threat.victim, threat.speech, budget(threat, epsilon), number(snr, ".1f")),
-                *(number(threat.units.sources, "d"), interval(threat.clean), interval(worst)),
+                *(number(max(attacked), "d"), interval(clean), interval(worst)),
                 *(label, left, *weakest.values()),
             ]
         )
@@ -99,14 +100,14 @@ def answer(threats: Sequence[Threat], epsilons: Sequence[float], over: Over) -> 
             + (f", mean peak SNR {snr:.1f} dB" if math.isfinite(snr) else ""),
             "strongest attack": f"{label}, which alone leaves {left}",
             **{f"weakest {name}": told for name, told in weakest.items() if told != "–"},
-            "attacked": f"{threat.units.sources:,} utterances, {attacks} "
+            "attacked": f"{max(attacked):,} utterances, {attacks} "
             f"{'attacks' if attacks > 1 else 'attack'}",
         }
-        doubts = [*_too_weak(threat), *doubts_of(threat.settings)]
+        doubts = [*_too_weak(threat), *_uneven(attacked), *doubts_of(threat.settings)]
         if not doubts:
             facts["doubts"] = "no sign of masked gradients or of a victim that gives one answer"
         figures = {
-            "accuracy before attacks": interval(threat.clean),
+            "accuracy before attacks": interval(clean),
             "worst case over all attacks": interval(worst),
         }
         several = len({each.unit for each in threats}) > 1
@@ -135,6 +136,20 @@ def _too_weak(threat: Threat) -> Iterator[str]:
         yield (
             f"Only weak attacks were run ({names}: {max(passes):.4g} passes for a row at most); "
             "attacks of many steps may leave less."
+        )
+
+
+def _attacked(threat: Threat, epsilon: float) -> list[int]:
+    """How many utterances each attack was run on at an ε, and last how many there are in all."""
+    own = [threat.rows_of([setting]) for setting in threat.at(epsilon).values()]
+    return [threat.units.take(each).sources for each in (*own, np.concatenate(own))]
+
+
+def _uneven(attacked: Sequence[int]) -> Iterator[str]:
+    if min(attacked) < max(attacked):
+        yield (
+            f"Attacks were run on different utterances here (one on {min(attacked):,} of "
+            f"{max(attacked):,}): those that an attack left out count as withstanding it."
         )
 
 

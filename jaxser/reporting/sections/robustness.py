@@ -43,7 +43,7 @@ def by_epsilon(threats: Sequence[Threat], over: Over) -> Iterator[Section]:
             found = [known.get(each) for each in epsilons]
             if any(found):
                 cells.append([label, *(_left(setting) for setting in found)])
-        cells.append(["before attacks", *[interval(threat.clean)] * len(epsilons)])
+        cells.append(["before attacks", *(interval(threat.clean_at(each)) for each in epsilons)])
         title = f"{threat.victim}, {threat.speech}, {threat.unit}"
         yield Section(
             title,

@@ -40,12 +40,18 @@ def optimalities(threats: Sequence[Threat]) -> Iterator[Section]:
         if not any(np.isfinite(value) for value in columns[0].values()):
             continue
         header = ["attack", "optimality", *(f"≤ {each:,} passes" for each in budgets)]
-        cells = [[*header, "passes for a row"]]
+        cells = [[*header, "forward and backward passes"]]
         for label in sorted(lines, key=lambda each: -columns[0][each]):
+            least = passes[lines[label]].min()
+            within = [True, *(bool(least <= budget) for budget in budgets)]
+            shares = [
+                column.get(label, float("nan")) if ever else float("nan")
+                for column, ever in zip(columns, within, strict=True)
+            ]
             cells.append(
                 [
                     label,
-                    *(percent(column.get(label, float("nan"))) for column in columns),
+                    *map(percent, shares),
                     number(float(passes[lines[label]].mean()), ",.4g"),
                 ]
             )
@@ -57,8 +63,8 @@ def optimalities(threats: Sequence[Threat]) -> Iterator[Section]:
             "perturbation it found and accuracy without an attack, as a share of that area for the "
             "best of all attacks, utterance by utterance (local optimality, AttackBench, Cinà et "
             "al. 2025). An attack at fixed ε finds no smaller one than the ε it was run at. At a "
-            "budget, rows that took more forward and backward passes count as not fooled, and the "
-            "best is that of all attacks within the budget.",
+            "budget, rows that took more forward and backward passes (a gradient is one of each) "
+            "count as not fooled, and the best is that of all attacks within the budget.",
             group="Optimality",
         )
 
@@ -77,7 +83,7 @@ def attacks_against_each_other(
     threats: Sequence[Threat], epsilons: Sequence[float], over: Over
 ) -> Section | None:
     """The strongest attack against each other one, on the same utterances at the same ε."""
-    cells = [["victim", "speech", "ε", "norm", "stronger", "weaker", *_HEADER]]
+    cells = [["victim", "speech", "ε", "norm", "first", "second", *_HEADER]]
     for threat, epsilon in zip(threats, epsilons, strict=True):
         (strongest, *others) = threat.at(epsilon).items()
         for label, setting in others:
@@ -85,14 +91,14 @@ def attacks_against_each_other(
             told = [threat.victim, threat.speech, number(epsilon, ".4g"), threat.unit]
             cells += _line(threat, epsilon, found, [*told, strongest[0], label], threat.units)
     return _section("Attack against attack", "attack_pairs", cells, over,
-                    "The strongest attack beside each of the others.")  # fmt: skip
+                    "The strongest attack comes first, each of the others second.")  # fmt: skip
 
 
 def victims_against_each_other(
     threats: Sequence[Threat], epsilons: Sequence[float], over: Over
 ) -> Section | None:
     """Every two victims on the same utterances, each under the worst of all its attacks."""
-    cells = [["speech", "ε", "norm", "less robust", "more robust", *_HEADER]]
+    cells = [["speech", "ε", "norm", "first", "second", *_HEADER]]
     chosen = dict(zip(map(id, threats), epsilons, strict=True))
     same = [name for name in LINE if name != "victim"] + ["epsilon_unit", "epsilon_norm"]
     groups = grouped(threats, lambda t: tuple(t.settings[0].facts[name] for name in same))
@@ -106,10 +112,10 @@ def victims_against_each_other(
             told = [first.speech, number(epsilon, ".4g"), first.unit, first.victim, second.victim]
             cells += _line(first, epsilon, found, told, first.units)
     return _section("Victim against victim", "victim_pairs", cells, over,
-                    "The worst case over all attacks of each.")  # fmt: skip
+                    "The worst case over all attacks of each, the less robust first.")  # fmt: skip
 
 
-_HEADER = ["difference in robust accuracy", "p", "only the first fooled", "only the second",
+_HEADER = ["difference in robust accuracy", "p", "only the first fooled", "only the second fooled",
            "utterances"]  # fmt: skip
 
 
@@ -150,7 +156,9 @@ def _section(title: str, name: str, cells: Cells, over: Over, what: str) -> Sect
     text = (
         f"{what} Differences are of the same utterances, the second less the first; an utterance "
         "counts as fooled if it is at this ε under any seed. p: McNemar's exact test, of one pair "
-        "at a time; none where utterances were cut up or are drawn with their speakers. "
+        "at a time, of the utterances that only one of the two fooled; where these are few, p and "
+        "the drawn interval may disagree. None where utterances were cut up or are drawn with "
+        "their speakers. "
         f"{policy(over)}."
     )
     return Section(title, name, [header, *shown[:_MOST_PAIRS]], text, group="Paired tests")
