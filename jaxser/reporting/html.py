@@ -23,6 +23,8 @@ __all__ = [
     "table",
 ]
 
+_NO_BREAK = "\N{NO-BREAK SPACE}"
+
 # Letters of a cell of words that is broken into lines.
 _LONG = 24
 
@@ -53,7 +55,8 @@ def contents(anchors: Mapping[str, str]) -> str:
 def paragraph(text: str, note: bool = False, small: bool = False) -> str:
     """Text, escaped; a note is marked at its side, and what explains a table is small."""
     kind = " class=note" if note else " class=small" if small else ""
-    return f"<p{kind}>{_escaped(text)}</p>"
+    together = text.replace(" %", _NO_BREAK + "%")  # a number stays beside its unit
+    return f"<p{kind}>{_escaped(together)}</p>"
 
 
 def cards(shown: Sequence[Card]) -> str:
