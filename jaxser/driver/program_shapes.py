@@ -120,7 +120,9 @@ class ProgramShapes:
         return fresh | ({"slot": self._rows(rows, jnp.int32)} if slot else {})
 
     def _rows(self, count: int, dtype: Any, shape: tuple[int, ...] = ()) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct((count, *shape), dtype, sharding=self._along)
+        # Of arrays without an entry the compiler gives every device the whole.
+        sharding = self._whole if 0 in shape else self._along
+        return jax.ShapeDtypeStruct((count, *shape), dtype, sharding=sharding)
 
     @property
     def _key(self) -> jax.ShapeDtypeStruct:

@@ -74,7 +74,7 @@ def runs_of(
     columns = [entry for entry in table.attacks if entry.title in table.columns]
     everything = attacks_of(table, config, titles)
     if table.layout == "defended":
-        plain = training_config(path, config, table.kind, root, config.seed)
+        plain = training_config(path, _undefended(config), table.kind, root, config.seed)
         yield HardenedRun(None, plain, everything)
     if config.defended == "none":
         return
@@ -95,3 +95,11 @@ def runs_of(
             run = training_config(path, config, table.kind, root, config.seed, flags, suffix)
             attacks = everything if config.defended == "all" else (own, *same)
             yield HardenedRun(entry.title, run, attacks)
+
+
+def _undefended(config: EvaluateConfig) -> EvaluateConfig:
+    """Without what ``--set`` says of training against an attack, where other runs are trained so."""
+    if config.defended == "none":
+        return config
+    kept = [text for text in config.set if not text.startswith("training.adversarial.")]
+    return dataclasses.replace(config, set=kept)

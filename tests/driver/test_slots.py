@@ -15,7 +15,7 @@ import jaxser.driver.single_attack
 import jaxser.driver.slots
 import jaxser.driver.stream
 from jaxser import run_attack
-from jaxser.attacks import FGSM, PGD, AutoAttack, DeepFool
+from jaxser.attacks import FAB, FGSM, PGD, AutoAttack, DeepFool
 from jaxser.driver.machine import make_machine
 from jaxser.driver.memory import choose_score_rows, choose_slots
 from jaxser.driver.plan import planned_programs
@@ -100,6 +100,15 @@ def test_few_rows_that_are_left_go_on_in_few_slots(monkeypatch: pytest.MonkeyPat
         cost = result.throughput
         assert cost.row_steps - cost.wasted_row_steps == result.steps.sum()
     assert with_fewer.throughput.wasted_row_steps < 0.7 * without.throughput.wasted_row_steps
+
+
+def test_a_state_may_hold_an_array_without_an_entry() -> None:
+    """The compiler gives every device the whole of it, rows come and go all the same."""
+    few = FAB(norm="linf", steps=2, search_steps=1)  # keeps no other classes to aim at
+    victim = small_victims.small_victim("linear")
+    settings = {"batch_size": 4, "devices": DEVICES, "refill": False}
+    result = run_attack(victim, small_victims.waveforms(9), None, few, [0.5], **settings)
+    assert result.success.shape == (1, 9)
 
 
 @pytest.mark.parametrize(

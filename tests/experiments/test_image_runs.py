@@ -227,8 +227,11 @@ def test_a_table_trains_what_is_missing_and_shows_the_papers_figures(tables, spe
     with pytest.raises(UsageError, match="in the units of the waveform"):
         evaluate.main([*argv, "--domain", "waveform"])
 
-    # The defended half: one more victim, trained against the attack of the line.
-    assert evaluate.main([*argv, "--out", str(tables / "own")]) == 0
+    # The defended half: one more victim, trained against the attack of the line. What is said of
+    # that is not of the undefended one, which is there.
+    share = ["training.epochs=2", "training.adversarial.share=1"]
+    own = ["--out", str(tables / "own"), "--set", *share]
+    assert evaluate.main([*argv, *own]) == 0
     printed = capsys.readouterr().out
     clean, line = (line for line in printed.splitlines() if line.strip().startswith("speech"))
     assert clean.split()[1:3] == ["shallow", "none"]
@@ -237,6 +240,7 @@ def test_a_table_trains_what_is_missing_and_shows_the_papers_figures(tables, spe
     section = yaml.safe_load((hardened / "config.yaml").read_text())["training"]["adversarial"]
     assert (section["attack"], section["domain"]) == ("fgsm", "image")
     assert section["epsilon"] == [0.1254901961]
+    assert section["share"] == 1
 
 
 @pytest.mark.long
