@@ -98,7 +98,7 @@ def runs_of(
 
 
 def _undefended(config: EvaluateConfig) -> EvaluateConfig:
-    """Without what ``--set`` says of training against an attack, where other runs are trained so."""
+    """Without what ``--set`` says of training against an attack, which others are trained by."""
     if config.defended == "none":
         return config
     kept = [text for text in config.set if not text.startswith("training.adversarial.")]
