@@ -88,5 +88,6 @@ def test_the_demo_runs_from_a_wheel_in_an_empty_folder(wheel, tmp_path):
     assert "everything is in runs/demo" in jaxser("train", *small)
     attack = ("--attack", "configs/attacks/systematic_fgsm.yaml", "--epsilon", "0.001")
     assert "rows in runs/demo" in jaxser("attack", "--victim", "runs/demo", *attack, "--limit", "8")
-    assert "4 streams" in jaxser("sweep", "configs/sweeps/demo.yaml", "--dry_run", "--limit", "4")
+    planned = jaxser("sweep", "configs/sweeps/demo.yaml", "--dry_run", "--limit", "4")
+    assert "PGD-10 on runs/demo (seed 0): 4 utterances" in planned
     assert "report of 8 rows" in jaxser("report", "runs/demo", "--out", "report.html")
