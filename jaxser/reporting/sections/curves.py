@@ -139,9 +139,9 @@ def _loudness_lines(group: Sequence[Threat], column: str, most: float) -> Iterat
     found: dict[str, tuple[Float[np.ndarray, " utterances"], bool]] = {}
     for threat in group:
         values = threat.rows.numbers[column][threat.where]
+        # What is quiet is small.
+        sizes = np.where(np.isnan(values) | ~threat.fooled, np.inf, -values)
         for label, line in threat.attacks.items():
-            # What is quiet is small.
-            sizes = np.where(np.isnan(values) | ~threat.fooled, np.inf, -values)
             if np.isfinite(sizes[threat.rows_of(line)]).any():
                 name = label if len(group) == 1 else f"{label} ({threat.unit})"
                 found[name] = threat.smallest(line, sizes), line[0].noise
@@ -160,10 +160,12 @@ def norm_curves(threats: Sequence[Threat]) -> Iterator[Section]:
     pictures = []
     for number, threat in enumerate(threats, 1):
         norms = threat.rows.numbers["found_norm"][threat.where]
-        found = {}
-        for label, line in threat.attacks.items():
-            if (norms[threat.rows_of(line)] > 0).any():
-                found[label] = threat.smallest(line, np.where(norms > 0, norms, np.inf))
+        sizes = np.where(norms > 0, norms, np.inf)
+        found = {
+            label: threat.smallest(line, sizes)
+            for label, line in threat.attacks.items()
+            if np.isfinite(sizes[threat.rows_of(line)]).any()
+        }
         finite = [each[np.isfinite(each) & (each > 0)] for each in found.values()]
         known = np.concatenate(finite) if finite else np.empty(0)
         if len(np.unique(known)) < 2:
