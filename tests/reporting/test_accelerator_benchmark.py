@@ -14,8 +14,8 @@ import pytest
 from benchmarks.accelerator import main
 from benchmarks.accelerator.cells import BATCHES, VICTIMS, cells, lines_of
 from benchmarks.accelerator.report import Report
-from benchmarks.accelerator.victims import drawn_weights, input_shape_of
-from benchmarks.compiled_programs import victim_shapes
+from benchmarks.accelerator.victims import drawn_weights
+from benchmarks.compiled_programs import input_shape_of, victim_shapes
 from benchmarks.flop import flop_of
 from benchmarks.foundation import forward_flop
 from benchmarks.page.of_accelerators import accelerator_compiled_table, accelerator_table
