@@ -18,6 +18,7 @@ __all__ = [
     "add_turns",
     "check_clock",
     "command_parser",
+    "environment_of_sides",
     "write_json",
     "write_measured",
     "write_report",
@@ -76,17 +77,21 @@ def write_report(out: Path | None, busy: float, threads: int, **content: Any) ->
     """
     if out is None:
         return
-    from jaxser.runtime.provenance import environment
-
-    torch = sys.modules.get("torch")  # absent where there is no other side
-    versions = {"torch": torch.__version__} if torch else {}
     report = {
-        "environment": {**environment(), **versions, "threads": threads},
+        "environment": {**environment_of_sides(), "threads": threads},
         "glibc_tunables": os.environ.get("GLIBC_TUNABLES", ""),
         "busy_cores_before": busy,
         **content,
     }
     write_json(out, report)
+
+
+def environment_of_sides() -> dict[str, Any]:
+    """The machine and the versions, PyTorch's among them where it is the other side."""
+    from jaxser.runtime.provenance import environment
+
+    torch = sys.modules.get("torch")  # absent where there is no other side
+    return {**environment(), **({"torch": torch.__version__} if torch else {})}
 
 
 def write_measured(

@@ -30,10 +30,13 @@ from jaxser.victims.victim import evaluation_logits
 
 __all__ = [
     "CLASSES",
+    "SAMPLE_RATE",
     "STEP",
     "Spec",
     "attack_parts",
+    "input_shape_of",
     "lowered_programs",
+    "placed_shapes",
     "shape_machine",
     "victim_shapes",
 ]
@@ -43,8 +46,14 @@ CLASSES = 7
 # Name of the program of a step of training; others are loops over steps of an attack.
 STEP = "step"
 
-# Of one input, by what a network reads: six seconds of speech.
-_SHAPES = {"waveform": (96_000,), "spectrogram": (261, 128), "image": (224, 224, 3)}
+SAMPLE_RATE = 16_000
+
+# Of speech in an input, where nothing else is said.
+_SECONDS = 6.0
+
+# Frames of six seconds in the systematic evaluation; its network reads no fewer than a slice.
+_FRAMES, _SLICE, _BANDS = 261, 29, 128
+_IMAGE = (224, 224, 3)
 
 # Steps of a call, of an attack that takes more: a program is not longer for them.
 _STEPS = 50
@@ -106,7 +115,17 @@ class Spec:
 
     def input_shape(self) -> tuple[int, ...]:
         """Of one input."""
-        return _SHAPES[models.input_of(self.victim)]
+        return input_shape_of(self.victim, _SECONDS)[0]
+
+
+def input_shape_of(name: str, seconds: float) -> tuple[tuple[int, ...], float]:
+    """(shape of an input of a model, seconds of speech in it); an image is of one second."""
+    kind = models.input_of(name)
+    if kind == "waveform":
+        return (round(seconds * SAMPLE_RATE),), seconds
+    if kind == "spectrogram":
+        return (max(_SLICE, round(_FRAMES * seconds / 6)), _BANDS), seconds
+    return _IMAGE, 1.0
 
 
 def lowered_programs(spec: Spec, mesh: Any) -> Iterator[tuple[str, Any]]:
@@ -133,8 +152,8 @@ def victim_shapes(module: Any, input_shape: tuple[int, ...]) -> Any:
     return jax.eval_shape(init, jax.random.key(0), x)
 
 
-def _placed(shapes: Any, sharding: Any) -> Any:
-    """Shapes on devices."""
+def placed_shapes(shapes: Any, sharding: Any) -> Any:
+    """Shapes of what lies on devices."""
     return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes
     )
@@ -166,7 +185,7 @@ def shape_machine(
         victim=VictimPrograms(victim, mesh, CLASSES),
         attack=None if attack is None else AttackPrograms(victim, attack, mesh, slots, steps),
         collect=collect_program(mesh),
-        variables=_placed(variables, replicated(mesh)),
+        variables=placed_shapes(variables, replicated(mesh)),
         attack_variables=(),
         mesh=mesh,
         slots=slots,
@@ -184,7 +203,7 @@ def _training_step(spec: Spec, mesh: Any) -> Any:
     module, shape = spec.module(), spec.input_shape()
     optimizer = make_optimizer(TrainingConfig(), steps_per_epoch=100)
     start = functools.partial(init_state, module, optimizer, jax.random.key(0), shape, CLASSES)
-    state = _placed(jax.eval_shape(start), replicated(mesh))
+    state = placed_shapes(jax.eval_shape(start), replicated(mesh))
     along, rows = batch_sharding(mesh), spec.rows * mesh.size
     batch = {
         "x": jax.ShapeDtypeStruct((rows, *shape), jnp.float32, sharding=along),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jaxser.runtime.errors import UsageError
 
-__all__ = ["busy_cores", "hold_to_threads", "on_equal_terms"]
+__all__ = ["busy_cores", "hold_to_threads", "on_equal_terms", "torch_as_xla"]
 
 
 def on_equal_terms(device: str, threads: int) -> float:
@@ -38,11 +38,18 @@ def on_equal_terms(device: str, threads: int) -> float:
                 f"{side} sees no GPU; install a build of it for this one, or measure with "
                 "--device cpu."
             )
-    # As XLA does: products in float32 go through the tensor cores in TF32.
+    torch_as_xla()
+    return busy
+
+
+def torch_as_xla() -> None:
+    """Let PyTorch use a GPU as XLA does."""
+    import torch
+
+    # Products in float32 go through the tensor cores in TF32.
     torch.set_float32_matmul_precision("high")
     # Convolutions are timed in all their forms before the first turn, as XLA times them.
     torch.backends.cudnn.benchmark = True
-    return busy
 
 
 def hold_to_threads(threads: int) -> float:

@@ -21,7 +21,7 @@ import sys
 from collections.abc import Sequence
 
 from jaxser.config import parse_command
-from jaxser.config.explain import EXPLAIN_FLAGS, ExplainConfig
+from jaxser.config.explain import EXPLAIN_FLAGS, ExplainConfig, check_utterance
 from jaxser.config.parser import command_name
 from jaxser.runtime.errors import report_errors
 from jaxser.runtime.stages import start, took
@@ -39,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv,
         EXPLAIN_FLAGS,
     )
+    check_utterance(config)
     # JAX and the rest take seconds to import: after --help and after a mistyped flag.
     start("loading JAX")
     from jaxser.experiments.explain import explain

@@ -106,7 +106,7 @@ def _reference() -> str:
     for heading, packages in PUBLIC.items():
         lines += [f"# {heading}", ""]
         named = [f"{package}.{name}" for package in packages for name, _ in public(package)]
-        for place in dict.fromkeys(places()[name] for name in named):
+        for place in map(places().__getitem__, named):
             if place not in shown:
                 shown.add(place)
                 lines += [f"::: {place}", ""]

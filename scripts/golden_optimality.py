@@ -32,7 +32,7 @@ def main(folder: str) -> None:
         found[:, :wrong] = 0.0
         # Some attacks fail where others do not, and a few utterances withstand all.
         found[1, rows // 2 : rows // 2 + 3] = np.inf
-        found[:, rows - unbroken :] = np.inf if unbroken else found[:, rows - unbroken :]
+        found[:, rows - unbroken :] = np.inf
         best = found.min(axis=0)
         values = [module.eval_optimality(each, best, 1 - wrong / rows) for each in found]
         cases.append({"found": [[_json(x) for x in each] for each in found], "optimality": values})

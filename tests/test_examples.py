@@ -1,7 +1,6 @@
 """Examples of Python run. Scripts for clusters parse, and their flags and the guide's exist."""
 
 import importlib
-import inspect
 import json
 import re
 import runpy
@@ -13,8 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-
-from jaxser.corpora.synthetic.folder import generate
+from little_speech import use_little_speech
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = sorted(path for path in (ROOT / "examples").iterdir() if path.suffix in (".sh", ".yaml"))
@@ -96,11 +94,7 @@ def test_the_pods_of_the_job_find_the_first_one() -> None:
 @pytest.fixture
 def small_speech(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty folder to run in, and synthetic speech that is soon made."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("JAXSER_CACHE", str(tmp_path / "cache"))
-    few = {"speakers": 6, "utterances_per_speaker_and_emotion": 1}
-    made = inspect.unwrap(generate)  # where annotations are checked, the name is of the check
-    monkeypatch.setattr(made, "__kwdefaults__", {**(made.__kwdefaults__ or {}), **few})
+    use_little_speech(monkeypatch, tmp_path, utterances=1)
 
 
 @pytest.mark.parametrize("name", ["my_attack", "my_victim"])

@@ -4,7 +4,6 @@ import argparse
 import contextlib
 import functools
 import importlib
-import inspect
 import io
 import json
 import re
@@ -17,6 +16,7 @@ import jax
 import numpy as np
 import pytest
 import yaml
+from little_speech import use_little_speech
 from made_rows import columns
 from tiny_networks import use_tiny_networks
 from tiny_pretrained import make_pretrained
@@ -24,7 +24,6 @@ from untrained_run import LABELS, RATE, SECONDS, make_tiny_run
 
 import jaxser
 from jaxser.config import CorpusConfig, GeneratorConfig, TrainConfig, command_line, to_mapping
-from jaxser.corpora.synthetic.folder import generate
 from jaxser.results import RowWriter
 from jaxser.runtime.checkpoint import Checkpoints
 from jaxser.victims.generator import generator_module, initialise
@@ -99,16 +98,12 @@ class Traced:
 )
 def test_blocks_of_python_run(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One after the other, as a reader types them, with small victims and corpora."""
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("JAXSER_CACHE", str(folder / "cache"))
+    use_little_speech(monkeypatch, folder, utterances=3)
     use_tiny_networks(monkeypatch)
     build = jaxser.models.build
     monkeypatch.setattr(
         jaxser.models, "build", lambda *given, **more: Traced(build(*given, **more))
     )
-    few = {"speakers": 6, "utterances_per_speaker_and_emotion": 3}
-    made = inspect.unwrap(generate)  # where annotations are checked, the name is of the check
-    monkeypatch.setattr(made, "__kwdefaults__", {**(made.__kwdefaults__ or {}), **few})
     names: dict[str, Any] = {}
     for block, output in blocks(page):
         for library in re.findall(r"^import (pandas|torch|equinox)", block, re.M):

@@ -6,6 +6,7 @@ ceilings.tflop_per_s, ceilings.copy_gb_per_s, ceilings.launch_us
 
 import dataclasses
 import functools
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["Ceilings", "measured_ceilings"]
+__all__ = ["Ceilings", "measured_ceilings", "seconds_each", "seconds_of_calls"]
 
 _SECONDS = 0.3
 
@@ -46,12 +47,12 @@ def measured_ceilings(device: jax.Device) -> Ceilings:
     # Zeros would be faster than what products are made of.
     matrix = jax.device_put(rng.normal(size=(size, size)).astype(jnp.bfloat16), device)
     product = jax.jit(functools.partial(jnp.matmul, preferred_element_type=jnp.float32))
-    each = _seconds(lambda: product(matrix, matrix))
+    each = seconds_each(lambda: product(matrix, matrix))
     copied = jax.device_put(np.zeros(numbers, np.float32), device)
     copy = jax.jit(lambda x: -x)
-    copying = _seconds(lambda: copy(copied))
+    copying = seconds_each(lambda: copy(copied))
     nothing = jax.device_put(np.zeros(8, np.float32), device)
-    call = _seconds(lambda: jax.block_until_ready(copy(nothing)))
+    call = seconds_each(lambda: jax.block_until_ready(copy(nothing)))
     stats = device.memory_stats() or {}
     limit = stats.get("bytes_limit")
     return Ceilings(
@@ -78,18 +79,31 @@ def _launch_seconds(device: jax.Device) -> float:
 
     x = jax.device_put(np.eye(16, dtype=np.float32), device)
     one, nine = (looped(products) for products in (1, 9))
-    return max(0.0, _seconds(lambda: nine(x)) - _seconds(lambda: one(x))) / (8 * turns)
+    return max(0.0, seconds_each(lambda: nine(x)) - seconds_each(lambda: one(x))) / (8 * turns)
 
 
-def _seconds(run: Callable[[], Any]) -> float:
-    """Of a call among many, of which only the last is waited for."""
-    jax.block_until_ready(run())
+def seconds_of_calls(run: Callable[[], Any], calls: int) -> float:
+    """Of so many calls, of which only the last is waited for."""
+    start = time.perf_counter()
+    for _ in range(calls):
+        last = run()
+    jax.block_until_ready(last)
+    return time.perf_counter() - start
+
+
+def seconds_each(
+    run: Callable[[], Any], at_least: float = _SECONDS, until: float = math.inf
+) -> float:
+    """Of a call among many, after one that is not counted.
+
+    Args:
+      run: gives what is to be waited for.
+      at_least: seconds that all of them take together.
+      until: by ``time.monotonic``; after that no more are begun, once there are some.
+    """
+    seconds_of_calls(run, 1)
     calls, spent = 1, 0.0
-    while spent < _SECONDS:
+    while not spent or (spent < at_least and time.monotonic() < until):
         calls *= 2
-        start = time.perf_counter()
-        for _ in range(calls):
-            last = run()
-        jax.block_until_ready(last)
-        spent = time.perf_counter() - start
+        spent = seconds_of_calls(run, calls)
     return spent / calls

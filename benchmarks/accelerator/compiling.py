@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from benchmarks.accelerator.cells import Cell
-from jaxser.runtime.text import one_line
+from benchmarks.accelerator.report import reason_of
 
 __all__ = ["Compiling"]
 
@@ -69,7 +69,7 @@ class Compiling:
                 programs.prepare()
                 self.built[cell] = programs
             except Exception as error:  # whatever a compiler says; the others go on
-                self.failed[cell] = f"{type(error).__name__}: {one_line(error)}"[:300]
+                self.failed[cell] = reason_of(error)
             finally:
                 with self._lock:
                     self._at_work.discard(place)

@@ -6,7 +6,6 @@ lines = generator_lines(cell, programs, setting)
 """
 
 import functools
-import importlib.util
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +14,8 @@ import numpy as np
 
 from benchmarks.accelerator.cells import Cell
 from benchmarks.accelerator.measuring import Setting
-from benchmarks.accelerator.victims import SAMPLE_RATE, drawn_weights
+from benchmarks.accelerator.victims import drawn_weights
+from benchmarks.compiled_programs import SAMPLE_RATE
 from benchmarks.generator_sides import Side, jax_side, sides_of
 from benchmarks.turns import rows_per_second, seconds_of, take_turns
 from jaxser import models
@@ -28,9 +28,9 @@ _AT_LEAST = 0.3
 
 
 def generator_sides(seconds: float, dtype: str, peers: str) -> dict[str, Side]:
-    """jaxser's two paddings, and PyTorch's sides where it is there."""
+    """jaxser's two paddings, and PyTorch's sides where there are ``peers``."""
     samples, device = round(seconds * SAMPLE_RATE), jax.default_backend()
-    if peers != "none" and importlib.util.find_spec("torch") is not None:
+    if peers != "none":
         return sides_of(samples, device, dtype, peers == "compiled")
     module: Any = models.build("waveunet", num_samples=samples, dtype=dtype)
     shapes = jax.eval_shape(module.init, jax.random.key(0), *example_inputs(module))

@@ -16,8 +16,8 @@ from benchmarks.accelerator.ceilings import Ceilings
 from benchmarks.accelerator.cells import Cell
 from benchmarks.accelerator.ours import OurSide, Steps
 from benchmarks.accelerator.programs import CellPrograms
+from benchmarks.accelerator.report import reason_of
 from benchmarks.turns import take_turns
-from jaxser.runtime.text import one_line
 
 __all__ = ["Setting", "measured"]
 
@@ -95,7 +95,7 @@ def _timed_peers(
         except OutOfTime:
             failed[name] = f"not through after {setting.cell_seconds:g} s"
         except Exception as error:  # whatever a peer says to a device: the other sides go on
-            failed[name] = f"{type(error).__name__}: {one_line(error)}"[:300]
+            failed[name] = reason_of(error)
     return timed, failed
 
 

@@ -6,6 +6,7 @@ side.turn()                                    # seconds of a run, and its rows
 """
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from benchmarks.accelerator.ceilings import seconds_each, seconds_of_calls
 from benchmarks.accelerator.cells import Cell
 from benchmarks.accelerator.programs import CellPrograms
 from jaxser.driver.clean import run_key
@@ -20,8 +22,12 @@ from jaxser.driver.program_shapes import ProgramShapes
 from jaxser.driver.programs import SCORE, Report
 from jaxser.driver.run import attack_rows, clean_pass
 from jaxser.driver.slots import empty_state
+from jaxser.driver.work import CleanPass
 
 __all__ = ["OurSide", "Steps"]
+
+# Seconds that passes are timed for.
+_AT_LEAST = 0.2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +65,7 @@ class OurSide:
         self._cell, self._programs = cell, programs
         self._x = programs.drawn.inputs(cell.batch)
         self._repeats = 1
+        self._heard: dict[int, CleanPass] = {}
 
     @property
     def x(self) -> np.ndarray:
@@ -79,32 +86,27 @@ class OurSide:
         """(seconds, rows) of a run: the driver's of an attack, else passes one after another."""
         if self._cell.line is None:
             calls = 2**self._repeats
-            return _seconds(self._call, calls), calls * self._cell.batch
+            return seconds_of_calls(self._call, calls), calls * self._cell.batch
         rows = self._cell.batch * self._repeats
         x = np.concatenate([self._x] * self._repeats)
+        # Found before the clock starts: they are no part of the attack.
+        labels, clean = np.tile(self.labels, self._repeats), self._clean(x)
         start = time.perf_counter()
         blocks = attack_rows(
             self._programs.drawn.victim,
             x,
-            np.tile(self.labels, self._repeats),
+            labels,
             self._programs.attack,
             self._cell.line.epsilon,
             batch_size=self._cell.batch,
-            clean=self._clean(x),
+            clean=clean,
             devices=jax.local_devices()[:1],
         )
         assert sum(len(block) for block in blocks) == rows
         return time.perf_counter() - start, rows
 
     def _passes(self, until: float) -> Steps:
-        _seconds(self._call, 1)
-        calls, spent = 1, 0.0
-        while spent < 0.2 and time.monotonic() < until:
-            calls *= 2
-            spent = _seconds(self._call, calls)
-        if not spent:
-            calls, spent = 1, _seconds(self._call, 1)
-        return Steps(spent / calls, 1, 1, True, 0.0)
+        return Steps(seconds_each(self._call, _AT_LEAST, until), 1, 1, True, 0.0)
 
     def _call(self) -> Any:
         program, _ = self._programs.named[self._cell.kind]
@@ -135,9 +137,9 @@ class OurSide:
         machine = self._programs.machine
         assert machine is not None
         fresh, spent = machine.fresh_rows, 0.0
-        state = None
+        before: tuple[Any, ...] = ()
         if machine.attack.places:
-            state = empty_state(ProgramShapes(machine, self._x.shape[1:]).state)
+            before = (empty_state(ProgramShapes(machine, self._x.shape[1:]).state),)
         # Twice: the first call of a program is not at its best.
         for again in range(2):
             for first in range(0, self._cell.batch, fresh):
@@ -149,14 +151,14 @@ class OurSide:
                     "epsilon": np.full(fresh, self._epsilon, np.float32),
                     "real": np.ones(fresh, bool),
                 }
-                if state is not None and machine.attack.places:
+                if machine.attack.places:
                     put["slot"] = rows.astype(np.int32)
                 given = machine.put(put)
                 jax.block_until_ready(given)
                 start = time.perf_counter()
-                before = (state,) if machine.attack.places else ()
                 state, report = machine.attack.start(machine.all_variables, key, given, *before)
                 jax.block_until_ready(report)
+                before = (state,) if before else ()
                 spent += (time.perf_counter() - start) * again
         return state, spent
 
@@ -183,39 +185,27 @@ class OurSide:
         assert self._cell.line is not None
         return self._cell.line.epsilon
 
-    @property
+    @functools.cached_property
     def _placed(self) -> Any:
-        if not hasattr(self, "_on_device"):
-            self._on_device = jax.device_put(self._x, jax.local_devices()[0])
-        return self._on_device
+        return jax.device_put(self._x, jax.local_devices()[0])
 
     @property
     def labels(self) -> np.ndarray:
         """To leave: the clean predictions."""
         return np.asarray(self._clean(self._x).prediction)
 
-    def _clean(self, x: np.ndarray) -> Any:
-        """What the victim makes of the clean inputs, found once."""
-        if getattr(self, "_heard", (0, None))[0] != len(x):
-            heard = clean_pass(
+    def _clean(self, x: np.ndarray) -> CleanPass:
+        """What the victim makes of so many clean inputs, found once."""
+        if len(x) not in self._heard:
+            self._heard[len(x)] = clean_pass(
                 self._programs.drawn.victim,
                 x,
                 batch_size=self._cell.batch,
                 devices=jax.local_devices()[:1],
             )
-            self._heard = (len(x), heard)
-        return self._heard[1]
-
-
-def _seconds(call: Callable[[], Any], calls: int) -> float:
-    """Of so many calls, of which only the last is waited for."""
-    start = time.perf_counter()
-    for _ in range(calls):
-        last = call()
-    jax.block_until_ready(last)
-    return time.perf_counter() - start
+        return self._heard[len(x)]
 
 
 def _best(call: Callable[[], Any]) -> float:
     """Of the second call."""
-    return min(_seconds(call, 1) for _ in range(2))
+    return min(seconds_of_calls(call, 1) for _ in range(2))

@@ -1,7 +1,7 @@
 """PyTorch's sides of a cell: the same weights and inputs on the same device, with torchattacks.
 
-    for name, run in peer_runs(cell, drawn, x, y, dtype, compiled=True).items():
-        run(until)                                     # rows that were done, or OutOfTime
+    for name, run in peer_runs(cell, drawn, x, y, compiled=True).items():
+        run(until)                                     # to its end, or OutOfTime
 
 Victims are the twins of ``benchmarks.torch_twins``, ``benchmarks.image_twins`` and transformers.
 """
@@ -47,14 +47,14 @@ def peer_runs(
     named = _ATTACKS.get(cell.line.attack) if cell.line is not None else None
     if cell.line is not None and (named is None or not _has_torchattacks()):
         return {}
-    twin = twin_of_drawn(drawn)
+    twin, u = twin_of_drawn(drawn), placed(x, drawn)
     forms = [False, *([True] if compiled and cell.task in _COMPILED else [])]
     runs: dict[str, Run] = {}
     for is_compiled in forms:
         network = torch.compile(twin, dynamic=False) if is_compiled else twin
         victim = UnitVictim(network, drawn, y)
         side = ("torch" if cell.line is None else "torchattacks") + " compiled" * is_compiled
-        runs[side] = functools.partial(_run, cell, victim, placed(x, drawn))
+        runs[side] = functools.partial(_run, cell, victim, u)
     return runs
 
 

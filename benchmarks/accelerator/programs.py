@@ -18,7 +18,7 @@ import optax
 
 from benchmarks.accelerator.cells import Cell
 from benchmarks.accelerator.victims import Drawn
-from benchmarks.compiled_programs import shape_machine
+from benchmarks.compiled_programs import placed_shapes, shape_machine
 from benchmarks.flop import flop_of
 from benchmarks.hlo import counted, counted_step
 from jaxser.driver.ahead_of_time import Program
@@ -140,9 +140,6 @@ def programs_of(cell: Cell, drawn: Drawn, mesh: Any, *, shapes_only: bool = Fals
 def _pass_programs(cell: Cell, drawn: Drawn, mesh: Any) -> CellPrograms:
     apply = drawn.victim.apply
 
-    def forward(variables: Any, x: Any) -> Any:
-        return apply(variables, x)
-
     def gradient(variables: Any, x: Any) -> Any:
         def loss(x: Any) -> Any:
             logits = apply(variables, x).astype(jnp.float32)
@@ -151,11 +148,8 @@ def _pass_programs(cell: Cell, drawn: Drawn, mesh: Any) -> CellPrograms:
 
         return jax.grad(loss)(x)
 
-    program = Program({"forward": forward, "gradient": gradient}[cell.kind])
-    variables = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=replicated(mesh)),
-        drawn.victim.variables,
-    )
+    program = Program({"forward": apply, "gradient": gradient}[cell.kind])
+    variables = placed_shapes(drawn.victim.variables, replicated(mesh))
     shape = (cell.batch, *drawn.victim.input_shape)
     x = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=batch_sharding(mesh))
     return CellPrograms(drawn, {cell.kind: (program, (variables, x))}, cell.kind)

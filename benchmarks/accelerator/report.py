@@ -14,11 +14,11 @@ from typing import Any
 
 from benchmarks.accelerator.ceilings import Ceilings
 from benchmarks.accelerator.cells import Cell
-from benchmarks.command import write_json
+from benchmarks.command import environment_of_sides, write_json
 from jaxser.runtime.files import read_json
-from jaxser.runtime.provenance import environment
+from jaxser.runtime.text import one_line
 
-__all__ = ["Report", "arguments_of"]
+__all__ = ["Report", "arguments_of", "reason_of"]
 
 _AGAIN = "measure it anew, without --go_on"
 
@@ -34,7 +34,7 @@ class Report:
     def __init__(self, args: argparse.Namespace, dtype: str) -> None:
         self._args = args
         self._content: dict[str, Any] = {
-            "environment": {**environment(), **_torch()},
+            "environment": environment_of_sides(),
             "benchmark": "accelerator",
             "arguments": arguments_of(args) | {"peers": args.peers, "pairs": args.pairs},
             "seconds": args.seconds,
@@ -86,15 +86,13 @@ def arguments_of(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def reason_of(error: Exception) -> str:
+    """Why something was not measured, in one line."""
+    return f"{type(error).__name__}: {one_line(error)}"
+
+
 def _key(line: Mapping[str, Any]) -> tuple[str, str, int]:
     return line["model"], line["task"], line["batch"]
-
-
-def _torch() -> dict[str, str]:
-    import sys
-
-    torch = sys.modules.get("torch")
-    return {"torch": torch.__version__} if torch else {}
 
 
 _HEADER = (

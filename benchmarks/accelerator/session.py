@@ -19,12 +19,12 @@ from benchmarks.accelerator.compiling import Compiling
 from benchmarks.accelerator.generator import GeneratorPrograms, generator_lines, generator_sides
 from benchmarks.accelerator.measuring import Setting, measured
 from benchmarks.accelerator.programs import CellPrograms, programs_of
-from benchmarks.accelerator.report import Report
+from benchmarks.accelerator.report import Report, reason_of
 from benchmarks.accelerator.victims import drawn_victim
+from benchmarks.machine import torch_as_xla
 from jaxser.driver.memory import free_bytes, is_out_of_memory
 from jaxser.runtime.compilation import enable_compilation_cache
 from jaxser.runtime.sharding import make_mesh
-from jaxser.runtime.text import one_line
 
 __all__ = ["Session"]
 
@@ -43,6 +43,8 @@ class Session:
 
     def __init__(self, cells: Sequence[Cell], args: argparse.Namespace, end: float) -> None:
         enable_compilation_cache()
+        if args.peers != "none" and jax.default_backend() == "gpu":
+            torch_as_xla()
         self._args, self._end = args, end
         self._mesh = make_mesh(jax.local_devices()[:1])
         self._dtype = args.dtype or ("float32" if jax.default_backend() == "cpu" else "bfloat16")
@@ -97,8 +99,8 @@ class Session:
             else:
                 self._measure(cell, programs, setting)
         except Exception as error:  # whatever a device says
-            why = "out of memory" if is_out_of_memory(error) else type(error).__name__
-            self._report.leave(cell, f"{why}: {one_line(error)}"[:300])
+            why = "out of memory; " if is_out_of_memory(error) else ""
+            self._report.leave(cell, why + reason_of(error))
         self._report.write()
 
     def _measure(self, cell: Cell, programs: CellPrograms, setting: Setting) -> None:

@@ -11,20 +11,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks.compiled_programs import CLASSES, Spec, victim_shapes
+from benchmarks.compiled_programs import CLASSES, Spec, input_shape_of, victim_shapes
 from jaxser import models
 from jaxser.victims.victim import Victim, evaluation_logits
 
-__all__ = ["Drawn", "drawn_victim", "drawn_weights", "input_shape_of"]
-
-SAMPLE_RATE = 16_000
+__all__ = ["Drawn", "drawn_victim", "drawn_weights"]
 
 # Kind of input -> its bounds.
 _BOUNDS = {"waveform": (-1.0, 1.0), "spectrogram": (-5.0, 7.0), "image": (0.0, 1.0)}
-
-# Frames of six seconds in the systematic evaluation; its network reads no fewer than a slice.
-_FRAMES, _SLICE, _BANDS = 261, 29, 128
-_IMAGE = (224, 224, 3)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -59,16 +53,6 @@ class Drawn:
         return np.clip(x, *_BOUNDS[self.kind])
 
 
-def input_shape_of(name: str, seconds: float) -> tuple[tuple[int, ...], float]:
-    """(shape of an input of a model, seconds of speech in it); an image is of one second."""
-    kind = models.input_of(name)
-    if kind == "waveform":
-        return (round(seconds * SAMPLE_RATE),), seconds
-    if kind == "spectrogram":
-        return (max(_SLICE, round(_FRAMES * seconds / 6)), _BANDS), seconds
-    return _IMAGE, 1.0
-
-
 @functools.lru_cache(maxsize=32)
 def drawn_victim(text: str, seconds: float, dtype: str, shapes_only: bool = False) -> Drawn:
     """A victim with weights by seed 0.
@@ -82,7 +66,7 @@ def drawn_victim(text: str, seconds: float, dtype: str, shapes_only: bool = Fals
     spec = Spec.read(f"{text}:pgd")
     if "+dtype=" not in text:
         spec = dataclasses.replace(spec, options={**spec.options, "dtype": dtype})
-    module: Any = models.build(spec.victim, CLASSES, **spec.options)
+    module = spec.module()
     shape, own_seconds = input_shape_of(spec.victim, seconds)
     variables = victim_shapes(module, shape)
     if not shapes_only:
@@ -98,10 +82,10 @@ def drawn_victim(text: str, seconds: float, dtype: str, shapes_only: bool = Fals
     return Drawn(spec, module, victim, own_seconds)
 
 
-def drawn_weights(shapes: Any, seed: int = 0) -> Any:
+def drawn_weights(shapes: Any) -> Any:
     """Arrays of these shapes, without compiling anything: kernels of variance 1 over what a sum
     has, scales and variances of 1, the rest 0."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
 
     def drawn(path: Any, of: Any) -> np.ndarray:
         name = str(getattr(path[-1], "key", path[-1]))

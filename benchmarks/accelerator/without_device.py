@@ -10,14 +10,13 @@ from typing import Any
 
 from benchmarks.accelerator.cells import Cell
 from benchmarks.accelerator.programs import programs_of
-from benchmarks.accelerator.report import arguments_of
+from benchmarks.accelerator.report import arguments_of, reason_of
 from benchmarks.accelerator.victims import drawn_victim
 from benchmarks.aot import DEVICES, cudnn_assumed
 from benchmarks.command import write_json
 from jaxser.runtime.numerics import fixed_numerics
 from jaxser.runtime.provenance import environment
 from jaxser.runtime.sharding import make_mesh
-from jaxser.runtime.text import one_line
 
 __all__ = ["compile_cells", "modelled_seconds"]
 
@@ -45,7 +44,7 @@ def compile_cells(cells: Sequence[Cell], args: argparse.Namespace, end: float) -
         try:
             line = _compiled(cell, args, device, mesh)
         except Exception as error:  # whatever a compiler says; the others go on
-            left.append({"cell": str(cell), "reason": f"{type(error).__name__}: {one_line(error)}"})
+            left.append({"cell": str(cell), "reason": reason_of(error)})
             print(f"{cell}: {left[-1]['reason'][:200]}", flush=True)
             continue
         found.append(line)

@@ -9,8 +9,18 @@ from pydantic import Field
 from jaxser.config.attack import AttackedCorpusConfig
 from jaxser.config.command_line import FlagGroups
 from jaxser.config.ranges import INTERVAL_OVER, Domain, IntervalOver, Positive, Seed
+from jaxser.runtime.errors import UsageError
+from jaxser.runtime.text import shown_value
 
-__all__ = ["EXPLAIN_FLAGS", "OF_SPEECH", "Baseline", "ExplainConfig", "Explained", "Picture"]
+__all__ = [
+    "EXPLAIN_FLAGS",
+    "OF_SPEECH",
+    "Baseline",
+    "ExplainConfig",
+    "Explained",
+    "Picture",
+    "check_utterance",
+]
 
 EXPLAIN_FLAGS: FlagGroups = {
     "most used": ("victim", "attack", "epsilon", "params", "domain", "show", "limit", "out"),
@@ -110,3 +120,12 @@ class ExplainConfig:
         Field(description="folder of the pictures and tables (VICTIM/explain; needed for several)"),
     ] = None
     corpus: AttackedCorpusConfig = dataclasses.field(default_factory=AttackedCorpusConfig)
+
+
+def check_utterance(config: ExplainConfig) -> None:
+    """UsageError for the name of an utterance where none is drawn on its way to the network."""
+    if config.utterance is not None and "preparation" not in config.show:
+        raise UsageError(
+            f"--utterance {shown_value(config.utterance)} names what --show preparation draws; "
+            "give both, or leave it out."
+        )

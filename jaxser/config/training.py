@@ -9,7 +9,10 @@ from pydantic import Field
 from jaxser.config.adversarial import AdversarialConfig
 from jaxser.config.ranges import NotNegative, Positive
 
-__all__ = ["OF_ONE_MODEL", "ModelConfig", "TrainingConfig"]
+__all__ = ["OF_ONE_MODEL", "LogTo", "ModelConfig", "TrainingConfig"]
+
+# What can show a run's figures.
+LogTo = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 
 # What a file says of the model that it names, and of no other that takes its place.
 OF_ONE_MODEL = ("dropout", "lstm_dropout", "units")
@@ -139,6 +142,6 @@ class TrainingConfig:
         float, Field(gt=0, description="also save within an epoch this often; inf: never")
     ] = 5.0
     log_to: Annotated[
-        Literal["tensorboard", "wandb", "mlflow", "trackio"],
+        LogTo,
         Field(description="what shows the figures of every epoch beside the run folder"),
     ] = "tensorboard"

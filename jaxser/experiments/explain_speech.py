@@ -22,7 +22,7 @@ from jaxser.corpora import Utterance, load
 from jaxser.corpora.chunks import Chunking, chunks_of, trim_silence
 from jaxser.corpora.selection import label_indices, prepared_speech, spread_rows
 from jaxser.experiments.last_layer import check_tsne, tsne
-from jaxser.experiments.shown import named_places
+from jaxser.experiments.shown import place_of
 from jaxser.models.cnn_lstm import CnnLstm
 from jaxser.models.cnn_lstm_layers import cnn_lstm_layers
 from jaxser.models.front_end import WithFrontEnd
@@ -123,18 +123,13 @@ def _utterance(config: ExplainConfig, corpus: CorpusConfig) -> Utterance:
     }
     if config.utterance is not None:
         utterances = list(known.values())
-        places = named_places(config.utterance, utterances)
-        if not places:
+        place = place_of("--utterance", config.utterance, utterances)
+        if place is None:
             raise UsageError(
                 f"--utterance {config.utterance!r} is not in {corpus.name}; "
                 f"{nearest_name(config.utterance, known)}"
             )
-        if len(places) > 1:
-            raise UsageError(
-                f"--utterance {config.utterance!r} may be any of {len(places)} utterances, such as "
-                f"{utterances[places[0]].id!r}; give one whole id."
-            )
-        return utterances[places[0]]
+        return utterances[place]
     spoken = [u for u in prepared_speech(corpus).corpus.utterances if not u.variant]
     counts = Counter(u.whole for u in spoken)
     return known[min(counts, key=lambda name: (counts[name] != 2, -counts[name]))]

@@ -5,7 +5,7 @@ print(make_model_table(Path("configs/tables/systematic_table2.yaml"), config, sa
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from jaxser.experiments.paper_training import (
     configured,
     corpora_of,
     limit_of,
+    seeds_of,
     trained_all,
 )
 from jaxser.experiments.shown_table import shown_table
@@ -75,11 +76,9 @@ def model_runs(table: ModelTable, name: str, config: EvaluateConfig) -> Iterator
     """
     roots = corpora_of(table, config.corpus)
     models = chosen("--lines", config.lines, list(table.models))
-    if config.seeds is not None and config.seeds < 1:
-        raise UsageError(f"--seeds must be 1 or more, not {config.seeds}.")
-    seeds = table.seeds if config.seeds is None else range(config.seeds)
+    seeds = seeds_of(table, config.seeds)
     limit = limit_of(config.limit)
-    changes = _changes(table, config.set)
+    changes, settings = _changes(table, config.set), _as_flags(table.settings)
     for corpus, root in roots.items():
         for model in models:
             own = dict(table.models[model])
@@ -91,9 +90,9 @@ def model_runs(table: ModelTable, name: str, config: EvaluateConfig) -> Iterator
                     "seed": str(seed),
                     "corpus.split_seed": str(seed),
                     **({} if limit is None else {"corpus.limit": str(limit)}),
-                    **{key: _as_flag(value) for key, value in {**table.settings, **own}.items()},
+                    **_as_flags(own),
                 }
-                run = configured(path, flags, [*changes[""], *changes[model]], own)
+                run = configured(path, flags, [*changes[""], *changes[model]], settings)
                 if model in table.pretrained and run.model.checkpoint is None:
                     raise UsageError(
                         f"{model} goes on from a checkpoint: give --set '{model}:model.checkpoint="
@@ -118,6 +117,10 @@ def _changes(table: ModelTable, texts: Sequence[str]) -> dict[str, list[str]]:
 
 def _folder_name(model: str) -> str:
     return "".join(c if c.isalnum() else "_" for c in model.lower())
+
+
+def _as_flags(values: Mapping[str, Any]) -> dict[str, str]:
+    return {key: _as_flag(value) for key, value in values.items()}
 
 
 def _as_flag(value: Any) -> str:

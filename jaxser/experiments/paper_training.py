@@ -8,7 +8,7 @@ A run that is there and finished is read; one that was interrupted goes on.
 import dataclasses
 import types
 from collections import defaultdict
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,6 +36,7 @@ __all__ = [
     "configured",
     "corpora_of",
     "limit_of",
+    "seeds_of",
     "trained",
     "trained_all",
     "training_config",
@@ -100,9 +101,7 @@ def cells(table: TrainedTable, config: EvaluateConfig) -> Iterator[Cell]:
     roots = corpora_of(table, config.corpus)
     victims = chosen("--lines", config.lines, list(table.victims))
     kinds = chosen("--kinds", config.kinds, table.kinds)
-    if config.seeds is not None and config.seeds < 1:
-        raise UsageError(f"--seeds must be 1 or more, not {config.seeds}.")
-    seeds = table.seeds if config.seeds is None else range(config.seeds)
+    seeds = seeds_of(table, config.seeds)
     limit = limit_of(config.limit)
     for corpus, root in roots.items():
         for kind in kinds:
@@ -112,6 +111,15 @@ def cells(table: TrainedTable, config: EvaluateConfig) -> Iterator[Cell]:
                     flags = {} if limit is None else {"corpus.limit": str(limit)}
                     run = training_config(path, config, kind, root, seed, flags)
                     yield Cell(kind, victim, corpus, seed, run)
+
+
+def seeds_of(table: TrainedTable | ModelTable, count: int | None) -> Sequence[int]:
+    """The first so many seeds, or the table's own; UsageError for less than one."""
+    if count is None:
+        return table.seeds
+    if count < 1:
+        raise UsageError(f"--seeds must be 1 or more, not {count}.")
+    return range(count)
 
 
 def limit_of(texts: Sequence[str]) -> int | None:
@@ -173,7 +181,7 @@ def training_config(
     return configured(path, flags, config.set)
 
 
-# What --set may not say of a run, and the flag that does.
+# What --set may not say of a run, and the flag that does; the other fixed flags tell runs apart.
 _SAID_BY = {
     "out": "--runs",
     "seed": "--seeds or --seed",
@@ -186,32 +194,32 @@ _SAID_BY = {
 
 
 def configured(
-    path: Path, flags: Mapping[str, str], changes: Sequence[str], own: Collection[str] = ()
+    path: Path,
+    fixed: Mapping[str, str],
+    changes: Sequence[str],
+    settings: Mapping[str, str] = types.MappingProxyType({}),
 ) -> TrainConfig:
-    """What a config file describes, with flags, and after them ``KEY=VALUE`` each of ``--set``.
+    """What a config file describes, with flags and ``KEY=VALUE`` each of ``--set``.
 
     Args:
       path: of the file.
-      flags: dotted names and values.
+      fixed: dotted names and values that ``--set`` may not change.
       changes: of the command.
-      own: names of flags that tell the runs of a table apart.
+      settings: dotted names and values that it may.
 
     Raises:
       UsageError: what is not known or impossible.
     """
     argv = [str(path)]
-    for key, value in flags.items():
+    for key, value in {**settings, **fixed}.items():
         argv += as_flag(TrainConfig, key, value)
     for text in changes:
         key, equals, value = text.partition("=")
         if not (equals and value):
             raise UsageError(f"--set {text!r} is not of the form KEY=VALUE.")
-        if key in _SAID_BY and (key in flags or key == "corpus.name"):
-            raise UsageError(f"--set {text!r}: {_SAID_BY[key]} says that; leave it out of --set.")
-        if key in own or (key in flags and key.startswith("training.adversarial.")):
-            raise UsageError(
-                f"--set {text!r}: the runs of the table differ in that; leave it out of --set."
-            )
+        if key in fixed or key == "corpus.name":
+            said = f"{_SAID_BY[key]} says" if key in _SAID_BY else "the runs of the table differ in"
+            raise UsageError(f"--set {text!r}: {said} that; leave it out of --set.")
         argv += as_flag(TrainConfig, key, value)
     return parse_command(TrainConfig, "python -m jaxser.train", "", argv, TRAIN_FLAGS)
 

@@ -91,6 +91,7 @@ def prepare_run(
         "notes": [
             *speech.notes,
             *_notes_on_bounds(config, speech, attack.bounds),
+            *_notes_on_epsilon(config, epsilons, norm, attack.bounds),
             *generator_notes(generator, config, epsilons),
         ],
     }
@@ -192,6 +193,21 @@ def _notes_on_bounds(config: AttackCommandConfig, speech: Speech, bounds: Bounds
             f"{outside} of {len(features)} utterances have features outside the attack's bounds "
             f"({bounds[0]:g}, {bounds[1]:g}), from {least.min():.4g} to {most.max():.4g}: attacks "
             "pull them in, whatever ε is; widen features.bounds, or --params bounds"
+        )
+
+
+def _notes_on_epsilon(
+    config: AttackCommandConfig, epsilons: Sequence[float], norm: str, bounds: Bounds
+) -> Iterator[str]:
+    """That an ε limits nothing: no value can move so far; inf is how a user asks for that."""
+    if norm != "linf" or config.epsilon_unit != "amplitude" or bounds is None:
+        return
+    width = bounds[1] - bounds[0]
+    wide = [f"{epsilon:g}" for epsilon in epsilons if width < epsilon < math.inf]
+    if wide:
+        yield (
+            f"epsilon {', '.join(wide)} limits nothing: values are from {bounds[0]:g} to "
+            f"{bounds[1]:g}, and none can change by more than {width:g}"
         )
 
 

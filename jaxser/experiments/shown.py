@@ -12,7 +12,7 @@ from jaxser.driver.speech import Speech
 from jaxser.runtime.errors import UsageError
 from jaxser.runtime.text import shown_value
 
-__all__ = ["named_places", "shown_places"]
+__all__ = ["place_of", "shown_places"]
 
 # Ids in a message.
 _LISTED = 3
@@ -26,19 +26,29 @@ def shown_places(config: AttackCommandConfig, speech: Speech) -> tuple[int, ...]
     """
     places = []
     for name in config.show:
-        found = named_places(name, speech.utterances)
-        if not found:
+        place = place_of("--show", name, speech.utterances)
+        if place is None:
             raise UsageError(_not_there(name, config, speech))
-        if len(found) > 1:
-            raise UsageError(
-                f"--show {shown_value(name)} may be any of {len(found)} utterances, such as "
-                f"{_listed([speech.utterances[i].id for i in found])}; give one whole id."
-            )
-        places += found
+        places.append(place)
     return tuple(dict.fromkeys(places))
 
 
-def named_places(name: str, utterances: Sequence[Utterance]) -> list[int]:
+def place_of(flag: str, name: str, utterances: Sequence[Utterance]) -> int | None:
+    """Place of the utterance that ``name`` is the id of, or the end of the id; None without one.
+
+    Raises:
+      UsageError: ``flag`` may mean several.
+    """
+    found = _named_places(name, utterances)
+    if len(found) > 1:
+        raise UsageError(
+            f"{flag} {shown_value(name)} may be any of {len(found)} utterances, such as "
+            f"{_listed([utterances[i].id for i in found])}; give one whole id."
+        )
+    return found[0] if found else None
+
+
+def _named_places(name: str, utterances: Sequence[Utterance]) -> list[int]:
     """Places of the utterances that ``name`` is the id of, or else the end of the id."""
     ways: tuple[Callable[[Utterance], bool], ...] = (
         lambda each: each.id == name,
@@ -57,7 +67,7 @@ def named_places(name: str, utterances: Sequence[Utterance]) -> list[int]:
 def _not_there(name: str, config: AttackCommandConfig, speech: Speech) -> str:
     """Why nothing that is attacked has that name."""
     corpus = speech.prepared.corpus
-    of_corpus = [corpus.utterances[i] for i in named_places(name, corpus.utterances)]
+    of_corpus = [corpus.utterances[i] for i in _named_places(name, corpus.utterances)]
     if not of_corpus:
         ids = [each.id for each in corpus.utterances]
         return (

@@ -57,10 +57,19 @@ class DamagedAudioError(InputError):
       reason: half a sentence.
       kind: "damaged", "empty" (no bytes or no samples), "non-finite" or "short" (too short to be
         an utterance).
+
+    Args:
+      message: of a file that is not there or may not be read, which need not be damaged.
     """
 
-    def __init__(self, path: Path | str, reason: str, kind: DamageKind = "damaged") -> None:
-        super().__init__(f"{path} is damaged: {reason}.")
+    def __init__(
+        self,
+        path: Path | str,
+        reason: str,
+        kind: DamageKind = "damaged",
+        message: str | None = None,
+    ) -> None:
+        super().__init__(message or f"{path} is damaged: {reason}.")
         self.path = Path(path)
         self.reason = reason
         self.kind: DamageKind = kind
@@ -90,7 +99,7 @@ def read_bytes(path: Path | str) -> bytes:
     try:
         return read_regular(path)
     except UnreadableFileError as error:
-        raise DamagedAudioError(error.path, error.reason) from error
+        raise DamagedAudioError(error.path, error.reason, message=str(error)) from error
 
 
 def decode_audio(data: bytes, path: Path | str) -> tuple[Float[np.ndarray, "frames channels"], int]:

@@ -37,8 +37,9 @@ from jaxser.runtime.files import write_text
 from jaxser.runtime.numerics import seed_key
 from jaxser.runtime.provenance import fingerprint_of
 from jaxser.runtime.sharding import batch_sharding, make_mesh, placed_like, replicated
+from jaxser.runtime.together import is_first
 from jaxser.training.evaluation import units_of_each
-from jaxser.training.folder import begun, describe_run, run_folder
+from jaxser.training.folder import begun, described_run
 from jaxser.training.generator import (
     BOUNDS,
     GeneratorState,
@@ -79,8 +80,7 @@ def train_generator(config: TrainConfig) -> TrainingOutcome:
     prepared = select(config.corpus)
     threats = [_load_threat(folder, config, prepared) for folder in config.threat]
     facts = {"threat models": [fingerprint_of(threat.variables) for threat in threats]}
-    with run_folder(config.out):
-        describe_run(config, prepared, facts)
+    with described_run(config, prepared, facts):
         return _Run(config, prepared, threats).train()
 
 
@@ -161,7 +161,7 @@ class _Run:
         steps = LoopSettings.of(config.training, len(split_rows(prepared.corpus, "train")))
         rate = functools.partial(learning_rate_at, config.training, steps.steps_per_epoch)
         log_to = config.training.log_to
-        self.writer = RunWriter(config.out, jax.process_index() == 0, rate, log_to)
+        self.writer = RunWriter(config.out, is_first(), rate, log_to)
 
     def train(self) -> TrainingOutcome:
         with self.writer:

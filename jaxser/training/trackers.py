@@ -15,17 +15,16 @@ import importlib.util
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Protocol, get_args
 
+from jaxser.config.training import LogTo
 from jaxser.runtime.errors import UsageError
 from jaxser.runtime.text import one_line
 from jaxser.training.tensorboard import TensorBoard
 
-__all__ = ["LogTo", "Tracker", "check_tracker", "open_tracker"]
+__all__ = ["Tracker", "check_tracker", "open_tracker"]
 
 _LOG = logging.getLogger(__name__)
-
-LogTo = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 
 # What runs are together under.
 _PROJECT = "jaxser"

@@ -1,6 +1,6 @@
 """What a run shows and records while it trains: progress, history, TensorBoard or a service.
 
-    with RunWriter("runs/demo", enabled=jax.process_index() == 0) as writer:
+    with RunWriter("runs/demo", enabled=is_first()) as writer:
         writer.start(total=6_000, done=0, step=0)
         writer.epoch(figures, history, of=20)
         writer.scalars("test", {"uar": 0.7}, step=500)
@@ -18,11 +18,12 @@ from typing import Any
 
 from tqdm import tqdm
 
+from jaxser.config.training import LogTo
 from jaxser.results.history import history_text
 from jaxser.runtime.files import write_text
 from jaxser.runtime.stages import stage
 from jaxser.runtime.terminal import terminal_width, wrapped
-from jaxser.training.trackers import LogTo, Tracker, check_tracker, open_tracker
+from jaxser.training.trackers import Tracker, check_tracker, open_tracker
 
 __all__ = ["RunWriter"]
 

@@ -329,8 +329,12 @@ def test_an_epsilon_in_decibels(
     # From the weaker to the stronger one.
     assert 0 < text.index("epsilon (dB peak)") < text.index(" 30 ") < text.index(" 10 ")
     # The same number in another unit is another row.
+    assert "limits nothing" not in text
     status, text, _ = run(capsys, *arguments, "--epsilon", 10)
     assert status == 0
+    assert text.count("note: epsilon 10 limits nothing: values are from -1 to 1, and none can") == 1
+    (note,) = [note for note in load([tmp_path]).notes if "limits nothing" in note]
+    assert note.endswith("change by more than 2")
     assert len(read_rows(tmp_path)) == 4 + 2
 
 

@@ -125,6 +125,8 @@ def test_an_utterance_is_drawn_trimmed_cut_and_repeated(
         explain.main([*argv, "--utterance", "u2"])
     with pytest.raises(UsageError, match=r"--utterance '0' may be any of 3 utterances, such as"):
         explain.main([*argv, "--utterance", "0"])
+    with pytest.raises(UsageError, match=r"--utterance 'u02' names what --show preparation draws"):
+        explain.main(["--victim", str(run), "--show", "architecture", "--utterance", "u02"])
 
 
 @pytest.mark.parametrize("real", [False, pytest.param(True, marks=pytest.mark.long)])

@@ -6,16 +6,18 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from benchmarks.accelerator import main
+from benchmarks.accelerator import main, ours
 from benchmarks.accelerator.cells import BATCHES, VICTIMS, cells, lines_of
 from benchmarks.accelerator.report import Report
-from benchmarks.accelerator.victims import drawn_weights, input_shape_of
-from benchmarks.compiled_programs import victim_shapes
+from benchmarks.accelerator.victims import drawn_weights
+from benchmarks.compiled_programs import input_shape_of, victim_shapes
 from benchmarks.flop import flop_of
 from benchmarks.foundation import forward_flop
 from benchmarks.page.of_accelerators import accelerator_compiled_table, accelerator_table
@@ -139,6 +141,31 @@ def test_what_is_in_the_file_is_not_measured_again(tmp_path: Path):
     assert kept["left"][0]["cell"] == "emo18 PGD-20 @4"
     with pytest.raises(UsageError, match="--go_on needs --out"):
         main(["--go_on"])
+
+
+def test_clean_passes_are_no_part_of_a_timed_run(monkeypatch: pytest.MonkeyPatch):
+    passes, seen = [], []
+
+    def clean_pass(victim, x, **_):
+        passes.append(len(x))
+        return SimpleNamespace(prediction=np.arange(len(x)))
+
+    def attack_rows(victim, x, labels, attack, epsilon, *, clean, **_):
+        seen.append((labels.tolist(), clean.prediction.tolist()))
+        return [x]
+
+    monkeypatch.setattr(ours, "clean_pass", clean_pass)
+    monkeypatch.setattr(ours, "attack_rows", attack_rows)
+    clock = SimpleNamespace(perf_counter=lambda: float(len(passes)))
+    monkeypatch.setattr(ours, "time", clock)
+    drawn = SimpleNamespace(inputs=lambda rows: np.zeros((rows, 4)), victim=None)
+    cell = cells(["emo18"], [3], ["attack"], ["pgd"])[0]
+    side = ours.OurSide(cell, SimpleNamespace(drawn=drawn, attack=None))
+    side.repeat(1.0, 2.0)
+    # The clock counts passes: none lies between its two readings.
+    assert [side.turn() for _ in range(2)] == 2 * [(0.0, 6)]
+    assert passes == [3, 6]
+    assert seen == 2 * [([0, 1, 2, 0, 1, 2], list(range(6)))]
 
 
 BARE = """

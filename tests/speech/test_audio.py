@@ -99,8 +99,9 @@ def test_damage_is_named(tmp_path, case):
 
 
 def test_a_missing_file_and_a_folder_are_damage_too(tmp_path):
-    with pytest.raises(DamagedAudioError, match="no such file"):
+    with pytest.raises(DamagedAudioError, match="no such file") as caught:
         audio.read_audio(tmp_path / "absent.wav")
+    assert str(caught.value) == f"{tmp_path / 'absent.wav'}: there is no such file."
     with pytest.raises(DamagedAudioError, match="it is a folder"):
         audio.read_audio(tmp_path)
 
