@@ -16,7 +16,7 @@ import pyarrow as pa
 from jaxser.results.estimate import Estimate
 from jaxser.results.reading import has_rows
 from jaxser.results.units import Over
-from jaxser.results.worst_case import robustness_table, worst_cases
+from jaxser.results.worst_case import WorstCase, robustness_table, worst_cases
 from jaxser.results.writing import RowWriter
 from jaxser.runtime.errors import UsageError
 
@@ -49,12 +49,16 @@ class BenchmarkResult:
     @functools.cached_property
     def worst_case(self) -> dict[float, Estimate]:
         """By ε: the share of the inputs that is right after every attack, with its interval."""
-        return {case.epsilon: case.robust for case in worst_cases(self.rows)}
+        return {case.epsilon: case.robust for case in self._cases}
 
     @functools.cached_property
     def clean_accuracy(self) -> Estimate:
         """Before any attack."""
-        return worst_cases(self.rows)[0].clean
+        return self._cases[0].clean
+
+    @functools.cached_property
+    def _cases(self) -> list[WorstCase]:
+        return worst_cases(self.rows)
 
     def summary(self, interval_over: Over = "utterance") -> str:
         """Robust accuracy of every attack and ε, and the worst case, as text.

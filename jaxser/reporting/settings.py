@@ -126,6 +126,11 @@ class Setting:
         return self.outcomes.units.sources
 
     @property
+    def noise(self) -> bool:
+        """Whether it is no attack but noise, which attacks are compared with."""
+        return bool(self.facts["attack"] == "noise")
+
+    @property
     def transferred(self) -> bool:
         return bool(self.facts["victim"] != self.facts["threat"])
 
@@ -169,17 +174,18 @@ def speech(setting: Setting) -> str:
 
 def about(setting: Setting) -> list[str]:
     """What a line of a table is of, in the columns of ``ABOUT``."""
-    facts = setting.facts
-    unit = epsilon_unit_text(facts["epsilon_unit"], facts["epsilon_norm"])
-    epsilon = number(facts["epsilon"], ".4g", "no limit")
-    return [facts["victim"], speech(setting), setting.label, epsilon, unit]
+    epsilon = number(setting.facts["epsilon"], ".4g", "no limit")
+    return [setting.facts["victim"], speech(setting), setting.label, epsilon, _unit(setting)]
 
 
 def epsilon_text(setting: Setting) -> Cell:
     """ε with its unit: the norm that it bounds, or decibels."""
-    facts = setting.facts
-    unit = epsilon_unit_text(facts["epsilon_unit"], facts["epsilon_norm"])
-    return Cell(f"{facts['epsilon']:.4g} {unit}", {"": facts["epsilon"], "of": unit})
+    epsilon, unit = setting.facts["epsilon"], _unit(setting)
+    return Cell(f"{epsilon:.4g} {unit}", {"": epsilon, "of": unit})
+
+
+def _unit(setting: Setting) -> str:
+    return epsilon_unit_text(setting.facts["epsilon_unit"], setting.facts["epsilon_norm"])
 
 
 def accuracies(rows: "Rows", where: Int[np.ndarray, " rows"]) -> tuple[Estimate, Estimate]:

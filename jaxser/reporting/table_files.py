@@ -25,12 +25,25 @@ _WORDS = {
     "%": "percent",
     "≤": "up to",
     "×": "times",
+    "→": "to",
+    "−": "minus",
 }
-_WORDS |= {"→": "to", "−": "minus"}
 # Letters of formulas, and their names.
 _GREEK = {"α": "alpha", "β": "beta", "δ": "delta", "λ": "lambda", "σ": "sigma", "Δ": "Delta"}
 _NORMS = {"L∞": "Linf"}
 _NEGATIVE = re.compile(r"(?<!\w)-(?=\d)")
+
+# What LaTeX takes for something else, or has no letter for.
+_LATEX = str.maketrans(
+    {
+        **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
+        **{character: f"\\{character}" for character in "&%$#_{}"},
+        **{"ε": r"$\varepsilon$", "→": r"$\rightarrow$", "∞": r"$\infty$", "–": "--"},
+        **{"<": r"\textless{}", ">": r"\textgreater{}", "≤": r"$\leq$", "±": r"$\pm$"},
+        **{"×": r"$\times$", "−": "$-$", "|": r"\textbar{}"},
+        **{letter: f"$\\{name}$" for letter, name in _GREEK.items()},
+    }
+)
 
 
 def write_tables(made: Iterable[Section], folder: Path, suffix: str) -> None:
@@ -143,13 +156,7 @@ def latex_table(section: Section) -> str:
 
 def _latex_text(text: str) -> str:
     """Text in one line, as a paragraph would end a caption."""
-    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    special |= {character: f"\\{character}" for character in "&%$#_{}"}
-    special |= {"ε": r"$\varepsilon$", "→": r"$\rightarrow$", "∞": r"$\infty$", "–": "--"}
-    special |= {"<": r"\textless{}", ">": r"\textgreater{}", "≤": r"$\leq$", "±": r"$\pm$"}
-    special |= {"×": r"$\times$", "−": "$-$", "|": r"\textbar{}"}
-    special |= {letter: f"$\\{name}$" for letter, name in _GREEK.items()}
     line = " ".join(visible(text).split())
     # Behind the end of a row these two would belong to it.
     begin = "{}" if line.startswith(("[", "*")) else ""
-    return begin + "".join(special.get(character, character) for character in line)
+    return begin + line.translate(_LATEX)

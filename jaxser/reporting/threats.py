@@ -18,7 +18,7 @@ from jaxser.reporting.settings import LINE, Setting, by, by_label, speech
 from jaxser.results.estimate import Estimate
 from jaxser.results.intervals import share
 from jaxser.results.schema import epsilon_order, epsilon_unit_text
-from jaxser.results.smallest import known_sizes, smallest_sizes
+from jaxser.results.smallest import known_sizes, smallest_sizes, withstood
 from jaxser.results.units import Units
 
 __all__ = ["Threat", "strongest_first", "threats_of"]
@@ -89,10 +89,7 @@ class Threat:
         return dict(
             sorted(
                 found.items(),
-                key=lambda each: (
-                    each[1].robust_accuracy.value,
-                    each[1].facts["attack"] == "noise",
-                ),
+                key=lambda each: (each[1].robust_accuracy.value, each[1].noise),
             )
         )
 
@@ -129,13 +126,13 @@ class Threat:
 
     def rows_of(self, line: Sequence[Setting]) -> Int[np.ndarray, " some"]:
         """Places among :attr:`where` of the rows of some settings."""
-        return np.concatenate([self._places[id(setting)] for setting in line])
+        return np.concatenate([self._places[setting] for setting in line])
 
     @functools.cached_property
-    def _places(self) -> Mapping[int, Int[np.ndarray, " some"]]:
+    def _places(self) -> Mapping[Setting, Int[np.ndarray, " some"]]:
         ends = np.cumsum([len(setting.where) for setting in self.settings])
         return {
-            id(setting): np.arange(end - len(setting.where), end)
+            setting: np.arange(end - len(setting.where), end)
             for setting, end in zip(self.settings, ends.tolist(), strict=True)
         }
 
@@ -171,15 +168,21 @@ class Threat:
     ) -> tuple[Bool[np.ndarray, " utterances"], Bool[np.ndarray, " utterances"]]:
         """Which utterances are right whatever attack was run up to this ε, and which were attacked
         there at all."""
-        line = [setting for setting in self.settings if setting.facts["epsilon"] == epsilon]
-        attacked = np.zeros(len(self.units), bool)
-        attacked[self.units.utterance[self.rows_of(line)]] = True
-        return np.asarray(self.smallest_of_all > self.order(epsilon)), attacked
+        found, limit = self.smallest_of_all, self.order(epsilon)
+        return withstood(found, limit, self.units, self._rows_at(epsilon))
 
     def worst(self, epsilon: float) -> Estimate:
         """The share of utterances that withstand all attacks up to this ε."""
-        withstood, attacked = self.withstood(epsilon)
-        return share(withstood, self.units.each_once(), of=attacked)
+        return self._worst[epsilon]
+
+    @functools.cached_property
+    def _worst(self) -> dict[float, Estimate]:
+        """Over every finite ε, as several tables and a picture show it."""
+        units, found = self.units.each_once(), {}
+        for epsilon in self.epsilons:
+            withstood, attacked = self.withstood(epsilon)
+            found[epsilon] = share(withstood, units, of=attacked)
+        return found
 
     @functools.cached_property
     def clean(self) -> Estimate:
@@ -188,13 +191,12 @@ class Threat:
 
     def clean_at(self, epsilon: float) -> Estimate:
         """Accuracy without an attack, of the utterances that were attacked at this ε."""
-        own = self.rows_of(list(self.at(epsilon).values()))
+        own = self._rows_at(epsilon)
         return share(~self.wrong[own], self.units.take(own))
 
-    def left(self, found: Float[np.ndarray, " utterances"], sizes: Sequence[float]) -> list[float]:
-        """Accuracy at several sizes, of the utterances whose ``found`` is not NaN."""
-        known = np.sort(found[~np.isnan(found)])
-        return (1 - np.searchsorted(known, sizes, side="right") / len(known)).tolist()
+    def _rows_at(self, epsilon: float) -> Int[np.ndarray, " some"]:
+        """Places among :attr:`where` of what was attacked at one ε."""
+        return self.rows_of([s for s in self.settings if s.facts["epsilon"] == epsilon])
 
     def code(self, column: str) -> Int[np.ndarray, " utterances"]:
         """What a column of text says of every utterance, as a code."""

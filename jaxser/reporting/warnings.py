@@ -120,7 +120,7 @@ def _masked_gradients(own: Sequence[Setting]) -> Iterator[str]:
 
 def _weak_gradients(settings: Sequence[Setting]) -> Iterator[str]:
     """Attacks of one ε that do better than all that follow gradients, or one step than many."""
-    noise = [setting for setting in settings if setting.facts["attack"] == "noise"]
+    noise = [setting for setting in settings if setting.noise]
     guided = [setting for setting in settings if setting.gradients > 0]
     blind = [setting for setting in settings if setting not in noise and setting not in guided]
     single, many = (

@@ -85,7 +85,7 @@ class Robustness:
         """Before and after, alone: without the draws that other metrics need."""
         return share(self.clean == self.label, self.units), self.robust_accuracy
 
-    @property
+    @functools.cached_property
     def robust_accuracy(self) -> Estimate:
         """After the attack, alone."""
         return share(self.found == self.label, self.units)

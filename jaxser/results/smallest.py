@@ -2,7 +2,8 @@
 
     sizes = known_sizes("amplitude", epsilons, norms, found_norms, fooled)      # of rows
     found = smallest_sizes(sizes, wrong, units)             # per utterance: -inf, a size, or inf
-    share(found > 0.01, units.each_once())                  # robust accuracy at ε 0.01
+    right, tried = withstood(found, 0.01, units, rows)      # of the attacks at ε 0.01
+    share(right, units.each_once(), of=tried)               # robust accuracy there
     optimality({"pgd": found, "fab": other})                # of AttackBench
 
 An attack at ε finds a perturbation of that size or of a smaller one, so whoever is fooled at one ε
@@ -10,14 +11,21 @@ is known to be fooled at every larger one. An attack that looks for the smallest
 also where that is beyond ε.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from jaxser.results.units import Units
 
-__all__ = ["budget_sizes", "known_sizes", "optimality", "smallest_sizes"]
+__all__ = [
+    "accuracy_beyond",
+    "budget_sizes",
+    "known_sizes",
+    "optimality",
+    "smallest_sizes",
+    "withstood",
+]
 
 
 def budget_sizes(
@@ -75,6 +83,36 @@ def smallest_sizes(
     np.minimum.at(found, units.utterance, sizes)
     found[units.utterance[wrong]] = -np.inf
     return found
+
+
+def withstood(
+    found: Float[np.ndarray, " utterances"],
+    size: float,
+    units: Units,
+    rows: Int[np.ndarray, " some"],
+) -> tuple[Bool[np.ndarray, " utterances"], Bool[np.ndarray, " utterances"]]:
+    """Which utterances are right whatever was tried up to a size, and which were tried at all.
+
+    Args:
+      found: as of :func:`smallest_sizes`.
+      size: in the unit of ``found``.
+      units: of all rows.
+      rows: places of those of the utterances that were tried.
+    """
+    tried = np.zeros(len(units), bool)
+    tried[units.utterance[rows]] = True
+    return np.asarray(found > size), tried
+
+
+def accuracy_beyond(found: Float[np.ndarray, " utterances"], sizes: Sequence[float]) -> list[float]:
+    """Robust accuracy at several sizes.
+
+    Args:
+      found: as of :func:`smallest_sizes`; NaN for utterances to leave out.
+      sizes: in the unit of ``found``.
+    """
+    known = np.sort(found[~np.isnan(found)])
+    return (1 - np.searchsorted(known, sizes, side="right") / len(known)).tolist()
 
 
 def optimality(found: Mapping[str, Float[np.ndarray, " utterances"]]) -> dict[str, float]:

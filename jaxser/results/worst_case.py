@@ -22,7 +22,7 @@ from jaxser.results.estimate import Estimate
 from jaxser.results.fitted import folded
 from jaxser.results.intervals import policy, share
 from jaxser.results.schema import epsilon_order, epsilon_unit_text
-from jaxser.results.smallest import known_sizes, smallest_sizes
+from jaxser.results.smallest import known_sizes, smallest_sizes, withstood
 from jaxser.results.summary import outcomes_of, summarise
 from jaxser.results.units import Over
 
@@ -69,7 +69,7 @@ def _on_axis(rows: pa.Table, axis: Mapping[str, str], over: Over) -> Iterator[Wo
     """Of rows whose ε are of one unit and norm."""
     unit, norm = axis["epsilon_unit"], axis["epsilon_norm"]
     rows = rows.filter((pc.field("epsilon_unit") == unit) & (pc.field("epsilon_norm") == norm))
-    epsilons = rows["epsilon"].to_numpy()
+    epsilons, attacks = rows["epsilon"].to_numpy(), rows.select(["attack", "parameters"])
     outcomes = outcomes_of(rows, over)
     units, right = outcomes.units, outcomes.clean == outcomes.label
     fooled = outcomes.found != outcomes.label
@@ -81,16 +81,16 @@ def _on_axis(rows: pa.Table, axis: Mapping[str, str], over: Over) -> Iterator[Wo
     for epsilon in sorted(set(epsilons.tolist()), key=lambda each: epsilon_order(unit, each)):
         own = np.flatnonzero(epsilons == epsilon)
         limit = min(epsilon_order(unit, epsilon), _LARGEST)
-        robust = smallest[units.utterance[own]] > limit
+        robust, attacked = withstood(smallest, limit, units, own)
         its = units.take(own)
         yield WorstCase(
             epsilon=epsilon,
             epsilon_unit=unit,
             epsilon_norm=norm,
-            attacks=len(rows.take(own).group_by(["attack", "parameters"]).aggregate([])),
+            attacks=len(attacks.take(own).group_by(attacks.column_names).aggregate([])),
             utterances=its.sources,
             clean=share(right[own], its),
-            robust=share(robust, its),
+            robust=share(robust, units.each_once(), of=attacked),
         )
 
 

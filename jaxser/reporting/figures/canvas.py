@@ -135,12 +135,7 @@ def figure_file(figure: Figure, form: str) -> bytes:
       figure: of :func:`new_figure`.
       form: "png", "svg" or "pdf".
     """
-    buffer = io.BytesIO()
-    # The same bytes for the same figure: no date.
-    nameless = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(form)
-    with matplotlib.rc_context(_FILES):
-        figure.savefig(buffer, format=form, dpi=300 if form == "png" else 150, metadata=nameless)
-    return buffer.getvalue()
+    return _saved(figure, form)
 
 
 def figure_svg(figure: Figure, words: str) -> str:
@@ -150,10 +145,7 @@ def figure_svg(figure: Figure, words: str) -> str:
       figure: of :func:`new_figure`.
       words: what it shows; plain text.
     """
-    buffer = io.StringIO()
-    with matplotlib.rc_context(_FILES):
-        figure.savefig(buffer, format="svg", transparent=True, dpi=150, metadata={"Date": None})
-    text = buffer.getvalue()
+    text = _saved(figure, "svg", transparent=True).decode()
     text = text[text.index("<svg") :]
     # Names of parts are names within the page, where each may stand once; nothing refers to these.
     text = re.sub(r"<g id=\"[A-Za-z0-9]*_[0-9_]+\">", "<g>", text)
@@ -170,6 +162,16 @@ def figure_svg(figure: Figure, words: str) -> str:
         text,
         count=1,
     )
+
+
+def _saved(figure: Figure, form: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    # The same bytes for the same figure: no date.
+    nameless = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(form)
+    dpi = 300 if form == "png" else 150
+    with matplotlib.rc_context(_FILES):
+        figure.savefig(buffer, format=form, dpi=dpi, metadata=nameless, **options)
+    return buffer.getvalue()
 
 
 def save_figure(figure: Figure, path: Path | str) -> None:

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 
 from jaxser.reporting.figures.canvas import BLUES, new_figure
 from jaxser.results.metrics import recalls, uar
 
-__all__ = ["confusion_figure", "draw_confusion"]
+__all__ = ["confusion_figure", "draw_confusion", "draw_shares"]
 
 
 def confusion_figure(
@@ -48,10 +48,7 @@ def draw_confusion(
     Cells of nothing are left empty; ``letters`` is the size of the counts in points.
     """
     share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    edges = np.arange(len(labels) + 1) - 0.5
-    # Cells that can be seen through, as shapes: they are dark on a dark page, and sharp in print.
-    image = axes.pcolormesh(edges, edges, share, cmap=BLUES, vmin=0, vmax=1)
-    axes.set_ylim(len(labels) - 0.5, -0.5)
+    image = draw_shares(axes, share)
     for row, column in np.argwhere(matrix):
         text = f"{matrix[row, column]}\n{share[row, column]:.0%}"
         axes.text(column, row, text, ha="center", va="center", fontsize=letters)
@@ -59,4 +56,13 @@ def draw_confusion(
     axes.set_xticks(ticks, labels, rotation=45, ha="right")
     axes.set_yticks(ticks, labels)
     axes.set_xlabel("predicted")
+    return image
+
+
+def draw_shares(axes: Any, shares: Float[np.ndarray, "rows columns"]) -> Any:
+    """Shares from 0 to 1 as colours, the first row on top, NaN as nothing; returns the image."""
+    edges = [np.arange(size + 1) - 0.5 for size in reversed(shares.shape)]
+    # Cells that can be seen through, as shapes: they are dark on a dark page, and sharp in print.
+    image = axes.pcolormesh(*edges, shares, cmap=BLUES, vmin=0, vmax=1)
+    axes.set_ylim(len(shares) - 0.5, -0.5)
     return image

@@ -94,26 +94,28 @@ def perturbation_figure(
     loudness = {name: _log_mel(samples, filters) for name, samples in parts.items()}
     loudest = max(float(loudness[name].max()) for name in ("original", "adversarial"))
     reach = 1.05 * float(np.abs([x, x_adv]).max()) + 1e-9
-    for axes, name in zip(above, ("original", "adversarial"), strict=False):
+    for axes, name in zip(above[:2], ("original", "adversarial"), strict=True):
         # Thousands of points are a picture within the picture.
         axes.plot(seconds, parts[name], linewidth=0.4, rasterized=True)
         axes.set_ylim(-reach, reach)
+        axes.set_title(name, fontsize=8)
     _draw_levels(above[2], x, parts["difference"], frame, sample_rate)
-    for axes, image, (name, samples) in zip(above, below, loudness.items(), strict=True):
-        axes.set_title(name if name != "difference" else "level (dB)", fontsize=8)
-        top = loudest if name != "difference" else float(samples.max())
+    above[2].set_title("level (dB)", fontsize=8)
+    below[2].set_title("difference", fontsize=8)
+    # The loudest, and how many dB below it are shown.
+    scales = ((loudest, 80), (loudest, 80), (float(loudness["difference"].max()), 40))
+    for image, samples, (top, span) in zip(below, loudness.values(), scales, strict=True):
         image.imshow(
             samples,
             origin="lower",
             aspect="auto",
             extent=(0.0, float(seconds[-1]), -0.5, len(samples) - 0.5),
-            vmin=top - (80 if name != "difference" else 40),
+            vmin=top - span,
             vmax=top,
             cmap="magma",
         )
         image.set_yticks(*_mel_ticks(filters, sample_rate))
         image.set_xlabel("s")
-    below[2].set_title("difference", fontsize=8)
     above[0].set_ylabel("amplitude")
     below[0].set_ylabel("Hz (mel scale)")
     figure.colorbar(below[1].images[0], ax=below[:2], label="dB")

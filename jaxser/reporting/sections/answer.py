@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from jaxser.reporting.section import Card, Section
+from jaxser.reporting.settings import epsilon_text
 from jaxser.reporting.threats import Threat
 from jaxser.reporting.warnings import doubts_of
 from jaxser.results.cells import Cell, interval, number
@@ -82,26 +83,27 @@ def answer(threats: Sequence[Threat], epsilons: Sequence[float], over: Over) -> 
     ]
     cards = []
     for threat, epsilon in zip(threats, epsilons, strict=True):
-        label, strongest = next(iter(threat.at(epsilon).items()))
+        attacks = threat.at(epsilon)
+        label, strongest = next(iter(attacks.items()))
+        budget = epsilon_text(strongest)
         weakest = {name: _weakest(threat, epsilon, column) for name, column in _PARTS.items()}
         snr, worst = _snr(threat, epsilon), threat.worst(epsilon)
         clean, attacked = threat.clean_at(epsilon), _attacked(threat, epsilon)
         left = interval(strongest.robust_accuracy)
         cells.append(
             [
-                *(threat.victim, threat.speech, budget(threat, epsilon), number(snr, ".1f")),
+                *(threat.victim, threat.speech, budget, number(snr, ".1f")),
                 *(number(max(attacked), "d"), interval(clean), interval(worst)),
                 *(label, left, *weakest.values()),
             ]
         )
-        attacks = len(threat.at(epsilon))
         facts = {
-            "perturbation": f"ε {budget(threat, epsilon)}"
+            "perturbation": f"ε {budget}"
             + (f", mean peak SNR {snr:.1f} dB" if math.isfinite(snr) else ""),
             "strongest attack": f"{label}, which alone leaves {left}",
             **{f"weakest {name}": told for name, told in weakest.items() if told != "–"},
-            "attacked": f"{max(attacked):,} utterances, {attacks} "
-            f"{'attacks' if attacks > 1 else 'attack'}",
+            "attacked": f"{max(attacked):,} utterances, {len(attacks)} "
+            f"{'attacks' if len(attacks) > 1 else 'attack'}",
         }
         doubts = [*_too_weak(threat), *_uneven(attacked), *doubts_of(threat.settings)]
         if not doubts:
@@ -121,11 +123,6 @@ def answer(threats: Sequence[Threat], epsilons: Sequence[float], over: Over) -> 
         f"this ε or a smaller one. {policy(over)}.",
         cards=cards if len(cards) <= _MOST_CARDS else (),
     )
-
-
-def budget(threat: Threat, epsilon: float) -> Cell:
-    """ε with what it counts."""
-    return Cell(f"{epsilon:.4g} {threat.unit}", {"": epsilon, "of": threat.unit})
 
 
 def _too_weak(threat: Threat) -> Iterator[str]:

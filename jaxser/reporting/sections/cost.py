@@ -39,7 +39,7 @@ def _queries_picture(last: Sequence[Setting]) -> Picture | None:
     asked = [setting for setting in last if setting.queries[2] > 0]
     if all(setting.queries[0] == setting.queries[2] for setting in asked):
         return None
-    names = told_apart([[s.facts["victim"], speech(s), s.label] for s in asked])
+    names = _told_apart([[s.facts["victim"], speech(s), s.label] for s in asked])
     low, median, high, _ = np.array([setting.queries for setting in asked]).T
     figure = column_figure(0.7 + 0.2 * len(asked))
     axes = figure.subplots()
@@ -94,7 +94,7 @@ def speed(rows: Rows, own: Sequence[Setting], papers: Mapping[str, str]) -> Sect
 
 def _speed_picture(rates: Sequence[tuple[list[str], float]]) -> Picture:
     """Rows per second as bars on a logarithmic axis."""
-    names = told_apart([told for told, _ in rates])
+    names = _told_apart([told for told, _ in rates])
     heights = [rate for _, rate in rates]
     # Bars begin at the power of ten below the slowest.
     start = 10.0 ** math.floor(math.log10(min(heights)) - 1e-9)
@@ -103,7 +103,7 @@ def _speed_picture(rates: Sequence[tuple[list[str], float]]) -> Picture:
     return Picture(figure, f"Rows per second: {words}.", "speed")
 
 
-def told_apart(names: Sequence[Sequence[str]]) -> list[str]:
+def _told_apart(names: Sequence[Sequence[str]]) -> list[str]:
     """Names of several parts, less the parts that all have."""
     kept = [len(set(part)) > 1 for part in zip(*names, strict=True)]
     if not any(kept):

@@ -13,6 +13,7 @@ from jaxser.reporting.settings import LINE, Setting
 from jaxser.reporting.threats import Threat
 from jaxser.results.estimate import Estimate
 from jaxser.results.schema import epsilon_unit_text
+from jaxser.results.smallest import accuracy_beyond
 
 __all__ = ["axis_of", "epsilon_curves", "loudness_curves", "norm_curves", "uar_curves"]
 
@@ -36,25 +37,11 @@ def axis_of(setting: Setting) -> tuple[str, bool]:
 def epsilon_curves(threats: Sequence[Threat]) -> Iterator[Section]:
     """Accuracy of all attacks over ε and the worst case, where there is more than one ε."""
     pictures = []
-    for number, threat in enumerate(threats, 1):
-        if len(threat.epsilons) < 2:
-            continue
-        axis, log = axis_of(threat.settings[0])
-        lines = list(_lines(threat, "accuracy"))
+    for number, threat in _with_curves(threats):
         worst = Line("worst case", threat.epsilons, [*map(threat.worst, threat.epsilons)])
-        figure = curves_figure(
-            axis,
-            "robust accuracy",
-            lines,
-            worst=worst,
-            clean=threat.clean.value,
-            log=log,
-            falling=threat.falling,
-            title=_title(threat, threats),
-        )
-        words = f"Robust accuracy of {threat.victim}, {threat.speech}, over {axis}: "
-        words += _words([*lines, worst])
-        pictures.append(Picture(figure, words, f"accuracy_over_epsilon_{number}"))
+        name = f"accuracy_over_epsilon_{number}"
+        before = threat.clean.value
+        pictures.append(_over_epsilon(threat, threats, "accuracy", before, name, worst))
     if pictures:
         yield Section(
             "Accuracy over ε",
@@ -68,20 +55,43 @@ def epsilon_curves(threats: Sequence[Threat]) -> Iterator[Section]:
 def uar_curves(threats: Sequence[Threat]) -> Iterator[Section]:
     """UAR of all attacks over ε."""
     pictures = []
-    for number, threat in enumerate(threats, 1):
-        if len(threat.epsilons) < 2:
-            continue
-        axis, log = axis_of(threat.settings[0])
-        lines = list(_lines(threat, "UAR"))
+    for number, threat in _with_curves(threats):
         most = max(threat.settings, key=lambda setting: setting.utterances)
         before = most.figures["UAR"][0].value
-        title = _title(threat, threats)
-        figure = curves_figure(axis, "robust UAR", lines, clean=before, log=log,
-                               falling=threat.falling, title=title)  # fmt: skip
-        words = f"Robust UAR of {threat.victim}, {threat.speech}, over {axis}: {_words(lines)}"
-        pictures.append(Picture(figure, words, f"uar_over_epsilon_{number}"))
+        pictures.append(_over_epsilon(threat, threats, "UAR", before, f"uar_over_epsilon_{number}"))
     if pictures:
         yield Section("UAR over ε", "", pictures=pictures)
+
+
+def _with_curves(threats: Sequence[Threat]) -> Iterator[tuple[int, Threat]]:
+    """Those with more than one ε, and their numbers among all."""
+    return ((n, threat) for n, threat in enumerate(threats, 1) if len(threat.epsilons) > 1)
+
+
+def _over_epsilon(
+    threat: Threat,
+    beside: Sequence[Threat],
+    metric: str,
+    before: float,
+    name: str,
+    worst: Line | None = None,
+) -> Picture:
+    """A metric after every attack; ``before`` is its figure without one."""
+    axis, log = axis_of(threat.settings[0])
+    lines = list(_lines(threat, metric))
+    figure = curves_figure(
+        axis,
+        f"robust {metric}",
+        lines,
+        worst=worst,
+        clean=before,
+        log=log,
+        falling=threat.falling,
+        title=_title(threat, beside),
+    )
+    told = _words([*lines, *([worst] if worst else [])])
+    words = f"Robust {metric} of {threat.victim}, {threat.speech}, over {axis}: {told}"
+    return Picture(figure, words, name)
 
 
 def _lines(threat: Threat, metric: str) -> Iterator[Line]:
@@ -90,7 +100,7 @@ def _lines(threat: Threat, metric: str) -> Iterator[Line]:
         if finite:
             x = [setting.facts["epsilon"] for setting in finite]
             y = [setting.figures[metric][1].value for setting in finite]
-            yield Line(label, x, y, noise=line[0].facts["attack"] == "noise")
+            yield Line(label, x, y, noise=line[0].noise)
 
 
 def loudness_curves(threats: Sequence[Threat]) -> Iterator[Section]:
@@ -126,23 +136,23 @@ def loudness_curves(threats: Sequence[Threat]) -> Iterator[Section]:
 
 
 def _loudness_lines(group: Sequence[Threat], column: str, most: float) -> Iterator[Line]:
-    found: dict[str, tuple[Float[np.ndarray, " utterances"], Threat, bool]] = {}
+    found: dict[str, tuple[Float[np.ndarray, " utterances"], bool]] = {}
     for threat in group:
         values = threat.rows.numbers[column][threat.where]
+        # What is quiet is small.
+        sizes = np.where(np.isnan(values) | ~threat.fooled, np.inf, -values)
         for label, line in threat.attacks.items():
-            # What is quiet is small.
-            sizes = np.where(np.isnan(values) | ~threat.fooled, np.inf, -values)
             if np.isfinite(sizes[threat.rows_of(line)]).any():
                 name = label if len(group) == 1 else f"{label} ({threat.unit})"
-                noise = line[0].facts["attack"] == "noise"
-                found[name] = threat.smallest(line, sizes), threat, noise
-    finite = [each[np.isfinite(each)] for each, _, _ in found.values()]
+                found[name] = threat.smallest(line, sizes), line[0].noise
+    finite = [each[np.isfinite(each)] for each, _ in found.values()]
     known = np.concatenate(finite) if finite else np.empty(0)
     if not len(known) or known.max() <= -most:
         return
     grid = np.linspace(max(-most, known.min()), known.max(), _POINTS)
-    for name, (smallest, threat, noise) in found.items():
-        yield Line(name, (-grid).tolist(), threat.left(smallest, grid.tolist()), noise, steps=True)
+    for name, (smallest, noise) in found.items():
+        left = accuracy_beyond(smallest, grid.tolist())
+        yield Line(name, (-grid).tolist(), left, noise, steps=True)
 
 
 def norm_curves(threats: Sequence[Threat]) -> Iterator[Section]:
@@ -150,17 +160,18 @@ def norm_curves(threats: Sequence[Threat]) -> Iterator[Section]:
     pictures = []
     for number, threat in enumerate(threats, 1):
         norms = threat.rows.numbers["found_norm"][threat.where]
-        found = {}
-        for label, line in threat.attacks.items():
-            its = norms[threat.rows_of(line)]
-            if (its > 0).any():
-                found[label] = threat.smallest(line, np.where(norms > 0, norms, np.inf))
+        sizes = np.where(norms > 0, norms, np.inf)
+        found = {
+            label: threat.smallest(line, sizes)
+            for label, line in threat.attacks.items()
+            if np.isfinite(sizes[threat.rows_of(line)]).any()
+        }
         finite = [each[np.isfinite(each) & (each > 0)] for each in found.values()]
         known = np.concatenate(finite) if finite else np.empty(0)
         if len(np.unique(known)) < 2:
             continue
         grid = np.geomspace(known.min() / 1.05, known.max() * 1.05, _POINTS).tolist()
-        lines = [Line(label, grid, threat.left(each, grid), steps=True)
+        lines = [Line(label, grid, accuracy_beyond(each, grid), steps=True)
                  for label, each in found.items()]  # fmt: skip
         norm = epsilon_unit_text("amplitude", threat.settings[0].facts["epsilon_norm"])
         axis = f"found perturbation ({norm})"

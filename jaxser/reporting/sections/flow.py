@@ -10,6 +10,7 @@ from jaxser.reporting.figures.confusion import draw_confusion
 from jaxser.reporting.section import Picture, Section
 from jaxser.reporting.settings import Setting, epsilon_text, speech
 from jaxser.results.cells import number, percent
+from jaxser.results.metrics import confusion_matrix
 
 __all__ = ["confusions", "flows"]
 
@@ -70,9 +71,8 @@ def flows(chosen: Sequence[Setting]) -> Iterator[Section]:
 
 def _flow(setting: Setting) -> Int[np.ndarray, "classes classes"]:
     """Rows by prediction before and after."""
-    size, outcomes = len(setting.classes), setting.outcomes
-    codes = outcomes.clean * size + outcomes.found
-    return np.bincount(codes, minlength=size**2).reshape(size, size)
+    outcomes = setting.outcomes
+    return confusion_matrix(outcomes.clean, outcomes.found, len(setting.classes))
 
 
 def _picture(

@@ -1,6 +1,7 @@
 """Which attacks are strong and which victims are: optimality, and tests on the same utterances."""
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -14,7 +15,7 @@ from jaxser.results.cells import Cells, interval, number, percent
 from jaxser.results.intervals import paired_difference, policy
 from jaxser.results.paired import mcnemar
 from jaxser.results.smallest import optimality
-from jaxser.results.units import Over, Units
+from jaxser.results.units import Over
 
 __all__ = ["attacks_against_each_other", "optimalities", "victims_against_each_other"]
 
@@ -23,6 +24,10 @@ _BUDGETS = (10, 100, 1_000, 10_000, 100_000)
 
 # Lines of a table of pairs.
 _MOST_PAIRS = 60
+
+# Last columns of a table of pairs.
+_HEADER = ["difference in robust accuracy", "p", "only the first fooled", "only the second fooled",
+           "utterances"]  # fmt: skip
 
 
 def optimalities(threats: Sequence[Threat]) -> Iterator[Section]:
@@ -45,7 +50,7 @@ def optimalities(threats: Sequence[Threat]) -> Iterator[Section]:
             least = passes[lines[label]].min()
             within = [True, *(bool(least <= budget) for budget in budgets)]
             shares = [
-                column.get(label, float("nan")) if ever else float("nan")
+                column.get(label, math.nan) if ever else math.nan
                 for column, ever in zip(columns, within, strict=True)
             ]
             cells.append(
@@ -89,7 +94,7 @@ def attacks_against_each_other(
         for label, setting in others:
             found = [threat.smallest([each]) for each in (strongest[1], setting)]
             told = [threat.victim, threat.speech, number(epsilon, ".4g"), threat.unit]
-            cells += _line(threat, epsilon, found, [*told, strongest[0], label], threat.units)
+            cells += _line(threat, epsilon, found, [*told, strongest[0], label])
     return _section("Attack against attack", "attack_pairs", cells, over,
                     "The strongest attack comes first, each of the others second.")  # fmt: skip
 
@@ -99,24 +104,20 @@ def victims_against_each_other(
 ) -> Section | None:
     """Every two victims on the same utterances, each under the worst of all its attacks."""
     cells = [["speech", "ε", "norm", "first", "second", *_HEADER]]
-    chosen = dict(zip(map(id, threats), epsilons, strict=True))
+    chosen = dict(zip(threats, epsilons, strict=True))
     same = [name for name in LINE if name != "victim"] + ["epsilon_unit", "epsilon_norm"]
     groups = grouped(threats, lambda t: tuple(t.settings[0].facts[name] for name in same))
     for group in groups.values():
         for a, b in itertools.combinations(group, 2):
-            epsilon = min(chosen[id(a)], chosen[id(b)], key=a.order)
+            epsilon = min(chosen[a], chosen[b], key=a.order)
             if not (epsilon in a.epsilons and epsilon in b.epsilons):
                 continue
             first, second = sorted((a, b), key=lambda t: t.worst(epsilon).value)
             found = _on_same_utterances(first, second, epsilon)
             told = [first.speech, number(epsilon, ".4g"), first.unit, first.victim, second.victim]
-            cells += _line(first, epsilon, found, told, first.units)
+            cells += _line(first, epsilon, found, told)
     return _section("Victim against victim", "victim_pairs", cells, over,
                     "The worst case over all attacks of each, the less robust first.")  # fmt: skip
-
-
-_HEADER = ["difference in robust accuracy", "p", "only the first fooled", "only the second fooled",
-           "utterances"]  # fmt: skip
 
 
 def _on_same_utterances(first: Threat, second: Threat, epsilon: float) -> list[np.ndarray]:
@@ -132,17 +133,15 @@ def _on_same_utterances(first: Threat, second: Threat, epsilon: float) -> list[n
     return [own, np.where(at >= 0, other[at], np.nan)]
 
 
-def _line(
-    threat: Threat, epsilon: float, found: Sequence[np.ndarray], told: list[str], units: Units
-) -> Cells:
+def _line(threat: Threat, epsilon: float, found: Sequence[np.ndarray], told: list[str]) -> Cells:
     """A line of a table of pairs; none without an utterance that both have."""
     known = ~(np.isnan(found[0]) | np.isnan(found[1]))
     if not known.any():
         return []
     limit = threat.order(epsilon)
     a, b = (each[known] > limit for each in found)
-    its = units.each_once().take(known)
-    p = mcnemar(a, b) if its.drawn_alone else float("nan")
+    its = threat.units.each_once().take(known)
+    p = mcnemar(a, b) if its.drawn_alone else math.nan
     counts = [number(int(each.sum()), "d") for each in (~a & b, a & ~b)]
     difference = interval(paired_difference(a, b, its), signed=True)
     return [[*told, difference, number(p, ".2g"), *counts, number(its.sources, "d")]]

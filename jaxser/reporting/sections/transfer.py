@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from jaxser.reporting.figures.canvas import BLUES, COLUMN, column_figure, shortened
+from jaxser.reporting.figures.canvas import COLUMN, column_figure, shortened
+from jaxser.reporting.figures.confusion import draw_shares
 from jaxser.reporting.section import Picture, Section
 from jaxser.reporting.settings import ABOUT, Setting, about, by, by_label, epsilon_text, speech
 from jaxser.results.cells import interval, number
@@ -70,9 +71,7 @@ def _drawn(
     width = max(COLUMN, 1.8 + 0.5 * len(victims))
     figure = column_figure(1.4 + 0.3 * len(threats), width)
     axes = figure.subplots()
-    edges = [np.arange(len(names) + 1) - 0.5 for names in (victims, threats)]
-    axes.pcolormesh(*edges, shares, cmap=BLUES, vmin=0, vmax=1)
-    axes.set_ylim(len(threats) - 0.5, -0.5)
+    draw_shares(axes, shares)
     for row, column in np.argwhere(np.isfinite(shares)):
         axes.text(column, row, f"{shares[row, column]:.0%}", ha="center", va="center")
     axes.set_xticks(range(len(victims)), map(shortened, victims), rotation=30, ha="right")
