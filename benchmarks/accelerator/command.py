@@ -20,6 +20,7 @@ takes: launches of 1.5 us each, and bytes at nine tenths of 4.3 TB/s.
 
 import argparse
 import importlib.util
+import math
 import os
 import sys
 import time
@@ -91,6 +92,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="JSON file to write, after every cell")
     add_turns(parser, 2)
     args = parser.parse_args(argv)
+    numbers = {
+        name: [getattr(args, name)] for name in ("minutes", "seconds", "cell_seconds", "threads")
+    }
+    for name, given in (numbers | {"batches": args.batches}).items():
+        if not all(0 < value < math.inf for value in given):
+            raise UsageError(f"--{name} must be more than 0.")
     if args.go_on and args.out is None:
         raise UsageError("--go_on needs --out FILE, which holds what was measured.")
     return args

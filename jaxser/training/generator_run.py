@@ -37,6 +37,7 @@ from jaxser.runtime.files import write_text
 from jaxser.runtime.numerics import seed_key
 from jaxser.runtime.provenance import fingerprint_of
 from jaxser.runtime.sharding import batch_sharding, make_mesh, placed_like, replicated
+from jaxser.runtime.stages import stage
 from jaxser.runtime.together import is_first
 from jaxser.training.evaluation import units_of_each
 from jaxser.training.folder import begun, described_run
@@ -77,7 +78,9 @@ def train_generator(config: TrainConfig) -> TrainingOutcome:
         also :func:`jaxser.training.run.train_victim`.
     """
     _check_settings(config)
+    stage("preparing the speech")
     prepared = select(config.corpus)
+    stage("loading the threat models")
     threats = [_load_threat(folder, config, prepared) for folder in config.threat]
     facts = {"threat models": [fingerprint_of(threat.variables) for threat in threats]}
     with described_run(config, prepared, facts):
@@ -200,7 +203,10 @@ class _Run:
             self.writer,
             functools.partial(self._show_example, validation),
         )
-        results = self._results(record, state) if record["finished"] else {}
+        results = {}
+        if record["finished"]:
+            stage("evaluating")
+            results = self._results(record, state)
         return TrainingOutcome(
             finished=record["finished"],
             step=int(state.step),

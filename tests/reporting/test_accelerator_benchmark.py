@@ -143,6 +143,13 @@ def test_what_is_in_the_file_is_not_measured_again(tmp_path: Path):
         main(["--go_on"])
 
 
+@pytest.mark.parametrize("given", ["--minutes 0", "--seconds nan", "--threads -1", "--batches 8 0"])
+def test_times_and_sizes_are_more_than_nothing(given: str):
+    flag, *values = given.split()
+    with pytest.raises(UsageError, match=f"{flag} must be more than 0"):
+        main([flag, *values])
+
+
 def test_clean_passes_are_no_part_of_a_timed_run(monkeypatch: pytest.MonkeyPatch):
     passes, seen = [], []
 
