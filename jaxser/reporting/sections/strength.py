@@ -156,7 +156,7 @@ def _section(title: str, name: str, cells: Cells, over: Over, what: str) -> Sect
         f"{what} Differences are of the same utterances, the second less the first; an utterance "
         "counts as fooled if it is at this ε under any seed. p: McNemar's exact test, of one pair "
         "at a time, of the utterances that only one of the two fooled; where these are few, p and "
-        "the drawn interval may disagree. No p where utterances were cut up or are drawn with "
+        "the bootstrap interval may disagree. No p where utterances were cut up or are drawn with "
         "their speakers. "
         f"{policy(over)}."
     )
