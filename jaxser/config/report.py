@@ -42,6 +42,8 @@ def parse_report(argv: Sequence[str] | None = None) -> ReportConfig:
     config = ReportConfig(**vars(_parser().parse_args(argv)))
     if bool(config.run) == bool(config.compare) and not (config.speed and not config.run):
         raise UsageError("give folders that hold rows, or --compare with two; see --help.")
+    if config.compare and len({run.resolve() for run in config.compare}) < 2:
+        raise UsageError(f"--compare has {config.compare[0]} twice; give two runs.")
     if config.compare and (config.table or config.speed or config.audio or config.epsilon):
         raise UsageError(
             "--table, --speed, --audio and --epsilon are for one report; leave them out with "

@@ -78,13 +78,14 @@ _COMPLETE = 0.05
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Part:
-    """Of one victim: where its files go, what it is called, and what was found."""
+    """Of one victim: where its files go, what it is called, what was found, and what to know."""
 
     looked: Looked
     folder: Path
     name: str
     title: str
     attack: str
+    notes: list[str]
 
 
 def explain(config: ExplainConfig) -> str:
@@ -138,6 +139,7 @@ def _look(config: ExplainConfig, loaded: Waiting) -> _Part:
             ]
         ),
         attack=f"{run.attack.name}, ε {config.epsilon:g} of the {config.domain}",
+        notes=run.notes(),
     )
     folder.mkdir(parents=True, exist_ok=True)
     return part
@@ -150,7 +152,7 @@ def _summary(part: _Part) -> list[str]:
     return [
         f"{part.title}: {len(labels)} inputs, accuracy {percent(right)}, after {part.attack} "
         f"{percent(after)}",
-        *(f"note: {note}" for note in [*looked.speech.notes, *looked.speech.oddities()]),
+        *(f"note: {note}" for note in part.notes),
     ]
 
 

@@ -191,6 +191,12 @@ def test_what_cannot_be_shown_is_one_sentence(runs, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_what_is_odd_about_the_attack_is_said(runs, tmp_path, capsys):
+    argv = ["--victim", str(runs[0]), "--attack", "fgsm", "--epsilon", "3", "--show", "confusion"]
+    assert explain.main([*argv, "--out", str(tmp_path)]) == 0
+    assert "note: epsilon 3 limits nothing" in capsys.readouterr().out
+
+
 def test_all_victims_are_checked_before_the_first_is_attacked(runs, tmp_path, monkeypatch):
     """What the second cannot give is said without a pass of the first."""
 

@@ -17,6 +17,7 @@ def matrix_figure(
     columns: Sequence[str],
     title: str,
     scale: str,
+    of_rows: str = "trained against",
 ) -> Figure:
     """Shares as colours and in per cent; a cell that nothing is known of is empty.
 
@@ -25,6 +26,7 @@ def matrix_figure(
       rows, columns: what they are of.
       title: shown above.
       scale: what the shares are.
+      of_rows: what the names of the rows are.
     """
     size = (2.6 + 0.8 * len(columns), 1.6 + 0.5 * len(rows))
     figure = new_figure(size, dpi=120)
@@ -42,7 +44,7 @@ def matrix_figure(
     axes.set_xticks(range(len(columns)), columns, rotation=30, ha="right")
     axes.set_yticks(range(len(rows)), rows)
     axes.set_xlabel("attacked with")
-    axes.set_ylabel("trained against")
+    axes.set_ylabel(of_rows)
     axes.set_title(title)
     figure.colorbar(image, ax=axes, label=scale)
     return figure
