@@ -39,19 +39,22 @@ def attack_matrices(first: Rows, second: Rows, name: str, other: str) -> Iterato
       first, second: rows of the two runs.
       name, other: what tables call them.
     """
-    for place, group in enumerate(_groups(first, second), 1):
+    for place, lines in enumerate(_groups(first, second), 1):
+        group = [both for line in lines for both in line]
         found = _outcomes(first, second, group)
-        if len(group) < 2 or found is None:
+        if len(lines) < 2 or found is None:
             continue
         before, after, places = found
         units = first.units(places)
-        titles = [f"{mine.label}, ε {epsilon_text(mine)}" for mine, _ in group]
+        largest = [line[-1] for line in lines]
+        titles = [f"{mine.label}, ε {epsilon_text(mine)}" for mine, _ in largest]
+        shown = [group.index(both) for both in largest]
         shares = [
-            [share(each, units) for each in (clean, *left, clean & left.all(axis=0))]
+            [share(each, units) for each in (clean, *left[shown], clean & left.all(axis=0))]
             for clean, left in zip(before, after, strict=True)
         ]
         header = ["run", "no attack", *titles, "worst case"]
-        lines = [
+        told = [
             [run, *map(interval, line)] for run, line in zip((name, other), shares, strict=True)
         ]
         title = _title(first, second, group[0][0])
@@ -66,10 +69,10 @@ def attack_matrices(first: Rows, second: Rows, name: str, other: str) -> Iterato
         yield Section(
             title,
             f"comparison_matrix_{place}",
-            [header, *lines],
+            [header, *told],
             f"Accuracy on the {len(places)} utterances that both runs have under all of these "
             "attacks, each at the largest ε that both have. Worst case: right before, and after "
-            f"all of them, under every seed. {policy(first.interval_over)}.",
+            f"every attack at this ε and at smaller ones. {policy(first.interval_over)}.",
             pictures=[
                 Picture(
                     picture, "Accuracy of both runs under every attack.", f"compared_matrix_{place}"
@@ -84,8 +87,9 @@ def compared_confusions(first: Rows, second: Rows, name: str, other: str) -> Ite
 
     Args are those of :func:`attack_matrices`.
     """
-    for place, group in enumerate(_groups(first, second), 1):
-        mine, its = min(group, key=lambda both: both[1].robust_accuracy.value)
+    for place, lines in enumerate(_groups(first, second), 1):
+        largest = [line[-1] for line in lines]
+        mine, its = min(largest, key=lambda both: both[1].robust_accuracy.value)
         pairs = pairs_of(first, mine.where, second, its.where)
         if pairs is None:
             continue
@@ -117,8 +121,8 @@ def compared_confusions(first: Rows, second: Rows, name: str, other: str) -> Ite
         )
 
 
-def _groups(first: Rows, second: Rows) -> list[list[_Both]]:
-    """Attacks that stand beside each other, each at its largest common ε."""
+def _groups(first: Rows, second: Rows) -> list[list[list[_Both]]]:
+    """Attacks that stand beside each other, of each the common ε from weak to strong."""
     several = several_victims(first, second)
     names = (*_SPEECH, *(("victim",) if several else ()))
     limited = [
@@ -127,7 +131,7 @@ def _groups(first: Rows, second: Rows) -> list[list[_Both]]:
     groups = grouped(limited, lambda both: tuple(both[0].facts[each] for each in names))
     return [
         [
-            max(line, key=lambda both: strength(both[0]))
+            sorted(line, key=lambda both: strength(both[0]))
             for line in grouped(group, lambda both: both[0].label).values()
         ]
         for group in groups.values()

@@ -99,7 +99,7 @@ def confusion_picture(
     figure = column_figure(0.85 * width, width)
     axes = figure.subplots()
     draw_confusion(axes, matrix, classes, letters=6)
-    axes.set_title(shortened(title))
+    axes.set_title(shortened(title), fontsize=8)
     axes.set_ylabel(axes_names[0])
     axes.set_xlabel(axes_names[1])
     return Picture(figure, words, name)
