@@ -590,6 +590,7 @@ def test_certified_curves_of_two_runs(tmp_path: Path) -> None:
         (["--audio", "1", "--compare", "whole", "other"], "are for one report"),
         (["damaged"], "sweep.json is damaged"),
         (["--compare", "whole", "./whole"], "--compare has whole twice; give two runs"),
+        (["--compare", "whole/attacks", "whole"], "lie in one another; give --compare two runs"),
         (["--compare", "whole", "other"], "no utterance, attack and epsilon in common"),
     ],
 )
