@@ -73,12 +73,11 @@ def _joined(config: TrainConfig, flags: argparse.Namespace) -> int:
     from jaxser.runtime.sharding import join_processes, same_everywhere
 
     share = join_processes(flags.coordinator, flags.processes, flags.process)
-    if share.count > 1:
-        if same_everywhere(share, repr(config)) != repr(config):
-            raise UsageError(
-                f"process {share.index} was given another training than process 0; start all "
-                "with the same file and flags."
-            )
+    if share.count > 1 and same_everywhere(share, repr(config)) != repr(config):
+        raise UsageError(
+            f"process {share.index} was given another training than process 0; start all "
+            "with the same file and flags."
+        )
     return share.index
 
 

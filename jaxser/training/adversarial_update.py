@@ -9,7 +9,6 @@ the other, as the driver does; elsewhere all is one program.
 """
 
 import dataclasses
-from typing import Any
 
 import jax
 import numpy as np

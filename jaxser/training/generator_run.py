@@ -259,7 +259,7 @@ class _Run:
         target = self._asked(source.labels[source.rows[:1], 0], 0).get("target")
         asked = None if self.generator.target != ALL_TARGETS else target
         delta = np.asarray(self._perturb(variables, x, epsilon, asked))
-        x_adv = clip_to_bounds(jnp.asarray(x + delta), x, BOUNDS)
+        x_adv = clip_to_bounds(jnp.asarray(x + delta), jnp.asarray(x), BOUNDS)
         return utterance.id, x[0], np.asarray(x_adv[0])
 
     def _perturbation(self, variables: Any, *inputs: Any) -> Any:

@@ -226,10 +226,7 @@ def run_loop(
         writer.compiling()
     while not record["finished"]:
         batch = next(batches)
-        if first:
-            state = watch.first(first_update, update, state, batch)
-        else:
-            state = update(state, batch)
+        state = watch.first(first_update, update, state, batch) if first else update(state, batch)
         step, first = step + 1, False
         writer.advance(settings.batch_size, state.metrics.figures)
         ends = step % settings.steps_per_epoch == 0

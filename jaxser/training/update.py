@@ -16,16 +16,17 @@ S = TypeVar("S")
 class Update(Protocol[S]):
     """``(state, batch) -> state``."""
 
-    def prepare(self, state: S, batch: Any) -> None:
+    def prepare(self, state: S, batch: Any, /) -> None:
         """Compile all that a call needs, for arguments like these."""
         ...
 
-    def __call__(self, state: S, batch: Any) -> S: ...
+    def __call__(self, state: S, batch: Any, /) -> S: ...
 
 
 @runtime_checkable
 class UpdateProgram(Protocol):
-    """``(state, batch, *others) -> state``, such as a :class:`jaxser.driver.ahead_of_time.Program`."""
+    """``(state, batch, *others) -> state``; a :class:`jaxser.driver.ahead_of_time.Program`, or
+    several."""
 
     def prepare(self, *arguments: Any) -> None: ...
 

@@ -104,8 +104,7 @@ def test_two_processes_train_a_generator_as_one(tiny_corpus: Path, tmp_path: Pat
     one, two = (load_generator(tmp_path / name).variables for name in ("one", "two"))
     for ours, others in zip(*map(jax.tree.leaves, (one, two)), strict=True):
         np.testing.assert_allclose(ours, others, rtol=0, atol=2e-4)
-    results = [json.loads((tmp_path / name / "results.json").read_text()) for name in ("one", "two")]
-    assert results[0]["test"].keys() == results[1]["test"].keys()
+    assert (tmp_path / "two" / "results.json").is_file()
     assert (tmp_path / "two" / "example_test").is_dir()
 
 
