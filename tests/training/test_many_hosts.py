@@ -92,7 +92,7 @@ def test_two_processes_train_a_generator_as_one(tiny_corpus: Path, tmp_path: Pat
 
     def generator(out: Path) -> list[str]:
         given = ["--threat", str(threat), "--generator.widths", "8", "16"]
-        given += ["--training.batch_size", "6", "--training.learning_rate", "0.001"]
+        given += ["--training.monitor", "last", "--training.learning_rate", "0.001"]
         speech = arguments(tiny_corpus, out, 2)
         speech.remove("--training.random_shift")
         return [*speech, *given]
