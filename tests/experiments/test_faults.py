@@ -1,12 +1,12 @@
-"""Every write, fsync and rename of the commands fails in turn; the same command then ends as one
-that never failed, and leaves nothing half-made.
+"""Every kind of write, fsync and rename of the commands fails in turn; the same command then ends
+as one that never failed, and leaves nothing half-made.
 
 All of them take long; a few are always tried.
 """
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import pytest
 import yaml
-from faults import Kind, fail_in_turn, faults
+from faults import Kind, fail_in_turn, faults, kinds_of
 from matplotlib.figure import Figure
 from tiny_networks import use_tiny_networks
 from untrained_run import LABELS, make_tiny_run, write_corpus
@@ -243,11 +243,18 @@ def pretended_training(config: Any, watch: Any) -> Any:
 ALL = ["training", "attacking", "sweeping", "transferring", "reporting", "preparing", "tuning"]
 
 
-def check(case: Case, tmp_path: Path, kind: Kind, chosen: Callable[[int], bool]) -> int:
-    """Fail at the chosen operations, resume, compare; how many operations there are."""
+Asked = list[tuple[str, str]]
+
+
+def check(
+    case: Case, tmp_path: Path, kind: Kind, chosen: Callable[[Asked], Collection[int]]
+) -> int:
+    """Fail at the chosen operations, resume, compare; how many were chosen."""
     whole = tmp_path / "whole"
     case.begin(whole)
-    case.command(whole)
+    with faults(whole, None) as disk:
+        case.command(whole)
+    places = chosen(disk.asked)
     wanted = case.left(whole)
     parent = tmp_path / "broken"
 
@@ -257,7 +264,7 @@ def check(case: Case, tmp_path: Path, kind: Kind, chosen: Callable[[int], bool])
         return parent
 
     count = 0
-    for _, folder, disk in fail_in_turn(again, case.command, kind, chosen):
+    for _, folder, disk in fail_in_turn(again, case.command, kind, places.__contains__):
         count += 1
         for step in folder.rglob("checkpoints/*/[0-9]*"):
             assert not step.name.isdecimal() or (step / DIGESTS).exists(), disk.asked[-1]
@@ -276,19 +283,22 @@ def check(case: Case, tmp_path: Path, kind: Kind, chosen: Callable[[int], bool])
 def test_every_failure(
     case: Case, tmp_path: Path, kind: Kind, request: pytest.FixtureRequest
 ) -> None:
-    # Every resumed run computes the rest. A disk that is full stops at the places of a kill, and
-    # is tried at every third of them; a kill is tried at all, but of a report, which is made anew.
-    few = kind == "full" or request.node.callspec.params["case"] == "reporting"
-    count = check(case, tmp_path, kind, lambda at: not few or at % 3 == 0)
+    # Every resumed run computes the rest, so the first and the last operation of a kind are tried.
+    # All files of a report are of one kind, and it is made anew: every third is enough.
+    report = request.node.callspec.params["case"] == "reporting"
+    count = check(case, tmp_path, kind, every_third if report else kinds_of)
     print(f"{count} operations failed in turn ({kind})")
+
+
+def every_third(asked: Asked) -> Collection[int]:
+    return range(3, len(asked) + 1, 3)
 
 
 @pytest.mark.parametrize("case", ["attacking", "preparing", "tuning"], indirect=True)
 def test_some_failures(case: Case, tmp_path: Path) -> None:
     """A kill at about a third and at two thirds of the way."""
-    dry = tmp_path / "dry"
-    case.begin(dry)
-    with faults(dry, None) as disk:
-        case.command(dry)
-    ends = len(disk.asked)
-    assert check(case, tmp_path, "kill", lambda at: at in (ends // 3, 2 * ends // 3)) == 2
+
+    def some(asked: Asked) -> Collection[int]:
+        return {len(asked) // 3, 2 * len(asked) // 3}
+
+    assert check(case, tmp_path, "kill", some) == 2

@@ -13,6 +13,7 @@ import builtins
 import errno
 import io
 import os
+import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -190,6 +191,29 @@ def fail_in_turn(
         assert disk.tripped, f"operation {at} of {last} was not asked for again"
         yield at, left, disk
         shutil.rmtree(left)
+
+
+def kinds_of(asked: list[tuple[str, str]]) -> set[int]:
+    """Numbers of the operations that are the first or the last of their kind.
+
+    Of one kind are operations of one sort on one file, whatever its numbers and the random part of
+    its name are: of every epoch, say. All that happens in a hidden folder is of one kind as well,
+    as none of it is seen before the folder is renamed.
+    """
+    first: dict[tuple[str, str], int] = {}
+    last: dict[tuple[str, str], int] = {}
+    for number, (what, path) in enumerate(asked, 1):
+        kind = (what, re.sub(r"[0-9a-f]{8}|\d+", "#", _until_hidden(path)))
+        first.setdefault(kind, number)
+        last[kind] = number
+    return {*first.values(), *last.values()}
+
+
+def _until_hidden(path: str) -> str:
+    """The path up to its first hidden folder or file."""
+    parts = Path(path).parts
+    ends = [index for index, part in enumerate(parts, 1) if part.startswith(".")]
+    return "/".join(parts[: min(ends, default=len(parts))])
 
 
 def _copy(folder: Path, to: Path) -> None:
