@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxser.config.parser import CommandParser, check_folder, command_name, seed_of
-from jaxser.runtime.errors import UsageError
+from jaxser.runtime.errors import InputError, UsageError
 
 __all__ = ["ListenConfig", "parse_listen"]
 
@@ -42,7 +42,12 @@ class ListenConfig:
 
 
 def parse_listen(argv: Sequence[str] | None = None) -> ListenConfig:
-    """Read the command line; UsageError for what is unknown or wrong."""
+    """Read the command line.
+
+    Raises:
+      UsageError: something is unknown or wrong.
+      InputError: there is no such recording, which is told before a victim is loaded.
+    """
     values = vars(_parser().parse_args(argv))
     config = ListenConfig(**{**values, "snr": tuple(values["snr"])})
     if not -math.inf < config.snr[0] < config.snr[1] < math.inf:
@@ -50,6 +55,8 @@ def parse_listen(argv: Sequence[str] | None = None) -> ListenConfig:
     if config.seconds is not None and not 0 < config.seconds < math.inf:
         raise UsageError(f"--seconds must be a length above 0, not {config.seconds:g}.")
     check_folder(config.folder)
+    if not config.file.exists():
+        raise InputError(f"{config.file}: there is no such file.")
     return config
 
 

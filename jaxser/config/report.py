@@ -42,6 +42,8 @@ def parse_report(argv: Sequence[str] | None = None) -> ReportConfig:
     config = ReportConfig(**vars(_parser().parse_args(argv)))
     if bool(config.run) == bool(config.compare) and not (config.speed and not config.run):
         raise UsageError("give folders that hold rows, or --compare with two; see --help.")
+    if config.compare:
+        _check_apart(*config.compare)
     if config.compare and (config.table or config.speed or config.audio or config.epsilon):
         raise UsageError(
             "--table, --speed, --audio and --epsilon are for one report; leave them out with "
@@ -61,6 +63,15 @@ def parse_report(argv: Sequence[str] | None = None) -> ReportConfig:
         if folder is not None and folder.exists() and not folder.is_dir():
             raise UsageError(f"{folder} is a file; give a folder for the tables and figures.")
     return config
+
+
+def _check_apart(first: Path, second: Path) -> None:
+    """Refuse to compare a run with itself, or with a part of it."""
+    a, b = first.resolve(), second.resolve()
+    if a == b:
+        raise UsageError(f"--compare has {first} twice; give two runs.")
+    if a in b.parents or b in a.parents:
+        raise UsageError(f"{first} and {second} lie in one another; give --compare two runs.")
 
 
 def _parser() -> CommandParser:

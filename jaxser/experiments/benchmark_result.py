@@ -49,16 +49,22 @@ class BenchmarkResult:
     @functools.cached_property
     def worst_case(self) -> dict[float, Estimate]:
         """By ε: the share of the inputs that is right after every attack, with its interval."""
-        return {case.epsilon: case.robust for case in self._cases}
+        return {case.epsilon: case.robust for case in self._worst_cases()}
 
     @functools.cached_property
     def clean_accuracy(self) -> Estimate:
         """Before any attack."""
-        return self._cases[0].clean
+        return self._worst_cases()[0].clean
+
+    def _worst_cases(self, over: Over = "utterance") -> list[WorstCase]:
+        """Looked for once, as rows may be many."""
+        if over not in self._found:
+            self._found[over] = worst_cases(self.rows, over)
+        return self._found[over]
 
     @functools.cached_property
-    def _cases(self) -> list[WorstCase]:
-        return worst_cases(self.rows)
+    def _found(self) -> dict[Over, list[WorstCase]]:
+        return {}
 
     def summary(self, interval_over: Over = "utterance") -> str:
         """Robust accuracy of every attack and ε, and the worst case, as text.
@@ -69,7 +75,8 @@ class BenchmarkResult:
         count = len(set(self.rows["utterance"].to_pylist()))
         head = f"{self.suite} on {self.model}: {len(self.tables)} attacks, {count} inputs"
         said = [f"note: {note}" for note in self.notes]
-        return "\n".join([head, *said, robustness_table(self.rows, interval_over)])
+        cases = self._worst_cases(interval_over)
+        return "\n".join([head, *said, robustness_table(self.rows, interval_over, cases=cases)])
 
     def plot(self, path: Path | str | None = None) -> Any:
         """Accuracy over ε, a curve per attack and the worst case, as a matplotlib figure.
@@ -80,7 +87,8 @@ class BenchmarkResult:
         from jaxser.reporting.figures.canvas import save_figure
         from jaxser.reporting.figures.worst_case import worst_case_figure
 
-        figure = worst_case_figure(self.rows, f"{self.model}, {self.suite}")
+        title = f"{self.model}, {self.suite}"
+        figure = worst_case_figure(self.rows, self._worst_cases(), title)
         if path is not None:
             save_figure(figure, path)
         return figure

@@ -78,13 +78,14 @@ _COMPLETE = 0.05
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Part:
-    """Of one victim: where its files go, what it is called, and what was found."""
+    """Of one victim: where its files go, what it is called, what was found, and what to know."""
 
     looked: Looked
     folder: Path
     name: str
     title: str
     attack: str
+    notes: list[str]
 
 
 def explain(config: ExplainConfig) -> str:
@@ -101,7 +102,7 @@ def explain(config: ExplainConfig) -> str:
     # Each is loaded once, and all are checked before the first is attacked.
     waiting = [load_victim(config, *each) for each in folders]
     agreements: list[Agreement] = []
-    matrices: list[tuple[str, dict[str, np.ndarray], tuple[str, ...]]] = []
+    matrices: list[tuple[_Part, dict[str, np.ndarray]]] = []
     while waiting:
         # One that has been looked at need not stay in memory.
         loaded = waiting.pop(0)
@@ -113,7 +114,7 @@ def explain(config: ExplainConfig) -> str:
         told += lines
         agreements += found
         if "confusion" in pictures:
-            matrices.append((part.name, _matrices(part), part.looked.speech.victim.labels))
+            matrices.append((part, _matrices(part)))
     root.mkdir(parents=True, exist_ok=True)
     if matrices:
         told.append(_draw_confusions(root, matrices))
@@ -138,6 +139,7 @@ def _look(config: ExplainConfig, loaded: Waiting) -> _Part:
             ]
         ),
         attack=f"{run.attack.name}, ε {config.epsilon:g} of the {config.domain}",
+        notes=run.notes(),
     )
     folder.mkdir(parents=True, exist_ok=True)
     return part
@@ -150,7 +152,7 @@ def _summary(part: _Part) -> list[str]:
     return [
         f"{part.title}: {len(labels)} inputs, accuracy {percent(right)}, after {part.attack} "
         f"{percent(after)}",
-        *(f"note: {note}" for note in [*looked.speech.notes, *looked.speech.oddities()]),
+        *(f"note: {note}" for note in part.notes),
     ]
 
 
@@ -304,20 +306,23 @@ def _matrices(part: _Part) -> dict[str, np.ndarray]:
     return found
 
 
-def _draw_confusions(
-    root: Path, parts: Sequence[tuple[str, dict[str, np.ndarray], tuple[str, ...]]]
-) -> str:
+def _draw_confusions(root: Path, parts: Sequence[tuple[_Part, dict[str, np.ndarray]]]) -> str:
+    victims = [part.looked.speech.victim for part, _ in parts]
     lines = [
-        {f"{name}\n{words}": matrix for words, matrix in matrices.items()}
-        for name, matrices, _ in parts
+        {
+            "\n".join([part.name, victim.training.defence or "undefended", words]): matrix
+            for words, matrix in matrices.items()
+        }
+        for (part, matrices), victim in zip(parts, victims, strict=True)
     ]
-    figure = confusions_figure("Confusion", lines, [labels for *_, labels in parts])
+    figure = confusions_figure("Confusion", lines, [victim.labels for victim in victims])
     save_figure(figure, root / "confusion.png")
     cells = [["victim", "inputs", "true", "predicted", "rows"]]
-    for name, matrices, labels in parts:
+    for (part, matrices), victim in zip(parts, victims, strict=True):
+        labels = victim.labels
         for words, matrix in matrices.items():
             for (true, predicted), count in np.ndenumerate(matrix):
-                cells.append([name, words, labels[true], labels[predicted], str(int(count))])
+                cells.append([part.name, words, labels[true], labels[predicted], str(int(count))])
     _write_csv(root / "confusion.csv", cells)
     return f"confusion in {root / 'confusion.png'} and {root / 'confusion.csv'}"
 

@@ -12,6 +12,7 @@ from jaxser.config.evaluate import EvaluateConfig
 from jaxser.experiments.paper_training import training_config
 from jaxser.papers.defence import DefenceTable
 from jaxser.papers.table import Attacked
+from jaxser.results.schema import epsilon_names
 from jaxser.runtime.errors import UsageError
 from jaxser.runtime.text import file_stem
 
@@ -78,6 +79,7 @@ def runs_of(
         yield HardenedRun(None, plain, everything)
     if config.defended == "none":
         return
+    names = epsilon_names(epsilon for entry in table.lines for epsilon in entry.epsilon)
     for entry in table.lines:
         if entry.title not in titles:
             continue
@@ -91,7 +93,7 @@ def runs_of(
             }
             if entry.parameters:
                 flags["training.adversarial.params"] = " ".join(as_params(entry.parameters))
-            suffix = f"_against_{file_stem(entry.title)}_{epsilon:.4g}"
+            suffix = f"_against_{file_stem(entry.title)}_{names[epsilon]}"
             run = training_config(path, config, table.kind, root, config.seed, flags, suffix)
             attacks = everything if config.defended == "all" else (own, *same)
             yield HardenedRun(entry.title, run, attacks)

@@ -9,6 +9,7 @@ from pathlib import Path
 from jaxser.config.report import ReportConfig
 from jaxser.reporting.certificates import certificate_sections
 from jaxser.reporting.compare import compared_victims, comparison, comparison_by
+from jaxser.reporting.compare_attacks import attack_matrices, compared_confusions
 from jaxser.reporting.compare_curves import certified_curves, epsilon_curves, training_curves
 from jaxser.reporting.page import sections
 from jaxser.reporting.rows import Rows
@@ -45,9 +46,11 @@ def report_sections(config: ReportConfig, loaded: Sequence[Rows]) -> Iterator[Se
         over = config.interval_over
         yield from compared_victims(first, second, name, other)
         yield comparison(first, second, name, other)
+        yield from attack_matrices(first, second, name, other)
         yield from epsilon_curves(first, second, name, other)
         yield from certified_curves(folders, over)
         yield from training_curves(folders)
+        yield from compared_confusions(first, second, name, other)
         yield from comparison_by(first, second, name, other)
         return
     seconds: dict[str, str] = {}

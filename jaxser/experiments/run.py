@@ -124,8 +124,12 @@ class Run:
             + ", ".join(f"{k} {v}" for k, v in json.loads(self.facts["parameters"]).items()),
         ]
         lines += [f"its training took {cost}" for cost in [training.cost()] if cost]
-        lines += [f"note: {note}" for note in [*self.facts["notes"], *self.oddities()]]
+        lines += [f"note: {note}" for note in self.notes()]
         return "\n".join(lines)
+
+    def notes(self) -> list[str]:
+        """What its figures must not be read without: of the speech, the attack and the victim."""
+        return [*self.facts["notes"], *self.oddities()]
 
     def oddities(self) -> list[str]:
         """What the clean pass found that makes attacks mean something else."""
@@ -241,8 +245,10 @@ class Run:
         return self._path("shown", utterance, self._named(epsilon), "") / "picture.png"
 
     def _named(self, epsilon: float) -> str:
-        unit = self.config.epsilon_unit
-        return f"{'epsilon' if unit == 'amplitude' else unit}-{epsilon:g}"
+        unit, short = self.config.epsilon_unit, f"{epsilon:g}"
+        # Two budgets that are written alike in few digits are two folders.
+        exact = short if float(short) == epsilon else str(epsilon)
+        return f"{'epsilon' if unit == 'amplitude' else unit}-{exact}"
 
     def _path(self, kind: str, utterance: Utterance, beside: str, suffix: str) -> Path:
         name = utterance.id.removeprefix("wav/") if self._all_in_wav else utterance.id

@@ -35,6 +35,7 @@ from jaxser.results.reading import has_rows
 from jaxser.results.smoothing_bounds import largest_radius
 from jaxser.results.training_facts import TrainingFacts
 from jaxser.results.units import Over
+from jaxser.runtime.text import capitalised
 
 __all__ = [
     "certificate_figure",
@@ -80,6 +81,7 @@ def certificate_text(table: pa.Table, over: Over = "utterance") -> str:
             aligned(_cells(table, over)),
             policy(over),
             *_meaning(table),
+            *([_SNR] if table["domain"][0].as_py() == "waveform" else []),
         ]
     )
 
@@ -141,9 +143,9 @@ def certificate_sections(folders: Sequence[Path], over: Over = "utterance") -> I
         figures = "; ".join(": ".join(cells) for cells in _accuracy_cells(table, over)[1:])
         words = "; ".join(": ".join(cells) for cells in _cells(table, over)[1:])
         yield Section(
-            _title(table),
+            capitalised(_title(table)),
             "",
-            text=f"{figures}.",
+            text=f"{capitalised(figures)}.",
             pictures=[
                 Picture(
                     certificate_figure(table, lines, over),
@@ -170,10 +172,12 @@ def certified_table(sets: Sequence[pa.Table], over: Over, *, group: str) -> Sect
         "Certified accuracy, by L2 radius in multiples of σ",
         "certified",
         cells=[_HEADER, *(_line(table, over) for table in sets)],
-        text=f"{'. '.join([policy(over), *said])}.",
+        text=f"{'. '.join(map(capitalised, [policy(over), *said]))}.",
         group=group,
     )
 
+
+_SNR = "SNR: power SNR of a perturbation of that norm, of the median utterance"
 
 _HEADER = [
     *("victim", "speech", "σ", "draws", "α", "utterances", "without noise", "smoothed"),
@@ -282,7 +286,7 @@ def _meaning(table: pa.Table) -> list[str]:
         if math.isfinite(largest)
         else f"{samples:,} draws are too few to certify any radius"
     )
-    said = [
+    return [
         f"certified: no perturbation of the {domain} with an L2 norm below the radius changes the "
         "smoothed victim's answer, which is the label",
         f"the certificate is of the smoothed victim, and says nothing of the victim without noise"
@@ -291,6 +295,3 @@ def _meaning(table: pa.Table) -> list[str]:
         f"draws of the noise; {reach}",
         "noisy inputs are not clipped to the bounds of an input",
     ]
-    if domain == "waveform":
-        said.append("SNR: power SNR of a perturbation of that norm, of the median utterance")
-    return said

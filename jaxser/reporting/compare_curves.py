@@ -184,7 +184,7 @@ def certified_curves(folders: Mapping[str, Path], over: Over) -> Iterator[Sectio
                     steps=True,
                 )
             )
-        title = f"certified accuracy, {corpus}, {split}" + (
+        title = f"Certified accuracy, {corpus}, {split}" + (
             "" if domain == "waveform" else f", {domain}"
         )
         figure = compared_figure(title, "L2 norm of the perturbation", curves)

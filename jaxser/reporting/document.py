@@ -111,7 +111,6 @@ def _sentences(text: str) -> list[str]:
 
 
 def _what_was_run(runs: Sequence[Path], rows: Rows) -> dict[str, str]:
-    epsilons = np.unique(rows.numbers["epsilon"])
     seeds = np.unique(rows.numbers["seed"]).astype(int)
     corpora = {_corpus(source["corpus"]) for source in rows.sources}
     return {
@@ -122,7 +121,7 @@ def _what_was_run(runs: Sequence[Path], rows: Rows) -> dict[str, str]:
         "parts": ", ".join(rows.distinct("split")),
         "victims": ", ".join(described(name, facts) for name, facts in rows.victims.items()),
         "utterances": f"{len(rows.distinct('utterance')):,}",
-        "ε": ", ".join(f"{value:.4g}" for value in epsilons),
+        "ε": ", ".join(rows.epsilons.values()),
         "seeds": ", ".join(map(str, seeds)),
         "devices": ", ".join(rows.distinct("device")),
         "versions": "; ".join(sorted({_versions(source) for source in rows.sources})) or _UNTOLD,

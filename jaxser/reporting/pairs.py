@@ -29,10 +29,12 @@ class Pairs:
 
     Attributes:
       figures: of the first run and of the second, as of :meth:`Rows.right`.
+      places: of the rows of the first run and of the second.
       units: what intervals are made of; those of the one run are those of the other.
     """
 
     figures: tuple[Sequence[Bool[np.ndarray, " pairs"]], Sequence[Bool[np.ndarray, " pairs"]]]
+    places: tuple[Int[np.ndarray, " pairs"], Int[np.ndarray, " pairs"]]
     units: Units
 
     def __len__(self) -> int:
@@ -70,7 +72,7 @@ def pairs_of(
     if not shared:
         return None
     a, b = (np.array([found[pair] for pair in shared]) for found in places)
-    return Pairs((first.right(a), second.right(b)), first.units(a))
+    return Pairs((first.right(a), second.right(b)), (a, b), first.units(a))
 
 
 def _by_key(rows: Rows, several: bool) -> Mapping[Any, Setting]:

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 
 from jaxser.reporting.grouping import grouped
 from jaxser.reporting.settings import TARGET, Setting, settings_of
+from jaxser.results.schema import epsilon_names
 from jaxser.results.training_facts import TrainingFacts
 from jaxser.results.units import UNNAMED, Over, Units
 
@@ -134,6 +135,11 @@ class Rows:
             values.pop("bounds", None)
             found.append((pair // size, json.dumps(values, sort_keys=True)))
         return len(set(found)) < len(found)
+
+    @functools.cached_property
+    def epsilons(self) -> dict[float, str]:
+        """Every ε, and how tables write it."""
+        return epsilon_names(np.unique(self.numbers["epsilon"]).tolist())
 
     @functools.cached_property
     def settings(self) -> list[Setting]:

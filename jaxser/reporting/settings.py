@@ -5,6 +5,7 @@ by(rows.settings, "victim", "corpus")            # those that agree in something
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from jaxtyping import Int
 
 from jaxser.reporting.coded import numbered
 from jaxser.reporting.grouping import grouped
-from jaxser.results.cells import Cell, number
+from jaxser.results.cells import Cell
 from jaxser.results.estimate import Estimate
 from jaxser.results.intervals import share
 from jaxser.results.metrics import METRICS, confusion_matrix, mean_of_defined
@@ -34,6 +35,7 @@ __all__ = [
     "by",
     "by_label",
     "epsilon_text",
+    "named_classes",
     "settings_of",
     "speech",
     "strength",
@@ -68,6 +70,7 @@ class Setting:
 
     Attributes:
       facts: by column of the row schema, and "goal" as :class:`Rows` has it.
+      epsilon: as tables write it.
       label: of the attack, with the hyper-parameters that tell it from others of its name.
       where: places of its rows.
       classes: names, in the order of the matrices.
@@ -80,6 +83,7 @@ class Setting:
     """
 
     facts: Mapping[str, Any]
+    epsilon: str
     label: str
     where: Int[np.ndarray, " rows"]
     classes: tuple[str, ...]
@@ -174,14 +178,15 @@ def speech(setting: Setting) -> str:
 
 def about(setting: Setting) -> list[str]:
     """What a line of a table is of, in the columns of ``ABOUT``."""
-    epsilon = number(setting.facts["epsilon"], ".4g", "no limit")
-    return [setting.facts["victim"], speech(setting), setting.label, epsilon, _unit(setting)]
+    epsilon = setting.facts["epsilon"]
+    text = Cell(setting.epsilon if math.isfinite(epsilon) else "no limit", {"": epsilon})
+    return [setting.facts["victim"], speech(setting), setting.label, text, _unit(setting)]
 
 
 def epsilon_text(setting: Setting) -> Cell:
     """ε with its unit: the norm that it bounds, or decibels."""
-    epsilon, unit = setting.facts["epsilon"], _unit(setting)
-    return Cell(f"{epsilon:.4g} {unit}", {"": epsilon, "of": unit})
+    unit = _unit(setting)
+    return Cell(f"{setting.epsilon} {unit}", {"": setting.facts["epsilon"], "of": unit})
 
 
 def _unit(setting: Setting) -> str:
@@ -190,7 +195,7 @@ def _unit(setting: Setting) -> str:
 
 def accuracies(rows: "Rows", where: Int[np.ndarray, " rows"]) -> tuple[Estimate, Estimate]:
     """Before and after the attack, of any rows."""
-    label, clean, found = _named(rows, where)
+    label, clean, found = named_classes(rows, where)
     units = rows.units(where)
     return share(clean == label, units), share(found == label, units)
 
@@ -233,6 +238,7 @@ def _setting_of(rows: "Rows", where: Int[np.ndarray, " rows"]) -> Setting:
     queries = rows.numbers["queries"][where]
     return Setting(
         facts=facts,
+        epsilon=rows.epsilons[facts["epsilon"]],
         label=rows.label(*(facts[name] for name in ("attack", "parameters", "goal", "output"))),
         where=where,
         classes=(*classes, "none") if missing else classes,
@@ -257,10 +263,10 @@ def _classes(
         if code >= 0
     }
     classes = tuple(sorted(named))
-    return classes, _named(rows, where, classes)
+    return classes, named_classes(rows, where, classes)
 
 
-def _named(
+def named_classes(
     rows: "Rows", where: Int[np.ndarray, " rows"], classes: Sequence[str] | None = None
 ) -> list[Int[np.ndarray, " rows"]]:
     """Truth and both predictions as places among ``classes``, by default all names of rows."""

@@ -6,7 +6,7 @@ Parquet files with other tools.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -18,6 +18,7 @@ __all__ = [
     "PARTS",
     "SCHEMA",
     "SOURCE_KEY",
+    "epsilon_names",
     "epsilon_order",
     "epsilon_unit_text",
     "parameters_hash",
@@ -145,6 +146,29 @@ def row_digest(content: bytes | memoryview) -> str:
 def epsilon_unit_text(unit: str, norm: str) -> str:
     """What an ε counts, as a table says it beside the number or above it."""
     return _NORMS[norm] if unit == "amplitude" else _DECIBELS[unit]
+
+
+def epsilon_names(epsilons: Iterable[float], digits: int = 4) -> dict[float, str]:
+    """By ε how tables write it: with as few digits as tell all of them apart.
+
+    Args:
+      epsilons: all that stand in one place; the same one may come again.
+      digits: significant ones, at least.
+
+    Examples:
+      >>> from jaxser.results.schema import epsilon_names
+      >>> print(*epsilon_names([0.002, 8 / 255]).values())
+      0.002 0.03137
+      >>> print(*epsilon_names([0.03137, 8 / 255]).values())
+      0.03137 0.031373
+    """
+    distinct = list(dict.fromkeys(epsilons))
+    # Two floats that differ do so within 17 digits.
+    for each in range(digits, 18):
+        names = [f"{epsilon:.{each}g}" for epsilon in distinct]
+        if len(set(names)) == len(names):
+            break
+    return dict(zip(distinct, names, strict=True))
 
 
 def epsilon_order(unit: str, epsilon: float) -> float:

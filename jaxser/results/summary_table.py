@@ -12,7 +12,7 @@ from jaxser.results.cells import interval, number, percent
 from jaxser.results.fitted import fitted
 from jaxser.results.intervals import policy
 from jaxser.results.robustness import Worst
-from jaxser.results.schema import epsilon_unit_text
+from jaxser.results.schema import epsilon_names, epsilon_unit_text
 from jaxser.results.summary import Summary
 from jaxser.results.units import Over
 from jaxser.runtime.terminal import wrapped
@@ -114,10 +114,11 @@ def _columns(lines: Sequence[Summary]) -> dict[str, Callable[[Summary], str]]:
     targeted = any(json.loads(line.parameters).get("targeted") for line in lines)
     units = {epsilon_unit_text(line.epsilon_unit, line.epsilon_norm) for line in lines}
     mixed = len(units) > 1
+    written = epsilon_names((line.epsilon for line in lines), digits=6)
     epsilon = "epsilon" if mixed else f"epsilon ({units.pop()})"
     columns: dict[str, Callable[[Summary], str] | None] = {
         "attack": lambda line: line.attack,
-        epsilon: lambda line: _epsilon(line, mixed),
+        epsilon: lambda line: _epsilon(line, written, mixed),
         "part": (lambda line: line.part) if split else None,
         "rows": lambda line: str(line.rows),
         "utterances": (lambda line: str(line.utterances)) if several else None,
@@ -149,10 +150,10 @@ def _columns(lines: Sequence[Summary]) -> dict[str, Callable[[Summary], str]]:
     return {header: cell for header, cell in columns.items() if cell is not None}
 
 
-def _epsilon(line: Summary, mixed: bool) -> str:
+def _epsilon(line: Summary, written: Mapping[float, str], mixed: bool) -> str:
     """ε, with its unit where the lines of a table have several; else the heading says it."""
     unit = f" {epsilon_unit_text(line.epsilon_unit, line.epsilon_norm)}" if mixed else ""
-    return f"{line.epsilon:g}{unit}"
+    return f"{written[line.epsilon]}{unit}"
 
 
 def _worst(

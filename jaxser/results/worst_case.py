@@ -11,7 +11,7 @@ robust. Rows of another norm are another line.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +21,7 @@ from jaxser.results.cells import interval
 from jaxser.results.estimate import Estimate
 from jaxser.results.fitted import folded
 from jaxser.results.intervals import policy, share
-from jaxser.results.schema import epsilon_order, epsilon_unit_text
+from jaxser.results.schema import epsilon_names, epsilon_order, epsilon_unit_text
 from jaxser.results.smallest import known_sizes, smallest_sizes, withstood
 from jaxser.results.summary import outcomes_of, summarise
 from jaxser.results.units import Over
@@ -95,7 +95,10 @@ def _on_axis(rows: pa.Table, axis: Mapping[str, str], over: Over) -> Iterator[Wo
 
 
 def robustness_table(
-    rows: pa.Table, interval_over: Over = "utterance", width: int | None = None
+    rows: pa.Table,
+    interval_over: Over = "utterance",
+    width: int | None = None,
+    cases: Sequence[WorstCase] | None = None,
 ) -> str:
     """Robust accuracy as text: a line per attack, a column per ε, and the worst case below.
 
@@ -103,12 +106,14 @@ def robustness_table(
       rows: of one victim and one corpus, in the row schema.
       interval_over: what intervals are over.
       width: of the terminal that the table is to fit; None for one table of all ε.
+      cases: of :func:`worst_cases` for these rows and intervals, where they are known already.
     """
-    cases = worst_cases(rows, interval_over)
+    if cases is None:
+        cases = worst_cases(rows, interval_over)
     budgets = [(case.epsilon_unit, case.epsilon_norm, case.epsilon) for case in cases]
+    written = epsilon_names((case.epsilon for case in cases), digits=6)
     names = [
-        f"{case.epsilon:g} {epsilon_unit_text(*budget[:2])}"
-        for case, budget in zip(cases, budgets, strict=True)
+        f"{written[epsilon]} {epsilon_unit_text(unit, norm)}" for unit, norm, epsilon in budgets
     ]
     lines: dict[tuple[str, str], dict[tuple[str, str, float], str]] = {}
     for found in summarise(rows, interval_over=interval_over):

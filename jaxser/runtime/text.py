@@ -17,6 +17,7 @@ from typing import Any
 
 __all__ = [
     "accept_all_text",
+    "capitalised",
     "code_point",
     "cut",
     "file_stem",
@@ -43,6 +44,11 @@ _PLAIN = {
     "\N{NO-BREAK SPACE}": " ",
 }
 _HANDLER = "jaxser.plain"
+
+
+def capitalised(sentence: str) -> str:
+    """``sentence`` with a large first letter; all others stay."""
+    return sentence[:1].upper() + sentence[1:]
 
 
 def cut(text: str, longest: int = 80) -> str:

@@ -31,6 +31,7 @@ from jaxser.driver.run import predict
 from jaxser.reporting.example import write_example
 from jaxser.reporting.figures.spectrograms import perturbation_figure
 from jaxser.results.intervals import share
+from jaxser.results.schema import epsilon_names
 from jaxser.results.units import Over, Units
 from jaxser.runtime.checkpoint import load_variables
 from jaxser.runtime.errors import InputError, UsageError
@@ -295,6 +296,7 @@ class _Run:
             "best_epoch": record["best_epoch"],
             "epochs": len(record["history"]),
         }
+        names = epsilon_names(sorted({*self.generator.epsilon, _middle(self.generator)}), digits=6)
         for part in ("val", "test"):
             source = self.source(split_rows(corpus, part))
             if len(source) == 0:
@@ -303,14 +305,14 @@ class _Run:
             speakers, units = {each.speaker for each in utterances}, units_of_each(utterances)
             whole = {each.whole for each in utterances}
             results[part] = {"utterances": len(whole), "speakers": len(speakers)}
-            for epsilon in sorted({*self.generator.epsilon, _middle(self.generator)}):
+            for epsilon, written in names.items():
                 rows = self._rows(source, variables, epsilon)
-                results[part][f"{epsilon:g}"] = part_figures(rows, units)
+                results[part][written] = part_figures(rows, units)
                 if part == "test":
-                    shown = {f"{name}_{epsilon:g}": value for name, value in _summary(rows).items()}
+                    shown = {f"{name}_{written}": value for name, value in _summary(rows).items()}
                     self.writer.scalars("test", shown, record["history"][-1]["step"])
             self._write_example(part, source, variables)
-        told = [f"test/asr_{epsilon:g}" for epsilon in self.generator.epsilon]
+        told = [f"test/asr_{names[epsilon]}" for epsilon in self.generator.epsilon]
         self.writer.hyperparameters(to_mapping(config), told if "test" in results else ["val/asr"])
         if is_first():
             write_text(config.out / "results.json", json.dumps(results, indent=1) + "\n")

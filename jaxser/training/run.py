@@ -39,7 +39,7 @@ from jaxser.speech.augmentation import ImageAugmentation
 from jaxser.training.adversarial import Defence, adversarial_parts
 from jaxser.training.adversarial_update import adversarial_update
 from jaxser.training.cost import training_cost
-from jaxser.training.defence import budget_of, defence_of, resolved_attack
+from jaxser.training.defence import budget_of, check_defence, defence_of, resolved_attack
 from jaxser.training.evaluation import Evaluation, final_results
 from jaxser.training.folder import begun, described_run
 from jaxser.training.input_pipeline import WaveformSource, unpadded
@@ -106,8 +106,10 @@ def train_victim(config: TrainConfig, watch: Watch | None = None) -> TrainingOut
       InputError: see :func:`jaxser.corpora.selection.select`; or the corpus has changed since the
         run began; or the run is being trained by another process.
     """
-    stage("preparing the speech")
     config = resolved_attack(config)
+    # Before a corpus is decoded, which may take minutes.
+    check_defence(config)
+    stage("preparing the speech")
     prepared = _with_start_noted(config, first_alone(lambda: select(config.corpus)))
     with described_run(config, prepared):
         stage("building the victim")

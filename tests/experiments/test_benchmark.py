@@ -1,11 +1,13 @@
 """``jaxser.benchmark`` and suites: any model to rows and a worst case in one call."""
 
+import dataclasses
 import inspect
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+import pyarrow as pa
 import pytest
 import small_victims
 import yaml
@@ -19,10 +21,13 @@ from jaxser.attacks import PGD, from_parameters
 from jaxser.config import AttackCommandConfig
 from jaxser.config.suites import SUITES, Suite, scaled_epsilons, suite_configs, suite_of
 from jaxser.driver.named_attack import attack_of
+from jaxser.experiments import benchmark_result
 from jaxser.experiments.benchmark import _victim as made_victim
 from jaxser.experiments.benchmark_result import BenchmarkResult
 from jaxser.reporting.loading import load
+from jaxser.results import worst_case
 from jaxser.results.reading import read_rows
+from jaxser.results.worst_case import WorstCase, worst_cases
 from jaxser.runtime.errors import InputError, UsageError
 
 COUNT = 6
@@ -104,6 +109,24 @@ def test_a_result_says_what_it_is(result: BenchmarkResult, tmp_path: Path) -> No
     assert "over speakers" in result.summary("speaker")
     result.plot(tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_worst_case_is_looked_for_once(
+    result: BenchmarkResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh, asked = dataclasses.replace(result), []
+
+    def counted(rows: pa.Table, over: str = "utterance") -> list[WorstCase]:
+        asked.append(over)
+        return worst_cases(rows, over)
+
+    for place in (benchmark_result, worst_case):
+        monkeypatch.setattr(place, "worst_cases", counted)
+    assert fresh.worst_case == result.worst_case
+    assert fresh.summary() == result.summary()
+    fresh.plot()
+    assert fresh.summary("speaker") == fresh.summary("speaker") != fresh.summary()
+    assert asked == ["utterance", "speaker"]
 
 
 def test_a_saved_result_is_read_as_any_run(result: BenchmarkResult, tmp_path: Path) -> None:

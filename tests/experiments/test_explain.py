@@ -26,6 +26,7 @@ from jaxser.experiments.explanations import (
     likeliest_others,
 )
 from jaxser.experiments.preparation import prepare_run
+from jaxser.results.training_facts import TrainingFacts
 from jaxser.runtime.errors import InputError, UsageError
 from jaxser.victims import loading, module, run_folder
 from jaxser.victims.loading import load_victim
@@ -189,6 +190,23 @@ def test_what_cannot_be_shown_is_one_sentence(runs, tmp_path):
     with pytest.raises(InputError, match="none is not a run folder"):
         explain.main(argv)
     assert not (tmp_path / "out").exists()
+
+
+def test_notes_of_the_attack_and_the_defence_are_said(runs, tmp_path, capsys, monkeypatch):
+    loaded, drawn = run_folder.victim_of_run, []
+
+    def defended(folder, domain):
+        facts = TrainingFacts("trained against pgd, ε 0.002")
+        return dataclasses.replace(loaded(folder, domain), training=facts)
+
+    monkeypatch.setattr(loading, "victim_of_run", defended)
+    monkeypatch.setattr(experiment, "save_figure", lambda figure, path: drawn.append(figure))
+    argv = ["--victim", str(runs[0]), "--attack", "fgsm", "--epsilon", "3", "--show", "confusion"]
+    assert explain.main([*argv, "--out", str(tmp_path)]) == 0
+    assert "note: epsilon 3 limits nothing" in capsys.readouterr().out
+    titles = [axes.get_title().split("\n") for axes in drawn[0].axes[:2]]
+    assert [title[1] for title in titles] == ["trained against pgd, ε 0.002"] * 2
+    assert [title[2] for title in titles] == ["clean", "fgsm, ε 3 of the waveform"]
 
 
 def test_all_victims_are_checked_before_the_first_is_attacked(runs, tmp_path, monkeypatch):

@@ -13,8 +13,9 @@ from untrained_run import make_tiny_run
 from jaxser import listen, load_victim
 from jaxser.attacks import FGSM
 from jaxser.config import CorpusConfig
+from jaxser.config.listen import parse_listen
 from jaxser.experiments.weakest import recording, weakest
-from jaxser.runtime.errors import report_errors
+from jaxser.runtime.errors import InputError, report_errors
 from jaxser.speech.audio import read_audio
 from jaxser.victims.victim import Victim
 
@@ -98,10 +99,15 @@ def test_a_recording_is_what_the_victim_hears(tmp_path: Path) -> None:
     np.testing.assert_array_equal(mean, np.repeat([0.5, 0.0], 32))
 
 
+def test_a_missing_recording_is_told_before_anything_is_loaded() -> None:
+    with pytest.raises(InputError, match=r"absent\.wav: there is no such file"):
+        parse_listen(["absent.wav", "--victim", "nowhere"])
+
+
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["absent.wav"], "absent.wav"),
+        (["."], "is a folder"),
         (["a.wav", "--snr", "60", "10"], "loudest and the quietest"),
         (["a.wav", "--snr", "10", "inf"], "loudest and the quietest"),
         (["a.wav", "--seconds", "nan"], "length above 0, not nan"),
@@ -112,8 +118,15 @@ def test_a_recording_is_what_the_victim_hears(tmp_path: Path) -> None:
     ],
 )
 def test_mistakes_are_one_sentence(
-    argv: list[Any], words: str, run: Path, capsys: pytest.CaptureFixture[str]
+    argv: list[Any],
+    words: str,
+    run: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.wav").touch()
     if "--victim" not in argv and argv:
         argv = [*argv, "--victim", str(run)]
     assert report_errors(lambda: listen.main(argv)) in (1, 2)

@@ -128,6 +128,24 @@ def test_the_worst_case_is_a_line_above_the_attacks(
         assert cell.startswith(f"{share:.1%} (")
 
 
+def test_epsilons_that_are_nearly_alike_are_told_apart(attacked: list[Row], tmp_path: Path) -> None:
+    exact = {0.01: 0.03137, 0.1: 8 / 255}
+    with RowWriter(tmp_path) as writer:
+        for row in attacked:
+            writer.add({**{name: [row[name]] for name in row}, "epsilon": [exact[row["epsilon"]]]})
+    rows = load([tmp_path])
+    found = {section.name: section.cells for section in sections(rows, {}) if section.name}
+    assert found["robust_accuracy"][0] == ["robust accuracy", "ε 0.03137", "ε 0.031373"]
+    place = found["robustness"][0].index("ε")
+    assert {line[place] for line in found["robustness"][1:]} == {"0.03137", "0.031373"}
+    (pair,) = found["attack_pairs"][1:]
+    assert pair[found["attack_pairs"][0].index("ε")] in ("0.03137", "0.031373")
+    with pytest.raises(
+        UsageError, match=r"epsilon 0\.0314; give one of 0\.03137, 0\.0313725490196"
+    ):
+        chosen_epsilons(threats_of(rows), 0.0314)
+
+
 def test_the_epsilon_can_be_asked_for(attacked: list[Row], tmp_path: Path) -> None:
     with RowWriter(tmp_path) as writer:
         writer.add({name: [row[name] for row in attacked] for name in attacked[0]})

@@ -503,6 +503,32 @@ def test_a_defended_run_beside_an_undefended_one(tmp_path: Path) -> None:
     assert report_errors(lambda: report.main(argv)) == 1
 
 
+def test_two_runs_under_every_attack(tmp_path: Path) -> None:
+    """The second withstands PGD and not Square; what it is worth is the worst of both."""
+    held = [(*row[:2], row[0], False, *row[4:]) for row in BY_HAND]
+    with RowWriter(tmp_path / "a") as writer:
+        for attack in ("pgd", "square"):
+            writer.add(columns(attack=attack), columns(attack=attack, epsilon=0.001))
+    changes = {"victim": "hard", "threat": "hard", "victim_fingerprint": "h"}
+    with RowWriter(tmp_path / "b") as writer:
+        writer.add(columns(held, **changes), columns(attack="square", **changes))
+    argv = ["--compare", str(tmp_path / "a"), str(tmp_path / "b"), "--csv", str(tmp_path / "t")]
+    assert report.main([*argv, "--out", str(tmp_path / "c.html")]) == 0
+    matrix = (tmp_path / "t" / "comparison_matrix_1.csv").read_text()
+    plain, hard = csv.DictReader(matrix.splitlines())
+    assert [plain["run"], hard["run"]] == [str(tmp_path / "a"), str(tmp_path / "b")]
+    # Of seven four are right before, one of which stays so under PGD as under Square.
+    told = ("no_attack", "pgd_epsilon_0_01_l", "square_epsilon_0_01_l", "worst_case")
+    assert [float(plain[each]) for each in told] == pytest.approx([4 / 7, 2 / 7, 2 / 7, 1 / 7])
+    assert [float(hard[each]) for each in told] == pytest.approx([4 / 7, 1, 2 / 7, 1 / 7])
+    text = (tmp_path / "c.html").read_text()
+    # Square leaves less of the second run than PGD; one of its rows has no answer.
+    assert "before, and after square, ε 0.01 L∞" in text
+    for run in ("a", "b"):
+        assert f"Confusion matrix of {tmp_path / run}, before: UAR 55.6%" in text
+        assert f"Confusion matrix of {tmp_path / run}, after: UAR 27.8%" in text
+
+
 def test_curves_of_two_runs_have_their_own_intervals() -> None:
     low = [Estimate(0.5, 0.3, 0.7), Estimate(0.2, 0.1, 0.4)]
     high = [Estimate(0.6, 0.4, 0.8), Estimate(0.5, 0.3, 0.7)]
@@ -563,6 +589,8 @@ def test_certified_curves_of_two_runs(tmp_path: Path) -> None:
         (["whole", "--line", "a=b"], "give --table too"),
         (["--audio", "1", "--compare", "whole", "other"], "are for one report"),
         (["damaged"], "sweep.json is damaged"),
+        (["--compare", "whole", "./whole"], "--compare has whole twice; give two runs"),
+        (["--compare", "whole/attacks", "whole"], "lie in one another; give --compare two runs"),
         (["--compare", "whole", "other"], "no utterance, attack and epsilon in common"),
     ],
 )

@@ -9,6 +9,8 @@ import pytest
 from scipy.stats import binomtest
 
 from jaxser.results.schema import SCHEMA
+from jaxser.results.summary import summarise
+from jaxser.results.summary_table import format_table
 from jaxser.results.worst_case import robustness_table, worst_cases
 
 
@@ -96,3 +98,13 @@ def test_the_table_has_a_line_per_attack_and_the_worst_case_last() -> None:
     # Who was fooled at the smaller ε is at the larger one, whatever noise does.
     assert worst[2].startswith("50.0% (")
     assert len(words) == 2
+
+
+def test_columns_of_epsilons_that_are_nearly_alike_have_names_of_their_own() -> None:
+    epsilons = (8 / 255, 0.03137254)
+    table = pa.concat_tables([rows("pgd", epsilon, "10") for epsilon in epsilons])
+    header = robustness_table(table).splitlines()[0].split(" L∞")
+    assert [each.strip() for each in header[:2]] == ["0.03137254", "0.03137255"]
+    (shown, *lines) = (line.split()[1] for line in format_table(summarise(table)).splitlines()[:3])
+    assert shown == "epsilon"
+    assert lines == ["0.03137254", "0.03137255"]

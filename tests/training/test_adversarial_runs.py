@@ -309,6 +309,12 @@ def test_what_cannot_work_is_refused(more: list[str], sentence: str, tmp_path: P
         defence_of(config_of(tmp_path, tmp_path, *flags), Tiny(3), 10)
 
 
+def test_what_cannot_work_is_told_before_the_speech_is_read(tmp_path: Path) -> None:
+    more = ["--training.adversarial.attack", "square"]
+    with pytest.raises(UsageError, match="square is no attack to train against"):
+        train_victim(config_of(tmp_path / "nowhere", tmp_path / "run", *more))
+
+
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [

@@ -12,6 +12,7 @@ import optax
 import pytest
 from flax import linen as nn
 from golden_scripts import load_script
+from scipy.optimize import minimize
 from scipy.special import expit
 
 from jaxser.attacks import FGSM, PGD
@@ -107,6 +108,46 @@ def test_fgsm_on_logistic_regression_lowers_margins_by_epsilon_times_the_l1_norm
     some = np.logaddexp(0, -(margin - 0.05 * norm))
     assert loss(warming, at=2) == pytest.approx(some.mean(), rel=1e-5)
     assert loss(warming, at=9) == pytest.approx(lowered.mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize(("norm", "dual"), [("linf", 1), ("l2", 2), ("l1", np.inf)])
+def test_attacks_lower_margins_by_epsilon_times_the_dual_norm(norm: Any, dual: float) -> None:
+    optimizer, model, of = optax.sgd(0.0), Linear(), batch()
+    state = start(model, optimizer)
+    attack = PGD(steps=1, relative_step_size=1.0, norm=norm, random_start=False, bounds=None)
+    step = make_adversarial_step(model, optimizer, jax.random.key(1), Defence(attack, same))
+    told = float(step(state, of, jnp.array([0.1, 0.1])).metrics.loss)
+    kernel = np.asarray(state.params["head"]["kernel"], np.float64)
+    norm_of_weights = np.linalg.norm(kernel[:, 1] - kernel[:, 0], dual)
+    lowered = margins(state, of)[0] - 0.1 * norm_of_weights
+    assert told == pytest.approx(np.logaddexp(0, -lowered).mean(), rel=1e-5)
+
+
+def test_training_ends_at_the_most_robust_linear_victim() -> None:
+    """SciPy minimises the closed form: logistic regression with ε |w| off every margin."""
+    rng = np.random.default_rng(2)
+    y = rng.integers(0, 2, 60)
+    x = (rng.normal(size=(60, 3)) + 0.6 * (2 * y - 1)[:, None]).astype(np.float32)
+    of = {"x": jnp.asarray(x), "y": jnp.asarray(y, jnp.int32)}
+
+    def closed_form(w: np.ndarray) -> float:
+        margin = (2.0 * y - 1) * (x @ w[:3] + w[3]) - 0.2 * np.linalg.norm(w[:3])
+        return float(np.logaddexp(0, -margin).mean())
+
+    attack = PGD(steps=1, relative_step_size=1.0, norm="l2", random_start=False, bounds=None)
+    model, optimizer = Linear(), optax.sgd(1.0)
+    parts = adversarial_parts(model, optimizer, jax.random.key(1), Defence(attack, same))
+    step = jax.jit(step_of(parts))
+    state = init_state(model, optimizer, jax.random.key(0), (3,), 2)
+    for _ in range(300):
+        state = step(state, of, jnp.array([0.2, 0.2]))
+    head = jax.device_get(state.params["head"])
+    found = [*(head["kernel"][:, 1] - head["kernel"][:, 0]), head["bias"][1] - head["bias"][0]]
+    best = minimize(closed_form, np.full(4, 0.1), tol=1e-10).x
+    np.testing.assert_allclose(found, best, atol=1e-3)
+    # Without an attack the victim would be another.
+    plain = minimize(lambda w: np.logaddexp(0, -(2.0 * y - 1) * (x @ w[:3] + w[3])).mean(), best).x
+    assert np.abs(plain - best).max() > 0.1
 
 
 STEPWISE: list[dict[str, object]] = [

@@ -63,6 +63,25 @@ def test_killed_at_several_points(
 
 
 @pytest.mark.long
+def test_a_killed_training_against_an_attack(
+    tiny_corpus: Path, cache: Path, tmp_path: Path
+) -> None:
+    """Weights that are perturbed, budgets that are drawn and grow, and attacks of random starts:
+    what each draws is of the seed and the step."""
+    of = "--training.adversarial."
+    more = [of + "attack", "pgd", of + "params", "steps=2", of + "epsilon", "0.002", "0.02"]
+    more += [of + "loss", "trades", of + "awp", "0.01", of + "warmup_epochs", "2.5"]
+    more += [of + "watch_rows", "6", "--training.noise", "0.001", "--training.epochs", "4"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    run(arguments(tiny_corpus, whole, *more), cache)
+    for epochs, delay in ((1, 0.1), (2, 0.0)):
+        argv = arguments(tiny_corpus, killed, *more)
+        assert interrupt(argv, cache, epochs, delay, signal.SIGKILL) == -signal.SIGKILL
+    run(arguments(tiny_corpus, killed, *more), cache)
+    assert_same_run(killed, whole)
+
+
+@pytest.mark.long
 def test_sigterm_saves_and_says_so(
     undisturbed: Path, tiny_corpus: Path, cache: Path, tmp_path: Path
 ) -> None:

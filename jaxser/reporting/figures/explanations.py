@@ -265,8 +265,9 @@ def confusions_figure(
     for places, matrices, names in zip(grid, lines, labels, strict=True):
         for place, (words, matrix) in zip(places, matrices.items(), strict=True):
             drawn = draw_confusion(place, matrix, names)
+            said = "\n".join(map(shortened, words.split("\n")))
             place.set_title(
-                f"{shortened(words)}\nUAR {float(uar(matrix)):.1%}, {int(matrix.sum())} rows",
+                f"{said}\nUAR {float(uar(matrix)):.1%}, {int(matrix.sum())} rows",
                 fontsize=10,
             )
         places[0].set_ylabel("true")

@@ -6,7 +6,8 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
-from jaxser.reporting.figures.canvas import new_figure
+from jaxser.reporting.figures.canvas import column_figure, shortened
+from jaxser.reporting.figures.confusion import draw_shares
 
 __all__ = ["matrix_figure"]
 
@@ -17,6 +18,7 @@ def matrix_figure(
     columns: Sequence[str],
     title: str,
     scale: str,
+    of_rows: str = "trained against",
 ) -> Figure:
     """Shares as colours and in per cent; a cell that nothing is known of is empty.
 
@@ -25,24 +27,18 @@ def matrix_figure(
       rows, columns: what they are of.
       title: shown above.
       scale: what the shares are.
+      of_rows: what the names of the rows are.
     """
-    size = (2.6 + 0.8 * len(columns), 1.6 + 0.5 * len(rows))
-    figure = new_figure(size, dpi=120)
+    figure = column_figure(1.3 + 0.3 * len(rows), 2.2 + 0.5 * len(columns))
     axes = figure.subplots()
-    image = axes.imshow(shares, cmap="viridis", vmin=0, vmax=1, aspect="auto")
+    image = draw_shares(axes, shares)
     for row, column in np.argwhere(np.isfinite(shares)):
-        axes.text(
-            column,
-            row,
-            f"{shares[row, column]:.0%}",
-            ha="center",
-            va="center",
-            color="black" if shares[row, column] > 0.6 else "white",
-        )
+        text = f"{shares[row, column]:.0%}"
+        axes.text(column, row, text, ha="center", va="center", fontsize=7)
     axes.set_xticks(range(len(columns)), columns, rotation=30, ha="right")
     axes.set_yticks(range(len(rows)), rows)
     axes.set_xlabel("attacked with")
-    axes.set_ylabel("trained against")
-    axes.set_title(title)
+    axes.set_ylabel(of_rows)
+    axes.set_title(shortened(title), fontsize=8)
     figure.colorbar(image, ax=axes, label=scale)
     return figure

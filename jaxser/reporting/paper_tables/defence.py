@@ -95,7 +95,7 @@ def _over_epsilon(
                 same = [s for s in others if s.facts["epsilon"] == epsilon] or others
                 shares.append(_Outcome.of(rows, same).taken())
             defence = entry.title if against else "none"
-            yield [defence, f"{epsilon:.4g}", *map(interval, shares)]
+            yield [defence, rows.epsilons[epsilon], *map(interval, shares)]
 
 
 def hardened(

@@ -44,8 +44,8 @@ def chosen_epsilons(threats: Sequence[Threat], epsilon: float | None) -> list[fl
     if epsilon is not None and not any(epsilon in threat.epsilons for threat in threats):
         known = sorted({each for threat in threats for each in threat.epsilons})
         raise UsageError(
-            f"no attack was run at epsilon {epsilon:g}; give one of "
-            f"{', '.join(f'{each:g}' for each in known) or 'those of an attack with a limit'}."
+            f"no attack was run at epsilon {epsilon}; give one of "
+            f"{', '.join(map(str, known)) or 'those of an attack with a limit'}."
         )
     return [_chosen(threat, epsilon) for threat in threats]
 

@@ -5,14 +5,14 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from jaxtyping import Int
 
-from jaxser.reporting.figures.canvas import COLUMN, column_figure
+from jaxser.reporting.figures.canvas import COLUMN, column_figure, shortened
 from jaxser.reporting.figures.confusion import draw_confusion
 from jaxser.reporting.section import Picture, Section
 from jaxser.reporting.settings import Setting, epsilon_text, speech
 from jaxser.results.cells import number, percent
 from jaxser.results.metrics import confusion_matrix
 
-__all__ = ["confusions", "flows"]
+__all__ = ["confusion_picture", "confusions", "flows"]
 
 
 def confusions(chosen: Sequence[Setting]) -> Iterator[Section]:
@@ -26,10 +26,11 @@ def confusions(chosen: Sequence[Setting]) -> Iterator[Section]:
         ]
         words = f"Confusion matrix of rows after {after}. Right after: {', '.join(kept)}."
         pictures = [
-            _picture(worst.before, worst, ("true", "predicted before"),
-                     "Confusion matrix of rows before attacks.", f"confusion_before_{place}"),
-            _picture(worst.after, worst, ("true", "predicted after"), words,
-                     f"confusion_after_{place}"),
+            confusion_picture(worst.before, worst.classes, ("true", "predicted before"),
+                              "Confusion matrix of rows before attacks.",
+                              f"confusion_before_{place}"),
+            confusion_picture(worst.after, worst.classes, ("true", "predicted after"), words,
+                              f"confusion_after_{place}"),
         ]  # fmt: skip
         yield Section(
             f"{worst.facts['victim']}, {speech(worst)}: before, and after {after}",
@@ -57,9 +58,9 @@ def flows(chosen: Sequence[Setting]) -> Iterator[Section]:
             "From the class that was predicted before to the one after; share of what was "
             "predicted as the first before.",
             pictures=[
-                _picture(
+                confusion_picture(
                     matrix,
-                    worst,
+                    worst.classes,
                     ("predicted before", "predicted after"),
                     f"Class flow of rows under {after}: {told}.",
                     f"class_flow_{place}",
@@ -75,18 +76,30 @@ def _flow(setting: Setting) -> Int[np.ndarray, "classes classes"]:
     return confusion_matrix(outcomes.clean, outcomes.found, len(setting.classes))
 
 
-def _picture(
+def confusion_picture(
     matrix: Int[np.ndarray, "classes classes"],
-    setting: Setting,
+    classes: Sequence[str],
     axes_names: tuple[str, str],
     words: str,
     name: str,
+    title: str = "",
 ) -> Picture:
+    """A matrix of counts, small enough for a column of a paper where its classes are few.
+
+    Args:
+      matrix: counts.
+      classes: names along both axes.
+      axes_names: what the rows and the columns are.
+      words: what it shows, for those who do not see it.
+      name: of its files.
+      title: shown above.
+    """
     # Two columns wide where counts would not fit into the cells of one.
-    width = min(2 * COLUMN, max(COLUMN, 1.0 + 0.42 * len(setting.classes)))
+    width = min(2 * COLUMN, max(COLUMN, 1.0 + 0.42 * len(classes)))
     figure = column_figure(0.85 * width, width)
     axes = figure.subplots()
-    draw_confusion(axes, matrix, setting.classes, letters=6)
+    draw_confusion(axes, matrix, classes, letters=6)
+    axes.set_title(shortened(title), fontsize=8)
     axes.set_ylabel(axes_names[0])
     axes.set_xlabel(axes_names[1])
     return Picture(figure, words, name)

@@ -36,7 +36,7 @@ def by_epsilon(threats: Sequence[Threat], over: Over) -> Iterator[Section]:
     """A line for each attack, the strongest first, and a column for each ε."""
     for place, threat in enumerate(threats, 1):
         epsilons = threat.epsilons
-        cells = [["robust accuracy", *(f"ε {each:.4g}" for each in epsilons)]]
+        cells = [["robust accuracy", *(f"ε {threat.rows.epsilons[each]}" for each in epsilons)]]
         cells.append(["worst case", *(interval(threat.worst(each)) for each in epsilons)])
         for label, line in threat.attacks.items():
             known = {setting.facts["epsilon"]: setting for setting in line}

@@ -11,7 +11,7 @@ from jaxser.reporting.grouping import grouped
 from jaxser.reporting.section import Section
 from jaxser.reporting.settings import LINE
 from jaxser.reporting.threats import Threat
-from jaxser.results.cells import Cells, interval, number, percent
+from jaxser.results.cells import Cell, Cells, interval, number, percent
 from jaxser.results.intervals import paired_difference, policy
 from jaxser.results.paired import mcnemar
 from jaxser.results.smallest import optimality
@@ -93,7 +93,7 @@ def attacks_against_each_other(
         (strongest, *others) = threat.at(epsilon).items()
         for label, setting in others:
             found = [threat.smallest([each]) for each in (strongest[1], setting)]
-            told = [threat.victim, threat.speech, number(epsilon, ".4g"), threat.unit]
+            told = [threat.victim, threat.speech, _cell(threat, epsilon), threat.unit]
             cells += _line(threat, epsilon, found, [*told, strongest[0], label])
     return _section("Attack against attack", "attack_pairs", cells, over,
                     "The strongest attack comes first, each of the others second.")  # fmt: skip
@@ -114,10 +114,15 @@ def victims_against_each_other(
                 continue
             first, second = sorted((a, b), key=lambda t: t.worst(epsilon).value)
             found = _on_same_utterances(first, second, epsilon)
-            told = [first.speech, number(epsilon, ".4g"), first.unit, first.victim, second.victim]
+            told = [first.speech, _cell(first, epsilon), first.unit, first.victim, second.victim]
             cells += _line(first, epsilon, found, told)
     return _section("Victim against victim", "victim_pairs", cells, over,
                     "The worst case over all attacks of each, the less robust first.")  # fmt: skip
+
+
+def _cell(threat: Threat, epsilon: float) -> Cell:
+    """ε as all tables of the report write it."""
+    return Cell(threat.rows.epsilons[epsilon], {"": epsilon})
 
 
 def _on_same_utterances(first: Threat, second: Threat, epsilon: float) -> list[np.ndarray]:
