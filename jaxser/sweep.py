@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from jaxser.config.sweep import load_sweep
 from jaxser.config.sweep_flags import SweepFlags, parse_sweep
 from jaxser.results.outcomes import Outcome
-from jaxser.runtime.determinism import be_deterministic
+from jaxser.runtime.determinism import be_deterministic, is_to_be_deterministic
 from jaxser.runtime.errors import UsageError, report_errors, stopped_status
 from jaxser.runtime.stages import start, took
 from jaxser.runtime.terminal import terminal_width, wrapped
@@ -46,11 +46,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     start("loading JAX")
     from jaxser.runtime.compilation import enable_compilation_cache
 
-    be_deterministic(config.out, flags.deterministic)
     enable_compilation_cache()
     if flags.engine == "ray":
         return _run_on_ray(config, flags)
     if flags.dry_run:
+        be_deterministic(config.out, flags.deterministic)
         from jaxser.experiments.dry_run import print_estimate
         from jaxser.experiments.sweep import check_sweep
 
@@ -66,6 +66,7 @@ def _run(config: "SweepConfig", flags: SweepFlags) -> int:
 
     # Processes find each other before anything else is imported that might make a backend of JAX.
     share = join_processes(flags.coordinator, flags.processes, flags.process)
+    be_deterministic(config.out, flags.deterministic, share.index)
     from jaxser.experiments.sweep import check_sweep, run_sweep
     from jaxser.experiments.sweep_folder import held_sweep
 
@@ -98,8 +99,10 @@ def _run_on_ray(config: "SweepConfig", flags: SweepFlags) -> int:
     from jaxser.runtime.sharding import WHOLE
 
     check_sweep(config)
+    deterministic = is_to_be_deterministic(config.out, flags.deterministic)
     with held_sweep(config, WHOLE):
-        return _summary(config.out, sweep_on_ray(config, flags.workers), WHOLE)
+        outcomes = sweep_on_ray(config, flags.workers, deterministic)
+        return _summary(config.out, outcomes, WHOLE)
 
 
 def _summary(out: Path, outcomes: Sequence[Outcome], share: "Share") -> int:

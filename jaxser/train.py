@@ -3,7 +3,7 @@
 With ``--threat RUN ...`` it trains a generator of adversarial speech against victims instead.
 Without arguments it runs the demo: Emo18 on synthetic speech. A run that was stopped goes on when
 the same command is given again. Several processes that are given the same command, each with its
-own ``--process``, train one victim on all their devices; ``docs/scaling.md`` has more of that.
+own ``--process``, train one network on all their devices; ``docs/scaling.md`` has more of that.
 """
 
 import argparse
@@ -45,15 +45,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     start("loading JAX")
     from jaxser.runtime.compilation import enable_compilation_cache
 
-    be_deterministic(config.out, flags.deterministic)
     enable_compilation_cache()
-    is_first = _joined(config, flags)
+    process = _joined(config, flags)
+    be_deterministic(config.out, flags.deterministic, process)
     outcome = _train(config)
     if not outcome.finished:
         print(f"stopped after {outcome.step} updates; the same command goes on from there.")
         # Scripts must not go on as if it had finished.
         return stopped_status(Stopped(outcome.signal))
-    if not is_first:
+    if process > 0:
         return 0
     from jaxser.training.summary import format_generator, format_outcome
 
@@ -68,22 +68,17 @@ def _add_flags(parser: CommandParser) -> None:
     add_deterministic_flag(parser)
 
 
-def _joined(config: TrainConfig, flags: argparse.Namespace) -> bool:
-    """Find the other processes of the run; whether this one is the first, which writes."""
+def _joined(config: TrainConfig, flags: argparse.Namespace) -> int:
+    """Find the other processes of the run; the number of this one."""
     from jaxser.runtime.sharding import join_processes, same_everywhere
 
     share = join_processes(flags.coordinator, flags.processes, flags.process)
-    if share.count > 1:
-        if same_everywhere(share, repr(config)) != repr(config):
-            raise UsageError(
-                f"process {share.index} was given another training than process 0; start all "
-                "with the same file and flags."
-            )
-        if config.threat:
-            raise UsageError(
-                "a generator is trained by one process; give --processes 1 where --threat is given."
-            )
-    return share.index == 0
+    if share.count > 1 and same_everywhere(share, repr(config)) != repr(config):
+        raise UsageError(
+            f"process {share.index} was given another training than process 0; start all "
+            "with the same file and flags."
+        )
+    return share.index
 
 
 def _train(config: TrainConfig) -> "TrainingOutcome":

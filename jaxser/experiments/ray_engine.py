@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from jaxser.config.sweep import Cell, SweepConfig, cells
 from jaxser.results.outcomes import Outcome, note_outcomes
+from jaxser.runtime.determinism import be_deterministic
 from jaxser.runtime.errors import InputError, UsageError
 from jaxser.runtime.sharding import Share
 
@@ -41,12 +42,15 @@ _ACCELERATORS: dict[str, dict[str, Any]] = {
 }
 
 
-def sweep_on_ray(config: SweepConfig, workers: int | None = None) -> list[Outcome]:
+def sweep_on_ray(
+    config: SweepConfig, workers: int | None = None, deterministic: bool = False
+) -> list[Outcome]:
     """Attack what is missing; what became of every cell is noted beside the rows as it comes.
 
     Args:
       config: the sweep, whose folder this process holds.
       workers: actors; one per accelerator by default, or one where there is none.
+      deterministic: see :mod:`jaxser.runtime.determinism`.
 
     Raises:
       UsageError: Ray is not installed, or has no room for so many workers.
@@ -61,7 +65,7 @@ def sweep_on_ray(config: SweepConfig, workers: int | None = None) -> list[Outcom
     # On this machine alone, every worker that was asked for gets a CPU, however few the cores are.
     where = {} if os.environ.get("RAY_ADDRESS") else {"address": "local", "num_cpus": workers}
     with ray.init(log_to_driver=False, logging_level="error", **where):
-        return _Engine(config, *_room(workers)).run()
+        return _Engine(config, *_room(workers), deterministic).run()
 
 
 def _room(workers: int | None) -> tuple[int, dict[str, Any]]:
@@ -89,10 +93,11 @@ class _Task:
 class _Worker:
     """What an actor is: a runner of cells with its victim, its speech and its programs."""
 
-    def __init__(self, config: SweepConfig) -> None:
+    def __init__(self, config: SweepConfig, number: int, deterministic: bool) -> None:
         from jaxser.experiments.sweep import CellRunner
         from jaxser.runtime.compilation import enable_compilation_cache
 
+        be_deterministic(config.out, deterministic, number)
         enable_compilation_cache()
         self._runner = CellRunner(config, shown=False)
 
@@ -106,20 +111,24 @@ class _Worker:
 class _Engine:
     """Gives tasks to actors until none is left."""
 
-    def __init__(self, config: SweepConfig, workers: int, each: dict[str, Any]) -> None:
+    def __init__(
+        self, config: SweepConfig, workers: int, each: dict[str, Any], deterministic: bool
+    ) -> None:
         self._config = config
         self._workers = workers
+        self._deterministic = deterministic
         self._actor = ray.remote(**each)(_Worker)
         self._cells = list(cells(config))
         self._tasks = list(self._all_tasks())[::-1]
         self._total = len(self._tasks)
-        self._running: dict[Any, tuple[Any, _Task | None]] = {}  # by what is waited for
+        # By what is waited for: the actor, its number and its task.
+        self._running: dict[Any, tuple[Any, int, _Task | None]] = {}
         self._deaths_at_start = 0
         self._ended: dict[str, list[Outcome]] = {cell.name: [] for cell in self._cells}
 
     def run(self) -> list[Outcome]:
-        for _ in range(min(self._workers, self._total)):
-            self._start()
+        for number in range(min(self._workers, self._total)):
+            self._start(number)
         with tqdm(total=self._total, desc="shares", dynamic_ncols=True) as bar:
             while bar.n < self._total:
                 (reference,), _ = ray.wait(list(self._running), num_returns=1)
@@ -137,24 +146,24 @@ class _Engine:
         for cell in self._cells:
             yield from (_Task(cell, Share(index, count)) for index in range(count))
 
-    def _start(self) -> None:
-        actor = self._actor.remote(self._config)
-        self._running[actor.ready.remote()] = actor, None
+    def _start(self, number: int) -> None:
+        actor = self._actor.remote(self._config, number, self._deterministic)
+        self._running[actor.ready.remote()] = actor, number, None
 
     def _ended_one(self, reference: Any) -> Outcome | None:
         """What became of a task, if it was one; its actor gets the next, or is started anew."""
-        actor, task = self._running.pop(reference)
+        actor, number, task = self._running.pop(reference)
         try:
             outcome = ray.get(reference)
         except ray.exceptions.RayActorError as error:
-            self._start()
+            self._start(number)
             return self._given_up(task, error)
         except ray.exceptions.RayTaskError as error:
             raise error.cause from None  # a full disk: see CellRunner.run
         if self._tasks:
             following = self._tasks.pop()
             call = actor.attack.remote(following.cell, following.share)
-            self._running[call] = actor, following
+            self._running[call] = actor, number, following
         return outcome if task else None
 
     def _given_up(self, task: _Task | None, error: Exception) -> Outcome | None:

@@ -9,29 +9,27 @@ the other, as the driver does; elsewhere all is one program.
 """
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Float
 
+from jaxser.driver.ahead_of_time import Program
 from jaxser.runtime.forms import on_cpu
 from jaxser.runtime.sharding import batch_sharding, replicated
 from jaxser.training.adversarial import AdversarialParts, Attacked, step_of
 from jaxser.training.input_pipeline import unpadded
+from jaxser.training.update import UpdateProgram
 from jaxser.training.victim import Batch, TrainState
 
 __all__ = ["adversarial_update"]
 
-Update = Callable[[TrainState, Batch, Float[Array, "2"]], TrainState]
-
 
 def adversarial_update(
     parts: AdversarialParts, mesh: Mesh, batch_size: int | None = None
-) -> Update:
-    """``(state, batch, lowest and highest ε) -> state``, compiled at the first call.
+) -> UpdateProgram:
+    """``(state, batch, lowest and highest ε) -> state``, compiled by ``prepare`` or the first call.
 
     Args:
       parts: of :func:`jaxser.training.adversarial.adversarial_parts`.
@@ -50,11 +48,8 @@ def adversarial_update(
     if parts.steps > 1 and on_cpu():
         return _StepByStep(parts, mesh)
     whole, rows = replicated(mesh), batch_sharding(mesh)
-    return jax.jit(
-        step_of(parts),
-        in_shardings=(whole, rows, whole),
-        out_shardings=whole,
-        donate_argnums=0,
+    return Program(
+        step_of(parts), donate=(0,), in_shardings=(whole, rows, whole), out_shardings=whole
     )
 
 
@@ -64,38 +59,40 @@ class _StepByStep:
     def __init__(self, parts: AdversarialParts, mesh: Mesh) -> None:
         self._parts, self._mesh = parts, mesh
         self._whole, self._rows = replicated(mesh), batch_sharding(mesh)
-        self._programs: tuple[Any, Any, Any] | None = None
+        self._programs: tuple[Program, Program, Program] | None = None
 
     def __call__(self, state: TrainState, batch: Batch, epsilon: Float[Array, "2"]) -> TrainState:
-        begin, advance, finish = self._programs or self._compiled(state, batch, epsilon)
+        if self._programs is None:
+            self.prepare(state, batch, epsilon)
+        assert self._programs is not None
+        begin, advance, finish = self._programs
         at, looked_at = begin(state, batch, epsilon), _attacked_state(state)
         for number in range(self._parts.steps):
             at = advance(looked_at, at, np.int32(number))
-        return finish(state, batch, at)
+        after: TrainState = finish(state, batch, at)
+        return after
 
-    def _compiled(
-        self, state: TrainState, batch: Batch, epsilon: Float[Array, "2"]
-    ) -> tuple[Any, Any, Any]:
-        """The programs, with what is on its way where the batch is."""
+    def prepare(self, state: TrainState, batch: Batch, epsilon: Float[Array, "2"]) -> None:
+        """Compile the three, with what is on its way where the batch is."""
         parts, whole, rows = self._parts, self._whole, self._rows
-        shapes: Attacked = jax.eval_shape(parts.begin, state, batch, epsilon)
+        shapes: Attacked = Program(parts.begin).result_shapes(state, batch, epsilon)
         places = jax.tree.map(self._place, shapes)
-        self._programs = (
-            jax.jit(parts.begin, in_shardings=(whole, rows, whole), out_shardings=places),
-            jax.jit(
-                parts.advance,
-                in_shardings=(whole, places, whole),
-                out_shardings=places,
-                donate_argnums=1,
-            ),
-            jax.jit(
-                parts.finish,
-                in_shardings=(whole, rows, places),
-                out_shardings=whole,
-                donate_argnums=0,
-            ),
+        at = jax.tree.map(
+            lambda shape, place: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=place),
+            shapes,
+            places,
         )
-        return self._programs
+        begin = Program(parts.begin, in_shardings=(whole, rows, whole), out_shardings=places)
+        advance = Program(
+            parts.advance, donate=(1,), in_shardings=(whole, places, whole), out_shardings=places
+        )
+        finish = Program(
+            parts.finish, donate=(0,), in_shardings=(whole, rows, places), out_shardings=whole
+        )
+        begin.prepare(state, batch, epsilon)
+        advance.prepare(_attacked_state(state), at, np.int32(0))
+        finish.prepare(state, batch, at)
+        self._programs = begin, advance, finish
 
     def _place(self, shape: jax.ShapeDtypeStruct) -> NamedSharding:
         """Rows are shared as those of a batch are, unless there are too few for all devices."""

@@ -1,14 +1,14 @@
 """What all processes that train one network do alike, though each has its own clock and signals.
 
-update, state = first_update(update, state, batch)
+state = first_update(update, state, batch)
 due, stopped = alike_in_all(step, late, stop, ends)
 """
 
-from collections.abc import Callable
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from jaxser.runtime.signals import StopRequest
 from jaxser.runtime.together import agreed, are_several, is_first, meet
+from jaxser.training.update import Update
 
 __all__ = ["StopFlag", "alike_in_all", "first_update"]
 
@@ -46,15 +46,11 @@ def alike_in_all(step: int, late: bool, stop: StopFlag, ends: bool) -> tuple[boo
     return bool(due), stop.is_set()
 
 
-def first_update(
-    update: Callable[[S, Any], S], state: S, batch: Any
-) -> tuple[Callable[[S, Any], S], S]:
-    """(the update to go on with, the state after the first one).
+def first_update(update: Update[S], state: S, batch: Any) -> S:
+    """The state after it.
 
     Processes compile apart and meet before their devices do, which do not wait for a compiler.
     """
-    if are_several():
-        if hasattr(update, "lower"):
-            update = update.lower(state, batch).compile()
-        meet()
-    return update, update(state, batch)
+    update.prepare(state, batch)
+    meet()
+    return update(state, batch)

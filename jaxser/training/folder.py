@@ -19,7 +19,7 @@ import yaml
 
 from jaxser.config import TrainConfig, to_mapping
 from jaxser.corpora import Prepared, read_split, write_split
-from jaxser.runtime.determinism import KERNELS_FILE
+from jaxser.runtime.determinism import is_kernels_file
 from jaxser.runtime.errors import InputError, UsageError
 from jaxser.runtime.files import atomic_folder, remove_strays, write_text
 from jaxser.runtime.locks import held
@@ -113,7 +113,7 @@ def begun(out: Path) -> bool:
 def _check_ours(out: Path) -> None:
     """Refuse what is no run, and what would be lost if it were begun again."""
     # The choice of kernels may come from another run, and is made before there is a run.
-    strangers = [path.name for path in out.glob("[!.]*") if path.name != KERNELS_FILE]
+    strangers = [path.name for path in out.glob("[!.]*") if not is_kernels_file(path.name)]
     if strangers and not (out / "config.yaml").exists():
         raise UsageError(
             f"{out} holds other things ({strangers[0]} ...) and no run; give a new --out."

@@ -26,6 +26,7 @@ from jaxser.attacks.projections import clip_to_bounds
 from jaxser.config import AdversarialConfig, TrainConfig, to_mapping
 from jaxser.corpora import Prepared
 from jaxser.corpora.selection import select, split_rows
+from jaxser.driver.ahead_of_time import Program
 from jaxser.driver.run import predict
 from jaxser.reporting.example import write_example
 from jaxser.reporting.figures.spectrograms import perturbation_figure
@@ -39,7 +40,7 @@ from jaxser.runtime.numerics import seed_key
 from jaxser.runtime.provenance import fingerprint_of
 from jaxser.runtime.sharding import batch_sharding, make_mesh, placed_like, replicated
 from jaxser.runtime.stages import stage
-from jaxser.runtime.together import is_first
+from jaxser.runtime.together import first_alone, is_first, meet, wait_for_first
 from jaxser.training.evaluation import units_of_each
 from jaxser.training.folder import begun, described_run
 from jaxser.training.generator import (
@@ -53,6 +54,7 @@ from jaxser.training.input_pipeline import WaveformSource, evaluation_batches, u
 from jaxser.training.loop import LoopSettings, say_unchosen, train_in_folder
 from jaxser.training.optimizer import learning_rate_at, make_optimizer
 from jaxser.training.run import TrainingOutcome
+from jaxser.training.update import UpdateWith
 from jaxser.training.writer import RunWriter
 from jaxser.victims.generator import (
     build_generator,
@@ -80,7 +82,7 @@ def train_generator(config: TrainConfig) -> TrainingOutcome:
     """
     _check_settings(config)
     stage("preparing the speech")
-    prepared = select(config.corpus)
+    prepared = first_alone(lambda: select(config.corpus))
     stage("loading the threat models")
     threats = [_load_threat(folder, config, prepared) for folder in config.threat]
     facts = {"threat models": [fingerprint_of(threat.variables) for threat in threats]}
@@ -151,6 +153,9 @@ class _Run:
         self.labels = tuple(corpus.labels)
         self.generator = build_generator(config, self.labels, None, str(config.out))
         self.mesh = make_mesh()
+        labels = _clean_predictions(config, prepared, threats)
+        self.source = functools.partial(WaveformSource, prepared.waveforms, labels)
+        meet()
         self.threat_variables = [
             jax.device_put(threat.variables, replicated(self.mesh)) for threat in threats
         ]
@@ -159,9 +164,6 @@ class _Run:
         )
         # One program for the examples of all epochs.
         self._perturb = jax.jit(self._perturbation)
-        self.source = functools.partial(
-            WaveformSource, prepared.waveforms, _clean_predictions(config, prepared, threats)
-        )
         steps = LoopSettings.of(config.training, len(split_rows(prepared.corpus, "train")))
         rate = functools.partial(learning_rate_at, config.training, steps.steps_per_epoch)
         log_to = config.training.log_to
@@ -188,15 +190,15 @@ class _Run:
         update = make_generator_step(
             self.generator, self.threats, config.generator, optimizer, step_key, steps_per_epoch
         )
-        step = jax.jit(
+        program = Program(
             unpadded(update, config.training.batch_size, mesh),
+            donate=(0,),
             in_shardings=(replicated(mesh), batch_sharding(mesh), replicated(mesh)),
             out_shardings=replicated(mesh),
-            donate_argnums=0,
         )
         state, record, signal = train_in_folder(
             config,
-            lambda state, batch: step(state, batch, self.threat_variables),
+            UpdateWith(program, self.threat_variables),
             state,
             train,
             mesh,
@@ -208,6 +210,8 @@ class _Run:
         if record["finished"]:
             stage("evaluating")
             results = self._results(record, state)
+            # The others would take a process that has ended for one that failed.
+            wait_for_first()
         return TrainingOutcome(
             finished=record["finished"],
             step=int(state.step),
@@ -250,13 +254,14 @@ class _Run:
     ) -> tuple[str, np.ndarray, np.ndarray]:
         """Id, speech and adversarial speech of the first utterance of a part."""
         utterance = self.prepared.corpus.utterances[source.rows[0]]
-        x = jnp.asarray(source.waveforms[source.rows[:1]])
-        epsilon = jnp.full(1, _middle(self.generator))
+        # On the host, whose arrays are the same to all processes.
+        x = np.asarray(source.waveforms[source.rows[:1]])
+        epsilon = np.full(1, _middle(self.generator), np.float32)
         target = self._asked(source.labels[source.rows[:1], 0], 0).get("target")
-        asked = None if self.generator.target != ALL_TARGETS else jnp.asarray(target)
-        delta = self._perturb(variables, x, epsilon, asked)
-        x_adv = clip_to_bounds(x + delta, x, BOUNDS)
-        return utterance.id, np.asarray(x[0]), np.asarray(x_adv[0])
+        asked = None if self.generator.target != ALL_TARGETS else target
+        delta = np.asarray(self._perturb(variables, x, epsilon, asked))
+        x_adv = clip_to_bounds(jnp.asarray(x + delta), jnp.asarray(x), BOUNDS)
+        return utterance.id, x[0], np.asarray(x_adv[0])
 
     def _perturbation(self, variables: Any, *inputs: Any) -> Any:
         return dataclasses.replace(self.generator, variables=variables).perturbation(*inputs)
@@ -276,8 +281,10 @@ class _Run:
         return state
 
     def _results(self, record: dict[str, Any], state: GeneratorState) -> dict[str, Any]:
-        """Evaluate the best checkpoint on the held-out parts; write and return the figures."""
+        """Evaluate the best checkpoint on the held-out parts; return the figures, which process 0
+        writes."""
         config, corpus = self.config, self.prepared.corpus
+        wait_for_first()  # which has saved the best one
         # Where the validation of each epoch found them, so that its program serves here.
         best = load_variables(config.out / "checkpoints", state.variables)
         variables = placed_like(best, state.variables)
@@ -307,13 +314,15 @@ class _Run:
             self._write_example(part, source, variables)
         told = [f"test/asr_{names[epsilon]}" for epsilon in self.generator.epsilon]
         self.writer.hyperparameters(to_mapping(config), told if "test" in results else ["val/asr"])
-        write_text(config.out / "results.json", json.dumps(results, indent=1) + "\n")
+        if is_first():
+            write_text(config.out / "results.json", json.dumps(results, indent=1) + "\n")
         return results
 
     def _write_example(self, part: str, source: WaveformSource, variables: Any) -> None:
         name, x, x_adv = self._example(source, variables)
-        folder = self.config.out / f"example_{part}"
-        write_example(folder, name, x, x_adv, self.config.corpus.sample_rate)
+        if is_first():
+            folder = self.config.out / f"example_{part}"
+            write_example(folder, name, x, x_adv, self.config.corpus.sample_rate)
 
 
 def _started(folder: Path, variables: Any) -> Any:

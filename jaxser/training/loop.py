@@ -28,6 +28,7 @@ from jaxser.runtime.together import as_first
 from jaxser.training.agreement import StopFlag, alike_in_all, first_update
 from jaxser.training.cost import TIMES, Stopwatch
 from jaxser.training.input_pipeline import WaveformSource, training_batches
+from jaxser.training.update import Update
 from jaxser.training.watching import best_robust_so_far, collapsed
 from jaxser.training.writer import RunWriter
 
@@ -150,7 +151,7 @@ def say_unchosen(config: TrainConfig, validation_rows: int) -> None:
 
 def train_in_folder(
     config: TrainConfig,
-    update: Callable[[S, Any], S],
+    update: Update[S],
     state: S,
     train: WaveformSource,
     mesh: Mesh,
@@ -187,7 +188,7 @@ def train_in_folder(
 
 
 def run_loop(
-    update: Callable[[S, Any], S],
+    update: Update[S],
     state: S,
     batches: grain.DatasetIterator,
     evaluate: Callable[[Any], dict[str, float]] | None,
@@ -200,7 +201,7 @@ def run_loop(
     """Train to the end, or until ``stop`` is set.
 
     Args:
-      update: jitted, donating its state.
+      update: of every batch.
       state: fresh; replaced by the last checkpoint where there is one.
       batches: endless and checkpointable.
       evaluate: variables -> {"val_loss", "val_uar", ...} or None where there is nothing to look
@@ -225,10 +226,7 @@ def run_loop(
         writer.compiling()
     while not record["finished"]:
         batch = next(batches)
-        if first:
-            update, state = watch.first(first_update, update, state, batch)
-        else:
-            state = update(state, batch)
+        state = watch.first(first_update, update, state, batch) if first else update(state, batch)
         step, first = step + 1, False
         writer.advance(settings.batch_size, state.metrics.figures)
         ends = step % settings.steps_per_epoch == 0

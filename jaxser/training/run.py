@@ -24,6 +24,7 @@ from jaxser.config import TrainConfig, TrainingConfig
 from jaxser.corpora import Prepared
 from jaxser.corpora.selection import label_indices, select, split_rows, spread_rows
 from jaxser.corpora.table import Split
+from jaxser.driver.ahead_of_time import Program
 from jaxser.models import input_of
 from jaxser.models.front_end import RowBatches, WithFrontEnd, fit_statistics
 from jaxser.models.image_front_end import WithImage, fit_range
@@ -44,9 +45,9 @@ from jaxser.training.folder import begun, described_run
 from jaxser.training.input_pipeline import WaveformSource, unpadded
 from jaxser.training.loop import LoopSettings, say_unchosen, train_in_folder
 from jaxser.training.optimizer import learning_rate_at, make_optimizer, with_plateau_rate
+from jaxser.training.update import Update, UpdateWith
 from jaxser.training.victim import (
     Augmentation,
-    Batch,
     TrainState,
     class_weights,
     init_state,
@@ -207,23 +208,21 @@ def _update(
     weights: np.ndarray | None,
     defence: Defence | None,
     mesh: Mesh,
-) -> Callable[[TrainState, Batch], TrainState]:
-    """The compiled update, which donates its state."""
+) -> Update[TrainState]:
+    """What every step of the training calls."""
     augmentation, noise = _augmentation(config, model), config.training.noise
     if defence is not None:
         parts = adversarial_parts(model, optimizer, key, defence, weights, augmentation, noise)
-        against = adversarial_update(parts, mesh, config.training.batch_size)
         epsilon = jax.device_put(budget_of(config), replicated(mesh))
-        return lambda state, batch: against(state, batch, epsilon)
+        return UpdateWith(adversarial_update(parts, mesh, config.training.batch_size), epsilon)
     mixup = config.training.mixup
     step = make_train_step(model, optimizer, key, weights, mixup, augmentation, noise)
-    program: Callable[[TrainState, Batch], TrainState] = jax.jit(
+    return Program(
         unpadded(step, config.training.batch_size, mesh),
+        donate=(0,),
         in_shardings=(replicated(mesh), batch_sharding(mesh)),
         out_shardings=replicated(mesh),
-        donate_argnums=0,
     )
-    return program
 
 
 def _looks(

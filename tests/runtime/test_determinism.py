@@ -40,6 +40,24 @@ def test_a_run_that_was_begun_so_goes_on_so(tmp_path: Path) -> None:
     assert told()[-1].endswith(f"autotune_results_from={tmp_path.resolve() / KERNELS_FILE}")
 
 
+def test_each_process_keeps_its_own_choice(tmp_path: Path) -> None:
+    """It begins with that of the first one where it has none."""
+    own, first = (tmp_path.resolve() / name for name in ("autotuning-2.textproto", KERNELS_FILE))
+    assert be_deterministic(tmp_path, asked=True, process=2)
+    assert told()[-1] == f"--xla_gpu_dump_autotune_results_to={own}"
+    first.write_text("")
+    assert be_deterministic(tmp_path, asked=False, process=2)
+    assert told()[-2:] == [
+        f"--xla_gpu_dump_autotune_results_to={own}",
+        f"--xla_gpu_load_autotune_results_from={first}",
+    ]
+    own.write_text("")
+    assert be_deterministic(tmp_path, asked=False, process=2)
+    assert told()[-1] == f"--xla_gpu_load_autotune_results_from={own}"
+    with run_folder(tmp_path):
+        pass  # none of them is a stranger's
+
+
 def test_the_choice_of_another_run_is_taken(tmp_path: Path) -> None:
     """XLA reads it when it first compiles, and takes no folder or file that is not there."""
     out = tmp_path / "new" / "run"

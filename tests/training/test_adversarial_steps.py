@@ -16,6 +16,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from jaxser.attacks import FGSM, PGD
+from jaxser.driver.ahead_of_time import Program
 from jaxser.runtime.sharding import batch_sharding, make_mesh, put_batch, replicated
 from jaxser.training import adversarial_update as adversarial_update_module
 from jaxser.training.adversarial import (
@@ -193,7 +194,8 @@ def test_an_accelerator_has_one_program(monkeypatch: pytest.MonkeyPatch) -> None
     update = adversarial_update(parts, make_mesh())
     state = start(Linear(), optax.sgd(1.0))
     arguments = (state, batch(), jnp.array([0.1, 0.1]))
-    assert "while" in update.lower(*arguments).as_text()
+    assert isinstance(update, Program)
+    assert "while" in update.lowered(*arguments).as_text()
 
 
 def test_the_update_is_that_of_the_attacked_rows() -> None:

@@ -1,4 +1,4 @@
-"""Several processes train one victim on all their devices: the parameters are those of one."""
+"""Several processes train one network on all their devices: the parameters are those of one."""
 
 import json
 import os
@@ -7,11 +7,12 @@ import socket
 import subprocess
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from training_processes import ENVIRONMENT, command, parameters, run
 
-from jaxser import train
+from jaxser import load_generator, train
 from jaxser.runtime.errors import report_errors
 
 # Batches of six: four devices have two, two, one and one of them.
@@ -82,6 +83,29 @@ def test_two_processes_train_as_one(tiny_corpus: Path, tmp_path: Path) -> None:
     assert "test" in told
     assert "epoch" not in silent  # process 0 tells how far it is
     assert_near(tmp_path / "one", tmp_path / "two")
+
+
+@pytest.mark.long
+def test_two_processes_train_a_generator_as_one(tiny_corpus: Path, tmp_path: Path) -> None:
+    cache, threat = tmp_path / "cache", tmp_path / "threat"
+    run(arguments(tiny_corpus, threat, 1), cache)
+
+    def generator(out: Path) -> list[str]:
+        given = ["--threat", str(threat), "--generator.widths", "8", "16"]
+        given += ["--training.monitor", "last", "--training.learning_rate", "0.001"]
+        speech = arguments(tiny_corpus, out, 2)
+        speech.remove("--training.random_shift")
+        return [*speech, *given]
+
+    run(generator(tmp_path / "one"), cache)
+    (first, told), (second, silent) = ended(start_two(generator(tmp_path / "two"), cache))
+    assert (first, second) == (0, 0), told + silent
+    assert "epoch" not in silent
+    one, two = (load_generator(tmp_path / name).variables for name in ("one", "two"))
+    for ours, others in zip(*map(jax.tree.leaves, (one, two)), strict=True):
+        np.testing.assert_allclose(ours, others, rtol=0, atol=2e-4)
+    assert (tmp_path / "two" / "results.json").is_file()
+    assert (tmp_path / "two" / "example_test").is_dir()
 
 
 @pytest.mark.long

@@ -47,7 +47,7 @@ def matrix_sections(
         clean = [_before(found) for found in lines.values()]
         header = ["trained against", "no attack", *(entry.title for entry in columns), "worst"]
         worst = [
-            _worst_case(rows, [s for e in columns for s in of_entry(paper, e, found)])
+            _worst_case(rows, [of_entry(paper, entry, found) for entry in columns])
             for found in lines.values()
         ]
         shown = [[a, *line, z] for a, line, z in zip(clean, cells, worst, strict=True)]
@@ -65,8 +65,9 @@ def matrix_sections(
                 header,
                 *([title, *map(interval, line)] for title, line in zip(lines, shown, strict=True)),
             ],
-            "Accuracy of the test part, with 95 % intervals. Worst: the share that "
-            "is right under all attacks of the line, which is all that a defence is worth.",
+            "Accuracy of the test part, with 95 % intervals. Worst: the share that is right under "
+            "all attacks of the line, of the utterances that all of them attacked; a defence is "
+            "worth no more.",
             pictures=[
                 Picture(
                     figure,
@@ -94,11 +95,20 @@ def _least(found: Sequence[Setting]) -> Estimate:
     return min(estimates, key=lambda each: each.value, default=_NOTHING)
 
 
-def _worst_case(rows: Rows, found: Sequence[Setting]) -> Estimate:
-    """The share of utterances that are right after every attack."""
-    if not found:
+def _worst_case(rows: Rows, attacks: Sequence[Sequence[Setting]]) -> Estimate:
+    """The share that is right after every attack, of the utterances that all of them attacked.
+
+    Args:
+      rows: of the settings.
+      attacks: settings of each; an attack without any does not count.
+    """
+    wheres = [np.concatenate([s.where for s in found]) for found in attacks if found]
+    if not wheres:
         return _NOTHING
-    where = np.concatenate([setting.where for setting in found])
+    where = np.concatenate(wheres)
     units = rows.units(where)
     label, prediction = (rows.words(name, where) for name in ("label", "prediction"))
-    return share(units.means(label == prediction) == 1, units.each_once())
+    attacked = np.ones(len(units), bool)
+    for its in np.split(units.utterance, np.cumsum([len(each) for each in wheres])[:-1]):
+        attacked &= np.isin(np.arange(len(units)), its)
+    return share(units.means(label == prediction) == 1, units.each_once(), of=attacked)

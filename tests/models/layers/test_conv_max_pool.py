@@ -40,7 +40,7 @@ def test_conv_max_pool_is_convolution_and_pooling(
     if platform != "cpu" and piece != 4:
         pytest.skip("there are no pieces")
     if piece is not None:
-        monkeypatch.setattr(fused, "_piece", lambda batch, windows: piece)
+        monkeypatch.setattr(fused, "_piece", lambda batch: piece)
     with forms_for(platform):
         assert_same_derivatives(
             lambda x, kernel: conv_max_pool(x, kernel, padding, pool),
