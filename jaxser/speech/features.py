@@ -162,6 +162,12 @@ class Spectrogram:
                 f"the mel bands reach {self.fmax:g} Hz, above half the sample rate "
                 f"({nyquist:g} Hz); give a smaller fmax."
             )
+        top = nyquist if self.fmax is None else self.fmax
+        # Filters without a width between them are all zero, or NaN.
+        if self.kind in ("mel", "log_mel", "mfcc") and not 0 <= self.fmin < top:
+            raise UsageError(
+                f"the mel bands go from {self.fmin:g} to {top:g} Hz; give an fmin below {top:g}."
+            )
         if self.kind == "mfcc" and self.n_mfcc > self.n_mels:
             raise UsageError(
                 f"there are no {self.n_mfcc} coefficients of {self.n_mels} mel bands; give n_mels "

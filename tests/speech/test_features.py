@@ -183,6 +183,10 @@ def test_dct_is_orthonormal_and_windows_are_periodic() -> None:
     ("options", "sentence"),
     [
         ({"fmax": 9000.0}, "above half the sample rate"),
+        ({"fmin": 8000.0}, "from 8000 to 8000 Hz; give an fmin below 8000"),
+        ({"kind": "mel", "fmin": 9000.0}, "from 9000 to 8000 Hz"),
+        ({"kind": "mfcc", "fmin": 500.0, "fmax": 400.0}, "from 500 to 400 Hz"),
+        ({"fmin": math.nan}, "from nan to 8000 Hz"),
         ({"win_length": 1024}, "longer than n_fft"),
         ({"hop_length": 0}, "hop_length must be at least 1, not 0"),
         ({"kind": "cqt", "fmin": 100.0, "n_bins": -3}, "n_bins must be at least 1, not -3"),

@@ -250,6 +250,9 @@ def test_transformers_reads_the_configuration(tmp_path):
         ({"hidden_act": "relu"}, "hidden_act in .* not supported"),
         ({"num_channels": 1}, "num_channels in .* not supported"),
         ({"emotion_labels": "joy"}, "emotion_labels in"),
+        ({"emotion_labels": ["joy", "fear", "joy"]}, "emotion_labels in .* more than one class"),
+        ({"drop_path_rate": [0.0, 1.0]}, "drop_path is .* not from 0 to less than 1"),
+        ({"drop_rate": [2.0, 2.0]}, "dropout is 2.0, not from 0 to less than 1"),
         ({"id2label": {str(i): str(i) for i in range(12)}}, "classifier of 11 classes"),
         ({"depth": [1, 1]}, "layers.1.* is not part of this model"),
         ({"depth": [1, 3]}, "layers.2.* is missing"),
@@ -335,6 +338,39 @@ def test_reads_what_timm_says(tmp_path):
         path.write_text(json.dumps({"architecture": architecture}), encoding="utf-8")
         with pytest.raises(InputError, match=sentence):
             description(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("said", "sentence"),
+    [
+        ({"fields": {"dropout": "much"}}, "dropout in .* is 'much'"),
+        ({"fields": {"dropout": 1.5}}, "dropout is 1.5, not from 0 to less than 1"),
+        ({"fields": {"depth": 2.5}}, "depth in .* is 2.5"),
+        ({"fields": {"width": True}}, "width in .* is True"),
+        ({"fields": {"heads": None}}, "heads in .* is None"),
+        ({"fields": {"image_size": 7, "patch": 16}}, "patch_size is larger than image_size"),
+        ({"fields": {"mean": "abc"}}, "mean in .* is 'abc'"),
+        ({"fields": {"mean": [0, 0]}}, "mean is .* not one number for each of three colours"),
+        ({"fields": {"std": [0, 0, 0]}}, "std is .* not from 0.0001"),
+        ({"pretrained_cfg": {"std": [0.0, 1.0, 1.0]}}, "std is .* not from 0.0001"),
+        *[
+            ({"fields": {name: 3}}, f"'{name}', which is no field of a network of images")
+            for name in ("dtype", "name", "num_classes", "parent", "kernel")
+        ],
+    ],
+)
+def test_refuses_fields_that_make_no_network(said, sentence, tmp_path):
+    config = {"architecture": "vit_b_16", **said}
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(InputError, match=sentence) as raised:
+        image_module(tmp_path, 3)
+    assert "\n" not in str(raised.value)
+
+
+def test_colours_may_be_left_as_they_are(tmp_path):
+    config = {"architecture": "vit_b_16", "fields": {"mean": [0, 0, 0], "std": [1, 1, 1]}}
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    assert image_module(tmp_path, 3) == models.build("vit-b16", 3, mean=(0,) * 3, std=(1,) * 3)
 
 
 def test_needs_to_know_classes_and_architecture(tmp_path):

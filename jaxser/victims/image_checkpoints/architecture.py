@@ -17,10 +17,11 @@ from flax import linen as nn
 
 from jaxser import models
 from jaxser.models.levit import SHRINKING_MLP_RATIO, SHRINKING_VALUE_RATIO
-from jaxser.runtime.errors import InputError, UsageError, nearest_name
+from jaxser.runtime.errors import InputError, UsageError
 from jaxser.runtime.text import listed, shown_value
-from jaxser.victims.hugging_face.fields import field
+from jaxser.victims.hugging_face.fields import field, names_fault
 from jaxser.victims.hugging_face.layout import CONFIG, PREPROCESSOR, read_json
+from jaxser.victims.image_checkpoints.fields import check_numbers, check_types
 
 __all__ = [
     "EMOTIONS",
@@ -59,11 +60,6 @@ _TIMM = {
     },
 }
 
-# The least and the most of a number and of each part of a tuple: what is beyond is damage, and
-# would fill the memory or never end.
-_MOST = {"depth": 256, "depths": 256, "heads": 1024}
-_MOST_OF_ALL = 65_536
-
 _FAMILIES = ("alexnet", "cvt", "levit", "vgg16", "vit")
 
 
@@ -99,6 +95,9 @@ def description(folder: Path) -> Described | None:
     entries = read_json(file)
     emotions = field(entries, EMOTIONS, list[str] | None, file)
     emotions = None if emotions is None else tuple(emotions)
+    fault = names_fault(emotions or ())
+    if fault is not None:
+        raise InputError(f"{EMOTIONS} in {file} {fault}; correct it.")
     kind = entries.get("model_type")
     if isinstance(kind, str):
         if kind not in MODEL_TYPES:
@@ -156,15 +155,9 @@ def image_module(
             f"--model.name {described.name}."
         )
     fields = dict(described.fields)
-    known = {each.name for each in dataclasses.fields(type(models.build(described.name, 2)))}
-    for key in fields:
-        if key not in known:
-            raise InputError(
-                f"{folder / CONFIG} says {shown_value(key)}, which is no field of a {family}; "
-                f"{nearest_name(key, known)}"
-            )
+    check_types(type(models.build(described.name, 2)), fields, folder / CONFIG)
     fields |= settings
-    _check_numbers(fields, folder / CONFIG)
+    check_numbers(fields, folder / CONFIG)
     return models.build(described.name, num_classes, **fields)
 
 
@@ -343,49 +336,6 @@ def _colours(folder: Path) -> dict[str, Any]:
         if values is not None:
             colours[name] = values
     return colours
-
-
-def _check_numbers(fields: Mapping[str, Any], file: Path) -> None:
-    """Refuse sizes that are none, tuples of unlike lengths, and heads that do not share a width."""
-    faults = []
-    for name, value in fields.items():
-        parts = value if isinstance(value, tuple) else (value,)
-        most = _MOST.get(name, _MOST_OF_ALL)
-        for part in parts:
-            # Paddings, dropped shares and colours may be nothing.
-            least = 0 if isinstance(part, float) or name == "patch_paddings" else 1
-            number = isinstance(part, int | float) and not isinstance(part, bool)
-            if number and not least <= part <= most:
-                faults.append(f"{name} is {shown_value(value)}, not from {least} to {most:,}")
-                break
-    stages = [
-        name
-        for name, value in fields.items()
-        if isinstance(value, tuple) and name not in ("mean", "std")
-    ]
-    if len({len(fields[name]) for name in stages}) > 1:
-        faults.append(f"{listed(stages)} differ in length")
-    faults = faults or _contradictions(fields)
-    if faults:
-        raise InputError(
-            f"the network of {file} cannot be built: {listed(faults, '; ')}; correct it."
-        )
-
-
-def _contradictions(fields: Mapping[str, Any]) -> list[str]:
-    faults = []
-    if "key_size" in fields:
-        if any(width < fields["key_size"] or width % 8 for width in fields["widths"]):
-            faults.append("a width is less than key_dim, or no multiple of 8")
-        if fields.get("image_size", 224) % 16:
-            faults.append("image_size is no multiple of 16")
-    elif "widths" in fields and "heads" in fields:
-        pairs = zip(fields["widths"], fields["heads"], strict=True)
-        if any(width % heads for width, heads in pairs):
-            faults.append("a width is no multiple of its heads")
-    elif "width" in fields and "heads" in fields and fields["width"] % fields["heads"]:
-        faults.append("hidden_size is no multiple of num_attention_heads")
-    return faults
 
 
 def _unsupported(file: Path, name: str, value: Any) -> InputError:
