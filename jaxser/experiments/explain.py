@@ -138,7 +138,7 @@ def _look(config: ExplainConfig, loaded: Waiting) -> _Part:
             ]
         ),
         attack=f"{run.attack.name}, ε {config.epsilon:g} of the {config.domain}",
-        notes=run.notes(),
+        notes=[*run.notes(), *loaded.left_out],
     )
     folder.mkdir(parents=True, exist_ok=True)
     return part

@@ -284,13 +284,12 @@ def difference(
 ) -> Difference | None:
     """Mean of the first values minus that of the second, with its interval. None if empty.
 
-    Whether groups of people differ is a question about speakers: it is they who are drawn. Where all
-    of each side are alike, the interval goes no further than from -1 to 1, or to ``value``.
+    Whether groups of people differ is a question about speakers: it is they who are drawn. Where
+    all of each side are alike, the interval ends at -1 and 1, or at a value beyond them.
 
     Args:
       first, second: values from -1 to 1, such as what is right or what an attack took, speakers and
-        sources, an entry per utterance or chunk; see
-        :class:`jaxser.results.units.Units`.
+        sources, an entry per utterance or chunk; see :class:`jaxser.results.units.Units`.
     """
     if not len(first[0]) or not len(second[0]):
         return None
