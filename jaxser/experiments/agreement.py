@@ -1,7 +1,7 @@
 """Whether victims look at the same parts of an utterance before and after an attack: a table.
 
 agreement = Agreement.of("levit runs/levit", "saliency", before, after, second, changed, units)
-print(aligned(agreement_cells([agreement])))
+print(agreement_table([agreement], width=80))
 """
 
 import dataclasses
@@ -13,9 +13,10 @@ from jaxtyping import Bool, Float
 from jaxser.results.agreement import TOP, mean_agreement, rank_correlation, top_overlap
 from jaxser.results.cells import Cells, number
 from jaxser.results.estimate import Estimate
+from jaxser.results.fitted import fitted
 from jaxser.results.units import Units
 
-__all__ = ["GROUPS", "MEASURES", "Agreement", "agreement_cells", "agreement_csv", "rows_csv"]
+__all__ = ["GROUPS", "MEASURES", "Agreement", "agreement_csv", "agreement_table", "rows_csv"]
 
 # Of before and after, and what to hold it against. Two clean maps of an utterance, for its class
 # and for the likeliest other one, say how much a map depends on the class at all; those of two
@@ -96,8 +97,13 @@ class Agreement:
         return int((~self.changed).sum()) if group == "prediction kept" else len(self.changed)
 
 
-def agreement_cells(agreements: Sequence[Agreement]) -> Cells:
-    """A line for each victim, kind of explanation and group."""
+def agreement_table(agreements: Sequence[Agreement], width: int | None = None) -> str:
+    """A line for each victim, kind of explanation and group.
+
+    Args:
+      agreements: of any number of victims.
+      width: of the terminal that the table is to fit.
+    """
     cells = [["victim", "explanation", "compared", "rows", *MEASURES.values(), "undefined"]]
     for each in agreements:
         for group in GROUPS:
@@ -109,7 +115,7 @@ def agreement_cells(agreements: Sequence[Agreement]) -> Cells:
                     str(found[0][1]),
                 ]
             )
-    return cells
+    return fitted(cells, width, kept=tuple(MEASURES.values()), left=3)
 
 
 def agreement_csv(agreements: Sequence[Agreement]) -> Cells:

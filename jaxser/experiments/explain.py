@@ -22,8 +22,8 @@ from jaxser.experiments.agreement import (
     GROUPS,
     MEASURES,
     Agreement,
-    agreement_cells,
     agreement_csv,
+    agreement_table,
     rows_csv,
 )
 from jaxser.experiments.explain_speech import explain_speech
@@ -51,7 +51,6 @@ from jaxser.reporting.figures.explanations import (
 )
 from jaxser.reporting.sections.victims import described
 from jaxser.results.cells import Cells, csv_text, percent
-from jaxser.results.fitted import folded
 from jaxser.results.intervals import policy
 from jaxser.results.metrics import confusion_matrix
 from jaxser.results.units import Units
@@ -341,7 +340,7 @@ def _draw_agreement(
     save_figure(agreement_figure(title, MEASURES, figures, GROUPS[1:]), root / "agreement.png")
     _write_csv(root / "agreement.csv", agreement_csv(agreements))
     return [
-        folded(agreement_cells(agreements), terminal_width(), left=3, keys=3),
+        agreement_table(agreements, terminal_width()),
         policy(config.interval_over),
         "undefined: one of the maps is the same all over; another class: clean maps for the "
         "class and for the likeliest other; another utterance: clean maps of two",

@@ -166,10 +166,13 @@ class Threat:
     def withstood(
         self, epsilon: float
     ) -> tuple[Bool[np.ndarray, " utterances"], Bool[np.ndarray, " utterances"]]:
-        """Which utterances are right whatever attack was run up to this ε, and which were attacked
-        there at all."""
-        found, limit = self.smallest_of_all, self.order(epsilon)
-        return withstood(found, limit, self.units, self._rows_at(epsilon))
+        """Which utterances are right whatever attack was run up to this ε, and which all attacks
+        there were run on."""
+        lines = [
+            [s for s in line if s.facts["epsilon"] == epsilon] for line in self.attacks.values()
+        ]
+        attacks = [self.rows_of(line) for line in lines if line]
+        return withstood(self.smallest_of_all, self.order(epsilon), self.units, attacks)
 
     def worst(self, epsilon: float) -> Estimate:
         """The share of utterances that withstand all attacks up to this ε."""
@@ -190,8 +193,10 @@ class Threat:
         return share(~self.wrong, self.units)
 
     def clean_at(self, epsilon: float) -> Estimate:
-        """Accuracy without an attack, of the utterances that were attacked at this ε."""
+        """Accuracy without an attack, of the utterances that all attacks at this ε were run on."""
         own = self._rows_at(epsilon)
+        _, attacked = self.withstood(epsilon)
+        own = own[attacked[self.units.utterance[own]]]
         return share(~self.wrong[own], self.units.take(own))
 
     def _rows_at(self, epsilon: float) -> Int[np.ndarray, " some"]:

@@ -38,7 +38,8 @@ def fitted(
       width: of the terminal; None is no limit, and all columns stay.
       kept: names of columns that stay though all their lines say the same.
       dropped: names of columns that may leave, the first one first.
-      left: how many columns, from the first on, are flush left.
+      left: how many columns, from the first on, are flush left and repeated in every part of what
+        is folded; the first column always is.
     """
     if width is None:
         return aligned(cells, left)
@@ -62,7 +63,8 @@ def fitted(
         said = [f"{name} {_common(columns[name])}" for name in header if name in above]
         text.append(_items(f"in all {lines} lines:" if lines > 1 else "", said, width))
     own = [rest, *map(list, zip(*(columns[name] for name in rest), strict=True))]
-    text.append(folded(own, width, left=len(set(header[:left]) & set(rest))))
+    names = len(set(header[:left]) & set(rest))
+    text.append(folded(own, width, left=names, keys=max(names, 1)))
     if gone:
         text.append(_items("left out for want of room (--wide shows all):", gone, width))
     return "\n".join(text)
@@ -73,7 +75,8 @@ def folded(
 ) -> str:
     """A table whose columns go on below it where they would be wider than ``width``.
 
-    Lines of several parts have numbers where what is repeated does not tell them apart.
+    Lines of several parts have numbers where what is repeated does not tell them apart. Where no
+    other column has room beside what is repeated, the numbers alone are repeated.
 
     Args:
       cells: the header first.
@@ -81,24 +84,51 @@ def folded(
       left: how many columns, from the first on, are flush left.
       keys: how many columns, from the first on, are repeated in every part.
     """
-    widths = [max(map(shown_width, column)) for column in zip(*cells, strict=True)]
+    header, *lines = cells
+    numbered = [["#", *header], *([str(i), *line] for i, line in enumerate(lines, 1))]
+    alike = len({tuple(line[:keys]) for line in lines}) < len(lines)
+    tried = [
+        (cells, left, _parts(cells, width, keys)),
+        (numbered, left and left + 1, _parts(numbered, width, keys + 1)),
+        (numbered, left and left + 1, _parts(numbered, width, 1)),
+    ]
+    # A cell that alone is too wide for the terminal is shown as it is.
+    told_apart = tried[1:] if alike and len(tried[0][2]) > 1 else tried
+    fitting = [each for each in told_apart if _fit(each[0], each[2], width)]
+    shown, left, parts = (fitting or told_apart)[0]
+    return "\n\n".join(
+        aligned([[row[i] for i in part] for row in shown], sum(i < left for i in part))
+        for part in parts
+    )
+
+
+def _parts(cells: Sequence[Sequence[str]], width: int | None, keys: int) -> list[list[int]]:
+    """Places of the columns of every part, each of which begins with so many ``keys``."""
+    widths = _widths(cells)
     keys = min(keys, len(widths))
     parts: list[list[int]] = [list(range(keys))]
     for place in range(keys, len(widths)):
         row = [*parts[-1], place]
-        too_wide = width is not None and sum(widths[i] + _GAP for i in row) - _GAP > width
+        too_wide = width is not None and _total([widths[i] for i in row]) > width
         if too_wide and len(parts[-1]) > keys:
             parts.append([*range(keys), place])
         else:
             parts[-1].append(place)
-    header, *lines = cells
-    if len(parts) > 1 and len({tuple(line[:keys]) for line in lines}) < len(lines):
-        numbered = [["#", *header], *([str(i), *line] for i, line in enumerate(lines, 1))]
-        return folded(numbered, width, left=left and left + 1, keys=keys + 1)
-    return "\n\n".join(
-        aligned([[row[i] for i in part] for row in cells], sum(i < left for i in part))
-        for part in parts
-    )
+    return parts
+
+
+def _fit(cells: Sequence[Sequence[str]], parts: Sequence[Sequence[int]], width: int | None) -> bool:
+    widths = _widths(cells)
+    return width is None or all(_total([widths[i] for i in part]) <= width for part in parts)
+
+
+def _widths(cells: Sequence[Sequence[str]]) -> list[int]:
+    """Of every column the columns of the terminal that it needs."""
+    return [max(map(shown_width, column)) for column in zip(*cells, strict=True)]
+
+
+def _total(widths: Sequence[int]) -> int:
+    return sum(widths) + _GAP * (len(widths) - 1)
 
 
 def _common(column: Sequence[str]) -> str:
@@ -114,5 +144,4 @@ def _items(head: str, items: Sequence[str], width: int) -> str:
 
 
 def _width(columns: Mapping[str, Sequence[str]]) -> int:
-    widths = [max(map(shown_width, (name, *cells))) for name, cells in columns.items()]
-    return sum(widths) + _GAP * (len(widths) - 1)
+    return _total([max(map(shown_width, (name, *cells))) for name, cells in columns.items()])

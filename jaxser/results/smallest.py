@@ -2,7 +2,7 @@
 
     sizes = known_sizes("amplitude", epsilons, norms, found_norms, fooled)      # of rows
     found = smallest_sizes(sizes, wrong, units)             # per utterance: -inf, a size, or inf
-    right, tried = withstood(found, 0.01, units, rows)      # of the attacks at ε 0.01
+    right, tried = withstood(found, 0.01, units, [pgd, fab])    # rows of the attacks at ε 0.01
     share(right, units.each_once(), of=tried)               # robust accuracy there
     optimality({"pgd": found, "fab": other})                # of AttackBench
 
@@ -89,18 +89,21 @@ def withstood(
     found: Float[np.ndarray, " utterances"],
     size: float,
     units: Units,
-    rows: Int[np.ndarray, " some"],
+    attacks: Sequence[Int[np.ndarray, " some"]],
 ) -> tuple[Bool[np.ndarray, " utterances"], Bool[np.ndarray, " utterances"]]:
-    """Which utterances are right whatever was tried up to a size, and which were tried at all.
+    """Which utterances are right whatever was tried up to a size, and on which all was tried.
+
+    An utterance that one of the attacks left out says nothing of what all of them leave.
 
     Args:
       found: as of :func:`smallest_sizes`.
       size: in the unit of ``found``.
       units: of all rows.
-      rows: places of those of the utterances that were tried.
+      attacks: of each one the places of its rows.
     """
-    tried = np.zeros(len(units), bool)
-    tried[units.utterance[rows]] = True
+    tried = np.full(len(units), bool(attacks))
+    for rows in attacks:
+        tried &= np.isin(np.arange(len(units)), units.utterance[rows])
     return np.asarray(found > size), tried
 
 

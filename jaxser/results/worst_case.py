@@ -4,10 +4,11 @@
     cases[0].epsilon, cases[0].robust           # Estimate of the share that is right after all
     print(robustness_table(read_rows("runs/demo")))
 
-All attacks and seeds are taken together, and an utterance that was fooled at one ε counts as fooled
-at every larger one; so does one whose perturbation of a larger ε turned out to be as small, or for
-which an attack that looks for the smallest one found one. What is wrong before any attack is not
-robust. Rows of another norm are another line.
+It is of the utterances that all attacks at an ε were run on. All attacks and seeds are taken
+together, and an utterance that was fooled at one ε counts as fooled at every larger one; so does
+one whose perturbation of a larger ε turned out to be as small, or for which an attack that looks
+for the smallest one found one. What is wrong before any attack is not robust. Rows of another norm
+are another line.
 """
 
 import dataclasses
@@ -16,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from jaxtyping import Int
 
 from jaxser.results.cells import interval
 from jaxser.results.estimate import Estimate
@@ -38,10 +40,10 @@ class WorstCase:
     Attributes:
       epsilon, epsilon_unit, epsilon_norm: the budget.
       attacks: how many, those of one name with other hyper-parameters included.
-      utterances: how many whole ones.
-      clean: accuracy before any attack.
-      robust: share of the utterances that are right before, and that no perturbation of this size
-        is known for.
+      utterances: how many whole ones all attacks were run on.
+      clean: their accuracy before any attack.
+      robust: share of them that are right before, and that no perturbation of this size is known
+        for.
     """
 
     epsilon: float
@@ -69,7 +71,7 @@ def _on_axis(rows: pa.Table, axis: Mapping[str, str], over: Over) -> Iterator[Wo
     """Of rows whose ε are of one unit and norm."""
     unit, norm = axis["epsilon_unit"], axis["epsilon_norm"]
     rows = rows.filter((pc.field("epsilon_unit") == unit) & (pc.field("epsilon_norm") == norm))
-    epsilons, attacks = rows["epsilon"].to_numpy(), rows.select(["attack", "parameters"])
+    epsilons, attack_of = rows["epsilon"].to_numpy(), _attack_of(rows)
     outcomes = outcomes_of(rows, over)
     units, right = outcomes.units, outcomes.clean == outcomes.label
     fooled = outcomes.found != outcomes.label
@@ -81,17 +83,28 @@ def _on_axis(rows: pa.Table, axis: Mapping[str, str], over: Over) -> Iterator[Wo
     for epsilon in sorted(set(epsilons.tolist()), key=lambda each: epsilon_order(unit, each)):
         own = np.flatnonzero(epsilons == epsilon)
         limit = min(epsilon_order(unit, epsilon), _LARGEST)
-        robust, attacked = withstood(smallest, limit, units, own)
-        its = units.take(own)
+        lines = [own[attack_of[own] == attack] for attack in np.unique(attack_of[own])]
+        robust, attacked = withstood(smallest, limit, units, lines)
+        shared = own[attacked[units.utterance[own]]]
+        its = units.take(shared)
         yield WorstCase(
             epsilon=epsilon,
             epsilon_unit=unit,
             epsilon_norm=norm,
-            attacks=len(attacks.take(own).group_by(attacks.column_names).aggregate([])),
+            attacks=len(lines),
             utterances=its.sources,
-            clean=share(right[own], its),
+            clean=share(right[shared], its),
             robust=share(robust, units.each_once(), of=attacked),
         )
+
+
+def _attack_of(rows: pa.Table) -> Int[np.ndarray, " rows"]:
+    """Of every row the number of its attack, by name and hyper-parameters."""
+    name, parameters = (
+        rows[column].combine_chunks().dictionary_encode().indices.to_numpy()
+        for column in ("attack", "parameters")
+    )
+    return name.astype(np.int64) * (int(parameters.max(initial=0)) + 1) + parameters
 
 
 def robustness_table(

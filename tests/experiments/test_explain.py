@@ -17,6 +17,7 @@ from jaxser.config import AttackCommandConfig
 from jaxser.driver import run as driver
 from jaxser.experiments import explain as experiment
 from jaxser.experiments import speech
+from jaxser.experiments.agreement import GROUPS, MEASURES, Agreement, agreement_table
 from jaxser.experiments.explanations import (
     attack_once,
     baselines,
@@ -27,6 +28,7 @@ from jaxser.experiments.explanations import (
 )
 from jaxser.experiments.preparation import prepare_run
 from jaxser.results.training_facts import TrainingFacts
+from jaxser.results.units import Units
 from jaxser.runtime.errors import InputError, UsageError
 from jaxser.victims import loading, module, run_folder
 from jaxser.victims.loading import load_victim
@@ -93,6 +95,28 @@ def test_every_victim_has_its_pictures_and_all_share_the_tables(compared):
     assert all((out / name).stat().st_size > 5_000 for name in files if name.endswith("png"))
     # Each victim is loaded once, hears its speech once, and that is prepared once.
     assert counts == {"look": 2, "victim_of_run": 2, "select": 2}
+
+
+@pytest.mark.parametrize("victims", [1, 2])
+@pytest.mark.parametrize("methods", [("saliency",), ("saliency", "gradcam", "integrated")])
+def test_no_line_of_the_agreement_is_wider_than_a_terminal(victims, methods):
+    """Names of run folders are long, and the same in many lines."""
+    rng = np.random.default_rng(0)
+    found = [
+        Agreement.of(
+            f"cnn_lstm runs/cnn_lstm_emodb_{victim}",
+            method,
+            *rng.normal(size=(3, 8, 30)),
+            np.arange(8) < 5,
+            Units.of(np.arange(8)),
+        )
+        for victim in range(victims)
+        for method in methods
+    ]
+    text = agreement_table(found, 80)
+    assert max(map(len, text.splitlines())) <= 80
+    assert (victims == 1) == ("lines: victim cnn_lstm runs/cnn_lstm_emodb_0" in text)
+    assert all(each in text for each in (*GROUPS, *MEASURES.values(), *methods))
 
 
 def test_agreement_is_that_of_gradients_before_and_after(compared, looked):

@@ -75,6 +75,29 @@ def test_lines_that_are_called_alike_have_numbers_in_every_part() -> None:
     assert "#" not in folded(cells, 40)
 
 
+def test_numbers_stand_for_names_that_leave_no_room() -> None:
+    cells = [["victim", "attack", "acc"], ["v" * 20, "pgd", "9%"], ["w" * 20, "pgd", "8%"]]
+    assert [line.split() for line in folded(cells, 32, left=2, keys=2).splitlines()] == [
+        *(["#", "victim", "attack"], ["1", "v" * 20, "pgd"], ["2", "w" * 20, "pgd"], []),
+        *(["#", "acc"], ["1", "9%"], ["2", "8%"]),
+    ]
+    assert "#" not in folded(cells, 33, left=2, keys=2)
+    # What fits in no way is shown as it is.
+    assert "#" not in folded(cells, 10, left=2, keys=2)
+
+
+def test_names_that_differ_are_repeated_in_every_part() -> None:
+    cells = [["victim", "map", "of", "rank", "top"], ["v", "a", "all", "0.5", "0.1"]]
+    cells += [["v", "a", "some", "0.4", "0.2"], ["v", "b", "all", "0.3", "0.3"]]
+    assert fitted(cells, 15, left=3).splitlines()[:4] == [
+        "in all 3 lines:",
+        "  victim v",
+        "map  of    rank",
+        "a    all    0.5",
+    ]
+    assert fitted(cells, 15, left=3).splitlines()[7] == "map  of    top"
+
+
 def test_wide_letters_stand_in_columns() -> None:
     """A sign of Chinese takes two columns, and an accent of its own none."""
     cells = [["", "a", "b"], ["愤怒", "1", "22"], ["e\u0301", "333", "4"]]

@@ -44,6 +44,13 @@ def test_an_utterance_counts_only_where_no_attack_fooled_it() -> None:
     assert (large.robust.low, large.robust.high) == pytest.approx((wilson.low, wilson.high))
 
 
+def test_it_is_of_the_utterances_that_all_attacks_were_run_on() -> None:
+    # Square was run on the first two alone, of which PGD fools one; that alone withstands square.
+    table = pa.concat_tables([rows("pgd", 0.01, "10111"), rows("square", 0.01, "01")])
+    (case,) = worst_cases(table)
+    assert (case.attacks, case.utterances, case.robust.value) == (2, 2, 0.0)
+
+
 def test_norms_are_lines_of_their_own_and_decibels_go_from_weak_to_strong() -> None:
     loud = {"epsilon_unit": "snr_peak"}
     table = pa.concat_tables(

@@ -11,6 +11,10 @@ from jaxser.reporting.figures.confusion import draw_shares
 
 __all__ = ["matrix_figure"]
 
+# Letters of a name that has room as it is, and the width of one more in inches.
+_SHORT = 12
+_LETTER = 0.06
+
 
 def matrix_figure(
     shares: Float[np.ndarray, "rows columns"],
@@ -29,7 +33,13 @@ def matrix_figure(
       scale: what the shares are.
       of_rows: what the names of the rows are.
     """
-    figure = column_figure(1.3 + 0.3 * len(rows), 2.2 + 0.5 * len(columns))
+    rows, columns = ([shortened(name) for name in names] for names in (rows, columns))
+    # Beyond a few letters names take room of their own, those of columns at a slant.
+    beside, below = (max(map(len, names)) - _SHORT for names in (rows, columns))
+    figure = column_figure(
+        1.3 + 0.3 * len(rows) + max(0, below) * _LETTER / 2,
+        2.2 + 0.5 * len(columns) + max(0, beside) * _LETTER,
+    )
     axes = figure.subplots()
     image = draw_shares(axes, shares)
     for row, column in np.argwhere(np.isfinite(shares)):

@@ -93,7 +93,7 @@ def answer(threats: Sequence[Threat], epsilons: Sequence[float], over: Over) -> 
         cells.append(
             [
                 *(threat.victim, threat.speech, budget, number(snr, ".1f")),
-                *(number(max(attacked), "d"), interval(clean), interval(worst)),
+                *(number(attacked[-1], "d"), interval(clean), interval(worst)),
                 *(label, left, *weakest.values()),
             ]
         )
@@ -102,7 +102,7 @@ def answer(threats: Sequence[Threat], epsilons: Sequence[float], over: Over) -> 
             + (f", mean peak SNR {snr:.1f} dB" if math.isfinite(snr) else ""),
             "strongest attack": f"{label}, which alone leaves {left}",
             **{f"weakest {name}": told for name, told in weakest.items() if told != "–"},
-            "attacked": f"{max(attacked):,} utterances, {len(attacks)} "
+            "attacked": f"{attacked[-1]:,} utterances, {len(attacks)} "
             f"{'attacks' if len(attacks) > 1 else 'attack'}",
         }
         doubts = [*_too_weak(threat), *_uneven(attacked), *doubts_of(threat.settings)]
@@ -137,16 +137,19 @@ def _too_weak(threat: Threat) -> Iterator[str]:
 
 
 def _attacked(threat: Threat, epsilon: float) -> list[int]:
-    """How many utterances each attack was run on at an ε, and last how many there are in all."""
+    """How many utterances each attack was run on at an ε, and last how many all of them were."""
     own = [threat.rows_of([setting]) for setting in threat.at(epsilon).values()]
-    return [threat.units.take(each).sources for each in (*own, np.concatenate(own))]
+    _, shared = threat.withstood(epsilon)
+    every = np.concatenate(own)
+    own.append(every[shared[threat.units.utterance[every]]])
+    return [threat.units.take(each).sources for each in own]
 
 
 def _uneven(attacked: Sequence[int]) -> Iterator[str]:
     if min(attacked) < max(attacked):
         yield (
-            f"Attacks were run on different utterances here (one on {min(attacked):,} of "
-            f"{max(attacked):,}): those that an attack left out count as withstanding it."
+            f"Attacks were run on different utterances here (one on {max(attacked):,}): the worst "
+            f"case is of the {attacked[-1]:,} that all of them were run on."
         )
 
 
