@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from jaxser.corpora.table import Corpus, Utterance
 from jaxser.runtime.errors import InputError, UsageError, nearest_name
 from jaxser.runtime.faces import face
+from jaxser.runtime.text import counted
 
 if TYPE_CHECKING:
     from jaxser.corpora.audio_settings import AudioSettings as AudioSettings
@@ -194,7 +195,7 @@ def _notes(
         notes.append(f"{count:,} of the {official:,} utterances of {spec.title}")
     counts = Counter(file.kind for file in spec.left_out(folder))
     for kind, number in sorted(counts.items()):
-        notes.append(f"{number} {kind} file{'s' if number > 1 else ''} left out of {spec.title}")
+        notes.append(f"{counted(number, f'{kind} file')} left out of {spec.title}")
     return tuple(notes)
 
 

@@ -20,6 +20,7 @@ from jaxser.corpora.command_line import corpora_parser
 from jaxser.corpora.listing import corpora_table, description
 from jaxser.runtime.errors import UsageError, report_errors
 from jaxser.runtime.terminal import terminal_width
+from jaxser.runtime.text import counted
 
 __all__ = ["main"]
 
@@ -72,7 +73,7 @@ def _prepare(options: argparse.Namespace) -> int:
         workers=options.workers,
     )
     rows, samples = prepared.waveforms.shape
-    print(f"{prepared.corpus.title}: {rows:,} utterances of {samples:,} samples")
+    print(f"{prepared.corpus.title}: {counted(rows, 'utterance')} of {samples:,} samples")
     for note in prepared.corpus.notes:
         print(f"note: {note}")
     if options.protocol is not None:

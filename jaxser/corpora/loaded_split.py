@@ -17,6 +17,7 @@ from jaxser.corpora.label_matching import match_labels
 from jaxser.corpora.selection import select, split_rows, spread_rows
 from jaxser.corpora.table import Split
 from jaxser.runtime.errors import InputError, UsageError, nearest_name
+from jaxser.runtime.text import counted
 
 __all__ = ["Hearer", "LoadedSplit", "load_split"]
 
@@ -137,8 +138,8 @@ def load_split(
     notes = list(corpus.notes)
     if len(rows) < len(of_part):
         notes.append(
-            f"{len(of_part) - len(rows)} utterances left out, of labels that the victim does not "
-            f"know: {', '.join(matching.strange)}"
+            f"{counted(len(of_part) - len(rows), 'utterance')} left out, of labels that the "
+            f"victim does not know: {', '.join(matching.strange)}"
         )
     rows = rows[spread_rows(len(rows), config.limit)]
     chosen = [corpus.utterances[i] for i in rows]

@@ -40,6 +40,7 @@ from jaxser.corpora.waveform_file import (
 from jaxser.corpora.windows import Windows
 from jaxser.runtime.errors import InputError
 from jaxser.runtime.files import cache_folder, usable_cache, write_text
+from jaxser.runtime.text import counted
 
 __all__ = ["Prepared", "prepare"]
 
@@ -202,18 +203,20 @@ def _prepared(
     if settings.channel == "mean" and spec.downmix_note:
         notes += (spec.downmix_note,)
     if skipped:
-        notes += (f"{len(skipped)} damaged files left out of {corpus.title}",)
+        notes += (f"{counted(len(skipped), 'damaged file')} left out of {corpus.title}",)
     loud = [(u.id, m) for u, m in zip(corpus.utterances, measured, strict=True) if m.beyond]
     if loud:
         notes += (_clipping_note(corpus, loud),)
     if settings.chunking is not None:
         count = len(corpus.utterances) - len(skipped)
-        notes += (f"{len(cached[0]):,} chunks of {settings.seconds:g} s of {count:,} utterances",)
+        notes += (
+            f"{len(cached[0]):,} chunks of {settings.seconds:g} s of {counted(count, 'utterance')}",
+        )
     if settings.windowing is not None:
         count = len(corpus.utterances) - len(skipped)
         notes += (
             f"{len(cached[0]):,} windows of {settings.seconds:g} s, one every "
-            f"{settings.windowing.stride_ms} ms, of {count:,} utterances",
+            f"{settings.windowing.stride_ms} ms, of {counted(count, 'utterance')}",
         )
     return Prepared(
         corpus=dataclasses.replace(

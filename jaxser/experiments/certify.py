@@ -47,6 +47,7 @@ from jaxser.runtime.locks import held
 from jaxser.runtime.provenance import device_name, environment
 from jaxser.runtime.signals import requested
 from jaxser.runtime.stages import stage
+from jaxser.runtime.text import counted
 
 __all__ = ["Certification", "Spent", "certify_missing", "prepare", "told"]
 
@@ -282,7 +283,7 @@ def told(run: Certification, spent: Spent) -> str:
         [
             certificate_text(table, over),
             *(
-                f"{line.label}: {line.utterances} of {len(table)} utterances were attacked too"
+                f"{line.label}: rows of {line.utterances} of {counted(len(table), 'utterance')}"
                 for line in lines
             ),
             speed,

@@ -12,6 +12,7 @@ from jaxser.experiments.compiling import programs_of
 from jaxser.experiments.sweep import CALIBRATION_UTTERANCES, CellRunner
 from jaxser.runtime.devices import check_devices
 from jaxser.runtime.errors import InputError
+from jaxser.runtime.text import counted
 
 __all__ = ["print_estimate"]
 
@@ -36,8 +37,8 @@ def print_estimate(config: SweepConfig) -> bool:
         spent, each = runner.calibrated(cell) if missing else (Throughput(), 0.0)
         needed = missing / spent.rows_per_second if missing else 0.0
         print(
-            f"{cell.name}: {len(run.utterances)} utterances x {len(run.epsilons)} epsilon, "
-            f"{missing} rows to make, {missing * each:,.0f} queries, {_time(needed)}",
+            f"{cell.name}: {counted(len(run.utterances), 'utterance')} x {len(run.epsilons)} "
+            f"epsilon, {missing} rows to make, {missing * each:,.0f} queries, {_time(needed)}",
             flush=True,
         )
         seconds, rows, queries = seconds + needed, rows + missing, queries + missing * each

@@ -56,6 +56,7 @@ from jaxser.results.metrics import confusion_matrix
 from jaxser.results.units import Units
 from jaxser.runtime.files import write_text
 from jaxser.runtime.terminal import terminal_width
+from jaxser.runtime.text import counted
 
 __all__ = ["explain"]
 
@@ -138,7 +139,7 @@ def _look(config: ExplainConfig, loaded: Waiting) -> _Part:
             ]
         ),
         attack=f"{run.attack.name}, ε {config.epsilon:g} of the {config.domain}",
-        notes=run.notes(),
+        notes=[*run.notes(), *loaded.left_out],
     )
     folder.mkdir(parents=True, exist_ok=True)
     return part
@@ -149,8 +150,8 @@ def _summary(part: _Part) -> list[str]:
     labels = looked.speech.labels
     right, after = (float((each == labels).mean()) for each in (looked.before, looked.after))
     return [
-        f"{part.title}: {len(labels)} inputs, accuracy {percent(right)}, after {part.attack} "
-        f"{percent(after)}",
+        f"{part.title}: {counted(len(labels), 'input')}, accuracy {percent(right)}, "
+        f"after {part.attack} {percent(after)}",
         *(f"note: {note}" for note in part.notes),
     ]
 
@@ -194,7 +195,7 @@ def _attribute(
         maps = (source[0].maps[method][where], source[1].maps[method][where])
         path = part.folder / f"{method}.png"
         save_figure(_maps_figure(config, part, method, rows, maps), path)
-        told.append(f"{_WORDS[method]} of {len(rows)} utterances in {path}")
+        told.append(f"{_WORDS[method]} of {counted(len(rows), 'utterance')} in {path}")
     told += [_completeness(each) for each in (of_all, of_some) if each[0].sums is not None]
     units = _units(looked, config)
     changed = looked.before != looked.after

@@ -12,7 +12,7 @@ from pathlib import Path
 from jaxser.config import AttackCommandConfig
 from jaxser.config.explain import ExplainConfig, Picture
 from jaxser.driver.named_attack import attack_of
-from jaxser.experiments.pictures import checked_pictures
+from jaxser.experiments.pictures import checked_pictures, left_out
 from jaxser.experiments.speech import Part, part_of, victim_of
 from jaxser.runtime.errors import UsageError
 from jaxser.victims.victim import Victim
@@ -30,6 +30,7 @@ class Waiting:
       part: of the corpus that it is to hear.
       folder: that its pictures go to.
       pictures: to draw.
+      left_out: what else would be drawn but cannot be, and why.
     """
 
     asked: AttackCommandConfig
@@ -37,6 +38,7 @@ class Waiting:
     part: Part
     folder: Path
     pictures: list[Picture]
+    left_out: list[str]
 
 
 def folders_of(config: ExplainConfig) -> tuple[Path, list[tuple[Path, Path]]]:
@@ -78,7 +80,8 @@ def load_victim(config: ExplainConfig, victim: Path, folder: Path) -> Waiting:
     attack_of(asked, heard)
     part = part_of(asked, heard())
     pictures = checked_pictures(config, heard(), victim, len(part.positions))
-    return Waiting(asked, heard(), part, folder, pictures)
+    lacking = left_out(config, heard(), len(part.positions))
+    return Waiting(asked, heard(), part, folder, pictures, lacking)
 
 
 def _attack_config(config: ExplainConfig, victim: Path) -> AttackCommandConfig:

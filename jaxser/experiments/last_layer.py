@@ -10,14 +10,14 @@ from jaxtyping import Float, Int
 
 from jaxser.results.cells import Cells
 from jaxser.runtime.errors import UsageError
+from jaxser.runtime.text import counted
 from jaxser.victims.victim import Victim
 
 __all__ = [
     "check_perplexity",
     "check_tsne",
     "embeddings",
-    "has_neighbours",
-    "has_tsne",
+    "lacks_for_tsne",
     "points_table",
     "tsne",
 ]
@@ -26,29 +26,47 @@ __all__ = [
 _ROWS = 16
 
 
-def has_neighbours(perplexity: float, utterances: int) -> bool:
-    """Whether clean and attacked inputs are as many as t-SNE is to look for around each."""
-    return perplexity < 2 * utterances
-
-
 def check_perplexity(perplexity: float, utterances: int) -> None:
     """Refuse to look for more neighbours than there are; UsageError."""
-    if not has_neighbours(perplexity, utterances):
-        raise UsageError(
-            f"a perplexity of {perplexity:g} needs more than {utterances} utterances; give a "
-            "smaller --perplexity or a larger --limit, or --show without tsne."
-        )
-
-
-def has_tsne() -> bool:
-    """Whether scikit-learn is there."""
-    return importlib.util.find_spec("sklearn") is not None
+    lacking = _lacks_neighbours(perplexity, utterances)
+    if lacking:
+        raise UsageError(f"{lacking}, or --show without tsne.")
 
 
 def check_tsne() -> None:
     """UsageError where scikit-learn is not there."""
-    if not has_tsne():
-        raise UsageError("t-SNE needs scikit-learn: pip install 'jaxser[explain]'.")
+    lacking = _lacks_package()
+    if lacking:
+        raise UsageError(f"{lacking}.")
+
+
+def lacks_for_tsne(victim: Victim, perplexity: float, utterances: int) -> str:
+    """Why there can be no map of a victim's last layer, without a full stop; "" where it can be.
+
+    Args:
+      victim: loaded.
+      perplexity: how many neighbours t-SNE is to look for around each point.
+      utterances: that are drawn, each clean and attacked.
+    """
+    if victim.embed is None:
+        return f"{victim.name} does not tell what its last layer reads"
+    return _lacks_package() or _lacks_neighbours(perplexity, utterances)
+
+
+def _lacks_package() -> str:
+    if importlib.util.find_spec("sklearn") is not None:
+        return ""
+    return "t-SNE needs scikit-learn: pip install 'jaxser[explain]'"
+
+
+def _lacks_neighbours(perplexity: float, utterances: int) -> str:
+    # Clean and attacked inputs are points of their own.
+    if perplexity < 2 * utterances:
+        return ""
+    return (
+        f"a perplexity of {perplexity:g} needs more than {counted(utterances, 'utterance')}; give "
+        "a smaller --perplexity or a larger --limit"
+    )
 
 
 def embeddings(

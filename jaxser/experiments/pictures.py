@@ -1,6 +1,7 @@
 """Which pictures of a victim are drawn: those asked for, or all that it can give.
 
 pictures = checked_pictures(config, victim, Path("runs/emo18_emodb"), utterances=40)
+left_out(config, victim, utterances=4)      # ["tsne is left out: a perplexity of 30 needs ..."]
 """
 
 from pathlib import Path
@@ -8,16 +9,11 @@ from typing import get_args
 
 from jaxser.config.explain import OF_SPEECH, ExplainConfig, Picture
 from jaxser.driver.attributions import Method, check_methods, has_feature_map
-from jaxser.experiments.last_layer import (
-    check_perplexity,
-    check_tsne,
-    has_neighbours,
-    has_tsne,
-)
+from jaxser.experiments.last_layer import check_perplexity, check_tsne, lacks_for_tsne
 from jaxser.runtime.errors import UsageError
 from jaxser.victims.victim import Victim
 
-__all__ = ["checked_pictures"]
+__all__ = ["checked_pictures", "left_out"]
 
 
 def checked_pictures(
@@ -38,7 +34,7 @@ def checked_pictures(
         pictures = list(dict.fromkeys(config.show))
     else:
         can = {
-            "tsne": _has_map(config, victim, utterances),
+            "tsne": not lacks_for_tsne(victim, config.perplexity, utterances),
             "gradcam": has_feature_map(victim),
         }
         pictures = [each for each in get_args(Picture) if can.get(each, each not in OF_SPEECH)]
@@ -56,7 +52,13 @@ def checked_pictures(
     return pictures
 
 
-def _has_map(config: ExplainConfig, victim: Victim, utterances: int) -> bool:
-    """Whether there can be a map of the last layer that nobody has asked for by name."""
-    enough = has_neighbours(config.perplexity, utterances)
-    return victim.embed is not None and has_tsne() and enough
+def left_out(config: ExplainConfig, victim: Victim, utterances: int) -> list[str]:
+    """What would be drawn without ``--show`` and is not, and why.
+
+    Args:
+      config: what was asked for.
+      victim: loaded.
+      utterances: that are looked at.
+    """
+    lacking = "" if config.show else lacks_for_tsne(victim, config.perplexity, utterances)
+    return [f"tsne is left out: {lacking}"] if lacking else []

@@ -18,6 +18,7 @@ from jaxser.config.training import ModelConfig
 from jaxser.corpora import Prepared
 from jaxser.corpora.label_matching import match_labels
 from jaxser.runtime.errors import InputError, UsageError
+from jaxser.runtime.text import counted
 from jaxser.victims.loading import is_hub_name, is_pretrained
 from jaxser.victims.run_folder import read_run
 from jaxser.victims.victim import Victim
@@ -112,7 +113,7 @@ def in_classes(
     if found.strange:
         notes.append(
             f"left out, as the victim has no such label: {', '.join(found.strange)} "
-            f"({int((labels < 0).sum())} utterances of {corpus.title})"
+            f"({counted(int((labels < 0).sum()), 'utterance')} of {corpus.title})"
         )
     unused = [name for i, name in enumerate(known) if i not in found.classes.values()]
     if unused:

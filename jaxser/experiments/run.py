@@ -26,6 +26,7 @@ from jaxser.driver.speech import Speech
 from jaxser.results.reading import read_row_file, read_rows, row_paths
 from jaxser.results.schema import SCHEMA
 from jaxser.runtime.provenance import environment
+from jaxser.runtime.text import counted
 from jaxser.victims.victim import Victim
 
 __all__ = ["Listener", "Run"]
@@ -119,7 +120,7 @@ class Run:
         lines = [
             f"{self.attack.name} ({goal}) on {of}{self.speech.victim.name} of "
             f"{self.config.victim}{defence}; {self.corpus.title}, {self.config.split}: "
-            f"{len(utterances)} utterances, {speakers} speakers",
+            f"{counted(len(utterances), 'utterance')}, {counted(speakers, 'speaker')}",
             "hyper-parameters: "
             + ", ".join(f"{k} {v}" for k, v in json.loads(self.facts["parameters"]).items()),
         ]

@@ -10,7 +10,7 @@ from jaxser.config import AttackCommandConfig
 from jaxser.corpora import Utterance
 from jaxser.driver.speech import Speech
 from jaxser.runtime.errors import UsageError
-from jaxser.runtime.text import shown_value
+from jaxser.runtime.text import counted, shown_value
 
 __all__ = ["place_of", "shown_places"]
 
@@ -77,8 +77,8 @@ def _not_there(name: str, config: AttackCommandConfig, speech: Speech) -> str:
     first = of_corpus[0]
     if first.split == config.split:
         return (
-            f"--show {first.id} is not among the {len(speech.utterances)} utterances attacked; "
-            "give a larger --limit, or none."
+            f"--show {first.id} is not among the {counted(len(speech.utterances), 'utterance')} "
+            "attacked; give a larger --limit, or none."
         )
     where = "in no part" if first.split is None else f"in the {first.split} part"
     return (

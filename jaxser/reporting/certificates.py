@@ -35,7 +35,7 @@ from jaxser.results.reading import has_rows
 from jaxser.results.smoothing_bounds import largest_radius
 from jaxser.results.training_facts import TrainingFacts
 from jaxser.results.units import Over
-from jaxser.runtime.text import capitalised
+from jaxser.runtime.text import capitalised, counted
 
 __all__ = [
     "certificate_figure",
@@ -136,7 +136,7 @@ def certificate_sections(folders: Sequence[Path], over: Over = "utterance") -> I
         rows = [l2_rows(each, facts) for each in attacked]
         lines = empirical_lines(pa.concat_tables(rows), table, over) if rows else []
         heard = [
-            f"{line.label}: {line.utterances} of {len(table)} utterances, accuracy "
+            f"{line.label}: {line.utterances} of {counted(len(table), 'utterance')}, accuracy "
             f"{line.accuracies[0].value:.0%} to {line.accuracies[-1].value:.0%}"
             for line in lines
         ]
@@ -210,8 +210,9 @@ def _title(table: pa.Table) -> str:
     of = "" if first["domain"] == "waveform" else f"the {first['domain']} of "
     return (
         f"randomised smoothing of {of}{_named(first)}; {first['corpus']}, {first['split']}: "
-        f"{len(table)} utterances, {speakers} speakers; σ {first['sigma']:g}, "
-        f"{first['samples0']:,} + {first['samples']:,} draws, α {first['alpha']:g}"
+        f"{counted(len(table), 'utterance')}, {counted(speakers, 'speaker')}; "
+        f"σ {first['sigma']:g}, {first['samples0']:,} + {first['samples']:,} draws, "
+        f"α {first['alpha']:g}"
     )
 
 

@@ -284,11 +284,12 @@ def difference(
 ) -> Difference | None:
     """Mean of the first values minus that of the second, with its interval. None if empty.
 
-    Whether groups of people differ is a question about speakers: it is they who are drawn.
+    Whether groups of people differ is a question about speakers: it is they who are drawn. Where
+    all of each side are alike, the interval ends at -1 and 1, or at a value beyond them.
 
     Args:
-      first, second: values, speakers and sources, an entry per utterance or chunk; see
-        :class:`jaxser.results.units.Units`.
+      first, second: values from -1 to 1, such as what is right or what an attack took, speakers and
+        sources, an entry per utterance or chunk; see :class:`jaxser.results.units.Units`.
     """
     if not len(first[0]) or not len(second[0]):
         return None
@@ -304,7 +305,9 @@ def difference(
     value = float(np.mean(first[0]) - np.mean(second[0]))
     ((low, high),) = _percentiles([means[0] - means[1]])
     if high - low <= _ROUNDING:
-        low, high = value - math.hypot(*spans), value + math.hypot(*spans)
+        # Shares differ by 1 at most; the two spans together reach beyond that.
+        reach, furthest = math.hypot(*spans), max(1.0, abs(value))
+        low, high = max(value - reach, -furthest), min(value + reach, furthest)
     return Difference(value, low, high, (counts[0], counts[1]))
 
 

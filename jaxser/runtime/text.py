@@ -1,5 +1,6 @@
 """Text that came from files and libraries, made fit for messages, tables and pages.
 
+counted(1, "utterance")          # "1 utterance", and "1,000 utterances" of more
 cut("9" * 5000)                  # its first and last characters, 80 in all
 listed(["a is missing", ...])    # of a long list the first, "and 31 more"
 one_line(error)                  # of a library whose messages run over several lines
@@ -19,6 +20,7 @@ __all__ = [
     "accept_all_text",
     "capitalised",
     "code_point",
+    "counted",
     "cut",
     "file_stem",
     "listed",
@@ -49,6 +51,11 @@ _HANDLER = "jaxser.plain"
 def capitalised(sentence: str) -> str:
     """``sentence`` with a large first letter; all others stay."""
     return sentence[:1].upper() + sentence[1:]
+
+
+def counted(count: int, noun: str) -> str:
+    """How many there are of what a noun names: its plural, with an s, where it is not one."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def cut(text: str, longest: int = 80) -> str:

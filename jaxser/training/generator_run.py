@@ -40,6 +40,7 @@ from jaxser.runtime.numerics import seed_key
 from jaxser.runtime.provenance import fingerprint_of
 from jaxser.runtime.sharding import batch_sharding, make_mesh, placed_like, replicated
 from jaxser.runtime.stages import stage
+from jaxser.runtime.text import counted
 from jaxser.runtime.together import first_alone, is_first, meet, wait_for_first
 from jaxser.training.evaluation import units_of_each
 from jaxser.training.folder import begun, described_run
@@ -352,8 +353,8 @@ def _clean_predictions(
         if len(unknown):
             raise InputError(
                 f"the threat model {config.threat[index]} gives logits that are not finite for "
-                f"{corpus.utterances[unknown[0]].id} ({len(unknown)} utterances); train it again, "
-                "or leave it out."
+                f"{corpus.utterances[unknown[0]].id} ({counted(len(unknown), 'utterance')}); "
+                "train it again, or leave it out."
             )
     return found
 

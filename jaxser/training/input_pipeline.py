@@ -22,6 +22,7 @@ from jaxtyping import Float, Int
 
 from jaxser.runtime.errors import InputError
 from jaxser.runtime.sharding import batch_sharding, put_batch
+from jaxser.runtime.text import counted
 
 __all__ = ["WaveformSource", "evaluation_batches", "training_batches", "unpadded"]
 
@@ -89,7 +90,7 @@ def training_batches(
     """
     if len(source) < batch_size:
         raise InputError(
-            f"the training part has {len(source)} utterances, fewer than one batch of "
+            f"the training part has {counted(len(source), 'utterance')}, fewer than one batch of "
             f"{batch_size}; use a smaller training.batch_size."
         )
     # The slice takes all; it is among what the order is drawn from, which runs go on with.

@@ -246,7 +246,7 @@ def test_what_cannot_be_shown_says_where_it_is(
     shown = ("--show", names[3].rpartition("/")[2])
     for more, words in (
         (("--split", "train", *shown), f"{names[3]} is in the test part of"),
-        (("--limit", "1", *shown), f"{names[3]} is not among the 1 utterances attacked"),
+        (("--limit", "1", *shown), f"{names[3]} is not among the 1 utterance attacked"),
     ):
         status, _, err = run(capsys, *arguments, *more)
         assert status == 2, words

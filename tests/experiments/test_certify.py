@@ -187,7 +187,7 @@ def test_the_empirical_curve_and_the_report(
     argv = ("--victim", victim, *FLAGS, "--out", tmp_path / "c", "--limit", 5)
     status, text, err = run(certify, capsys, *argv, "--rows", attacks)
     assert status == 0, err
-    assert "pgd, victim without noise: 5 of 5 utterances were attacked too" in text
+    assert "pgd, victim without noise: rows of 5 of 5 utterances" in text
     with (tmp_path / "c" / "certified.csv").open() as file:
         points = list(csv.DictReader(file))
     curves = {each["curve"] for each in points}

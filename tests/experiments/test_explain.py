@@ -16,7 +16,7 @@ from jaxser import explain, train
 from jaxser.config import AttackCommandConfig
 from jaxser.driver import run as driver
 from jaxser.experiments import explain as experiment
-from jaxser.experiments import speech
+from jaxser.experiments import explained_victims, speech
 from jaxser.experiments.agreement import GROUPS, MEASURES, Agreement, agreement_table
 from jaxser.experiments.explanations import (
     attack_once,
@@ -26,6 +26,7 @@ from jaxser.experiments.explanations import (
     explained_classes,
     likeliest_others,
 )
+from jaxser.experiments.last_layer import lacks_for_tsne
 from jaxser.experiments.preparation import prepare_run
 from jaxser.results.training_facts import TrainingFacts
 from jaxser.results.units import Units
@@ -231,6 +232,32 @@ def test_notes_of_the_attack_and_the_defence_are_said(runs, tmp_path, capsys, mo
     titles = [axes.get_title().split("\n") for axes in drawn[0].axes[:2]]
     assert [title[1] for title in titles] == ["trained against pgd, ε 0.002"] * 2
     assert [title[2] for title in titles] == ["clean", "fgsm, ε 3 of the waveform"]
+
+
+def test_a_map_that_nobody_asked_for_by_name_and_cannot_be_is_said(
+    runs, tmp_path, capsys, monkeypatch
+):
+    loaded = run_folder.victim_of_run
+
+    def embedding(folder, domain):
+        return dataclasses.replace(loaded(folder, domain), embed=lambda variables, x: x)
+
+    # What can be drawn takes long, and is not what this is about.
+    monkeypatch.setattr(explained_victims, "checked_pictures", lambda *_: ["confusion"])
+    argv = ["--victim", str(runs[0]), *FLAGS, "--out", str(tmp_path)]
+    told = "note: tsne is left out: "
+    assert explain.main(argv) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"{told}emo18 does not tell what its last layer reads" in printed
+    monkeypatch.setattr(loading, "victim_of_run", embedding)
+    assert explain.main(argv) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"{told}a perplexity of 30 needs more than 6 utterances; give" in printed
+    assert explain.main([*argv, "--show", "confusion"]) == 0
+    assert told not in capsys.readouterr().out
+    victim = load_victim(runs[0], "waveform")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert lacks_for_tsne(victim, 3.0, 10).startswith("t-SNE needs scikit-learn: pip install")
 
 
 def test_all_victims_are_checked_before_the_first_is_attacked(runs, tmp_path, monkeypatch):

@@ -436,6 +436,8 @@ def test_the_tables_of_an_evaluation(rows: list[Row], over: Over) -> None:
         ["original", "FGSM", "BIM"],
         ["original", "JSMA"],
     ]
+    papers = [name for name in tables[0][0] if name.startswith("paper")]
+    assert papers == ["paper: accuracy", "paper: |Δ|", "paper: seconds"]
     for cells, utterances in zip(tables, (everyone, few), strict=True):
         chosen = [row for row in its if row["utterance"] in utterances]
         for line in cells[1:]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxser.reporting import figures
-from jaxser.reporting.figures.explanations import Example
+from jaxser.reporting.figures.explanations import UNDEFINED, Example
 from jaxser.results.estimate import Estimate
 from jaxser.speech.images import image_spectrogram
 
@@ -53,6 +53,28 @@ def test_a_map_of_magnitudes_is_light_where_nothing_matters() -> None:
     assert all(sum(image.cmap(0.0)[:3]) > sum(image.cmap(1.0)[:3]) + 2 for image in drawn)
     # A single bright cell does not leave the others pale.
     assert drawn[1].get_clim() == (0.0, 2.0)
+
+
+@pytest.mark.parametrize("fill", [0.0, 2.0, np.nan])
+def test_a_map_that_is_the_same_all_over_is_not_drawn(fill: float) -> None:
+    maps = np.zeros((2, 16, 16))
+    maps[0, 3, 5], maps[1] = 1.0, fill
+    each = example((16, 16), (maps[0], maps[1]))
+    figure = figures.spectrogram_maps_figure("u", [each], image_spectrogram("linear"), 1.0)
+    places = figure.axes[:4]
+    assert [len(place.images) for place in places] == [1, 1, 1, 0]
+    said = [" ".join(text.get_text() for text in place.texts).split() for place in places]
+    assert said == [[], [], [], UNDEFINED.split()]
+
+
+def test_a_panel_without_any_agreement_says_why() -> None:
+    whole, none = Estimate(0.5, 0.4, 0.7), Estimate(*[np.nan] * 3)
+    found = {"changed": {"rank": none, "top": whole}, "kept": {"rank": none, "top": none}}
+    measures = {"rank": "rank correlation", "top": "overlap"}
+    of_victim = {"Grad-CAM++": {"levit runs/a": found}}
+    figure = figures.agreement_figure("after pgd", measures, of_victim, ["changed", "kept"])
+    said = [[text.get_text() for text in axes.texts] for axes in figure.axes]
+    assert said == [[UNDEFINED.replace(": ", ":\n")], []]
 
 
 def test_under_a_waveform_is_the_sum_of_each_piece_of_its_map(tmp_path: Path) -> None:

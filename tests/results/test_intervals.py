@@ -7,6 +7,7 @@ from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from jaxser.results.estimate import Estimate
 from jaxser.results.intervals import (
+    difference,
     estimates,
     paired_difference,
     policy,
@@ -148,6 +149,23 @@ def test_no_interval_is_without_width(over: str, count: int, kind: str) -> None:
     for each in found:
         assert each.low <= each.value <= each.high
         assert each.high - each.low > 0.005
+
+
+@pytest.mark.parametrize("speakers", [1, 2, 40])
+@pytest.mark.parametrize("first", [0.0, 1.0])
+@pytest.mark.parametrize("second", [0.0, 1.0])
+def test_no_difference_of_shares_is_beyond_one(first: float, second: float, speakers: int) -> None:
+    """Of one speaker each, +0.0 % was -112.2 % to +112.2 %."""
+    names = np.arange(speakers)
+    sides = [(np.full(speakers, value), names, names) for value in (first, second)]
+    found = difference(sides[0], sides[1])
+    assert found is not None
+    assert found.value == first - second
+    assert -1 <= found.low <= found.value <= found.high <= 1
+    # Each side alone may be as far off as none of so many: both are independent.
+    reach = 2**0.5 * scipys(0, speakers)[1]
+    assert found.low == pytest.approx(max(-1.0, found.value - reach))
+    assert found.high == pytest.approx(min(1.0, found.value + reach))
 
 
 def test_the_worst_known_interval_without_width() -> None:

@@ -20,7 +20,7 @@ from jaxser.__main__ import COMMANDS
 from jaxser.runtime.compilation import enable_compilation_cache
 from jaxser.runtime.errors import report_errors
 from jaxser.runtime.files import check_writable, usable_cache, write_text
-from jaxser.runtime.text import cut, shown_value, visible
+from jaxser.runtime.text import counted, cut, shown_value, visible
 
 Said = pytest.CaptureFixture[str]
 
@@ -255,3 +255,8 @@ def test_values_in_messages_are_short() -> None:
         assert len(shown_value(value)) <= 80
     assert shown_value(["a", 1, None]) == "['a', 1, None]"
     assert cut("abcdefghij", 5) == "ab…ij"
+
+
+def test_one_has_no_plural() -> None:
+    told = [counted(count, "utterance") for count in (0, 1, 2, 1000)]
+    assert told == ["0 utterances", "1 utterance", "2 utterances", "1,000 utterances"]

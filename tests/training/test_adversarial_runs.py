@@ -136,6 +136,16 @@ def test_the_curve_of_a_training_has_what_was_watched() -> None:
     }
 
 
+@pytest.mark.parametrize("epochs", [1, 2, 3, 40])
+def test_epochs_are_whole_numbers(epochs: int) -> None:
+    history = [{"epoch": epoch, "robust_accuracy": 0.5} for epoch in range(1, epochs + 1)]
+    (axes,) = robust_training_figure(history, 1, "a title").axes
+    least, most = axes.get_xlim()
+    ticks = [tick for tick in axes.get_xticks() if least <= tick <= most]
+    assert ticks
+    assert ticks == [round(tick) for tick in ticks]
+
+
 def scripted(monkeypatch: pytest.MonkeyPatch, robust: list[float], attack: list[float]) -> None:
     """What the watch is to find, epoch by epoch."""
     told = iter(zip(robust, attack, strict=True))

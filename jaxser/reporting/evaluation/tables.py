@@ -67,8 +67,8 @@ def strongest(evaluation: Evaluation) -> list[Cells]:
 def _strongest(evaluation: Evaluation, lines: Sequence[Line]) -> Cells:
     table, over = evaluation.table, evaluation.interval_over
     published = table.published.get(evaluation.corpus.name, {})
-    head = ["attack", "setting", "rows", "accuracy (95 %)", "female", "male", "paper"]
-    head += ["mean |Δ|", "female", "male", "paper", "seconds", "compile", "paper"]
+    head = ["attack", "setting", "rows", "accuracy (95 %)", "female", "male", "paper: accuracy"]
+    head += ["mean |Δ|", "female", "male", "paper: |Δ|", "seconds", "compile", "paper: seconds"]
     same = lines[0].outcomes
     cells = [head]
     cells.append(

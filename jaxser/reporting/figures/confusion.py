@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from jaxser.reporting.figures.canvas import BLUES, new_figure
 from jaxser.results.metrics import recalls, uar
+from jaxser.runtime.text import counted
 
 __all__ = ["confusion_figure", "draw_confusion", "draw_shares"]
 
@@ -32,7 +33,9 @@ def confusion_figure(
         [f"{name} ({value:.0%})" for name, value in zip(labels, recalls(matrix), strict=True)],
     )
     axes.set_ylabel("true (recall)")
-    axes.set_title(f"{title}\nUAR {float(uar(matrix)):.1%}, {int(matrix.sum())} utterances")
+    axes.set_title(
+        f"{title}\nUAR {float(uar(matrix)):.1%}, {counted(int(matrix.sum()), 'utterance')}"
+    )
     figure.colorbar(image, ax=axes, label="share of the true class", fraction=0.046)
     return figure
 

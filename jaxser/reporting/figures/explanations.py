@@ -15,9 +15,11 @@ from jaxser.reporting.figures.confusion import draw_confusion
 from jaxser.reporting.figures.images import name_bands
 from jaxser.results.estimate import Estimate
 from jaxser.results.metrics import uar
+from jaxser.runtime.text import counted
 from jaxser.speech.features import Spectrogram
 
 __all__ = [
+    "UNDEFINED",
     "Example",
     "agreement_figure",
     "confusions_figure",
@@ -28,6 +30,9 @@ __all__ = [
 # Of a map's magnitudes: brighter cells than this share are drawn alike, so that a few of them do
 # not leave all else dark.
 _BRIGHTEST = 99.5
+
+# In place of a map that tells nothing, and of the agreement of such maps.
+UNDEFINED = "undefined: the same all over"
 
 # Letters of a path in a line below a bar.
 _WIDEST = 18
@@ -64,7 +69,7 @@ def spectrogram_maps_figure(
     """A line for each utterance: its picture and map, clean, and the same attacked.
 
     Maps are dark where they are large, each by its own scale; of signed ones red speaks for the
-    class and blue against it.
+    class and blue against it. A map that is the same all over, which tells nothing, is not drawn.
 
     Args:
       title: shown above.
@@ -87,6 +92,9 @@ def spectrogram_maps_figure(
                 _above(example, side),
                 fontsize=9,
             )
+            if _undefined(found):
+                _write_in(line[2 * side + 1], UNDEFINED)
+                continue
             reach = _reach(found)
             scale = {"cmap": "RdBu_r", "vmin": -reach} if signed else {"cmap": "magma_r", "vmin": 0}
             line[2 * side + 1].imshow(found, **shown, **scale, vmax=reach)
@@ -161,6 +169,23 @@ def _draw_waveform(
         below.axhline(0, color="0.6", linewidth=0.5)
 
 
+def _undefined(found: np.ndarray) -> bool:
+    """Whether a map says of no cell that it matters more than another."""
+    return not np.isfinite(found).all() or bool(found.max() == found.min())
+
+
+def _write_in(place: Axes, words: str) -> None:
+    """Say in the middle of a panel why it is empty."""
+    place.text(
+        *(0.5, 0.5, words.replace(": ", ":\n")),
+        transform=place.transAxes,
+        ha="center",
+        va="center",
+        fontsize=8,
+        color="0.35",
+    )
+
+
 def _above(example: Example, side: int) -> str:
     return f"{('clean', 'attacked')[side]}, taken for {shortened(example.said[side])}"
 
@@ -213,6 +238,12 @@ def agreement_figure(
                 place.errorbar(
                     where, values, np.abs(ends - values), fmt="none", ecolor="tab:red", capsize=2
                 )
+            if not any(
+                np.isfinite(each[group][measure].value)
+                for each in of_victims.values()
+                for group in groups
+            ):
+                _write_in(place, UNDEFINED)
             place.axhline(0, color="black", linewidth=0.5)
             place.set_title(f"{method}: {words}", fontsize=10)
             place.set_xticks(range(len(victims)), [_on_lines(name) for name in victims], fontsize=7)
@@ -267,7 +298,7 @@ def confusions_figure(
             drawn = draw_confusion(place, matrix, names)
             said = "\n".join(map(shortened, words.split("\n")))
             place.set_title(
-                f"{said}\nUAR {float(uar(matrix)):.1%}, {int(matrix.sum())} rows",
+                f"{said}\nUAR {float(uar(matrix)):.1%}, {counted(int(matrix.sum()), 'row')}",
                 fontsize=10,
             )
         places[0].set_ylabel("true")

@@ -64,5 +64,6 @@ def _draw(axes: Any, history: Sequence[Mapping[str, float]], title: str) -> None
     axes.set_xlabel("epoch")
     axes.set_ylabel("accuracy of the watched rows")
     axes.set_ylim(-0.02, 1.02)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    # Of a single epoch there is one whole number; asked for two ticks it takes fractions.
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_title(title)

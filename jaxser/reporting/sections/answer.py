@@ -15,6 +15,7 @@ from jaxser.results.estimate import Estimate
 from jaxser.results.intervals import policy, share
 from jaxser.results.units import UNNAMED, Over
 from jaxser.runtime.errors import UsageError
+from jaxser.runtime.text import counted
 
 __all__ = ["answer", "chosen_epsilons"]
 
@@ -102,8 +103,7 @@ def answer(threats: Sequence[Threat], epsilons: Sequence[float], over: Over) -> 
             + (f", mean peak SNR {snr:.1f} dB" if math.isfinite(snr) else ""),
             "strongest attack": f"{label}, which alone leaves {left}",
             **{f"weakest {name}": told for name, told in weakest.items() if told != "–"},
-            "attacked": f"{attacked[-1]:,} utterances, {len(attacks)} "
-            f"{'attacks' if len(attacks) > 1 else 'attack'}",
+            "attacked": f"{counted(attacked[-1], 'utterance')}, {counted(len(attacks), 'attack')}",
         }
         doubts = [*_too_weak(threat), *_uneven(attacked), *doubts_of(threat.settings)]
         if not doubts:
