@@ -55,8 +55,10 @@ def test_a_map_of_magnitudes_is_light_where_nothing_matters() -> None:
     assert drawn[1].get_clim() == (0.0, 2.0)
 
 
-@pytest.mark.parametrize("fill", [0.0, 2.0, np.nan])
-def test_a_map_that_is_the_same_all_over_is_not_drawn(fill: float) -> None:
+@pytest.mark.parametrize(
+    ("fill", "reason"), [(0.0, UNDEFINED), (2.0, UNDEFINED), (np.nan, "undefined: not finite")]
+)
+def test_a_map_that_tells_nothing_is_not_drawn(fill: float, reason: str) -> None:
     maps = np.zeros((2, 16, 16))
     maps[0, 3, 5], maps[1] = 1.0, fill
     each = example((16, 16), (maps[0], maps[1]))
@@ -64,7 +66,16 @@ def test_a_map_that_is_the_same_all_over_is_not_drawn(fill: float) -> None:
     places = figure.axes[:4]
     assert [len(place.images) for place in places] == [1, 1, 1, 0]
     said = [" ".join(text.get_text() for text in place.texts).split() for place in places]
+    assert said == [[], [], [], reason.split()]
+
+
+def test_a_map_of_a_waveform_that_is_the_same_all_over_is_not_drawn() -> None:
+    maps = np.zeros((2, 600))
+    maps[0, 5] = 1.0
+    figure = figures.waveform_maps_figure("u", [example((600,), (maps[0], maps[1]))], 300)
+    said = [" ".join(text.get_text() for text in place.texts).split() for place in figure.axes]
     assert said == [[], [], [], UNDEFINED.split()]
+    assert not figure.axes[3].patches
 
 
 def test_a_panel_without_any_agreement_says_why() -> None:

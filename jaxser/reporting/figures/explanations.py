@@ -92,8 +92,8 @@ def spectrogram_maps_figure(
                 _above(example, side),
                 fontsize=9,
             )
-            if _undefined(found):
-                _write_in(line[2 * side + 1], UNDEFINED)
+            if reason := _undefined(found):
+                _write_in(line[2 * side + 1], reason)
                 continue
             reach = _reach(found)
             scale = {"cmap": "RdBu_r", "vmin": -reach} if signed else {"cmap": "magma_r", "vmin": 0}
@@ -114,7 +114,8 @@ def waveform_maps_figure(
 ) -> Figure:
     """A line for each utterance: its waveform above its map, clean, and the same attacked.
 
-    Of a few milliseconds the map has its largest value, or the sum where it is signed.
+    Of a few milliseconds the map has its largest value, or the sum where it is signed. A map that
+    is the same all over, which tells nothing, is not drawn.
 
     Args:
       title: shown above.
@@ -157,6 +158,10 @@ def _draw_waveform(
     reach = max(float(np.abs(each).max()) for each in example.inputs) * 1.05 + 1e-9
     above.set_ylim(-reach, reach)
     above.set_title(_above(example, side), fontsize=9)
+    below.set_yticks([])
+    if reason := _undefined(found):
+        _write_in(below, reason)
+        return
     pieces = np.array_split(found, min(_PIECES, len(found)))
     ends = np.cumsum([0, *map(len, pieces)]) / sample_rate
     values = np.array([each.sum() if signed else each.max() for each in pieces])
@@ -164,14 +169,15 @@ def _draw_waveform(
     above_zero = "tab:red" if signed else "0.35"
     below.stairs(np.maximum(values, 0), ends, fill=True, color=above_zero)
     below.stairs(np.minimum(values, 0), ends, fill=True, color="tab:blue")
-    below.set_yticks([])
     if signed:
         below.axhline(0, color="0.6", linewidth=0.5)
 
 
-def _undefined(found: np.ndarray) -> bool:
-    """Whether a map says of no cell that it matters more than another."""
-    return not np.isfinite(found).all() or bool(found.max() == found.min())
+def _undefined(found: np.ndarray) -> str:
+    """Why a map says of no cell that it matters more than another; "" where it does."""
+    if not np.isfinite(found).all():
+        return "undefined: not finite"
+    return UNDEFINED if found.max() == found.min() else ""
 
 
 def _write_in(place: Axes, words: str) -> None:
@@ -191,8 +197,7 @@ def _above(example: Example, side: int) -> str:
 
 
 def _reach(found: np.ndarray) -> float:
-    # Of an input whose logits are not finite there is nothing to see.
-    return max(float(np.percentile(np.abs(np.nan_to_num(found)), _BRIGHTEST)), 1e-30)
+    return max(float(np.percentile(np.abs(found), _BRIGHTEST)), 1e-30)
 
 
 def agreement_figure(
