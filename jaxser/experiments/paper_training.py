@@ -237,8 +237,8 @@ def check_runs(configs: Sequence[TrainConfig]) -> None:
     for config in configs:
         if config.out in places:
             raise UsageError(
-                f"two runs would share the folder {config.out}: names hold four digits of epsilon; "
-                "give budgets that differ more."
+                f"two runs would share the folder {config.out}; give the lines of the table names "
+                "that differ in more than case and signs."
             )
         places[config.out] = config
         check_defence(config)

@@ -296,7 +296,6 @@ def test_what_a_table_cannot_train_is_one_sentence(tables, changes, said):
         (["--epsilon", "0"], "--epsilon must be positive and finite, not 0"),
         (["--epsilon", "0.1", "nan"], "--epsilon must be positive and finite, not 0.1 nan"),
         (["--epsilon", "0.1", "0.1"], "the same budget twice"),
-        (["--epsilon", "0.100001", "0.100002"], "would share the folder .*_0.1: names hold four"),
         (["--set", "training.adversarial.replays=0"], "training.adversarial.replays"),
         (["--set", "training.adversarial.beta=1"], "beta is of t"),
         (["--attacks", "Square"], "square is no attack to train against"),
@@ -312,3 +311,21 @@ def test_what_a_later_run_cannot_do_is_said_before_any_is_trained(tables, tmp_pa
     with pytest.raises(UsageError, match=said):
         evaluate.main([*argv, *changes])
     assert not (tmp_path / "runs").exists()
+
+
+def test_two_lines_of_one_folder_are_refused(tables, tmp_path):
+    content = yaml.safe_load((tables / "two.yaml").read_text())
+    first = content["attacks"][0]
+    content["attacks"].append({**first, "name": first["name"].swapcase()})
+    (tmp_path / "table.yaml").write_text(yaml.safe_dump(content))
+    argv = [str(tmp_path / "table.yaml"), "--corpus", "csv=x", "--runs", str(tmp_path / "runs")]
+    with pytest.raises(UsageError, match="two runs would share the folder"):
+        evaluate.main(argv)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_budgets_that_are_nearly_alike_have_folders_of_their_own(tables, tmp_path):
+    argv = [str(tables / "two.yaml"), "--corpus", "csv=x", "--runs", str(tmp_path / "runs")]
+    # That there is no such corpus is found out after that.
+    with pytest.raises(InputError, match="no file or folder x"):
+        evaluate.main([*argv, "--epsilon", "0.100001", "0.100002"])
