@@ -7,16 +7,17 @@ Same weights, same inputs, as many threads. A step attacks all rows of a batch i
 and then updates by Adam with an L2 penalty: "fgsm", "pgd2" and "pgd10" (from the clean input, so
 that both sides do the same), beside a "clean" step. Emo18 reads 2 s of speech, LeViT-256 images;
 torchattacks gets speech as an image in [0, 1] of one row, as it knows no other. Both sides take
-turns within one run; a ratio is that of two neighbouring turns, a cost that of a step over the
-clean step of its own side in the same round. Before anything is timed the losses of two steps are
-compared. Compilation is not counted, and given apart. On a busy machine ``--threads 1 --clock
-processor`` counts the seconds that this process had a core for.
+turns within one run, and a turn is a step after one that is not counted; a ratio is that of two
+neighbouring turns, a cost that of a step over the clean step of its own side in the same round.
+Before anything is timed the losses of two steps are compared. Compilation is not counted, and given
+apart. On a busy machine ``--threads 1 --clock processor`` counts the seconds that this process had
+a core for.
 """
 
 import dataclasses
 import functools
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.command import (
@@ -237,44 +238,57 @@ def torch_step(twins: Twins, task: str, epsilon: float) -> Step:
     return run
 
 
-def measure(victim: str, tasks: list[str], batch: int, pairs: int, clock: str) -> list[Measured]:
-    """All tasks of a victim; each round has a step of every task on both sides.
+def measure(
+    victim: str, tasks: list[str], batch: int, pairs: int, clock: str
+) -> Iterator[Measured]:
+    """All tasks of a victim; each round has a step of the task and a clean one on both sides.
+
+    Other tasks' programs are not in memory meanwhile, and every timed step follows one of its own
+    program that is not: what a step finds in the caches is its own.
 
     Raises:
       RuntimeError: the losses of the first two steps are apart.
     """
     twins, read = twins_of(victim, batch), CLOCKS[clock]
-    sides: dict[tuple[str, str], Step] = {}
-    compiled, apart = {}, {}
+
+    def turn(step: Step) -> float:
+        step()
+        return timed(step, read)[0]
+
+    clean: dict[str, Step] = {}
     for task in tasks:
-        sides["jaxser", task], compiled[task] = jaxser_step(twins, task, EPSILON[victim])
-        sides[PEER, task] = torch_step(twins, task, EPSILON[victim])
-        pairs_of_losses = [(sides["jaxser", task](), sides[PEER, task]()) for _ in range(2)]
-        apart[task] = max(abs(ours - its) / its for ours, its in pairs_of_losses)
-        if not apart[task] <= APART:
-            raise RuntimeError(
-                f"{victim}, {task}: losses of two steps are {pairs_of_losses}, further apart than "
-                "rounding; the two do not compute the same."
+        sides, compiled, apart = _both(twins, victim, task)
+        turns = {("task", side): functools.partial(turn, step) for side, step in sides.items()}
+        turns |= {("clean", side): functools.partial(turn, step) for side, step in clean.items()}
+        clean = clean or sides
+        seconds = take_turns(turns, pairs)
+        for side in sides:
+            its = seconds["task", side]
+            yield Measured(
+                model=victim,
+                task=f"step, {task}",
+                side=side,
+                batch=batch,
+                rows_per_s=[batch / spent for spent in its],
+                ratios=ratios(its, seconds["task", "jaxser"]),
+                cost=ratios(its, seconds.get(("clean", side), its)),
+                first_s=compiled if side == "jaxser" else 0.0,
+                apart=apart,
             )
-    rounds = take_turns(
-        {side: functools.partial(timed, step, read) for side, step in sides.items()}, pairs
-    )
-    seconds = {side: [spent for spent, _ in its] for side, its in rounds.items()}
-    return [
-        Measured(
-            model=victim,
-            task=f"step, {task}",
-            side=side,
-            batch=batch,
-            rows_per_s=[batch / spent for spent in seconds[side, task]],
-            ratios=ratios(seconds[side, task], seconds["jaxser", task]),
-            cost=ratios(seconds[side, task], seconds[side, tasks[0]]),
-            first_s=compiled[task] if side == "jaxser" else 0.0,
-            apart=apart[task],
+
+
+def _both(twins: Twins, victim: str, task: str) -> tuple[dict[str, Step], float, float]:
+    """Steps of both sides, the seconds to compile ours, and how far their losses are apart."""
+    own, compiled = jaxser_step(twins, task, EPSILON[victim])
+    sides = {"jaxser": own, PEER: torch_step(twins, task, EPSILON[victim])}
+    losses = [(own(), sides[PEER]()) for _ in range(2)]
+    apart = max(abs(ours - its) / its for ours, its in losses)
+    if not apart <= APART:
+        raise RuntimeError(
+            f"{victim}, {task}: losses of two steps are {losses}, further apart than "
+            "rounding; the two do not compute the same."
         )
-        for task in tasks
-        for side in ("jaxser", PEER)
-    ]
+    return sides, compiled, apart
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -299,7 +313,7 @@ def main(argv: list[str] | None = None) -> int:
         for measured in measure(victim, args.tasks, args.batch, args.pairs, args.clock):
             print(measured.line(), flush=True)
             everything.append(measured)
-        write_measured(args, busy, everything)
+            write_measured(args, busy, everything)
     return 0
 
 

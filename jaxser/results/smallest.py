@@ -89,7 +89,7 @@ def withstood(
     found: Float[np.ndarray, " utterances"],
     size: float,
     units: Units,
-    attacks: Sequence[Int[np.ndarray, " some"]],
+    attacks: Sequence[Int[np.ndarray, " _"]],
 ) -> tuple[Bool[np.ndarray, " utterances"], Bool[np.ndarray, " utterances"]]:
     """Which utterances are right whatever was tried up to a size, and on which all was tried.
 

@@ -131,7 +131,7 @@ def test_the_benchmark_compares_the_same_steps(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(adversarial, "SAMPLES", 2_000)
     tasks = ["clean", "fgsm", "pgd2"]
-    found = adversarial.measure("emo18", tasks, batch=3, pairs=1, clock="wall")
+    found = [*adversarial.measure("emo18", tasks, batch=3, pairs=1, clock="wall")]
     assert [(each.task, each.side) for each in found] == [
         (f"step, {task}", side) for task in tasks for side in ("jaxser", adversarial.PEER)
     ]
