@@ -71,10 +71,12 @@ class AdversarialConfig:
     ] = None
     awp: Annotated[
         float,
-        NotNegative,
         Field(
+            ge=0,
+            le=1,
+            allow_inf_nan=False,
             description="adversarial weight perturbation (Wu et al. 2020): its size relative to "
-            "the weights of each layer, such as 0.005; 0: none"
+            "the weights of each layer, such as 0.005; 0: none",
         ),
     ] = 0.0
     batch_norm: Annotated[

@@ -304,7 +304,7 @@ def test_a_folder_in_use_is_left_alone(
 def test_a_killed_sweep_ends_as_one_that_was_not(tmp_path: Path) -> None:
     """SIGKILL while rows are being made of the first and of the second stream."""
     victim = make_run(tmp_path)
-    attacks = ["fgsm", {"name": "slow", "attack": "pgd", "parameters": {"steps": 300}}, "noise"]
+    attacks = ["fgsm", {"name": "slow", "attack": "pgd", "parameters": {"steps": 100}}, "noise"]
     whole = sweep_file(tmp_path / "whole.yaml", [victim], attacks=attacks)
     assert sweep.main([str(whole), "--out", str(tmp_path / "whole")]) == 0
     out = tmp_path / "killed"

@@ -341,7 +341,7 @@ def test_what_cannot_work_is_told_before_the_speech_is_read(tmp_path: Path) -> N
         (["noise", "-1"], "training.noise = '-1'"),
         (["noise", "inf"], "training.noise = 'inf' .*finite"),
         (["learning_rate", "inf"], "training.learning_rate = 'inf' .*finite"),
-        (["adversarial.awp", "inf"], "training.adversarial.awp = 'inf' .*finite"),
+        (["adversarial.awp", "1.5"], "training.adversarial.awp = '1.5' .*less than or equal to 1"),
         (["adversarial.warmup_epochs", "1e300"], "training.adversarial.warmup_epochs = '1e300'"),
         (["adversarial.attack", "none"], "epsilon is of training against an attack; give"),
     ],
