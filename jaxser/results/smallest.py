@@ -101,10 +101,7 @@ def withstood(
       units: of all rows.
       attacks: of each one the places of its rows.
     """
-    tried = np.full(len(units), bool(attacks))
-    for rows in attacks:
-        tried &= np.isin(np.arange(len(units)), units.utterance[rows])
-    return np.asarray(found > size), tried
+    return np.asarray(found > size), units.in_all(attacks)
 
 
 def accuracy_beyond(found: Float[np.ndarray, " utterances"], sizes: Sequence[float]) -> list[float]:

@@ -100,6 +100,19 @@ class Units:
         )
         return Units(utterance, source, unit, self.over)
 
+    def in_all(self, groups: Sequence[Int[np.ndarray, " _"]]) -> Bool[np.ndarray, " utterances"]:
+        """Which utterances have a row in every one of some groups; none without a group.
+
+        Args:
+          groups: of each one the places of its rows.
+        """
+        found = np.full(len(self), bool(groups))
+        for rows in groups:
+            its = np.zeros(len(self), bool)
+            its[self.utterance[rows]] = True
+            found &= its
+        return found
+
     def each_once(self) -> "Units":
         """Of one row per utterance."""
         return Units(np.arange(len(self)), self.source, self.unit, self.over)

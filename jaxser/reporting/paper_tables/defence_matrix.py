@@ -108,7 +108,6 @@ def _worst_case(rows: Rows, attacks: Sequence[Sequence[Setting]]) -> Estimate:
     where = np.concatenate(wheres)
     units = rows.units(where)
     label, prediction = (rows.words(name, where) for name in ("label", "prediction"))
-    attacked = np.ones(len(units), bool)
-    for its in np.split(units.utterance, np.cumsum([len(each) for each in wheres])[:-1]):
-        attacked &= np.isin(np.arange(len(units)), its)
+    ends = np.cumsum([len(each) for each in wheres])
+    attacked = units.in_all(np.split(np.arange(len(where)), ends[:-1]))
     return share(units.means(label == prediction) == 1, units.each_once(), of=attacked)
