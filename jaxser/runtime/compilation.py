@@ -30,11 +30,11 @@ class _Spans(threading.local):
 _SPANS = _Spans()
 
 
-def _note(event: str, duration: float, **_: Any) -> None:
+def _note(event: str, duration_secs: float, **_: Any) -> None:
     if not event.startswith(_COMPILING):
         return
     end, spans = time.monotonic(), _SPANS.found
-    start = end - duration
+    start = end - duration_secs
     # What a function calls is traced within it, and reported before it.
     while spans and spans[-1][0] >= start:
         spans.pop()
