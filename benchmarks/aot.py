@@ -76,6 +76,7 @@ class Device:
         Raises:
           UsageError: its compiler is not installed, or does not start.
         """
+        import jax
         from jax.experimental import topologies
 
         from jaxser.runtime.sharding import make_mesh
@@ -85,6 +86,8 @@ class Device:
                 f"the compiler for a {self.platform.upper()} is not installed ({self.package}); "
                 "pip install 'jaxser[aot]'."
             )
+        # A plugin that is to run programs refuses to start without its device's libraries.
+        jax.config.update("jax_platforms", "cpu")
         # It would look for the metadata server of a machine in a cloud.
         os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
         try:

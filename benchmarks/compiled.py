@@ -42,7 +42,7 @@ def compiled_rows(texts: Sequence[str], name: str, device: Device) -> Iterator[d
     Raises:
       UsageError: the compiler is not installed, or a spec is none.
     """
-    from benchmarks.compiled_programs import STEP, Spec, lowered_programs
+    from benchmarks.compiled_programs import Spec, lowered_programs
     from jaxser.runtime.numerics import fixed_numerics
 
     specs = [Spec.read(text) for text in texts]
@@ -50,12 +50,12 @@ def compiled_rows(texts: Sequence[str], name: str, device: Device) -> Iterator[d
     for spec in specs:
         with device.forms(), cudnn_assumed(), fixed_numerics():
             programs = list(lowered_programs(spec, mesh))
-        for part, program in programs:
+        for part in programs:
             yield {
                 "device": name,
                 "program": spec.text,
-                "part": part,
-                **_compiled(program, device, is_loop=part != STEP),
+                "part": part.name,
+                **_compiled(part.program, device, is_loop=part.steps > 1),
             }
 
 

@@ -1,6 +1,6 @@
 """The driver's and the training's programs of a victim, lowered for a mesh of any devices.
 
-    for name, lowered in lowered_programs(Spec.read("emo18:pgd:steps=20@32"), mesh): ...
+    for part in lowered_programs(Spec.read("emo18:pgd:steps=20@32"), mesh): ...
 
 Weights and speech are shapes alone.
 """
@@ -8,7 +8,7 @@ Weights and speech are shapes alone.
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,7 @@ from jaxser.victims.victim import evaluation_logits
 __all__ = [
     "CLASSES",
     "SAMPLE_RATE",
-    "STEP",
+    "Lowered",
     "Spec",
     "attack_parts",
     "input_shape_of",
@@ -42,9 +42,6 @@ __all__ = [
 ]
 
 CLASSES = 7
-
-# Name of the program of a step of training; others are loops over steps of an attack.
-STEP = "step"
 
 SAMPLE_RATE = 16_000
 
@@ -128,16 +125,29 @@ def input_shape_of(name: str, seconds: float) -> tuple[tuple[int, ...], float]:
     return _IMAGE, 1.0
 
 
-def lowered_programs(spec: Spec, mesh: Any) -> Iterator[tuple[str, Any]]:
-    """(name, what ``jax.jit(...).lower(...)`` gives) of a spec's programs."""
+class Lowered(NamedTuple):
+    """A program of a spec.
+
+    Attributes:
+      name: of the part.
+      program: what ``jax.jit(...).lower(...)`` gives.
+      steps: that it loops over; 1: it has no such loop.
+    """
+
+    name: str
+    program: Any
+    steps: int
+
+
+def lowered_programs(spec: Spec, mesh: Any) -> Iterator[Lowered]:
+    """The programs of a spec: a step of training, or that which takes the steps of each attack."""
     if spec.attack == "training":
-        yield STEP, _training_step(spec, mesh)
+        yield Lowered("step", _training_step(spec, mesh), 1)
         return
     attack = from_parameters(spec.attack, spec.parameters)
     for part in attack_parts(attack):
         prefix = "" if part is attack else f"{part.name} "
-        for name, lowered in _attack_programs(spec, part, mesh):
-            yield f"{prefix}{name}", lowered
+        yield Lowered(f"{prefix}advance", *_attack_program(spec, part, mesh))
 
 
 def attack_parts(attack: Any) -> tuple[Attack, ...]:
@@ -159,11 +169,12 @@ def placed_shapes(shapes: Any, sharding: Any) -> Any:
     )
 
 
-def _attack_programs(spec: Spec, attack: Attack, mesh: Any) -> Iterator[tuple[str, Any]]:
+def _attack_program(spec: Spec, attack: Attack, mesh: Any) -> tuple[Any, int]:
     module, shape = spec.module(), spec.input_shape()
     variables = victim_shapes(module, shape)
     machine = shape_machine(evaluation_logits(module), variables, attack, mesh, spec.rows)
-    yield "advance", machine.attack.advance.lowered(*ProgramShapes(machine, shape).advance)
+    lowered = machine.attack.advance.lowered(*ProgramShapes(machine, shape).advance)
+    return lowered, machine.inner_steps
 
 
 def shape_machine(

@@ -10,11 +10,13 @@ import argparse
 import dataclasses
 import statistics
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from benchmarks.accelerator.ceilings import Ceilings
 from benchmarks.accelerator.cells import Cell
 from benchmarks.command import environment_of_sides, write_json
+from jaxser.runtime.errors import UsageError
 from jaxser.runtime.files import read_json
 from jaxser.runtime.text import one_line
 
@@ -44,7 +46,7 @@ class Report:
             "left": [],
         }
         if args.go_on and args.out.exists():
-            self._content["measured"] = read_json(args.out, _AGAIN)["measured"]
+            self._content["measured"] = _measured_before(args.out, self._content)
         self._known = {_key(line) for line in self._content["measured"]}
 
     def has(self, cell: Cell) -> bool:
@@ -73,6 +75,31 @@ class Report:
         """The file, as it is to be read."""
         if self._args.out is not None:
             write_json(self._args.out, self._content)
+
+
+def _measured_before(path: Path, now: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The lines of a file that a call like this one wrote.
+
+    Raises:
+      UsageError: it holds something else, with which the lines of this call cannot stand.
+    """
+    before = read_json(path, _AGAIN)
+    for name, value in _alike(now).items():
+        found = _alike(before).get(name)
+        if found != value:
+            raise UsageError(f"{path} has {name} {found!r}, and this call {value!r}; {_AGAIN}.")
+    measured: list[dict[str, Any]] = before["measured"]
+    return measured
+
+
+def _alike(content: Any) -> dict[str, Any]:
+    """What all lines of a file have in common."""
+    if not isinstance(content, dict):
+        return {}
+    found = {name: content.get(name) for name in ("benchmark", "seconds", "dtype")}
+    found["device"] = (content.get("environment") or {}).get("device")
+    # Files that hold no lines are of another command.
+    return found if isinstance(content.get("measured"), list) else {}
 
 
 def arguments_of(args: argparse.Namespace) -> dict[str, Any]:

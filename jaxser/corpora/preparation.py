@@ -60,6 +60,7 @@ class Prepared:
       skipped: (id, reason) of every damaged file that was left out.
       clipped: (id, how many and how far) of every file with samples beyond full scale.
       folder: where it is cached.
+      cut: into what utterances are cut ("windows of 1 s, one every 10 ms"); "" of whole ones.
 
     Examples:
       >>> import jaxser
@@ -76,6 +77,7 @@ class Prepared:
     skipped: tuple[tuple[str, str], ...]
     folder: Path
     clipped: tuple[tuple[str, str], ...] = ()
+    cut: str = ""
 
 
 def prepare(
@@ -207,17 +209,11 @@ def _prepared(
     loud = [(u.id, m) for u, m in zip(corpus.utterances, measured, strict=True) if m.beyond]
     if loud:
         notes += (_clipping_note(corpus, loud),)
-    if settings.chunking is not None:
+    cut = _cut(settings)
+    if cut:
         count = len(corpus.utterances) - len(skipped)
-        notes += (
-            f"{len(cached[0]):,} chunks of {settings.seconds:g} s of {counted(count, 'utterance')}",
-        )
-    if settings.windowing is not None:
-        count = len(corpus.utterances) - len(skipped)
-        notes += (
-            f"{len(cached[0]):,} windows of {settings.seconds:g} s, one every "
-            f"{settings.windowing.stride_ms} ms, of {counted(count, 'utterance')}",
-        )
+        comma = "," * ("," in cut)
+        notes += (f"{len(cached[0]):,} {cut}{comma} of {counted(count, 'utterance')}",)
     return Prepared(
         corpus=dataclasses.replace(
             corpus,
@@ -230,7 +226,17 @@ def _prepared(
         skipped=skipped,
         folder=final_folder(cache, fingerprint),
         clipped=tuple((name, file.loudness) for name, file in loud),
+        cut=cut,
     )
+
+
+def _cut(settings: AudioSettings) -> str:
+    if settings.chunking is not None:
+        return f"chunks of {settings.seconds:g} s"
+    if settings.windowing is not None:
+        every = f"one every {settings.windowing.stride_ms} ms"
+        return f"windows of {settings.seconds:g} s, {every}"
+    return ""
 
 
 def _clipping_note(corpus: Corpus, loud: Sequence[tuple[str, MeasuredFile]]) -> str:

@@ -71,8 +71,7 @@ class Agreement:
         pairs = {
             "all": second,
             "another class": next_class,
-            # Half of the list away, and not the next one, which may be of the same sentence.
-            "another utterance": np.roll(first, len(first) // 2, axis=0),
+            "another utterance": _of_others(first, units),
         }
         measures = {"rank": rank_correlation, "top": top_overlap}
         rows = {
@@ -95,6 +94,26 @@ class Agreement:
         if group == "prediction changed":
             return int(self.changed.sum())
         return int((~self.changed).sum()) if group == "prediction kept" else len(self.changed)
+
+
+def _of_others(
+    maps: Float[np.ndarray, "rows cells"], units: Units
+) -> Float[np.ndarray, "rows cells"]:
+    """For each map one of another whole utterance; NaN where there is none.
+
+    It is of half of the list away, or of the next after: the one beside a row may be of the same
+    sentence, and another window may be of the same utterance.
+    """
+    source, count = units.source[units.utterance], len(maps)
+    rows = np.arange(count)
+    other = np.full(count, -1)
+    for further in range(count):
+        place = (rows - count // 2 - further) % count
+        fits = (other < 0) & (source[place] != source)
+        other[fits] = place[fits]
+        if (other >= 0).all():
+            break
+    return np.where((other >= 0)[:, None], maps[other], np.nan)
 
 
 def agreement_table(agreements: Sequence[Agreement], width: int | None = None) -> str:

@@ -103,5 +103,9 @@ def _undefended(config: EvaluateConfig) -> EvaluateConfig:
     """Without what ``--set`` says of training against an attack, which others are trained by."""
     if config.defended == "none":
         return config
-    kept = [text for text in config.set if not text.startswith("training.adversarial.")]
-    return dataclasses.replace(config, set=kept)
+    return dataclasses.replace(config, set=[text for text in config.set if not _of_defence(text)])
+
+
+def _of_defence(text: str) -> bool:
+    key, _, value = text.partition("=")
+    return key.startswith("training.adversarial.") or (key, value) == ("training.monitor", "robust")

@@ -105,6 +105,7 @@ class Run:
                 "title": self.corpus.title,
                 "fingerprint": self.speech.prepared.fingerprint,
                 "split": list(self.speech.scheme),
+                "cut": self.speech.prepared.cut,
             },
             "environment": environment(),
         }

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Int
 
-from jaxser.reporting.pairs import pairs_of, same_settings, several_victims
+from jaxser.reporting.pairs import check_cuts, pairs_of, same_settings, several_victims
 from jaxser.reporting.rows import Rows, split_by
 from jaxser.reporting.section import Section
 from jaxser.reporting.sections.victims import victims
@@ -45,8 +45,9 @@ def comparison(first: Rows, second: Rows, name: str, other: str) -> Section:
       name, other: what tables call them.
 
     Raises:
-      InputError: nothing to compare.
+      InputError: nothing to compare, or speech that was cut in different ways.
     """
+    check_cuts(first, second, name, other)
     several = several_victims(first, second)
     header = ["corpus", *(["victim"] if several else []), "attack", "ε", "pairs", "utterances"]
     for what in ("accuracy before", "robust accuracy", "fooled"):

@@ -16,8 +16,9 @@ from jaxtyping import Bool, Int
 from jaxser.reporting.rows import Rows
 from jaxser.reporting.settings import Setting
 from jaxser.results.units import Units
+from jaxser.runtime.errors import InputError
 
-__all__ = ["Pairs", "pairs_of", "same_settings", "several_victims"]
+__all__ = ["Pairs", "check_cuts", "pairs_of", "same_settings", "several_victims"]
 
 # What has to be the same; the victim too, where a run has several.
 _SAME = ("corpus", "split", "domain", "output", "attack", "parameters", "goal", "epsilon_unit")
@@ -39,6 +40,36 @@ class Pairs:
 
     def __len__(self) -> int:
         return len(self.figures[0][0])
+
+
+def check_cuts(first: Rows, second: Rows, name: str, other: str) -> None:
+    """Refuse windows or chunks that were cut in another way: those of one name are other speech.
+
+    Args:
+      first, second: the runs; rows of older versions do not say how their speech was cut.
+      name, other: what tables call them.
+
+    Raises:
+      InputError: see the message.
+    """
+    mine, its = _cuts(first), _cuts(second)
+    for corpus in mine.keys() & its.keys():
+        if mine[corpus].isdisjoint(its[corpus]):
+            here, there = (" and ".join(sorted(each[corpus])) for each in (mine, its))
+            raise InputError(
+                f"{name} is of {here} of {corpus}, and {other} of {there}, which are other speech "
+                "by the same names; compare runs whose speech is cut alike, or give both to python "
+                "-m jaxser.report without --compare."
+            )
+
+
+def _cuts(rows: Rows) -> dict[str, set[str]]:
+    """How the utterances of each corpus were cut, where they were."""
+    found: dict[str, set[str]] = {}
+    for corpus in (source["corpus"] for source in rows.sources):
+        if corpus.get("cut"):
+            found.setdefault(corpus["title"], set()).add(corpus["cut"])
+    return found
 
 
 def several_victims(first: Rows, second: Rows) -> bool:

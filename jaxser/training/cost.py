@@ -18,6 +18,7 @@ from jaxser.attacks import Attack
 from jaxser.attacks.base import row_keys
 from jaxser.config import TrainConfig
 from jaxser.results.training_facts import TrainingFacts
+from jaxser.runtime.compilation import seconds_in_compiler
 from jaxser.runtime.provenance import device_name
 from jaxser.training.adversarial import Defence, attacked_rows
 from jaxser.victims.training_record import defence_text
@@ -41,20 +42,25 @@ class Stopwatch:
 
     def __init__(self, record: Mapping[str, Any]) -> None:
         self._before = {name: record[name] for name in TIMES}
-        self._began, self._compiling = time.monotonic(), 0.0
+        self._began, self._compiled = time.monotonic(), seconds_in_compiler()
+        self._compiling = 0.0
 
     def first(self, update: Callable[..., Result], *arguments: Any) -> Result:
         """The first update of a start, whose call ends when its programs are compiled."""
-        began = time.monotonic()
+        began, compiled = time.monotonic(), seconds_in_compiler()
         result = update(*arguments)
         self._compiling = time.monotonic() - began
+        # Of which not all is JAX's, such as waiting for another process that compiles.
+        self._compiled += seconds_in_compiler() - compiled
         return result
 
     def note(self, record: dict[str, Any]) -> None:
         """Write the seconds so far into the record of the next checkpoint."""
+        # The looks at the end of the first epoch have programs of their own.
+        compiling = self._compiling + seconds_in_compiler() - self._compiled
         own = {
-            "seconds": time.monotonic() - self._began - self._compiling,
-            "compile_seconds": self._compiling,
+            "seconds": time.monotonic() - self._began - compiling,
+            "compile_seconds": compiling,
         }
         for name, before in self._before.items():
             record[name] = None if before is None else before + own[name]

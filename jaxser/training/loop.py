@@ -29,7 +29,7 @@ from jaxser.training.agreement import StopFlag, alike_in_all, first_update
 from jaxser.training.cost import TIMES, Stopwatch
 from jaxser.training.input_pipeline import WaveformSource, training_batches
 from jaxser.training.update import Update
-from jaxser.training.watching import best_robust_so_far, collapsed
+from jaxser.training.watching import best_before, best_robust_so_far, collapsed
 from jaxser.training.writer import RunWriter
 
 __all__ = ["LoopSettings", "Record", "run_loop", "say_unchosen", "train_in_folder"]
@@ -368,14 +368,14 @@ def _ends_collapsed(epoch: int, history: History, settings: LoopSettings) -> boo
     """Say that the epoch overfitted catastrophically, where it did; whether that ends the run."""
     if not collapsed(history):
         return False
-    before, now = history[-2], history[-1]
+    now = history[-1]
     _LOG.warning(
         "catastrophic overfitting in epoch %d: accuracy under the training attack is %.1f %%, but "
         "under PGD it fell from %.1f %% to %.1f %%; checkpoints/best_robust keeps an epoch before. "
         "Train against more steps or a smaller epsilon.%s",
         epoch,
         100 * now["attack_accuracy"],
-        100 * before["robust_accuracy"],
+        100 * best_before(history),
         100 * now["robust_accuracy"],
         " The training ends here." if settings.stop_collapsed else "",
     )

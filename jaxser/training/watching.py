@@ -34,12 +34,12 @@ from jaxser.training.adversarial import Defence
 from jaxser.training.input_pipeline import WaveformSource, evaluation_batches
 from jaxser.victims.victim import evaluation_logits
 
-__all__ = ["RobustWatch", "best_robust_so_far", "collapsed"]
+__all__ = ["RobustWatch", "best_before", "best_robust_so_far", "collapsed"]
 
 _STEPS = 10
 _BATCH_ROWS = 32
 
-# An epoch that loses half of the robust accuracy of the one before, while the training attack is
+# An epoch with half of the robust accuracy of the best one before, while the training attack is
 # withstood so much more often.
 _COLLAPSE, _APART = 0.5, 0.2
 
@@ -152,10 +152,19 @@ class _Programs:
 
 def collapsed(history: Sequence[Mapping[str, float]]) -> bool:
     """Whether the last epoch overfitted catastrophically: the training attack is withstood still,
-    PGD no longer."""
+    PGD no longer as in the best epoch before. Of epochs that stay so the first alone is one."""
+    return _is_collapsed(history) and not _is_collapsed(history[:-1])
+
+
+def best_before(history: Sequence[Mapping[str, float]]) -> float:
+    """Robust accuracy of the best epoch before the last."""
+    return max((epoch["robust_accuracy"] for epoch in history[:-1]), default=0.0)
+
+
+def _is_collapsed(history: Sequence[Mapping[str, float]]) -> bool:
     if len(history) < 2 or "attack_accuracy" not in history[-1]:
         return False
-    before, now = history[-2]["robust_accuracy"], history[-1]["robust_accuracy"]
+    before, now = best_before(history), history[-1]["robust_accuracy"]
     apart = history[-1]["attack_accuracy"] - now
     return before > 0 and now <= _COLLAPSE * before and apart >= _APART
 

@@ -1,20 +1,29 @@
 """Programs for accelerators on a machine without one: what is lowered, and how it is counted."""
 
 import functools
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import pytest
+from jax.experimental import topologies
 from small_victims import small_victim
 
 from benchmarks.aot import Device, cudnn_assumed
 from benchmarks.compiled import compiled_rows
-from benchmarks.compiled_programs import CLASSES, Spec, attack_parts, victim_shapes
+from benchmarks.compiled_programs import (
+    CLASSES,
+    Spec,
+    attack_parts,
+    lowered_programs,
+    victim_shapes,
+)
 from benchmarks.hlo import counted, counted_step
 from jaxser import attacks
 from jaxser.attacks.base import row_keys
 from jaxser.runtime.errors import UsageError
 from jaxser.runtime.forms import forms_for
+from jaxser.runtime.sharding import make_mesh
 
 PLATFORMS = {"cuda": "gpu", "tpu": "tpu"}
 
@@ -76,6 +85,25 @@ def test_a_compiler_that_is_not_installed_is_named():
         list(compiled_rows(["emo18:pgd@2"], "none", absent))
 
 
+def test_a_compiler_is_not_asked_to_start_its_device(monkeypatch):
+    """Beside JAX, where its wheels lie, the plugin of a GPU would miss the libraries of one."""
+    asked = []
+
+    def found(**topology):
+        asked.append(jax.config.values["jax_platforms"])
+        return SimpleNamespace(devices=jax.devices("cpu")[:1])
+
+    monkeypatch.setattr(topologies, "get_topology_desc", found)
+    monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")
+    before = jax.config.values["jax_platforms"]
+    jax.config.update("jax_platforms", None)
+    try:
+        assert Device("gpu", "json", {}, {}, {}).mesh().size == 1
+    finally:
+        jax.config.update("jax_platforms", before)
+    assert asked == ["cpu"]
+
+
 def test_specs():
     spec = Spec.read("emo18+dtype=float32:pgd:steps=3,norm=l2@8")
     assert (spec.victim, spec.options, spec.attack) == ("emo18", {"dtype": "float32"}, "pgd")
@@ -84,6 +112,17 @@ def test_specs():
     for text in ("emo18", "emo18:pgd:steps@3", "emo18:pgd@many"):
         with pytest.raises(UsageError, match="write VICTIM"):
             Spec.read(text)
+
+
+def test_a_program_of_one_step_is_counted_as_a_whole():
+    """Its longest loop is that of the network over its frames."""
+
+    def steps(text):
+        (part,) = lowered_programs(Spec.read(text), make_mesh(jax.devices()[:1]))
+        return part.steps
+
+    assert steps("cnn_lstm_m0:fgsm@1") == 1
+    assert steps("cnn_lstm_m0:pgd:steps=3@1") == 3
 
 
 def lower_for_both(function, *shapes):

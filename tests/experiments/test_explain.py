@@ -120,6 +120,37 @@ def test_no_line_of_the_agreement_is_wider_than_a_terminal(victims, methods):
     assert all(each in text for each in (*GROUPS, *MEASURES.values(), *methods))
 
 
+@pytest.mark.parametrize(
+    ("sources", "others"),
+    [
+        ("abcdef", [3, 4, 5, 0, 1, 2]),  # half of the list away
+        ("aaab", [3, 3, 3, 1]),  # and not another window of the same utterance
+        ("aabb", [2, 3, 0, 1]),
+        ("abab", [1, 2, 3, 0]),
+        ("aaa", None),
+        ("a", None),
+    ],
+)
+def test_another_utterance_is_another_one(sources, others):
+    """A map beside itself, or beside one of another window, agrees the better for it."""
+    count = len(sources)
+    maps = np.random.default_rng(0).normal(size=(count, 40))
+    units = Units.of([f"{name}.{i}" for i, name in enumerate(sources)], sources=list(sources))
+    found = Agreement.of("victim", "saliency", maps, maps, maps, np.ones(count, bool), units)
+    held = found.rows["another utterance"]
+    if others is None:
+        assert all(np.isnan(values).all() for values in held.values())
+        assert [undefined for _, undefined in found.figures["another utterance"].values()] == [
+            count
+        ] * len(MEASURES)
+        return
+    expected = [
+        scipy.stats.spearmanr(np.abs(a), np.abs(maps[other])).statistic
+        for a, other in zip(maps, others, strict=True)
+    ]
+    np.testing.assert_allclose(held["rank"], expected, atol=1e-6)
+
+
 def test_agreement_is_that_of_gradients_before_and_after(compared, looked):
     """Gradients by JAX of the two inputs, ranked by SciPy."""
     out, _ = compared

@@ -11,7 +11,7 @@ from short_and_long import short_and_long
 
 from jaxser import attack, certify, evaluate, explain, train
 from jaxser.results.certificates import read_certificates
-from jaxser.results.reading import read_rows
+from jaxser.results.reading import read_rows, read_sources
 from jaxser.runtime.errors import InputError, UsageError
 from jaxser.victims.loading import load_victim
 from jaxser.victims.run_folder import read_run
@@ -93,6 +93,8 @@ def test_rows_say_what_the_change_is_as_a_spectrogram(run, domain, capsys):
     assert "whole utterances, by the mean of the logits of their windows" in printed
     (folder,) = (line.removeprefix("rows in ") for line in printed.splitlines()[-1:])
     rows = read_rows(folder)
+    (source,) = read_sources(folder)
+    assert source["corpus"]["cut"] == "windows of 0.25 s, one every 125 ms"
     assert set(rows["domain"].to_pylist()) == {domain}
     defined = {
         name

@@ -23,6 +23,7 @@ from benchmarks.foundation import forward_flop
 from benchmarks.page.of_accelerators import accelerator_compiled_table, accelerator_table
 from jaxser import models
 from jaxser.runtime.errors import UsageError
+from jaxser.runtime.provenance import environment
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -127,7 +128,9 @@ def test_tables_of_the_page():
 
 def test_what_is_in_the_file_is_not_measured_again(tmp_path: Path):
     out = tmp_path / "out.json"
-    out.write_text(json.dumps({"measured": [LINE]}))
+    before = {"benchmark": "accelerator", "seconds": 6.0, "dtype": "float32", "measured": [LINE]}
+    before |= {"environment": {"device": environment()["device"]}}
+    out.write_text(json.dumps(before))
     given = {"go_on": True, "out": out, "minutes": 1.0, "victims": ["emo18"], "batches": (2,)}
     given |= {"kinds": ("attack",), "attacks": None, "seconds": 6.0, "peers": "none", "pairs": 2}
     given |= {"dtype": None, "cell_seconds": 1.0, "compiled_for": None}
@@ -139,6 +142,15 @@ def test_what_is_in_the_file_is_not_measured_again(tmp_path: Path):
     kept = json.loads(out.read_text())
     assert kept["measured"] == [LINE]
     assert kept["left"][0]["cell"] == "emo18 PGD-20 @4"
+    # What was measured of something else is not put beside what is measured now.
+    for other in ({"seconds": 0.7}, {"dtype": "bfloat16"}, {"environment": {"device": "another"}}):
+        out.write_text(json.dumps(before | other))
+        with pytest.raises(UsageError, match=r"out.json has .*, and this call .*--go_on"):
+            Report(argparse.Namespace(**given), "float32")
+    for other in ([], {}, {"measured": None}):
+        out.write_text(json.dumps(other))
+        with pytest.raises(UsageError, match=r"out.json has benchmark None"):
+            Report(argparse.Namespace(**given), "float32")
     with pytest.raises(UsageError, match="--go_on needs --out"):
         main(["--go_on"])
 

@@ -4,6 +4,7 @@ import csv
 import html.parser
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -334,6 +335,42 @@ def test_signs_of_gradient_masking(tmp_path: Path) -> None:
 
 def test_attacks_that_weaken_accuracy_are_no_sign(run: Path) -> None:
     assert not any("masked" in text for text in warnings_of(load([run])))
+
+
+def source_of(cut: str | None, title: str = "Made up") -> dict[str, Any]:
+    """What made some rows; None of an older version, which did not tell how speech was cut."""
+    corpus = {"name": "made", "title": title, "fingerprint": "0" * 64, "split": ["file", 0, 0]}
+    told = {} if cut is None else {"cut": cut}
+    environment = {"jaxser": "9.9", "git_revision": None, "python": "3.11", "packages": {}}
+    return {"config": {}, "corpus": corpus | told, "environment": environment}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "alike"),
+    [
+        ("windows of 1 s, one every 500 ms", "windows of 1 s, one every 1000 ms", False),
+        ("chunks of 2 s", "chunks of 3 s", False),
+        ("windows of 1 s, one every 500 ms", "windows of 1 s, one every 500 ms", True),
+        ("windows of 1 s, one every 500 ms", None, True),
+        ("", "", True),
+    ],
+)
+def test_windows_of_one_name_may_be_other_speech(
+    first: str, second: str | None, alike: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, cut in (("a", first), ("b", second)):
+        with RowWriter(tmp_path / name, source_of(cut)) as writer:
+            writer.add(columns())
+    argv = [
+        "--compare",
+        str(tmp_path / "a"),
+        str(tmp_path / "b"),
+        "--out",
+        str(tmp_path / "c.html"),
+    ]
+    assert report_errors(lambda: report.main(argv)) == (0 if alike else 1)
+    refused = f"is of {first} of Made up, and {tmp_path / 'b'} of {second}, which are other speech"
+    assert (refused in capsys.readouterr().err.replace("\n", " ")) != alike
 
 
 def test_what_was_run_is_told_by_the_files(tmp_path: Path) -> None:

@@ -223,6 +223,18 @@ def test_what_counts_as_a_collapse() -> None:
     assert not after(0.4, 0.01, 0.1)  # neither is withstood
     assert not after(0.0, 0.0, 0.9)  # there was nothing to lose
     assert not collapsed([{"robust_accuracy": 0.01, "attack_accuracy": 0.9}])
+    # Over several epochs, of which the one that ends it is told, and once.
+    robust, attack = [0.5, 0.35, 0.3, 0.2, 0.1, 0.0], [0.5, 0.6, 0.7, 0.8, 0.9, 0.9]
+    epochs = [
+        {"robust_accuracy": r, "attack_accuracy": a} for r, a in zip(robust, attack, strict=True)
+    ]
+    assert [collapsed(epochs[:end]) for end in range(1, 7)] == [*[False] * 3, True, False, False]
+    # One that recovered may fall again.
+    epochs += [
+        {"robust_accuracy": 0.4, "attack_accuracy": 0.5},
+        {"robust_accuracy": 0.1, "attack_accuracy": 0.9},
+    ]
+    assert [collapsed(epochs[:end]) for end in (7, 8)] == [False, True]
     assert not collapsed([{"val_asr": 0.4}, {"val_asr": 0.1}])
     assert not collapsed([{"robust_accuracy": 0.4}, {"robust_accuracy": 0.0}])
 

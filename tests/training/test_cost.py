@@ -1,6 +1,7 @@
 """What a training took: passes by closed forms, and seconds that add up over its starts."""
 
 import functools
+import time
 from typing import Any
 
 import jax
@@ -77,6 +78,32 @@ def test_seconds_are_those_of_all_starts(monkeypatch: pytest.MonkeyPatch) -> Non
     record = {"seconds": None, "compile_seconds": None}
     Stopwatch(record).note(record)
     assert record == {"seconds": None, "compile_seconds": None}
+
+
+def test_programs_of_the_looks_between_the_steps_are_compilation() -> None:
+    """Whatever compiles: a look at the end of an epoch counted as training."""
+
+    def slow_to_trace(x: jax.Array) -> jax.Array:
+        time.sleep(0.3)
+        return inner(x) + 1
+
+    def slower(x: jax.Array) -> jax.Array:
+        time.sleep(0.1)
+        return x * 2
+
+    inner = jax.jit(slower)
+    record = {"seconds": 0.0, "compile_seconds": 0.0}
+    watch = Stopwatch(record)
+    began = time.monotonic()
+    look = jax.jit(slow_to_trace)
+    for _ in range(3):
+        look(jax.numpy.ones(2)).block_until_ready()
+    time.sleep(0.05)
+    watch.note(record)
+    took = time.monotonic() - began
+    # What is traced within another is not counted twice.
+    assert 0.4 <= record["compile_seconds"] <= took - 0.05
+    assert record["seconds"] + record["compile_seconds"] == pytest.approx(took, abs=0.02)
 
 
 def test_what_it_took_in_words() -> None:

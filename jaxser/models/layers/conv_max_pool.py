@@ -141,7 +141,8 @@ def _conv_max_pool_jvp(
     # Only what is differentiated is computed: attacks move x, training moves the kernel.
     dx = None if isinstance(dx, SymbolicZero) else dx
     dkernel = None if isinstance(dkernel, SymbolicZero) else dkernel
-    if dx is None and dkernel is None:
+    nothing_moves = dx is None and dkernel is None
+    if nothing_moves or not out.size:  # where no window fits, there are no pieces either
         return out, jnp.zeros_like(out)
     place = _first_argmax(_positions(_samples(x, size, padding, pool), kernel, pool))
     cut: Any = _frames

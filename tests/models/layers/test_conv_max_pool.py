@@ -50,6 +50,15 @@ def test_conv_max_pool_is_convolution_and_pooling(
         )
 
 
+@pytest.mark.parametrize("platform", ["cpu", *ACCELERATORS])
+def test_where_no_window_fits_nothing_moves(platform):
+    kernel = normal(1, 8, 6)
+    with forms_for(platform):
+        y, pull = jax.vjp(lambda *a: conv_max_pool(*a, 3, 10), normal(0, 2, 10), kernel)
+    assert y.shape == (2, 0, 6)
+    assert not any(gradient.any() for gradient in pull(y))
+
+
 @pytest.mark.usefixtures("double")
 @pytest.mark.parametrize("argument", [0, 1])
 @pytest.mark.parametrize("platform", ["cpu", *MARKED_LONG])
