@@ -25,7 +25,8 @@ test: lint ## ruff, type checker, import-linter, tests without torch
 
 test-long: $(VENV)/.test $(VENV)/.aot ## the long proofs: kills, many processes, Ray, every batch size, whole trainings
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m 'long and not peers'
-	PYTHONPATH=$(VENV)/aot $(BIN)/python -m pytest -m long tests/driver/test_compiled_programs.py
+	PYTHONPATH=$(VENV)/aot $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m long \
+		tests/driver/test_compiled_programs.py
 
 test-peers: $(VENV)/.peers ## tests against torch, torchattacks, Foolbox and ART
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m peers

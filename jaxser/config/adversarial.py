@@ -7,7 +7,10 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from jaxser.config.ranges import Domain, NotNegative, Positive
 
-__all__ = ["AdversarialConfig"]
+__all__ = ["USUAL_SHARE", "AdversarialConfig"]
+
+# Of the rows of a batch that are attacked where nothing else is said.
+USUAL_SHARE = 0.5
 
 
 def _one_or_more(value: Any) -> Any:
@@ -51,7 +54,8 @@ class AdversarialConfig:
         Field(
             gt=0,
             le=1,
-            description="of the rows of a batch that are attacked (0.5; 1 is Madry et al.'s; "
+            description=f"of the rows of a batch that are attacked ({USUAL_SHARE}; 1 is Madry et "
+            "al.'s; "
             "trades and mart take all rows, clean and attacked)",
         ),
     ] = None

@@ -168,24 +168,33 @@ class Threat:
     ) -> tuple[Bool[np.ndarray, " utterances"], Bool[np.ndarray, " utterances"]]:
         """Which utterances are right whatever attack was run up to this ε, and which all attacks
         there were run on."""
-        lines = [
-            [s for s in line if s.facts["epsilon"] == epsilon] for line in self.attacks.values()
-        ]
-        attacks = [self.rows_of(line) for line in lines if line]
-        return withstood(self.smallest_of_all, self.order(epsilon), self.units, attacks)
+        return self._withstood[epsilon]
 
     def worst(self, epsilon: float) -> Estimate:
         """The share of utterances that withstand all attacks up to this ε."""
         return self._worst[epsilon]
 
+    # Over every finite ε, as a card, several tables and a picture ask for the same.
+    @functools.cached_property
+    def _withstood(self) -> dict[float, tuple[np.ndarray, np.ndarray]]:
+        found = {}
+        for epsilon in self.epsilons:
+            lines = [
+                [s for s in line if s.facts["epsilon"] == epsilon] for line in self.attacks.values()
+            ]
+            attacks = [self.rows_of(line) for line in lines if line]
+            found[epsilon] = withstood(
+                self.smallest_of_all, self.order(epsilon), self.units, attacks
+            )
+        return found
+
     @functools.cached_property
     def _worst(self) -> dict[float, Estimate]:
-        """Over every finite ε, as several tables and a picture show it."""
-        units, found = self.units.each_once(), {}
-        for epsilon in self.epsilons:
-            withstood, attacked = self.withstood(epsilon)
-            found[epsilon] = share(withstood, units, of=attacked)
-        return found
+        units = self.units.each_once()
+        return {
+            epsilon: share(right, units, of=attacked)
+            for epsilon, (right, attacked) in self._withstood.items()
+        }
 
     @functools.cached_property
     def clean(self) -> Estimate:

@@ -184,7 +184,7 @@ class Spectrogram:
             if highest > nyquist:
                 raise UsageError(
                     f"the constant-Q bins reach {highest:.0f} Hz, above half the sample rate "
-                    f"({nyquist:g} Hz); give fewer n_bins."
+                    f"({nyquist:g} Hz); give fewer n_bins, more bins_per_octave or a smaller fmin."
                 )
 
     @property

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 from jaxser.attacks import APGD, ATTACKS, BIM, EOTPGD, FGSM, MIFGSM, PGD, Attack, SparsePGD
 from jaxser.attacks.projections import Bounds
 from jaxser.config import AdversarialConfig, AttackCommandConfig, TrainConfig, as_params
+from jaxser.config.adversarial import USUAL_SHARE
 from jaxser.config.ranges import Domain
 from jaxser.driver.named_attack import attack_and_bounds, named_attack
 from jaxser.models.front_end import WithFrontEnd
@@ -107,7 +108,7 @@ def defence_of(config: TrainConfig, model: nn.Module, steps_per_epoch: int) -> D
     budget_of(config)
     _check_run(config, domain)
     _check_loss(adversarial, attack)
-    share = 0.5 if adversarial.share is None else adversarial.share
+    share = USUAL_SHARE if adversarial.share is None else adversarial.share
     beta = _BETA[adversarial.loss] if adversarial.beta is None else adversarial.beta
     return Defence(
         attack=attack,

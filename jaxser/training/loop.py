@@ -9,6 +9,7 @@ anywhere goes on from its last checkpoint to the same end: everything that decid
 import contextlib
 import dataclasses
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -82,6 +83,7 @@ class LoopSettings:
       checkpoint_seconds: also save within an epoch this often.
       stop_collapsed: end with an epoch that overfitted catastrophically, see
         :func:`jaxser.training.watching.collapsed`.
+      most_loss: mean training loss of an epoch beyond which a run has diverged.
     """
 
     epochs: int
@@ -91,6 +93,7 @@ class LoopSettings:
     patience: int
     checkpoint_seconds: float
     stop_collapsed: bool = False
+    most_loss: float = math.inf
 
     @classmethod
     def of(cls, config: TrainingConfig, rows: int) -> "LoopSettings":
@@ -158,6 +161,7 @@ def train_in_folder(
     evaluate: Callable[[Any], dict[str, float]] | None,
     writer: RunWriter,
     after_epoch: Callable[[S, History], S] | None = None,
+    most_loss: float = math.inf,
 ) -> tuple[S, Record, int]:
     """:func:`run_loop` on the training rows of a run, with its checkpoints and its signals.
 
@@ -180,7 +184,7 @@ def train_in_folder(
             evaluate,
             checkpoints,
             writer,
-            LoopSettings.of(config.training, len(train)),
+            dataclasses.replace(LoopSettings.of(config.training, len(train)), most_loss=most_loss),
             stop,
             after_epoch,
         )
@@ -337,6 +341,9 @@ def _end_epoch(
     loss = figures.get("val_loss", 0.0)
     if not np.isfinite(loss):
         raise _diverged(f"the validation loss became {loss}", step, checkpoints, settings)
+    if figures["loss"] > settings.most_loss:
+        problem = f"the mean training loss became {figures['loss']:.3g}"
+        raise _diverged(problem, step, checkpoints, settings)
     record["history"].append(figures)
     last = epoch == settings.epochs or _ends_collapsed(epoch, record["history"], settings)
     if settings.monitor == "last" or settings.monitored not in figures:

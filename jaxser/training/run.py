@@ -9,6 +9,7 @@ revision), ``split.csv``, ``checkpoints/{best,last}``, ``history.csv``, ``result
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args
 
@@ -65,6 +66,9 @@ __all__ = ["TrainingOutcome", "Watch", "train_victim"]
 
 # Windows whose spectrograms say what the first and the last colour of an image are.
 _RANGE_ROWS = 4096
+
+# A network whose loss is so many times that of guessing has diverged, though it is finite.
+_TIMES_GUESSING = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,6 +178,7 @@ def _train(config: TrainConfig, prepared: Prepared, watch: Watch | None) -> Trai
             _looks(config, model, defence, evaluate, train, validation, mesh),
             writer,
             functools.partial(_after_epoch, config.training, watch),
+            _TIMES_GUESSING * math.log(len(corpus.labels)),
         )
         results: dict[str, Any] = {}
         if record["finished"]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from jaxser import models
 from jaxser.config import TrainConfig
+from jaxser.config.adversarial import USUAL_SHARE
 from jaxser.config.ranges import Domain
 from jaxser.results.training_facts import KINDS, TrainingFacts
 from jaxser.runtime.errors import InputError
@@ -48,10 +49,12 @@ def defence_text(config: TrainConfig) -> str | None:
 
 
 def _how(config: TrainConfig) -> Iterator[str]:
-    """What sets a training apart from Madry et al.'s."""
+    """What sets a training apart from that of the usual share of the rows, as Madry et al.'s."""
     against = config.training.adversarial
     if against.loss != "adversarial":
         yield against.loss
+    elif against.share not in (None, USUAL_SHARE):
+        yield "all rows" if against.share == 1 else f"{against.share:.0%} of the rows"
     if against.replays > 1:
         yield f"free, {against.replays} replays"
     if against.random_start:

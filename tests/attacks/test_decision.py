@@ -114,12 +114,11 @@ def test_a_row_without_a_finite_prediction_is_no_success() -> None:
 
 @pytest.mark.long
 @pytest.mark.usefixtures("optimised")
-@pytest.mark.parametrize("kind", ["linear", "conv"])
-def test_what_a_search_ends_on_is_adversarial_in_batches_of_another_size(kind: str) -> None:
+def test_what_a_search_ends_on_is_adversarial_in_batches_of_another_size() -> None:
     """It would end on the boundary itself, which rounding puts on either side."""
-    victim, x = small_victims.small_victim(kind), small_victims.waveforms(32)
+    victim, x = small_victims.small_victim("linear"), small_victims.waveforms(32)
     labels = np.asarray(victim.logits(x)).argmax(axis=1)
-    attack = Boundary(queries=5_000, bounds=(-1.0, 1.0))
+    attack = Boundary(queries=2_500, bounds=(-1.0, 1.0))
     result = run_attack(victim, x, labels, attack, [float("inf")], devices=jax.devices()[:1])
     assert result.success.all()
     for size in (1, 3):

@@ -160,10 +160,15 @@ def test_every_attack_is_covered() -> None:
 
 
 # One of each attack on a spectrogram, where it takes one; of the long proofs, every case on a
-# waveform and on a spectrogram, and one of each attack through a front end.
+# waveform and on a spectrogram, and one of each kind of attack through a front end, which is the
+# victim's affair: by a gradient, planes, features, an optimiser, queries and decisions.
 WAVEFORM_CASES = [(case, "conv", small_victims.CLASSES) for case in (*CASES, STAA_NET)]
 SPECTROGRAM_CASES = [(case, "spectrogram", 2) for case in CASES]
-FRONT_END_CASES = [(case, "front_end", 50) for case in FIRST_OF_EACH]
+FRONT_END_CASES = [
+    (case, "front_end", 50)
+    for case in FIRST_OF_EACH
+    if isinstance(case, PGD | DeepFool | JSMA | CarliniL2 | Square | Boundary)
+]
 SHORT_CASES = [case for case in SPECTROGRAM_CASES if case[0] in FIRST_OF_EACH]
 SHORT_CASES += [case for case in WAVEFORM_CASES if case[0].name == "staanet"]
 
@@ -233,6 +238,8 @@ def test_a_row_is_its_own_in_every_batch(attack: Any, request: pytest.FixtureReq
     assert share_of_same(plain, base, atol) >= exact
 
     # One row at a time in a loop on the device: float reordering alone.
+    if attack not in FIRST_OF_EACH and attack is not STAA_NET:
+        return  # the loop is the driver's, whatever the attack's parameters
     close = 0.9 if isinstance(attack, DECIDING) else 1.0
     alone = attack_all(attack, straight, batch_size=1, loop="device", devices=DEVICES[:1])
     assert share_of_same(alone, base, atol=1e-4) >= close

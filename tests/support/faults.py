@@ -193,20 +193,20 @@ def fail_in_turn(
         shutil.rmtree(left)
 
 
-def kinds_of(asked: list[tuple[str, str]]) -> set[int]:
-    """Numbers of the operations that are the first or the last of their kind.
+def kinds_of(asked: list[tuple[str, str]], last: bool = True) -> set[int]:
+    """Numbers of the operations that are the first of their kind, or where asked for the last.
 
     Of one kind are operations of one sort on one file, whatever its numbers and the random part of
     its name are: of every epoch, say. All that happens in a hidden folder is of one kind as well,
     as none of it is seen before the folder is renamed.
     """
     first: dict[tuple[str, str], int] = {}
-    last: dict[tuple[str, str], int] = {}
+    final: dict[tuple[str, str], int] = {}
     for number, (what, path) in enumerate(asked, 1):
         kind = (what, re.sub(r"[0-9a-f]{8}|\d+", "#", _until_hidden(path)))
         first.setdefault(kind, number)
-        last[kind] = number
-    return {*first.values(), *last.values()}
+        final[kind] = number
+    return {*first.values(), *(final.values() if last else ())}
 
 
 def _until_hidden(path: str) -> str:

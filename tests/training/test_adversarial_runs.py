@@ -202,6 +202,13 @@ def test_what_the_last_update_of_an_epoch_spoils_is_not_kept(
     assert not list(out.glob("checkpoints/*/*"))
 
 
+def test_a_loss_beyond_all_measure_ends_the_run(tiny_corpus: Path, tmp_path: Path) -> None:
+    """Though every number is finite."""
+    problem = r"the mean training loss became \S+e\+\d+ in epoch 1; .*there is no checkpoint yet"
+    with pytest.raises(InputError, match=problem):
+        train_victim(config_of(tiny_corpus, tmp_path / "run", "--training.learning_rate", "1e6"))
+
+
 def test_warm_up_may_be_longer_than_steps_are_counted(tiny_corpus: Path, tmp_path: Path) -> None:
     more = ["--training.adversarial.warmup_epochs", "1e6"]
     config = config_of(tiny_corpus, tmp_path, *more)

@@ -38,6 +38,9 @@ def config(adversarial: dict[str, Any], noise: float = 0.0, **model: Any) -> Tra
             config({"attack": "fgsm", "epsilon": 0.1, "replays": 4, "awp": 0.005}),
             "trained against fgsm, ε 0.1 (free, 4 replays, awp 0.005)",
         ),
+        (config({**PGD, "share": 1}), "trained against pgd, ε 0.002 (all rows)"),
+        (config({**PGD, "share": 0.25}), "trained against pgd, ε 0.002 (25% of the rows)"),
+        (config({**PGD, "share": 0.5}), "trained against pgd, ε 0.002"),
         (config({}, noise=0.01), "trained with noise of σ 0.01"),
         (
             config({**PGD, "random_start": True}, noise=0.01),

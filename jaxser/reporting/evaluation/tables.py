@@ -68,7 +68,15 @@ def _strongest(evaluation: Evaluation, lines: Sequence[Line]) -> Cells:
     table, over = evaluation.table, evaluation.interval_over
     published = table.published.get(evaluation.corpus.name, {})
     head = ["attack", "setting", "rows", "accuracy (95 %)", "female", "male", "paper: accuracy"]
-    head += ["mean |Δ|", "female", "male", "paper: |Δ|", "seconds", "compile", "paper: seconds"]
+    head += [
+        "mean |Δ|",
+        "female |Δ|",
+        "male |Δ|",
+        "paper: |Δ|",
+        "seconds",
+        "compile",
+        "paper: seconds",
+    ]
     same = lines[0].outcomes
     cells = [head]
     cells.append(
