@@ -13,7 +13,7 @@ that every row needs work. Where the peer is slow, both sides get fewer rows.
 
 import dataclasses
 
-from benchmarks.attack_cases import cases
+from benchmarks.attack_cases import Case, cases
 from benchmarks.attack_turns import HEADER, Bench
 from benchmarks.command import add_threads_and_out, add_turns, command_parser, write_report
 from benchmarks.machine import hold_to_threads
@@ -28,6 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--attacks", nargs="+", metavar="NAME", help="all of the peer's by default")
     add_victim(parser, "runs/emo18_emodb")
     parser.add_argument("--seconds", type=float, default=2.0, help="length of an utterance")
+    parser.add_argument("--epsilon", type=float, help="in place of the attack's own here")
     parser.add_argument("--rows", type=int, default=32, help="utterances at most")
     add_turns(parser, 3)
     add_threads_and_out(parser)
@@ -61,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
     bench = Bench(victim, twin, x, y, args.seconds, args.pairs)
     comparisons = []
     for name in names:
-        comparison = bench.compare(args.peer, name, table[name])
+        comparison = bench.compare(args.peer, name, with_epsilon(table[name], args.epsilon))
         print(comparison.row(), flush=True)
         comparisons.append(comparison)
         write_report(
@@ -74,6 +75,13 @@ def main(argv: list[str] | None = None) -> int:
             comparisons=[dataclasses.asdict(each) for each in comparisons],
         )
     return 0
+
+
+def with_epsilon(case: Case, epsilon: float | None) -> Case:
+    """The case at another ε, where one is given."""
+    if epsilon is None:
+        return case
+    return dataclasses.replace(case, work={**case.work, "epsilons": (epsilon,)})
 
 
 if __name__ == "__main__":

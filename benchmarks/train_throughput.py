@@ -231,7 +231,11 @@ def torch_turns(name: str, state: dict[str, Any], data: list[tuple[Any, Any]]) -
 def compare(
     name: str, setting: Setting, tasks: list[str], pairs: int, steps: int
 ) -> list[Comparison]:
-    """Take turns at every task; the first turn of each side warms up and is not counted."""
+    """Take turns at every task, each after one that is not counted.
+
+    In that one memory is mapped anew that was given back while the other side had its turn, which
+    a training, whose steps follow each other, pays for once.
+    """
     import torch
 
     from benchmarks.torch_twins import fresh_twin
@@ -243,6 +247,7 @@ def compare(
     ours, theirs = jax_turns(name, state, data, tasks), torch_turns(name, state, data)
 
     def rated(turn: Turn) -> tuple[float, Any]:
+        turn()
         seconds, result = timed(turn)
         return setting.batch * steps / seconds, result
 
@@ -253,14 +258,14 @@ def compare(
             "jax": functools.partial(rated, turn),
             "torch": functools.partial(rated, theirs[task]),
         }
-        done = take_turns(sides, 1 + pairs)
+        done = take_turns(sides, pairs)
         losses = None
         if task == "train":
             losses = {
                 side: [loss for _, turn_losses in its for loss in turn_losses]
                 for side, its in done.items()
             }
-        rates = {side: [rate for rate, _ in its[1:]] for side, its in done.items()}
+        rates = {side: [rate for rate, _ in its] for side, its in done.items()}
         comparisons.append(
             Comparison(
                 model=name,

@@ -62,6 +62,9 @@ def _attacks(report: Report) -> Flags:
     yield "attacks", _each(each["attack"] for each in comparisons)
     yield "victim", report["victim"]
     yield "seconds", _each(each["seconds"] for each in comparisons)
+    epsilons = [each["work"].get("epsilons", ()) for each in comparisons]
+    if len(epsilons) == 1 and len(epsilons[0]) == 1:
+        yield "epsilon", _each(epsilons[0])
     yield "rows", max(each["rows"] for each in comparisons)
     yield "pairs", report["pairs"]
 

@@ -149,7 +149,7 @@ def load(
         if error.errno not in _WRONG_PATH:
             raise
         raise InputError(f"{error.filename or root} cannot be read ({error.strerror}).") from error
-    kept = _choose_labels(spec, labels, everything)
+    kept = _choose_labels(spec, folder, labels, everything)
     utterances = sorted((u for u in everything if u.label in kept), key=lambda u: u.id)
     if not utterances:
         raise InputError(f"{folder} holds no utterance of {_listed(kept)}.")
@@ -166,7 +166,10 @@ def load(
 
 
 def _choose_labels(
-    spec: "CorpusSpec", labels: tuple[str, ...] | None, utterances: list[Utterance]
+    spec: "CorpusSpec",
+    folder: Path,
+    labels: tuple[str, ...] | None,
+    utterances: list[Utterance],
 ) -> tuple[str, ...]:
     if labels is None and spec.labels:
         return spec.labels
@@ -176,7 +179,10 @@ def _choose_labels(
         if label not in known:
             raise InputError(f"{spec.title} has no label {label!r}; {nearest_name(label, known)}")
     if len(set(chosen)) < max(2, len(chosen)):
-        raise InputError(f"at least two different labels are needed, but got {_listed(chosen)}.")
+        source = folder if labels is None else "corpus.labels"
+        raise InputError(
+            f"at least two different labels are needed, but {source} has only {_listed(chosen)}."
+        )
     return chosen
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from jaxser.corpora.spec import CorpusSpec
 from jaxser.runtime.cores import available_cores
+from jaxser.runtime.text import counted
 
 __all__ = ["MeasuredFile", "describe_audio", "map_files", "stream_files"]
 
@@ -80,8 +81,8 @@ class MeasuredFile:
         if self.damage is not None or self.seconds >= shortest:
             return None
         return (
-            f"it lasts {self.seconds:.3g} s ({self.frames:,} samples at {self.sample_rate:,} Hz), "
-            f"less than the shortest length of {shortest:g} s"
+            f"it lasts {self.seconds:.3g} s ({counted(self.frames, 'sample')} at "
+            f"{self.sample_rate:,} Hz), less than the shortest length of {shortest:g} s"
         )
 
     def judged(self, shortest: float) -> "MeasuredFile":

@@ -276,13 +276,21 @@ def _completeness(both: tuple[Attributions, Attributions]) -> str:
     sums, differences = (
         np.concatenate([getattr(each, name) for each in both]) for name in ("sums", "differences")
     )
-    with np.errstate(divide="ignore", invalid="ignore"):
-        lacking = np.abs(sums - differences) / np.abs(differences)
-    median, worst = (float(measure(lacking)) for measure in (np.median, np.max))
+    # A silent input is its own baseline, and logits that are not finite have no difference.
+    defined = np.isfinite(sums) & np.isfinite(differences) & (differences != 0)
+    if not defined.any():
+        return (
+            f"integrated gradients have no difference of logits to add up to in any of "
+            f"{counted(len(defined), 'input')}; give another --baseline"
+        )
+    lacking = np.abs(sums - differences)[defined] / np.abs(differences)[defined]
+    median, worst = float(np.median(lacking)), float(lacking.max())
+    without = len(defined) - len(lacking)
+    undefined = f"; undefined for {without}" if without else ""
     advice = "" if median <= _COMPLETE else "; give more --steps, or another --baseline"
     return (
         f"integrated gradients add up to the difference of the logits within {percent(median)} of "
-        f"it (median of {len(lacking)}; at worst {percent(worst)}){advice}"
+        f"it (median of {len(lacking)}; at worst {percent(worst)}{undefined}){advice}"
     )
 
 

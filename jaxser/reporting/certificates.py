@@ -210,10 +210,20 @@ def _title(table: pa.Table) -> str:
     of = "" if first["domain"] == "waveform" else f"the {first['domain']} of "
     return (
         f"randomised smoothing of {of}{_named(first)}; {first['corpus']}, {first['split']}: "
-        f"{counted(len(table), 'utterance')}, {counted(speakers, 'speaker')}; "
+        f"{_counted_inputs(table)}, {counted(speakers, 'speaker')}; "
         f"σ {first['sigma']:g}, {first['samples0']:,} + {first['samples']:,} draws, "
         f"α {first['alpha']:g}"
     )
+
+
+def _counted_inputs(table: pa.Table) -> str:
+    """How many certificates there are: windows and chunks are no utterances."""
+    utterances = counted(len(set(table["source"].to_pylist())), "utterance")
+    return f"{counted(len(table), 'input')} of {utterances}" if _is_cut(table) else utterances
+
+
+def _is_cut(table: pa.Table) -> bool:
+    return table["source"].to_pylist() != table["utterance"].to_pylist()
 
 
 def _named(first: Mapping[str, Any]) -> str:
@@ -222,7 +232,7 @@ def _named(first: Mapping[str, Any]) -> str:
 
 def _accuracy_cells(table: pa.Table, over: Over) -> Cells:
     return [
-        ["clean speech", "of utterances"],
+        ["clean speech", "of inputs" if _is_cut(table) else "of utterances"],
         ["accuracy without noise", interval(plain_accuracy(table, over))],
         ["accuracy, smoothed", interval(clean_accuracy(table, over))],
         ["smoothed, abstains", interval(abstained(table, over))],

@@ -20,6 +20,7 @@ from jaxtyping import Float
 from jaxser.runtime.errors import InputError
 from jaxser.runtime.files import atomic_file
 from jaxser.runtime.regular_files import UnreadableFileError, read_regular
+from jaxser.runtime.text import counted
 from jaxser.speech.containers import FORMATS, missing_part, other_format
 
 __all__ = [
@@ -128,7 +129,9 @@ def decode_audio(data: bytes, path: Path | str) -> tuple[Float[np.ndarray, "fram
         raise DamagedAudioError(path, "it holds no samples", "empty")
     if not np.isfinite(samples).all():
         bad = int((~np.isfinite(samples)).sum())
-        raise DamagedAudioError(path, f"{bad:,} samples are not finite", "non-finite")
+        raise DamagedAudioError(
+            path, f"{counted(bad, 'sample')} {'is' if bad == 1 else 'are'} not finite", "non-finite"
+        )
     if sample_rate < _LOWEST_RATE:
         raise DamagedAudioError(
             path, f"its header says {sample_rate:,} Hz, too low a rate for speech"

@@ -364,7 +364,10 @@ def test_csv_needs_only_two_columns(tmp_path):
         ("file,label,split\na.wav,x,dev\n", "line 2: split 'dev' is not one of train, val, test"),
         ("file,label\n", "holds a header and no line under it"),
         ("", "line 1: there is no column 'file'"),
-        ("file,label\na.wav,x\nb.wav,x\n", "at least two different labels are needed"),
+        (
+            "file,label\na.wav,x\nb.wav,x\n",
+            "two different labels are needed, but .*table.csv has only x",
+        ),
     ],
 )
 def test_csv_mistakes_are_named_by_line(tmp_path, text, message):

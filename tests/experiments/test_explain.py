@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import re
 from collections import Counter
 
 import jax
@@ -15,6 +16,7 @@ from untrained_run import make_run, make_tiny_run
 from jaxser import explain, train
 from jaxser.config import AttackCommandConfig
 from jaxser.driver import run as driver
+from jaxser.driver.attributions import Attributions
 from jaxser.experiments import explain as experiment
 from jaxser.experiments import explained_victims, speech
 from jaxser.experiments.agreement import GROUPS, MEASURES, Agreement, agreement_table
@@ -346,6 +348,31 @@ def test_the_explained_class_is_chosen_by_name(looked):
     order = logits.argsort(axis=1)
     np.testing.assert_array_equal(likeliest_others(looked, order[:, -1]), order[:, -2])
     np.testing.assert_array_equal(likeliest_others(looked, order[:, 0]), order[:, -1])
+
+
+@pytest.mark.parametrize(
+    ("nothing", "where", "said"),
+    [
+        (0.0, [0], r"within 2\.0% of it \(median of \d+; at worst 2\.0%; undefined for 2\)"),
+        (np.nan, [0], r"within 2\.0% of it \(median of \d+; at worst 2\.0%; undefined for 2\)"),
+        (0.0, slice(None), r"no difference of logits to add up to in any of \d+ inputs; give an"),
+        (0.0, [], r"within 2\.0% of it \(median of \d+; at worst 2\.0%\)"),
+    ],
+)
+def test_silent_inputs_do_not_hide_how_complete_integrated_gradients_are(
+    runs, monkeypatch, tmp_path, capsys, nothing, where, said
+):
+    """Noise as loud as silence is silence: its share is 0/0, and was the median of all."""
+
+    def attributed(victim, x, classes, methods, **options):
+        differences = np.ones(len(x))
+        differences[where] = nothing
+        return Attributions({"integrated": np.zeros_like(x)}, differences, 1.02 * differences)
+
+    monkeypatch.setattr(experiment, "attributions", attributed)
+    argv = ["--victim", str(runs[0]), *FLAGS, "--show", "integrated"]
+    assert explain.main([*argv, "--out", str(tmp_path / "out")]) == 0
+    assert re.search(said, " ".join(capsys.readouterr().out.split()))
 
 
 @pytest.mark.long

@@ -3,16 +3,19 @@
 import csv
 import html.parser
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from made_rows import BY_HAND, columns, table
 from scipy.stats import binomtest
 
 from jaxser import report
+from jaxser.reporting.certificates import certificate_text
 from jaxser.reporting.figures.compared import Curve, compared_figure
 from jaxser.reporting.html import page
 from jaxser.reporting.html import table as html_table
@@ -585,6 +588,22 @@ def test_curves_of_two_runs_have_their_own_intervals() -> None:
         assert heights == {y for each in curve.accuracies for y in (each.low, each.high)}
     assert [0.9, 0.9] in [list(line.get_ydata()) for line in axes.lines]
     assert axes.get_xscale() == "log"
+
+
+@pytest.mark.parametrize(
+    ("sources", "counted", "share"),
+    [
+        (["u0", "u1", "u2"], "test: 3 utterances, 3 speakers;", "of utterances"),
+        (["a", "a", "b"], "test: 3 inputs of 2 utterances, 3 speakers;", "of inputs"),
+    ],
+)
+def test_certified_windows_are_not_called_utterances(
+    sources: list[str], counted: str, share: str
+) -> None:
+    columns = certificate_columns(0.01) | {"source": sources}
+    text = certificate_text(pa.table(columns, schema=CERTIFICATES))
+    assert counted in " ".join(text.split())
+    assert re.search(rf"clean speech +{share}\n", text)
 
 
 def test_certified_curves_of_two_runs(tmp_path: Path) -> None:

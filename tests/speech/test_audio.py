@@ -79,7 +79,7 @@ DAMAGED = {
     "cut in half": (wav_bytes(sine())[:1644], "damaged", "promises 1,600 bytes more"),
     "one byte missing": (wav_bytes(sine())[:-1], "damaged", "promises 1 bytes more"),
     "cut FLAC": (wav_bytes(sine(), format="FLAC")[:600], "damaged", ""),
-    "NaN": (wav_bytes(NAN, "FLOAT"), "non-finite", "1 samples are not finite"),
+    "NaN": (wav_bytes(NAN, "FLOAT"), "non-finite", "1 sample is not finite"),
     "infinite": (wav_bytes(INF, "DOUBLE"), "non-finite", "2 samples are not finite"),
 }
 
