@@ -246,10 +246,10 @@ def compare(
     data = batches(name, setting, steps)
     ours, theirs = jax_turns(name, state, data, tasks), torch_turns(name, state, data)
 
-    def rated(turn: Turn) -> tuple[float, Any]:
-        turn()
-        seconds, result = timed(turn)
-        return setting.batch * steps / seconds, result
+    def rated(turn: Turn) -> tuple[float, tuple[Any, Any]]:
+        uncounted = turn()
+        seconds, counted = timed(turn)
+        return setting.batch * steps / seconds, (uncounted, counted)
 
     comparisons = []
     for task in tasks:
@@ -262,7 +262,7 @@ def compare(
         losses = None
         if task == "train":
             losses = {
-                side: [loss for _, turn_losses in its for loss in turn_losses]
+                side: [loss for _, turns in its for turn in turns for loss in turn]
                 for side, its in done.items()
             }
         rates = {side: [rate for rate, _ in its] for side, its in done.items()}

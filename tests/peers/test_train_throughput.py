@@ -13,7 +13,7 @@ pytestmark = pytest.mark.peers
 def test_both_sides_train_alike(name):
     (comparison,) = compare(name, Setting(batch=4, seconds=0.5), ["train"], pairs=2, steps=2)
     losses = comparison.losses
-    assert len(losses["jax"]) == len(losses["torch"]) == 6
+    assert len(losses["jax"]) == len(losses["torch"]) == 8
     np.testing.assert_allclose(losses["jax"], losses["torch"], atol=5e-3)
     assert losses["jax"][-1] < losses["jax"][0] - 0.2  # it does learn
     assert len(comparison.ratios) == 2
