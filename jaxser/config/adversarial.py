@@ -55,8 +55,7 @@ class AdversarialConfig:
             gt=0,
             le=1,
             description=f"of the rows of a batch that are attacked ({USUAL_SHARE}; 1 is Madry et "
-            "al.'s; "
-            "trades and mart take all rows, clean and attacked)",
+            "al.'s; trades and mart take all rows, clean and attacked)",
         ),
     ] = None
     warmup_epochs: Annotated[

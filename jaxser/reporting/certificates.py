@@ -108,7 +108,7 @@ def curve_cells(
     curves = [("certified", tuple(radii), tuple(certified), len(table))]
     curves += [(line.label, line.epsilons, line.accuracies, line.utterances) for line in lines]
     return [
-        ["curve", "l2", "accuracy", "low", "high", "utterances"],
+        ["curve", "l2", "accuracy", "low", "high", _inputs([table])],
         *(
             [name, f"{x:.6g}", *(f"{y:.6g}" for y in (at.value, at.low, at.high)), str(count)]
             for name, xs, ys, count in curves
@@ -136,7 +136,7 @@ def certificate_sections(folders: Sequence[Path], over: Over = "utterance") -> I
         rows = [l2_rows(each, facts) for each in attacked]
         lines = empirical_lines(pa.concat_tables(rows), table, over) if rows else []
         heard = [
-            f"{line.label}: {line.utterances} of {counted(len(table), 'utterance')}, accuracy "
+            f"{line.label}: {line.utterances} of {_counted_inputs(table)}, accuracy "
             f"{line.accuracies[0].value:.0%} to {line.accuracies[-1].value:.0%}"
             for line in lines
         ]
@@ -171,7 +171,7 @@ def certified_table(sets: Sequence[pa.Table], over: Over, *, group: str) -> Sect
     return Section(
         "Certified accuracy, by L2 radius in multiples of σ",
         "certified",
-        cells=[_HEADER, *(_line(table, over) for table in sets)],
+        cells=[_header(sets), *(_line(table, over) for table in sets)],
         text=f"{'. '.join(map(capitalised, [policy(over), *said]))}.",
         group=group,
     )
@@ -179,10 +179,12 @@ def certified_table(sets: Sequence[pa.Table], over: Over, *, group: str) -> Sect
 
 _SNR = "SNR: power SNR of a perturbation of that norm, of the median utterance"
 
-_HEADER = [
-    *("victim", "speech", "σ", "draws", "α", "utterances", "without noise", "smoothed"),
-    *("abstains", *(f"{each:g} σ" for each in _MULTIPLES)),
-]
+
+def _header(sets: Sequence[pa.Table]) -> list[str]:
+    return [
+        *("victim", "speech", "σ", "draws", "α", _inputs(sets), "without noise", "smoothed"),
+        *("abstains", *(f"{each:g} σ" for each in _MULTIPLES)),
+    ]
 
 
 def _line(table: pa.Table, over: Over) -> list[str]:
@@ -222,6 +224,11 @@ def _counted_inputs(table: pa.Table) -> str:
     return f"{counted(len(table), 'input')} of {utterances}" if _is_cut(table) else utterances
 
 
+def _inputs(sets: Sequence[pa.Table]) -> str:
+    """What a column of numbers of certificates counts."""
+    return "inputs" if any(map(_is_cut, sets)) else "utterances"
+
+
 def _is_cut(table: pa.Table) -> bool:
     return table["source"].to_pylist() != table["utterance"].to_pylist()
 
@@ -232,7 +239,7 @@ def _named(first: Mapping[str, Any]) -> str:
 
 def _accuracy_cells(table: pa.Table, over: Over) -> Cells:
     return [
-        ["clean speech", "of inputs" if _is_cut(table) else "of utterances"],
+        ["clean speech", f"of {_inputs([table])}"],
         ["accuracy without noise", interval(plain_accuracy(table, over))],
         ["accuracy, smoothed", interval(clean_accuracy(table, over))],
         ["smoothed, abstains", interval(abstained(table, over))],

@@ -96,7 +96,7 @@ class LoopSettings:
     most_loss: float = math.inf
 
     @classmethod
-    def of(cls, config: TrainingConfig, rows: int) -> "LoopSettings":
+    def of(cls, config: TrainingConfig, rows: int, most_loss: float = math.inf) -> "LoopSettings":
         """Those of a run with so many training rows."""
         return cls(
             epochs=config.epochs,
@@ -106,6 +106,7 @@ class LoopSettings:
             patience=config.patience,
             checkpoint_seconds=60 * config.checkpoint_minutes,
             stop_collapsed=config.adversarial.on_overfitting == "stop",
+            most_loss=most_loss,
         )
 
     @property
@@ -184,7 +185,7 @@ def train_in_folder(
             evaluate,
             checkpoints,
             writer,
-            dataclasses.replace(LoopSettings.of(config.training, len(train)), most_loss=most_loss),
+            LoopSettings.of(config.training, len(train), most_loss),
             stop,
             after_epoch,
         )

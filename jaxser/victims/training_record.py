@@ -49,7 +49,7 @@ def defence_text(config: TrainConfig) -> str | None:
 
 
 def _how(config: TrainConfig) -> Iterator[str]:
-    """What sets a training apart from that of the usual share of the rows, as Madry et al.'s."""
+    """What sets a training apart from Madry et al.'s with the usual share of attacked rows."""
     against = config.training.adversarial
     if against.loss != "adversarial":
         yield against.loss

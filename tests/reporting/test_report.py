@@ -15,7 +15,7 @@ from made_rows import BY_HAND, columns, table
 from scipy.stats import binomtest
 
 from jaxser import report
-from jaxser.reporting.certificates import certificate_text
+from jaxser.reporting.certificates import certificate_text, certified_table, curve_cells
 from jaxser.reporting.figures.compared import Curve, compared_figure
 from jaxser.reporting.html import page
 from jaxser.reporting.html import table as html_table
@@ -604,6 +604,10 @@ def test_certified_windows_are_not_called_utterances(
     text = certificate_text(pa.table(columns, schema=CERTIFICATES))
     assert counted in " ".join(text.split())
     assert re.search(rf"clean speech +{share}\n", text)
+    # Its table and the points of its curve count the same.
+    found = pa.table(columns, schema=CERTIFICATES)
+    assert share.removeprefix("of ") == curve_cells(found)[0][-1]
+    assert share.removeprefix("of ") in certified_table([found], "utterance", group="").cells[0]
 
 
 def test_certified_curves_of_two_runs(tmp_path: Path) -> None:
